@@ -1,0 +1,129 @@
+"""Views and batches: what flows from rows to objectives.
+
+A batch is a set of typed views of N rows. A view says which *stream* it is (a modality or a column), which *role* it
+plays (anchor, positive, negative, context), which rows have it at all (*mask*), and, where a row may have several or
+none of it (hard negatives, bags, captions), which row owns each item (*owner*).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from counterpoint.errors import DataError
+
+Data = Tensor | Mapping[str, Tensor]
+"""What an encoder eats: a tensor, or a mapping of tensors (``input_ids``, ``attention_mask``), first axis = items."""
+
+
+def size(data: Data) -> int:
+    """Number of items, M."""
+    return len(data) if isinstance(data, Tensor) else len(next(iter(data.values())))
+
+
+def take(data: Data, index: Tensor | slice) -> Data:
+    """The items at ``index`` (M',) long, (M,) bool, or a slice."""
+    return data[index] if isinstance(data, Tensor) else {k: v[index] for k, v in data.items()}
+
+
+def move(data: Data, device: torch.device | str) -> Data:
+    return (
+        data.to(device, non_blocking=True)
+        if isinstance(data, Tensor)
+        else {k: v.to(device, non_blocking=True) for k, v in data.items()}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One view of the rows of a batch.
+
+    data: (M, ...) what an encoder eats. stream: modality or column. role: anchor, positive, negative, context, ...
+    mask: (M,) bool, False where the row does not have this view (its data is a placeholder); None: all present.
+    owner: (M,) long, the batch row item i belongs to; None: item i belongs to row i, so M = N.
+    """
+
+    data: Data
+    stream: str = "text"
+    role: str = "anchor"
+    mask: Tensor | None = None
+    owner: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("mask", "owner"):
+            value = getattr(self, name)
+            if value is not None and value.shape != (len(self),):
+                raise DataError(
+                    f"View {self.role}/{self.stream}: {name} has shape {tuple(value.shape)}, expected ({len(self)},)."
+                )
+
+    def __len__(self) -> int:
+        return size(self.data)
+
+    def take(self, index: Tensor | slice) -> View:
+        """The view restricted to some of its items."""
+        return replace(
+            self,
+            data=take(self.data, index),
+            mask=None if self.mask is None else self.mask[index],
+            owner=None if self.owner is None else self.owner[index],
+        )
+
+    def to(self, device: torch.device | str) -> View:
+        return replace(
+            self,
+            data=move(self.data, device),
+            mask=None if self.mask is None else self.mask.to(device),
+            owner=None if self.owner is None else self.owner.to(device),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Typed views of N rows, with their row numbers in the data set and what is known about them.
+
+    rows: (N,) long. labels: name -> (N, ...) tensors, e.g. ``label`` (N,) long, ``score`` (N,) float.
+    """
+
+    views: tuple[View, ...]
+    rows: Tensor
+    labels: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for view in self.views:
+            if view.owner is None and len(view) != len(self):
+                raise DataError(
+                    f"View {view.role}/{view.stream} has {len(view)} items for a batch of {len(self)} rows; "
+                    "give it an `owner` (the row of each item) or one item per row."
+                )
+        for name, value in self.labels.items():
+            if len(value) != len(self):
+                raise DataError(f"Label {name!r} has {len(value)} entries for a batch of {len(self)} rows.")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def all(self, role: str | None = None, stream: str | None = None) -> tuple[View, ...]:
+        """Every view of this role and stream (None: any), in the order given."""
+        return tuple(
+            v for v in self.views if (role is None or v.role == role) and (stream is None or v.stream == stream)
+        )
+
+    def one(self, role: str | None = None, stream: str | None = None) -> View:
+        """The only view of this role and stream; an error names what the batch holds otherwise."""
+        found = self.all(role, stream)
+        if len(found) != 1:
+            held = ", ".join(f"{v.role}/{v.stream}" for v in self.views) or "nothing"
+            asked = f"{role or 'any'}/{stream or 'any'}"
+            raise DataError(f"Expected exactly one view {asked}, found {len(found)}; the batch holds {held}.")
+        return found[0]
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(
+            tuple(v.to(device) for v in self.views),
+            self.rows.to(device),
+            {k: v.to(device) for k, v in self.labels.items()},
+        )

@@ -1,0 +1,46 @@
+"""Errors are sentences: what was given, what was expected, what to type next."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class CounterpointError(Exception):
+    """Base of every error the library raises on purpose. The command line prints its text alone, without a traceback."""
+
+
+class DataError(CounterpointError, ValueError):
+    """The rows cannot be used as asked: a missing column, an empty file, one class only."""
+
+
+class ConfigError(CounterpointError, ValueError):
+    """Settings contradict each other or the data."""
+
+
+class ModelError(CounterpointError, ValueError):
+    """A model folder cannot be read or written as asked."""
+
+
+class CollapseError(CounterpointError, RuntimeError):
+    """Training was stopped because the embeddings collapsed to (almost) one point or one line."""
+
+
+class MissingExtra(CounterpointError, ImportError):
+    """An optional dependency is not installed."""
+
+
+def need(module: str, extra: str) -> ModuleType:
+    """Import an optional dependency, or say which extra brings it.
+
+    >>> need("json", "none").__name__
+    'json'
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise MissingExtra(
+            f"This needs the package {package!r}, which is not installed. "
+            f"Type: pip install 'counterpoint[{extra}]'"
+        ) from error

@@ -1,0 +1,135 @@
+"""A method: a module that owns encoders, heads, memories and teachers, and answers `views`, `losses` and `encode`."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from counterpoint.data.batch import Batch, Data, View
+from counterpoint.data.schema import Kind, Row
+from counterpoint.encoders.base import Encoder
+from counterpoint.errors import ConfigError
+from counterpoint.train.config import TrainConfig
+from counterpoint.train.gradcache import embed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What a method is and what it needs; the command line, the docs page and the errors derive from it."""
+
+    name: str
+    title: str
+    paper: str
+    year: int
+    modalities: tuple[str, ...]
+    needs: tuple[Kind, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A full configuration: of the method, of its encoder, of the training run."""
+
+    config: Any
+    encoder: Any
+    train: TrainConfig
+
+
+class Method(nn.Module):
+    """Base of every method.
+
+    A subclass defines ``Config`` (a frozen dataclass of its own settings), `views`, `losses`, and `recipe`; `after_step`
+    where it keeps memory, `towers` where it trains more than the one encoder.
+    """
+
+    spec: ClassVar[Spec]
+    Config: ClassVar[type]
+
+    def __init__(self, encoder: Encoder, config: Any = None) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.config = self.Config() if config is None else config
+        self.micro_batch: int | None = None  # set by the trainer: items per encoder pass, None = all at once
+        self.observed: dict[str, Tensor] = {}
+
+    # --- the answers -------------------------------------------------------------------------------------------
+
+    def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
+        """Rows to a batch of views; a pure function of its arguments (may run in another thread)."""
+        raise NotImplementedError
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Named scalar losses; their sum is minimised."""
+        raise NotImplementedError
+
+    def encode(self, batch: Batch) -> Tensor:
+        """Embeddings ``(N, D)`` of the anchors of a batch, as used after training."""
+        view = batch.views[0]
+        return self.towers()[view.stream](view.data)
+
+    def before_training(self, steps: int) -> None:
+        """Called once, before the first step, with the number of steps (schedules of momentum, of weights)."""
+
+    def after_step(self, step: int) -> None:
+        """Called after every optimiser step (1-based): momentum teachers, closed-form weights."""
+
+    def towers(self) -> Mapping[str, Encoder]:
+        """The encoders to keep after training, by stream."""
+        return {self.encoder.modality: self.encoder}
+
+    @classmethod
+    def recipe(cls, size: str = "published") -> Recipe:
+        """The configuration of a size: ``published`` (the paper's), ``small`` (a laptop), ``smoke`` (<= 20 s)."""
+        raise NotImplementedError
+
+    # --- helpers -----------------------------------------------------------------------------------------------
+
+    def embed(self, encoder: nn.Module, view: View | Data) -> Tensor:
+        """Embeddings of a view, in micro-batches with recomputation where the trainer asked for gradient caching."""
+        return embed(encoder, view.data if isinstance(view, View) else view, self.micro_batch)
+
+    def observe(self, **tensors: Tensor) -> None:
+        """Show embeddings to the trainer's monitors: ``anchor`` and ``positive`` ``(N, D)``, ``scale`` ``()``."""
+        self.observed = {k: v.detach() for k, v in tensors.items()}
+
+
+M = TypeVar("M", bound=type[Method])
+
+
+def method(
+    name: str, *, title: str, paper: str, year: int, modalities: tuple[str, ...], needs: tuple[Kind, ...]
+) -> Callable[[M], M]:
+    """Class decorator: attach the `Spec`."""
+
+    def attach(cls: M) -> M:
+        cls.spec = Spec(name=name, title=title, paper=paper, year=year, modalities=modalities, needs=needs)
+        return cls
+
+    return attach
+
+
+@cache
+def discover() -> dict[str, type[Method]]:
+    """Every method of the library by name, found by importing the modules of ``counterpoint.methods``."""
+    import counterpoint.methods as package
+
+    found: dict[str, type[Method]] = {}
+    for info in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        for value in vars(importlib.import_module(info.name)).values():
+            if isinstance(value, type) and issubclass(value, Method) and "spec" in vars(value):
+                found[value.spec.name] = value
+    return dict(sorted(found.items()))
+
+
+def find(name: str) -> type[Method]:
+    """The method of this name, or an error that lists what there is."""
+    methods = discover()
+    if name not in methods:
+        raise ConfigError(f"There is no method {name!r}. Type one of: {', '.join(methods)}.")
+    return methods[name]
