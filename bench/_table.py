@@ -94,7 +94,7 @@ def number(value: float | None) -> str:
 
 
 def commit() -> str:
-    """The short hash of the commit that was measured; ``+`` behind it when the tree held uncommitted changes."""
+    """The short hash of the commit that was measured, with ``+`` behind it when the tree held other changes."""
     here = Path(__file__).parent
 
     def git(*args: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar, cast
 from counterpoint.objectives.ranks import RankBehaviour
 
 Example: TypeAlias = Callable[[int], tuple[tuple[Any, ...], dict[str, Any]]]
-"""seed -> (args, kwargs) of a small valid call in float64; floating point tensors in args are what gradients reach."""
+"""seed -> (args, kwargs) of a small valid call in float64; gradients reach the floating point tensors of args."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,7 +26,9 @@ def objective(*, rank: RankBehaviour, example: Example) -> Callable[[F], F]:
     """Decorator: attach ``rank`` and ``example`` to an objective. Nothing is registered anywhere.
 
     >>> import torch
-    >>> @objective(rank=RankBehaviour.LOCAL, example=lambda seed: ((torch.ones(2, 3, dtype=torch.float64),), {}))
+    >>> def example(seed):
+    ...     return (torch.ones(2, 3, dtype=torch.float64),), {}
+    >>> @objective(rank=RankBehaviour.LOCAL, example=example)
     ... def norm(z):
     ...     return z.square().sum(1).mean()
     >>> norm.rank.value, float(norm(*norm.example(0)[0]))

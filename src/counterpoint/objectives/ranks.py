@@ -8,10 +8,10 @@ from enum import Enum
 class RankBehaviour(Enum):
     """What one process must know of the others so that many processes give the loss and the gradients of one.
 
-    LOCAL: a mean over rows; each process computes its own rows, the means are averaged by their numbers of rows.
-    GATHER: every row is compared with the rows of all processes; embeddings (and what the pairing knows about them)
-    are gathered, or travel around a ring. GLOBAL_STATISTIC: depends on statistics of the whole batch (a covariance, a
-    marginal over prototypes), which are summed over the processes.
+    LOCAL: a mean over rows; each process computes its own, and the means are averaged by their numbers of rows.
+    GATHER: every row is compared with the rows of all processes; embeddings (and what the pairing knows about
+    them) are gathered, or travel around a ring. GLOBAL_STATISTIC: depends on statistics of the whole batch (a
+    covariance, a marginal over prototypes), which are summed over the processes.
     """
 
     LOCAL = "local"
