@@ -1,0 +1,81 @@
+"""What a report shows of an encoder: the neighbours of a few rows and a 2-D map, computed once and kept in the run folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from counterpoint.errors import DataError, MissingExtra, need
+
+
+def neighbours(
+    embeddings: np.ndarray, texts: Sequence[str], *, queries: int = 6, k: int = 5
+) -> list[dict[str, object]]:
+    """The `k` nearest other rows of a few rows spread evenly over the data; embeddings ``(N, D)`` of unit length."""
+    n = len(embeddings)
+    chosen = np.linspace(0, n - 1, min(queries, n)).astype(int)
+    scores = embeddings[chosen] @ embeddings.T
+    scores[np.arange(len(chosen)), chosen] = -np.inf
+    nearest = np.argsort(-scores, axis=1, kind="stable")[:, : min(k, n - 1)]
+    return [
+        {"query": texts[q], "hits": [{"score": round(float(row[j]), 4), "text": texts[j]} for j in near]}
+        for q, near, row in zip(chosen, nearest, scores)
+    ]
+
+
+def project(embeddings: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, str]:
+    """Two coordinates per row ``(N, 2)``, and the name of the projection: t-SNE, or PCA where it cannot run."""
+    centred = embeddings - embeddings.mean(0)
+    _, _, axes = np.linalg.svd(centred[:2000], full_matrices=False)
+    flat = centred @ axes[:50].T
+    if len(embeddings) < 30:
+        padded = np.zeros((len(flat), 2), dtype=np.float32)
+        padded[:, : min(2, flat.shape[1])] = flat[:, :2]
+        return padded, "PCA"
+    try:
+        tsne = need("openTSNE", "report").TSNE
+    except MissingExtra:
+        return flat[:, :2], "PCA"
+    perplexity = min(30, (len(flat) - 1) / 3)
+    points = tsne(perplexity=perplexity, n_iter=300, random_state=seed, n_jobs=-1, initialization="pca").fit(flat)
+    return np.asarray(points, dtype=np.float32), "t-SNE"
+
+
+def collect(
+    folder: Path | str,
+    embeddings: np.ndarray,
+    texts: Sequence[str],
+    *,
+    groups: Sequence[str] | None = None,
+    most: int = 1500,
+    seed: int = 0,
+) -> None:
+    """Write ``neighbours.json`` and ``map.json`` of (at most `most` of) these rows into ``folder/report``.
+
+    embeddings: (N, D) of unit length. texts: (N,) shown on hover. groups: (N,) what colours a point.
+    """
+    if len(embeddings) != len(texts) or (groups is not None and len(groups) != len(texts)):
+        raise DataError(
+            f"{len(embeddings)} embeddings came with {len(texts)} texts; give one text (and group) per row."
+        )
+    rows = np.arange(len(texts))
+    if len(rows) > most:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+    z, shown = embeddings[rows], [" ".join(texts[i].split())[:240] for i in rows]
+    out = Path(folder) / "report"
+    out.mkdir(parents=True, exist_ok=True)
+    if len(rows) > 1:
+        (out / "neighbours.json").write_text(json.dumps(neighbours(z, shown), ensure_ascii=False))
+        points, name = project(z, seed=seed)
+        data = {
+            "projection": name,
+            "rows": len(texts),
+            "x": [round(float(v), 3) for v in points[:, 0]],
+            "y": [round(float(v), 3) for v in points[:, 1]],
+            "text": shown,
+            "group": [str(groups[i]) for i in rows] if groups is not None else None,
+        }
+        (out / "map.json").write_text(json.dumps(data, ensure_ascii=False))

@@ -1,0 +1,178 @@
+"""One self-contained HTML file per run: what ran, curves, monitors, evaluation beside the baseline, neighbours, a map."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from counterpoint._version import __version__
+from counterpoint.errors import DataError, need
+from counterpoint.report import figures
+
+# Monitor -> the sentence under its curve: what it says, and what a healthy run shows.
+MONITORS = {
+    "alignment": "Mean squared distance of positives: falls as the views of one thing come together.",
+    "uniformity": "Log of the mean Gaussian potential: the lower, the more evenly the sphere is used.",
+    "effective_rank": "Number of directions in use: below 2, the embeddings have collapsed.",
+    "random_cosine": "Mean cosine of random pairs: above 0.95, the embeddings have collapsed.",
+    "accuracy": "Share of anchors whose positive is the nearest candidate of the batch.",
+    "temperature": "Temperature of the softmax.",
+    "grad_norm": "Norm of the gradient before clipping.",
+    "lr": "Learning rate.",
+    "rows_per_s": "Rows trained per second.",
+}
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()] if path.exists() else []
+
+
+def number(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return html.escape(str(value))
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def table(header: list[str], rows: list[list[Any]]) -> str:
+    """An HTML table; the first column is text, the others are figures."""
+    cell = lambda tag, i, v: f"<{tag}{'' if i == 0 else ' class=n'}>{v}</{tag}>"  # noqa: E731
+    head = "".join(cell("th", i, html.escape(h)) for i, h in enumerate(header))
+    body = "".join("<tr>" + "".join(cell("td", i, number(v)) for i, v in enumerate(r)) + "</tr>" for r in rows)
+    return f"<div class=card><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+class Page:
+    """Collects sections and figures, then renders them with the plotting library inlined once."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self.figures: list[figures.Figure] = []
+
+    def figure(self, figure: figures.Figure) -> str:
+        self.figures.append(figure)
+        return f'<div class=card><div id="figure{len(self.figures) - 1}"></div></div>'
+
+    def section(self, title: str, note: str, body: str) -> None:
+        self.parts.append(f"<section><h2>{html.escape(title)}</h2><p>{note}</p>{body}</section>")
+
+    def render(self, title: str, subtitle: str, tiles: list[tuple[str, Any]]) -> str:
+        plotly = need("plotly.offline", "report").get_plotlyjs()
+        style = files("counterpoint.report").joinpath("page.css").read_text()
+        shown = "".join(f"<div class=tile><b>{number(v)}</b><span>{html.escape(k)}</span></div>" for k, v in tiles)
+        # `</` must not close the script element, wherever it stands in a hover text.
+        data = json.dumps(self.figures, ensure_ascii=False).replace("</", "<\\/")
+        return (
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<style>{style}</style></head><body><main><header><h1>{html.escape(title)}</h1>"
+            f"<p>{html.escape(subtitle)}</p></header><div class=tiles>{shown}</div>{''.join(self.parts)}"
+            f"<footer>Counterpoint {__version__}</footer></main><script>{plotly}</script><script>"
+            f"const figures = {data};figures.forEach((f, i) => Plotly.newPlot('figure' + i, f.data, f.layout, "
+            "{displayModeBar: false, responsive: true}));</script></body></html>"
+        )
+
+
+def evaluation(page: Page, metrics: Mapping[str, Any]) -> None:
+    """The section of the final figures: a chart, a table per system, the differences with their intervals."""
+    systems: dict[str, dict[str, Any]] = metrics.get("systems") or {}
+    if not systems:
+        return
+    names = list(dict.fromkeys(m for f in systems.values() for m in f))
+    chart = page.figure(figures.bars(systems, metrics.get("intervals") or {}))
+    body = (
+        chart + "<br>" + table(["system", *names], [[s, *(f.get(m, "–") for m in names)] for s, f in systems.items()])
+    )
+    differences = metrics.get("differences") or {}
+    if differences:
+        rows = [
+            [name, d.get("metric", ""), d["value"], f"[{d['ci95'][0]:+.4f}, {d['ci95'][1]:+.4f}]"]
+            for name, d in differences.items()
+        ]
+        body += "<br>" + table(["difference", "metric", "value", "95 % interval"], rows)
+    page.section("Evaluation", "On rows that were not trained on, beside the baseline, on the same rows.", body)
+
+
+def write(folder: Path | str) -> Path:
+    """Write ``folder/report.html`` from what the run left in its folder; returns its path.
+
+    Reads ``config.json``, ``metrics.jsonl``, ``metrics.json``, ``report/neighbours.json`` and ``report/map.json``, each
+    of which may be missing, but not all.
+    """
+    folder = Path(folder)
+    config, metrics = read(folder / "config.json") or {}, read(folder / "metrics.json") or {}
+    records = read_records(folder / "metrics.jsonl")
+    if not (config or metrics or records):
+        raise DataError(
+            f"{folder} holds no run: neither config.json nor metrics.json nor metrics.jsonl is there. "
+            "Type: counterpoint report runs/NAME, with the folder that `counterpoint fit` or `counterpoint demo` wrote."
+        )
+    page = Page()
+    for note in metrics.get("notes") or []:
+        page.parts.append(f"<div class=note>{html.escape(str(note))}</div>")
+    evaluation(page, metrics)
+    if records:
+        losses = ["loss", *sorted({k for r in records for k in r if k.startswith("loss/")})]
+        charts = [figures.curve(records, losses, "loss")]
+        evaluated = sorted({k for r in records for k in r if k.startswith("eval/")})
+        charts.append(figures.curve(records, evaluated, "evaluation during training"))
+        body = "".join(page.figure(c) for c in charts if c)
+        page.section("Training", "The objective and its parts at every logged step.", f"<div class=grid>{body}</div>")
+        cards = []
+        for name, meaning in MONITORS.items():
+            chart = figures.curve(records, [name], name.replace("_", " "))
+            if chart:
+                cards.append(
+                    page.figure(chart).replace("</div></div>", f"</div><p class=hit><span></span>{meaning}</p></div>")
+                )
+        page.section(
+            "Monitors",
+            "The geometry of the embeddings while they were learned.",
+            f"<div class=grid>{''.join(cards)}</div>",
+        )
+    near = read(folder / "report" / "neighbours.json")
+    if near:
+        body = ""
+        for item in near:
+            hits = "".join(
+                f"<div class=hit><span>{h['score']:.3f}</span><span>{html.escape(h['text'])}</span></div>"
+                for h in item["hits"]
+            )
+            body += f"<div class=card><div class=query>{html.escape(item['query'])}</div>{hits}</div>"
+        page.section(
+            "Neighbours",
+            "For a few rows, the nearest others, with their cosine.",
+            f"<div class=grid>{body}</div>",
+        )
+    points = read(folder / "report" / "map.json")
+    if points:
+        note = f"{len(points['x']):,} of {points['rows']:,} rows, {points['projection']}. Hover shows the row."
+        page.section("Map", note, page.figure(figures.scatter(points)))
+    if config:
+        pretty = html.escape(json.dumps(config, indent=2, ensure_ascii=False))
+        page.section(
+            "What ran",
+            "Every setting of the run.",
+            f"<details class=card><summary>config.json</summary><pre>{pretty}</pre></details>",
+        )
+    tiles: list[tuple[str, Any]] = []
+    for label, value in (
+        ("method", metrics.get("method") or config.get("method")),
+        ("rows trained on", metrics.get("rows") or metrics.get("pairs")),
+        ("queries evaluated", metrics.get("queries")),
+        ("steps", records[-1]["step"] if records else None),
+        ("seconds in all", round(sum(metrics["seconds"].values()), 1) if metrics.get("seconds") else None),
+    ):
+        if value is not None:
+            tiles.append((label, value))
+    path = folder / "report.html"
+    title = metrics.get("title") or f"Run {folder.name}"
+    path.write_text(page.render(title, metrics.get("why") or config.get("why") or "", tiles), encoding="utf-8")
+    return path
