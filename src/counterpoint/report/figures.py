@@ -85,8 +85,8 @@ def bars(systems: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Mappi
         }
         known = intervals.get(system, {})
         if known:
-            high = [known[m][1] - y if m in known and y is not None else None for m, y in zip(metrics, ys)]
-            low = [y - known[m][0] if m in known and y is not None else None for m, y in zip(metrics, ys)]
+            high = [known[m][1] - y if m in known and y is not None else 0 for m, y in zip(metrics, ys)]
+            low = [y - known[m][0] if m in known and y is not None else 0 for m, y in zip(metrics, ys)]
             trace["error_y"] = {
                 "type": "data",
                 "array": high,

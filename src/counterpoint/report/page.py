@@ -119,7 +119,8 @@ def write(folder: Path | str) -> Path:
         page.parts.append(f"<div class=note>{html.escape(str(note))}</div>")
     evaluation(page, metrics)
     if records:
-        losses = ["loss", *sorted({k for r in records for k in r if k.startswith("loss/")})]
+        parts = sorted({k for r in records for k in r if k.startswith("loss/")})
+        losses = ["loss", *(parts if len(parts) > 1 else [])]
         charts = [figures.curve(records, losses, "loss")]
         evaluated = sorted({k for r in records for k in r if k.startswith("eval/")})
         charts.append(figures.curve(records, evaluated, "evaluation during training"))
@@ -130,7 +131,7 @@ def write(folder: Path | str) -> Path:
             chart = figures.curve(records, [name], name.replace("_", " "))
             if chart:
                 cards.append(
-                    page.figure(chart).replace("</div></div>", f"</div><p class=hit><span></span>{meaning}</p></div>")
+                    page.figure(chart).replace("</div></div>", f"</div><p class=meaning>{meaning}</p></div>")
                 )
         page.section(
             "Monitors",

@@ -1,0 +1,20 @@
+"""`counterpoint report`: the page of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+
+def report(run: Positional[Path]) -> None:
+    """Write the report of a run again: one self-contained HTML file with curves, monitors, evaluation, neighbours, a map.
+
+    Example: counterpoint report runs/demo
+
+    Args:
+        run: the folder that `fit` or `demo` wrote.
+    """
+    from counterpoint.report.page import write
+
+    print(write(run))

@@ -1,0 +1,74 @@
+"""The report is one file that needs nothing else, and says what the run's files say."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from counterpoint.errors import DataError
+from counterpoint.report.collect import collect, neighbours, project
+from counterpoint.report.page import write
+
+pytest.importorskip("plotly")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run folder such as `fit` leaves it, with figures that can be found again in the page."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(40, 8)).astype(np.float32)
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    collect(tmp_path, z, [f"row {i} </script><b>bold" for i in range(40)], groups=["x", "y"] * 20)
+    (tmp_path / "config.json").write_text(json.dumps({"method": "some-method", "why": "because of the columns"}))
+    records = [{"step": s, "loss": 2.0 / s, "loss/part": 1.0 / s, "effective_rank": 3.0, "lr": 0.1} for s in (10, 20, 30)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    metrics = {
+        "systems": {"model": {"mrr@10": 0.61234}, "BM25": {"mrr@10": 0.5}},
+        "intervals": {"model": {"mrr@10": [0.6, 0.63]}},
+        "differences": {"model - BM25": {"metric": "mrr@10", "value": 0.11234, "ci95": [0.09, 0.13]}},
+        "seconds": {"train": 3.0, "evaluate": 1.5},
+        "rows": 1234,
+    }
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    return tmp_path
+
+
+def test_the_page_needs_nothing_else(run: Path) -> None:
+    page = write(run).read_text()
+    ours = page.split("<script>")[0]
+    assert not re.search(r"""(src|href)=["'](https?:)?//""", ours)
+    for figure in ("0.6123", "0.1123", "[+0.0900, +0.1300]", "1,234", "30", "4.5", "some-method", "because of the columns"):
+        assert figure in ours, figure
+
+
+def test_row_texts_cannot_break_out_of_the_page(run: Path) -> None:
+    page = write(run).read_text()
+    assert "</script><b>bold" not in page
+    assert page.count("</script>") == 2
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no run"):
+        write(tmp_path)
+
+
+def test_neighbours_are_the_nearest_others_in_order() -> None:
+    angles = np.array([0.0, 0.1, 0.3, 3.0])
+    z = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
+    found = neighbours(z, list("abcd"), queries=1, k=2)
+    assert found[0]["query"] == "a"
+    assert [h["text"] for h in found[0]["hits"]] == ["b", "c"]  # type: ignore[union-attr]
+
+
+def test_few_rows_are_projected_by_principal_components() -> None:
+    points, name = project(np.eye(3, dtype=np.float32))
+    assert (points.shape, name) == ((3, 2), "PCA")
+
+
+def test_one_text_per_row_is_demanded(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="3 embeddings came with 2 texts"):
+        collect(tmp_path, np.eye(3, dtype=np.float32), ["a", "b"])
