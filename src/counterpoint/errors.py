@@ -26,6 +26,10 @@ class CollapseError(CounterpointError, RuntimeError):
     """Training was stopped because the embeddings collapsed to (almost) one point or one line."""
 
 
+class DivergedError(CounterpointError, RuntimeError):
+    """Training was stopped because a loss or the gradient is no longer finite."""
+
+
 class MissingExtra(CounterpointError, ImportError):
     """An optional dependency is not installed."""
 
@@ -41,6 +45,5 @@ def need(module: str, extra: str) -> ModuleType:
     except ImportError as error:
         package = module.partition(".")[0]
         raise MissingExtra(
-            f"This needs the package {package!r}, which is not installed. "
-            f"Type: pip install 'counterpoint[{extra}]'"
+            f"This needs the package {package!r}, which is not installed. Type: pip install 'counterpoint[{extra}]'"
         ) from error

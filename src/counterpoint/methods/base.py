@@ -56,6 +56,7 @@ class Method(nn.Module):
         self.encoder = encoder
         self.config = self.Config() if config is None else config
         self.micro_batch: int | None = None  # set by the trainer: items per encoder pass, None = all at once
+        self.precision = "float32"  # set by the trainer: of the encoder's passes; losses are always in float32
         self.observed: dict[str, Tensor] = {}
 
     # --- the answers -------------------------------------------------------------------------------------------
@@ -92,7 +93,8 @@ class Method(nn.Module):
 
     def embed(self, encoder: nn.Module, view: View | Data) -> Tensor:
         """Embeddings of a view, in micro-batches with recomputation where the trainer asked for gradient caching."""
-        return embed(encoder, view.data if isinstance(view, View) else view, self.micro_batch)
+        data = view.data if isinstance(view, View) else view
+        return embed(encoder, data, self.micro_batch, precision=self.precision)
 
     def observe(self, **tensors: Tensor) -> None:
         """Show embeddings to the trainer's monitors: ``anchor`` and ``positive`` ``(N, D)``, ``scale`` ``()``."""

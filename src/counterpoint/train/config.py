@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from counterpoint.errors import ConfigError
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -54,6 +56,8 @@ class TrainConfig:
     """Evaluations without a better figure before the run stops early (0: never)."""
     save_every: int = 0
     """Steps between checkpoints (0: at the end and on Ctrl-C only)."""
+    keep: int = 2
+    """Checkpoints kept, beside the best one. With two, a damaged newest one still leaves one to resume from."""
     log_every: int = 10
     """Steps between log lines and monitor readings."""
     stop_on_collapse: bool = True
@@ -64,3 +68,29 @@ class TrainConfig:
     """A live progress line in a terminal."""
     tensorboard: bool = True
     """Write TensorBoard events where the package is installed."""
+    log_to: tuple[Literal["wandb", "mlflow"], ...] = ()
+    """Further loggers, each of which needs its own package."""
+    prefetch: bool = True
+    """Make the next batch (views, tokens) in a thread while the current one trains. The result is the same either way."""
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("batch", 1),
+            ("accumulate", 1),
+            ("keep", 1),
+            ("log_every", 1),
+            ("steps", 1),
+            ("micro_batch", 1),
+            ("save_every", 0),
+            ("eval_every", 0),
+            ("patience", 0),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name}={value}: expected a whole number of at least {least}.")
+        if not self.epochs > 0:
+            raise ConfigError(f"epochs={self.epochs}: expected more than 0, for example epochs=1.")
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"ema={self.ema}: expected a decay of at least 0 and below 1, for example ema=0.999.")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ConfigError(f"precision={self.precision!r}: type precision=float32 or precision=bfloat16.")

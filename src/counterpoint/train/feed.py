@@ -1,0 +1,62 @@
+"""The batches of each step, the next one made in a background thread while the current one trains."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+from counterpoint.data.schema import Row
+
+T = TypeVar("T")
+
+
+class Loader(Protocol):
+    """Batches of rows without end, and the position among them."""
+
+    steps_per_epoch: int | None
+
+    def __iter__(self) -> Iterator[list[Row]]:
+        """Batches from the current position on, for ever."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position after the batches yielded so far, as JSON."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+def ahead(make: Callable[[int], T], first: int, last: int, *, threaded: bool = True) -> Iterator[T]:
+    """``make(first) ... make(last)`` in order, one ahead of the consumer in one thread; its exceptions are raised here.
+
+    The thread is a daemon: a source that hangs (a network stream) must not keep an interrupted process alive.
+    """
+    if not threaded:
+        yield from map(make, range(first, last + 1))
+        return
+    asked: SimpleQueue[int | None] = SimpleQueue()
+    ready: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+
+    def work() -> None:
+        while (step := asked.get()) is not None:
+            try:
+                ready.put((make(step), None))
+            except BaseException as error:
+                ready.put((None, error))
+
+    thread = threading.Thread(target=work, name="counterpoint-feed", daemon=True)
+    thread.start()
+    try:
+        asked.put(first)
+        for step in range(first, last + 1):
+            value, error = ready.get()
+            if error is not None:
+                raise error
+            if step < last:
+                asked.put(step + 1)
+            yield value
+    finally:
+        asked.put(None)
+        thread.join(timeout=1.0)
