@@ -1,0 +1,350 @@
+"""Views of images: crops, flips, colour, blur, solarisation, of whole batches with one draw per image.
+
+Images are float32 ``(N, C, H, W)`` in [0, 1] throughout; mean and deviation are the encoder's business. Every
+function is pure: all chance comes from the numpy generator it is given, so a batch can be augmented in any
+thread and drawn again when a run resumes. That is why these are our own few lines and not kornia's
+augmentation modules, which draw from torch's global generator (and take three times as long on a CPU); the
+tests hold them against kornia's functions, factor by factor.
+
+Colours (saturation, hue, greyscale) need red, green and blue: with any other number of channels these steps
+are skipped, and the rest treats all channels alike.
+
+Source: Chen et al. 2020, arXiv 2002.05709 (SimCLR, appendix A); solarisation: Grill et al. 2020, arXiv 2006.07733.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from counterpoint.errors import ConfigError, DataError, need
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in brightness (ITU-R BT.601)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimCLRViews:
+    """The recipe of SimCLR and its heirs. Calling it gives one view, ``(N, C, size, size)`` of ``(N, C, H, W)``.
+
+    size: side of the view in pixels (None: the height of the input). crop, ratio: share of the area and width
+    / height of the random crop. flip, jitter, grey, blur, solarise: probabilities. brightness, contrast,
+    saturation: largest relative change. hue: largest rotation in turns (0.5 reaches every colour). sigma:
+    deviation of the blur in pixels. The four changes of colour come in an order that is drawn once per call
+    (in the original: once per image).
+    """
+
+    size: int | None = None
+    crop: tuple[float, float] = (0.2, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    jitter: float = 0.8
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    grey: float = 0.2
+    blur: float = 0.0
+    sigma: tuple[float, float] = (0.1, 2.0)
+    solarise: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("crop", "ratio", "sigma"):
+            least, largest = getattr(self, name)
+            if not 0 < least <= largest or (name == "crop" and largest > 1):
+                raise ConfigError(
+                    f"{name}=({least}, {largest}): give 0 < least <= largest{' <= 1' * (name == 'crop')}."
+                )
+        for name in ("flip", "jitter", "grey", "blur", "solarise", "brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name}={getattr(self, name)}: give a number from 0 to 1.")
+        if not 0 <= self.hue <= 0.5:
+            raise ConfigError(f"hue={self.hue} turns: give a number from 0 to 0.5.")
+
+    @classmethod
+    def cifar(cls, size: int | None = None) -> SimCLRViews:
+        """Small pictures: half the strength of colour, no blur (SimCLR, appendix B.9)."""
+        return cls(size=size)
+
+    @classmethod
+    def stl(cls, size: int | None = None) -> SimCLRViews:
+        """Photographs: the full strength of colour, and blur."""
+        return cls(
+            size=size, crop=(0.08, 1.0), brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, blur=0.5
+        )
+
+    @classmethod
+    def grey_scale(cls, size: int | None = None) -> SimCLRViews:
+        """Drawings, digits, scans: no mirror images (a mirrored 2 is no 2), no colour."""
+        return cls(size=size, flip=0.0, grey=0.0, hue=0.0, saturation=0.0)
+
+    def __call__(self, images: Tensor, rng: np.random.Generator) -> Tensor:
+        if images.ndim != 4 or not images.is_floating_point():
+            raise DataError(
+                f"Views are drawn from float images (N, C, H, W) in [0, 1]; "
+                f"{images.dtype} {tuple(images.shape)} was given. "
+                "Use counterpoint.views.image.decode first."
+            )
+        n, channels, height, _ = images.shape
+        images = images.float()
+        x = crop_resize(
+            images,
+            self.size or height,
+            draw_boxes(images.shape, rng, self.crop, self.ratio),
+            _coin(n, rng, self.flip),
+        )
+        x = _some(x, _coin(n, rng, self.jitter), lambda y: self._colour(y, rng))
+        grey = _coin(n, rng, self.grey)
+        if channels == 3:
+            x = _some(x, grey, lambda y: luma(y).expand_as(y))
+        x = _some(x, _coin(n, rng, self.blur), lambda y: blur(y, _uniform(len(y), rng, *self.sigma)))
+        return _some(x, _coin(n, rng, self.solarise), solarise)
+
+    def _colour(self, x: Tensor, rng: np.random.Generator) -> Tensor:
+        changes: tuple[tuple[Callable[[Tensor, Tensor], Tensor], float, float], ...] = (
+            (adjust_brightness, 1 - self.brightness, 1 + self.brightness),
+            (adjust_contrast, 1 - self.contrast, 1 + self.contrast),
+            (adjust_saturation, 1 - self.saturation, 1 + self.saturation),
+            (adjust_hue, -self.hue, self.hue),
+        )
+        for i in rng.permutation(len(changes)):
+            change, low, high = changes[i]
+            amount = _uniform(len(x), rng, low, high)
+            if low < high and (x.shape[1] == 3 or i < 2):
+                x = change(x, amount)
+        return x
+
+
+def draw_boxes(
+    shape: Sequence[int],
+    rng: np.random.Generator,
+    crop: tuple[float, float],
+    ratio: tuple[float, float],
+    tries: int = 10,
+) -> Tensor:
+    """Random crops ``(N, 4)``: centre x, centre y, width, height, as shares of the image.
+
+    Share of the area uniform, ratio log-uniform, drawn again up to ``tries`` times where the box does not
+    fit, then clipped.
+    """
+    n, _, height, width = shape
+    area = rng.uniform(*crop, size=(tries, n))
+    aspect = np.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1]), size=(tries, n))) * (height / width)
+    sides = np.sqrt(np.stack((area * aspect, area / aspect)))  # (2, tries, N): width, height
+    first = np.argmax((sides <= 1).all(0), axis=0)
+    chosen = np.minimum(sides[:, first, np.arange(n)], 1.0)
+    centre = chosen / 2 + rng.random((2, n)) * (1 - chosen)
+    return torch.from_numpy(np.concatenate((centre, chosen)).T.astype(np.float32))
+
+
+def crop_resize(images: Tensor, size: int, boxes: Tensor, flip: Tensor) -> Tensor:
+    """Boxes ``(N, 4)`` of images ``(N, C, H, W)``, as ``(N, C, size, size)``, mirrored where ``flip`` ``(N,)``.
+
+    Bilinear. Where the images are larger than ``size``, the grid is that many times denser and averaged, so that
+    detail finer than the view does not alias.
+    """
+    n, _, height, width = images.shape
+    dense = max(1, round(min(height, width) / size))
+    side = dense * size
+    x, y, w, h = boxes.to(images).T[..., None]
+    # Pixel centres of the view in the coordinates of grid_sample: -1 and 1 are the outer edges of the image.
+    steps = (torch.arange(side, dtype=images.dtype, device=images.device) + 0.5) * (2 / side) - 1
+    across = 2 * x - 1 + torch.where(flip[:, None].to(w.device), -w, w) * steps
+    down = 2 * y - 1 + h * steps
+    grid = torch.stack(
+        (across[:, None].expand(n, side, side), down[:, :, None].expand(n, side, side)), dim=-1
+    )
+    # Border: the outermost half pixel has no neighbour to interpolate with.
+    out = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return F.avg_pool2d(out, dense) if dense > 1 else out
+
+
+def luma(x: Tensor) -> Tensor:
+    """Brightness ``(N, 1, H, W)``: weighted sum of red, green, blue; the mean of any other channels."""
+    if x.shape[1] != 3:
+        return x.mean(1, keepdim=True)
+    return x[:, :1] * LUMA[0] + x[:, 1:2] * LUMA[1] + x[:, 2:] * LUMA[2]
+
+
+def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
+    """``factor · x``, clipped to [0, 1]; ``factor`` ``(N,)``."""
+    return (x * _column(factor.to(x))).clamp_(0, 1)
+
+
+def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
+    """``mean + factor · (x - mean)`` with the mean brightness of each image, clipped."""
+    return torch.lerp(luma(x).mean((1, 2, 3), keepdim=True), x, _column(factor.to(x))).clamp_(0, 1)
+
+
+def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
+    """``grey + factor · (x - grey)`` pixel by pixel, clipped; RGB only."""
+    return torch.lerp(luma(x), x, _column(factor.to(x))).clamp_(0, 1)
+
+
+def adjust_hue(x: Tensor, turns: Tensor) -> Tensor:
+    """Rotate the hue by ``turns`` ``(N,)`` of the circle; saturation and value of HSV stay. RGB only."""
+    red, green, blue = x.unbind(1)
+    value = x.amax(1)
+    chroma = value - x.amin(1)
+    safe = chroma.clamp_min(1e-8)
+    sixth = torch.where(  # hue in sixths of a turn
+        value == red,
+        (green - blue) / safe,
+        torch.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
+    )
+    sixth = sixth + 6 * turns.to(x)[:, None, None]
+    # Channel c of HSV -> RGB is value - chroma · clip(min(k, 4 - k), 0, 1) with k = (offset_c + hue) mod 6.
+    k = (x.new_tensor((5.0, 3.0, 1.0))[None, :, None, None] + sixth[:, None]).remainder_(6)
+    return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp_(0, 1)
+
+
+def blur(x: Tensor, sigma: Tensor) -> Tensor:
+    """Gaussian blur of ``sigma`` ``(N,)`` pixels; the kernel is about a tenth of the image, odd, at least 3."""
+    n, channels, height, width = x.shape
+    radius = min(max(1, round(0.05 * min(height, width))), min(height, width) - 1)
+    offset = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
+    kernel = torch.softmax(-0.5 * (offset / sigma.to(x)[:, None]).square(), dim=1).repeat_interleave(
+        channels, 0
+    )
+    flat = F.pad(x, (radius,) * 4, mode="reflect").reshape(
+        1, n * channels, height + 2 * radius, width + 2 * radius
+    )
+    flat = F.conv2d(flat, kernel[:, None, None, :], groups=n * channels)
+    return F.conv2d(flat, kernel[:, None, :, None], groups=n * channels).reshape(x.shape)
+
+
+def solarise(x: Tensor, threshold: float = 0.5) -> Tensor:
+    """``1 - x`` where ``x >= threshold``."""
+    return torch.where(x >= threshold, 1 - x, x)
+
+
+def _coin(n: int, rng: np.random.Generator, p: float) -> Tensor:
+    return torch.from_numpy(rng.random(n) < p)
+
+
+def _uniform(n: int, rng: np.random.Generator, low: float, high: float) -> Tensor:
+    return torch.from_numpy(rng.uniform(low, high, n).astype(np.float32))
+
+
+def _column(factor: Tensor) -> Tensor:
+    return factor[:, None, None, None]
+
+
+def _some(x: Tensor, chosen: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """``x`` with the chosen images changed."""
+    if not chosen.any():
+        return x
+    index = chosen.nonzero()[:, 0].to(x.device)
+    return x.index_copy(0, index, change(x[index]))
+
+
+def decode(
+    images: Sequence[Any], size: int, *, channels: int = 3, fit: Literal["crop", "squash"] = "crop"
+) -> Tensor:
+    """Images of any kind and size to one float32 batch ``(N, channels, size, size)`` in [0, 1].
+
+    An image is a PIL image, a path, encoded bytes, a dict with ``bytes`` or ``path`` (as `datasets` stores
+    them), an array ``(H, W)`` or ``(H, W, C)``, or a tensor ``(H, W)`` or ``(C, H, W)``; integers are divided
+    by the largest value of their type, floats must lie in [0, 1]. Resizing is bilinear with antialiasing.
+    fit: ``crop`` keeps the shape (the shorter side fits, the rest of the longer one is cut off evenly),
+    ``squash`` keeps everything. Transparent pixels show white. Raises DataError, naming the place in
+    ``images``, for what cannot be read, is empty, NaN or out of range.
+    """
+    out = torch.empty(len(images), channels, size, size)
+    for i, image in enumerate(images):
+        try:
+            x = _channels(_pixels(image, channels), channels)
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow raises SyntaxError for broken PNG files
+            raise DataError(f"Image {i} of {len(images)} cannot be used: {error}") from error
+        height, width = x.shape[-2:]
+        if (height, width) != (size, size):
+            scale = size / min(height, width)
+            shape = (
+                (size, size)
+                if fit == "squash"
+                else (max(size, round(height * scale)), max(size, round(width * scale)))
+            )
+            x = F.interpolate(x[None], shape, mode="bilinear", antialias=True, align_corners=False)[0].clamp_(
+                0, 1
+            )
+            top, left = (shape[0] - size) // 2, (shape[1] - size) // 2
+            x = x[:, top : top + size, left : left + size]
+        out[i] = x
+    return out
+
+
+def _pixels(image: Any, channels: int) -> Tensor:
+    """Float (C, H, W) in [0, 1] with the image's own number of channels."""
+    if isinstance(image, Mapping):
+        image = image["bytes"] if image.get("bytes") else image.get("path")
+    if isinstance(image, (str, os.PathLike)):
+        image = need("PIL.Image", "image").open(image)
+    elif isinstance(image, bytes):
+        image = need("PIL.Image", "image").open(io.BytesIO(image))
+    if isinstance(image, Tensor):
+        x = image if image.ndim == 3 else image[None]
+    elif isinstance(image, np.ndarray):
+        x = torch.from_numpy(np.array(image))  # a copy: torch refuses read-only arrays
+        x = x.movedim(-1, 0) if x.ndim == 3 else x[None]
+    elif hasattr(image, "convert"):
+        image = need("PIL.ImageOps", "image").exif_transpose(image)
+        mode = _mode(image, channels)
+        x = torch.from_numpy(np.array(image if image.mode == mode else image.convert(mode)))
+        x = x.movedim(-1, 0) if x.ndim == 3 else x[None]
+    else:
+        raise DataError(
+            f"a {type(image).__name__} is no image; give a PIL image, a path, bytes, an array or a tensor."
+        )
+    if x.ndim != 3 or 0 in x.shape:
+        raise DataError(
+            f"its shape is {tuple(x.shape)} (channels, height, width); expected three axes, none of them empty."
+        )
+    if x.is_floating_point():
+        x = x.float()
+        if not (x.amin() >= 0 and x.amax() <= 1):  # written so that NaN fails too
+            raise DataError(
+                f"its values span {x.amin():.4g} to {x.amax():.4g}; floats must lie in [0, 1], without NaN."
+            )
+        return x
+    if x.dtype == torch.bool:
+        return x.float()
+    return x.to(torch.float32) / torch.iinfo(x.dtype).max
+
+
+def _mode(image: Any, channels: int) -> str:
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        raise DataError(
+            f"its mode is {image.mode} (more than 8 bits); give it as an array of uint16 or of floats in [0, 1]."
+        )
+    transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    if transparent:
+        return "RGBA"
+    return "L" if channels == 1 else "RGB"
+
+
+def _channels(x: Tensor, channels: int) -> Tensor:
+    """(C, H, W) to (channels, H, W): alpha over white, grey repeated, colour to brightness."""
+    if len(x) == channels:
+        return x
+    if len(x) == 4 and channels in (1, 3):
+        x = x[:3] * x[3:] + (1 - x[3:])
+    elif len(x) in (1, 3) and channels == 4:
+        x = torch.cat((x.expand(3, *x.shape[1:]), torch.ones_like(x[:1])))
+    if len(x) == 1:
+        x = x.expand(channels, *x.shape[1:])
+    elif len(x) == 3 and channels == 1:
+        x = luma(x[None])[0]
+    if len(x) != channels:
+        raise DataError(
+            f"it has {len(x)} channels and the encoder takes {channels}; set the encoder's `channels` to {len(x)}."
+        )
+    return x

@@ -1,0 +1,124 @@
+"""Views of token sequences: crops, deletion, replacement, masking, shuffling, and the inverse cloze.
+
+A sequence is a list of token numbers, of words, of sentences: nothing here looks inside a token. Every
+function is pure (all chance comes from ``rng``) and never returns an empty sequence, because the mean over no
+tokens does not exist.
+
+Sources: Izacard et al. 2021, arXiv 2112.09118 (independent crops, deletion, replacement, masking);
+Lee et al. 2019, arXiv 1906.00300 (inverse cloze).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from counterpoint.errors import ConfigError, DataError
+
+T = TypeVar("T")
+Ratio = tuple[float, float]
+"""Least and largest share of the sequence, 0 < least <= largest <= 1."""
+
+
+def random_crop(tokens: Sequence[T], rng: np.random.Generator, *, ratio: Ratio = (0.05, 0.5)) -> list[T]:
+    """A span of ``max(1, int(r·L))`` of the L tokens, r uniform in ``ratio``, at a uniformly drawn place."""
+    start, stop = _span(len(tokens), rng, ratio)
+    return list(tokens[start:stop])
+
+
+def independent_crops(
+    tokens: Sequence[T], rng: np.random.Generator, *, ratio: Ratio = (0.05, 0.5)
+) -> tuple[list[T], list[T]]:
+    """Two crops of one sequence, drawn independently: they may overlap, and neither is a query or a document.
+
+    >>> independent_crops([1, 2, 3, 4], np.random.default_rng(0), ratio=(0.5, 0.5))
+    ([2, 3], [1, 2])
+    """
+    return random_crop(tokens, rng, ratio=ratio), random_crop(tokens, rng, ratio=ratio)
+
+
+def inverse_cloze(
+    tokens: Sequence[T], rng: np.random.Generator, *, ratio: Ratio = (0.05, 0.5), keep: float = 0.1
+) -> tuple[list[T], list[T]]:
+    """A span, and the sequence without it; with probability ``keep`` the sequence still holds the span.
+
+    ``keep`` > 0 lets the encoder also learn from words in common (Lee et al. use 0.1). Given sentences as tokens
+    and a ``ratio`` of one sentence, this is the published form. A span of everything leaves the sequence whole.
+    """
+    _share("keep", keep)
+    start, stop = _span(len(tokens), rng, ratio)
+    stays = rng.random() < keep
+    rest = [*tokens[:start], *tokens[stop:]]
+    return list(tokens[start:stop]), list(tokens) if stays or not rest else rest
+
+
+def crop_words(text: str, rng: np.random.Generator, *, ratio: Ratio = (0.05, 0.5)) -> str:
+    """A crop of whole words, with the text between them as it stands.
+
+    >>> crop_words("to be,  or not to be", np.random.default_rng(0), ratio=(0.5, 0.5))
+    'or not to'
+    """
+    words = [m.span() for m in re.finditer(r"\S+", text)]
+    start, stop = _span(len(words), rng, ratio)
+    return text[words[start][0] : words[stop - 1][1]]
+
+
+def delete_tokens(tokens: Sequence[T], rng: np.random.Generator, *, p: float = 0.1) -> list[T]:
+    """Every token is deleted with probability ``p``; where all would go, one drawn at random survives."""
+    drop = _chosen(len(tokens), rng, p)
+    if drop.all():
+        drop[rng.integers(len(tokens))] = False
+    return [t for t, gone in zip(tokens, drop) if not gone]
+
+
+def replace_tokens(
+    tokens: Sequence[T], rng: np.random.Generator, *, candidates: Sequence[T], p: float = 0.1
+) -> list[T]:
+    """Every token becomes, with probability ``p``, one drawn from ``candidates`` (``range(V)`` for numbers)."""
+    if not len(candidates):
+        raise ConfigError(
+            "replace_tokens needs at least one candidate, e.g. candidates=range(vocabulary_size)."
+        )
+    swap = _chosen(len(tokens), rng, p)
+    drawn = rng.integers(len(candidates), size=len(tokens))
+    return [candidates[int(d)] if s else t for t, s, d in zip(tokens, swap, drawn)]
+
+
+def mask_tokens(tokens: Sequence[T], rng: np.random.Generator, *, mask: T, p: float = 0.1) -> list[T]:
+    """Every token becomes ``mask`` with probability ``p``, independently."""
+    return [mask if hidden else t for t, hidden in zip(tokens, _chosen(len(tokens), rng, p))]
+
+
+def shuffle_tokens(tokens: Sequence[T], rng: np.random.Generator, *, p: float = 0.1) -> list[T]:
+    """The tokens chosen with probability ``p`` change places among themselves; the others stay."""
+    chosen = np.flatnonzero(_chosen(len(tokens), rng, p))
+    out = list(tokens)
+    for to, origin in zip(chosen, rng.permutation(chosen)):
+        out[to] = tokens[origin]
+    return out
+
+
+def _span(length: int, rng: np.random.Generator, ratio: Ratio) -> tuple[int, int]:
+    least, largest = ratio
+    if not 0 < least <= largest <= 1:
+        raise ConfigError(f"ratio={ratio}: give two shares with 0 < least <= largest <= 1, e.g. (0.05, 0.5).")
+    if length == 0:
+        raise DataError("A crop of an empty text was asked for; drop rows without words or tokens first.")
+    n = max(1, int(length * rng.uniform(least, largest)))
+    start = int(rng.integers(length - n + 1))
+    return start, start + n
+
+
+def _chosen(length: int, rng: np.random.Generator, p: float) -> np.ndarray:
+    _share("p", p)
+    if length == 0:
+        raise DataError("A view of an empty text was asked for; drop rows without words or tokens first.")
+    return rng.random(length) < p
+
+
+def _share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{name}={value} is not a probability; give a number from 0 to 1.")

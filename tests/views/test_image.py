@@ -1,0 +1,234 @@
+"""Every change of colour against kornia, every crop against arithmetic; images are independent of their batch."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+
+from counterpoint.errors import ConfigError, DataError
+from counterpoint.views import image as views
+from counterpoint.views.image import SimCLRViews, decode
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def pictures(n: int = 6, channels: int = 3, side: int = 16) -> torch.Tensor:
+    return torch.rand(n, channels, side, side, generator=torch.Generator().manual_seed(0))
+
+
+FACTORS = torch.tensor([0.0, 0.3, 0.9, 1.0, 1.5, 2.0])
+TURNS = torch.tensor([-0.5, -0.2, 0.0, 0.1, 0.3, 0.5])
+
+
+def test_colour_changes_equal_kornia():
+    enhance = pytest.importorskip("kornia.enhance")
+    x = pictures()
+    torch.testing.assert_close(
+        views.adjust_brightness(x, FACTORS), enhance.adjust_brightness_accumulative(x, FACTORS)
+    )
+    torch.testing.assert_close(
+        views.adjust_contrast(x, FACTORS),
+        enhance.adjust_contrast_with_mean_subtraction(x, FACTORS),
+        rtol=0,
+        atol=1e-5,
+    )
+    torch.testing.assert_close(
+        views.adjust_saturation(x, FACTORS),
+        enhance.adjust_saturation_with_gray_subtraction(x, FACTORS),
+        rtol=0,
+        atol=1e-5,
+    )
+    torch.testing.assert_close(
+        views.adjust_hue(x, TURNS), enhance.adjust_hue(x, TURNS * 2 * torch.pi), rtol=0, atol=1e-4
+    )
+    torch.testing.assert_close(views.solarise(x), enhance.solarize(x, 0.5, 0.0))
+
+
+def test_blur_equals_kornia():
+    filters = pytest.importorskip("kornia.filters")
+    x, sigma = pictures(side=40), torch.linspace(0.1, 2, 6)
+    expected = filters.gaussian_blur2d(x, (5, 5), torch.stack((sigma, sigma), 1))
+    torch.testing.assert_close(views.blur(x, sigma), expected, rtol=0, atol=1e-5)
+
+
+def test_hue_by_hand():
+    red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
+    turned = views.adjust_hue(red, torch.tensor([1 / 3]))
+    torch.testing.assert_close(turned.flatten(), torch.tensor([0.0, 1.0, 0.0]), rtol=0, atol=1e-6)
+    grey = torch.full((1, 3, 2, 2), 0.4)
+    torch.testing.assert_close(views.adjust_hue(grey, torch.tensor([0.2])), grey)
+
+
+def test_a_box_of_everything_is_the_image_and_a_flip_its_mirror():
+    x = pictures(2)
+    boxes = torch.tensor([[0.5, 0.5, 1.0, 1.0]]).repeat(2, 1)
+    out = views.crop_resize(x, 16, boxes, torch.tensor([False, True]))
+    torch.testing.assert_close(out[0], x[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(out[1], x[1].flip(-1), rtol=0, atol=1e-5)
+
+
+def test_a_box_of_whole_pixels_is_that_patch():
+    x = pictures(1)
+    box = torch.tensor([[6 / 16, 12 / 16, 4 / 16, 4 / 16]])  # columns 4 to 7, rows 10 to 13
+    out = views.crop_resize(x, 4, box, torch.tensor([False]))
+    # The image is four times the view, so the grid is four times denser: compare with the mean of bilinear samples.
+    fine = torch.nn.functional.interpolate(x[:, :, 9:15, 3:9], scale_factor=4, mode="bilinear")[
+        :, :, 4:20, 4:20
+    ]
+    torch.testing.assert_close(out, torch.nn.functional.avg_pool2d(fine, 4), rtol=0, atol=1e-5)
+
+
+def test_reducing_does_not_alias():
+    stripes = torch.zeros(1, 1, 64, 64)
+    stripes[..., ::2] = 1  # finer than the view can show: the right answer is flat grey
+    out = views.crop_resize(stripes, 16, torch.tensor([[0.5, 0.5, 1.0, 1.0]]), torch.tensor([False]))
+    assert (out - 0.5).abs().max() < 1e-5
+
+
+def test_boxes_lie_inside_and_have_the_asked_area_and_shape():
+    x, y, w, h = views.draw_boxes((4000, 3, 30, 20), rng(), (0.2, 0.6), (0.5, 2.0)).T
+    assert (x - w / 2 >= -1e-6).all()
+    assert (x + w / 2 <= 1 + 1e-6).all()
+    assert (y - h / 2 >= -1e-6).all()
+    assert (y + h / 2 <= 1 + 1e-6).all()
+    assert (w * h).min() >= 0.2 - 1e-5
+    assert (w * h).max() <= 0.6 + 1e-5
+    shape = (w * 20) / (h * 30)  # in pixels: the image is 20 wide and 30 high
+    assert shape.min() >= 0.5 - 1e-5
+    assert shape.max() <= 2 + 1e-5
+    _, _, w, h = views.draw_boxes((4000, 3, 30, 30), rng(), (0.2, 0.6), (1.0, 1.0)).T
+    assert (w * h).mean() == pytest.approx(0.4, abs=0.01)  # uniform; wide boxes are rejected more often
+
+
+@pytest.mark.parametrize("preset", [SimCLRViews.cifar, SimCLRViews.stl, SimCLRViews.grey_scale])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_views_stay_images_and_are_pure(preset, channels):
+    x = pictures(8, channels, 20)
+    view = preset(size=12)
+    one, again, other = view(x, rng(1)), view(x, rng(1)), view(x, rng(2))
+    assert one.shape == (8, channels, 12, 12)
+    assert one.dtype == torch.float32
+    assert one.min() >= 0
+    assert one.max() <= 1
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    torch.testing.assert_close(x, pictures(8, channels, 20))  # the input is untouched
+    assert preset()(x, rng(0)).shape == x.shape
+
+
+def test_images_of_a_batch_get_their_own_draws():
+    same = pictures(1).repeat(8, 1, 1, 1)
+    out = SimCLRViews()(same, rng())
+    assert len({tuple(v.flatten()[:9].tolist()) for v in out}) == 8
+
+
+def test_a_view_of_nothing_changes_nothing():
+    x = pictures()
+    still = SimCLRViews(crop=(1, 1), ratio=(1, 1), flip=0, jitter=0, grey=0)
+    torch.testing.assert_close(still(x, rng()), x, rtol=0, atol=1e-5)
+
+
+def test_each_probability_is_followed():
+    x = pictures(1).repeat(2000, 1, 1, 1)
+    base = {"crop": (1, 1), "ratio": (1, 1), "flip": 0, "jitter": 0, "grey": 0}
+    for name in ("flip", "jitter", "grey", "blur", "solarise"):
+        out = SimCLRViews(**(base | {name: 0.3}))(x, rng())
+        changed = ((out - x).abs().amax((1, 2, 3)) > 1e-3).float().mean()
+        assert changed == pytest.approx(0.3, abs=0.045), name  # four deviations
+
+
+def test_greyscale_has_three_equal_channels():
+    out = SimCLRViews(grey=1.0)(pictures(), rng())
+    assert (out[:, 0] == out[:, 1]).all()
+    assert (out[:, 0] == out[:, 2]).all()
+
+
+def test_settings_and_inputs_out_of_range_are_sentences():
+    for wrong in (
+        {"crop": (0.5, 1.5)},
+        {"crop": (0.9, 0.2)},
+        {"hue": 0.7},
+        {"flip": 2},
+        {"sigma": (0.0, 1.0)},
+    ):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            SimCLRViews(**wrong)
+    with pytest.raises(DataError, match=r"uint8 \(2, 3, 4, 4\)"):
+        SimCLRViews()(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), rng())
+
+
+# --- decoding --------------------------------------------------------------------------------------------------
+
+
+def photo(mode: str = "RGB", shape: tuple[int, int] = (24, 16)):
+    Image = pytest.importorskip("PIL.Image")
+    values = rng(3).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    return Image.fromarray(values).convert(mode)
+
+
+def test_all_ways_to_give_an_image_agree(tmp_path):
+    image = photo(shape=(16, 16))
+    array = np.asarray(image)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    image.save(tmp_path / "a.png")
+    tensor = torch.from_numpy(array.copy()).movedim(-1, 0)
+    given = [
+        image,
+        array,
+        tensor,
+        tensor / 255,
+        array.astype(np.float64) / 255,
+        array.astype(np.uint16) * 257,
+        buffer.getvalue(),
+        {"bytes": buffer.getvalue(), "path": None},
+        {"bytes": None, "path": str(tmp_path / "a.png")},
+        tmp_path / "a.png",
+    ]
+    out = decode(given, 16)
+    assert out.shape == (10, 3, 16, 16)
+    torch.testing.assert_close(out, (tensor / 255).expand(10, -1, -1, -1), rtol=0, atol=1e-6)
+
+
+def test_an_image_decodes_alike_alone_and_in_company():
+    images = [photo(shape=s) for s in ((16, 16), (24, 16), (5, 90), (200, 100))]
+    together = decode(images, 16)
+    for i, image in enumerate(images):
+        assert torch.equal(decode([image], 16)[0], together[i])
+
+
+def test_cropping_keeps_the_shape_and_squashing_everything():
+    wide = torch.zeros(1, 8, 24)
+    wide[..., :8] = 1  # the left third
+    assert decode([wide], 8, channels=1).sum() == 0
+    assert decode([wide], 8, channels=1, fit="squash").mean() == pytest.approx(1 / 3, abs=1e-4)
+
+
+def test_channels_are_converted():
+    assert torch.equal(decode([photo("L")], 8)[0, 0], decode([photo("L")], 8, channels=1)[0, 0])
+    clear = torch.zeros(4, 4, 4)  # black, fully transparent
+    assert (decode([clear], 4) == 1).all()  # shows white
+    assert (decode([photo("RGBA")], 8, channels=4)[:, 3] == 1).all()
+    torch.testing.assert_close(decode([photo("RGBA")], 8), decode([photo()], 8))
+    assert decode([photo("P"), photo("CMYK"), photo("1")], 8).shape == (3, 3, 8, 8)
+    assert decode([np.zeros((4, 4), dtype=bool)], 4, channels=1).sum() == 0
+    assert decode([torch.rand(7, 9, 9)], 9, channels=7).shape == (1, 7, 9, 9)
+
+
+def test_an_image_that_cannot_be_used_is_named():
+    good = torch.rand(3, 4, 4)
+    for bad, why in (
+        (good * 300, "floats must lie"),
+        (torch.full((3, 4, 4), float("nan")), "floats must lie"),
+        (torch.rand(2, 4, 4), "2 channels"),
+        (torch.rand(3, 0, 4), "none of them empty"),
+        (b"no picture at all", "cannot identify"),
+        ("nowhere.png", "No such file"),
+        (17, "a int is no image"),
+    ):
+        with pytest.raises(DataError, match="Image 1 of 2") as caught:
+            decode([good, bad], 4)
+        assert why in str(caught.value)
