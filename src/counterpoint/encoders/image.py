@@ -18,9 +18,9 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel, ResNetConfig, R
 from transformers.image_processing_base import ImageProcessingMixin
 from transformers.models.resnet.modeling_resnet import ResNetConvLayer
 
+from counterpoint.data.pixels import decode
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError, ModelError
-from counterpoint.views.image import decode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,7 @@ class ImageEncoder(Encoder):
             self.register_buffer(name, value, persistent=False)
 
     def collate(self, items: Sequence[Any], role: str | None = None) -> Tensor:
-        """Images of any kind and size to ``(N, C, size, size)`` in [0, 1]; see `counterpoint.views.image.decode`."""
+        """Images of any kind and size to ``(N, C, size, size)`` in [0, 1]; see `counterpoint.data.pixels.decode`."""
         return decode(items, self.config.size, channels=self.config.channels)
 
     def lengths(self, items: Sequence[Any]) -> np.ndarray:
