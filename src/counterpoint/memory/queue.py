@@ -1,0 +1,105 @@
+"""A queue of earlier vectors: negatives, or rows for a balance, from more than one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from counterpoint.errors import ConfigError, DataError
+from counterpoint.memory.base import Memory, Update, checked, unit_vectors
+
+
+class Queue(Memory):
+    """First in, first out: ``size`` vectors of width ``dim``, each with entries of ``fields`` (labels,
+    groups, languages).
+
+    fields: name -> dtype of one value per vector. start: ``random`` (full of random unit vectors from
+    ``seed``, as MoCo begins; their fields hold ``blank``, which must equal no real label) or ``empty``
+    (`snapshot` then grows from 0 rows).
+
+    Source: He et al. 2020 (MoCo), arXiv 1911.05722.
+    """
+
+    vectors: Tensor
+    place: Tensor
+    count: Tensor
+
+    def __init__(
+        self,
+        size: int,
+        dim: int,
+        *,
+        fields: Mapping[str, torch.dtype] | None = None,
+        start: str = "random",
+        blank: int = -1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if size < 1 or dim < 1 or start not in ("random", "empty"):
+            raise ConfigError(
+                f"Queue(size={size}, dim={dim}, start={start!r}): sizes >= 1, start random or empty."
+            )
+        full = start == "random"
+        self.register_buffer("vectors", unit_vectors(size, dim, seed) if full else torch.zeros(size, dim))
+        self.register_buffer("place", torch.tensor(0))  # where the next row goes: the oldest entry
+        self.register_buffer("count", torch.tensor(size if full else 0))
+        self.fields = tuple(fields or ())
+        for name, dtype in (fields or {}).items():
+            self.register_buffer(f"field_{name}", torch.full((size,), blank, dtype=dtype))
+
+    @property
+    def size(self) -> int:
+        return len(self.vectors)
+
+    @property
+    def dim(self) -> int:
+        return self.vectors.shape[1]
+
+    @property
+    def valid(self) -> Tensor:
+        """``(size,)`` bool: which slots hold an entry."""
+        return torch.arange(self.size, device=self.vectors.device) < self.count
+
+    @torch.no_grad()
+    def push(self, z: Tensor, **fields: Tensor) -> None:
+        """Store rows ``(N, dim)`` over the oldest ones, with every field ``(N,)``; N is free and may wrap
+        around.
+
+        Of more rows than fit, the last ``size`` stay, as if they had come one by one. With several processes,
+        gather the rows first and push the same ones everywhere, or the queues differ.
+        """
+        z = checked(z, self.dim, "a queue")
+        if set(fields) != set(self.fields):
+            raise DataError(
+                f"This queue has the fields {sorted(self.fields)}; push was given {sorted(fields)}."
+            )
+        for name, value in fields.items():
+            if value.shape != (len(z),):
+                raise DataError(f"Field {name!r} has shape {tuple(value.shape)} for {len(z)} rows.")
+        kept = min(len(z), self.size)
+        step = torch.arange(len(z) - kept, len(z), device=self.vectors.device)
+        slots = (self.place + step) % self.size
+        self.vectors.index_copy_(0, slots, z[-kept:].to(self.vectors) if kept else self.vectors[:0])
+        for name, value in fields.items():
+            held: Tensor = getattr(self, f"field_{name}")
+            held.index_copy_(0, slots, value[len(z) - kept :].to(held))
+        self.place.copy_((self.place + len(z)) % self.size)
+        self.count.copy_((self.count + len(z)).clamp_max(self.size))
+
+    def snapshot(self, field: str | None = None) -> Tensor:
+        """A copy of the entries, ``(L, dim)`` vectors or ``(L,)`` values of a field, L <= size, in one order
+        for all.
+
+        A copy, because `push` writes in place and would break a loss that still waits for its backward pass.
+        """
+        if field is not None and field not in self.fields:
+            raise DataError(f"This queue has no field {field!r}, only {sorted(self.fields)}.")
+        held: Tensor = self.vectors if field is None else getattr(self, f"field_{field}")
+        return held[: int(self.count)].clone()
+
+    @classmethod
+    def example(cls, seed: int = 0) -> tuple[Queue, Update]:
+        queue = cls(7, 4, fields={"label": torch.long}, seed=seed)
+        return queue, lambda z: queue.push(z, label=torch.arange(len(z)))

@@ -1,0 +1,127 @@
+"""Clustering: views agree on which prototypes they belong to (SwAV and its relatives)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from counterpoint.errors import ConfigError, DataError
+from counterpoint.objectives.base import objective
+from counterpoint.objectives.ranks import RankBehaviour
+from counterpoint.objectives.reduce import (
+    Reduce,
+    Reduction,
+    at_least_float32,
+    batch_size,
+    reduced,
+    same_shape,
+    total,
+)
+
+
+def _example_targets(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    s, t = torch.randn(2, 8, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return (s,), {"target": t.softmax(-1), "temperature": 0.5}
+
+
+def _example_views(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    a, noise = torch.randn(2, 8, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return (a.tanh(), (a + 0.3 * noise).tanh()), {}
+
+
+@torch.no_grad()
+def sinkhorn(
+    scores: Tensor,
+    *,
+    epsilon: float = 0.05,
+    iterations: int = 3,
+    prior: Tensor | None = None,
+    extra: Tensor | None = None,
+    reduce: Reduce = total,
+) -> Tensor:
+    """Soft assignments of rows to prototypes that use every prototype:
+    ``Q ∝ diag(u) exp(scores / epsilon) diag(v)``.
+
+    Each round scales the columns of Q to their share of the mass, then the rows to sum 1, so rows are exact
+    and columns are met in the limit (3 rounds are usual). Computed in logarithms: no score overflows at any
+    ``epsilon``.
+
+    scores: ``(N, K)`` of rows against prototypes. epsilon: smoothness (towards 0: one-hot). prior: ``(K,)``
+    share of the mass per prototype (None: 1 / K each). extra: ``(Q, K)`` scores of a queue's entries, which
+    take part in the balance but are not returned; needed where N < K. Rows of all processes are balanced
+    together; a queue then holds this process's own part. Returns ``(N, K)`` without gradient, rows summing to
+    1.
+
+    Source: Cuturi 2013, arXiv 1306.0895; Caron et al. 2020 (SwAV), arXiv 2006.09882.
+    """
+    if epsilon <= 0 or iterations < 1:
+        raise ConfigError(f"Sinkhorn needs epsilon > 0 and iterations >= 1; got {epsilon} and {iterations}.")
+    if extra is not None and extra.shape[1:] != scores.shape[1:]:
+        raise DataError(
+            f"scores {tuple(scores.shape)} and extra {tuple(extra.shape)} need the same prototypes."
+        )
+    n, k = scores.shape
+    x = scores if extra is None else torch.cat([scores, extra])
+    log_q = at_least_float32(x) / epsilon
+    share = torch.full((k,), 1 / k) if prior is None else prior / prior.sum()
+    log_share = share.to(log_q).log()
+    for _ in range(iterations):
+        log_q = log_q - _log_sum_of_columns(log_q, reduce) + log_share
+        log_q = log_q - log_q.logsumexp(1, keepdim=True)
+    return log_q[:n].exp().to(scores.dtype)
+
+
+def _log_sum_of_columns(log_q: Tensor, reduce: Reduce) -> Tensor:
+    """``(K,)`` logarithm of the sums of the columns over the rows of all processes."""
+    lowest = torch.finfo(log_q.dtype).min
+    peak = reduce(log_q.amax(0) if len(log_q) else log_q.new_full(log_q.shape[1:], lowest), "max")
+    return reduce((log_q - peak).exp().sum(0)).log() + peak
+
+
+@objective(rank=RankBehaviour.LOCAL, example=_example_targets)
+def prototype_cross_entropy(
+    scores: Tensor, target: Tensor, *, temperature: float = 0.1, reduction: Reduction = "mean"
+) -> Tensor:
+    """``L_i = -Σ_k q_ik log softmax_k(s_i / temperature)``; no gradient reaches the assignments q.
+
+    scores: ``(N, K)`` of rows against prototypes. target: ``(N, K)`` assignments, or ``(N,)`` long numbers of
+    prototypes. Returns ``()`` or ``(N,)``.
+
+    Source: Caron et al. 2020 (SwAV), arXiv 2006.09882, eq. 2.
+    """
+    log_p = (scores / temperature).log_softmax(-1)
+    if not target.is_floating_point():
+        return reduced(F.nll_loss(log_p, target, reduction="none"), reduction)
+    same_shape(scores=scores, target=target)
+    return reduced(-(target.detach() * log_p).sum(-1), reduction)
+
+
+@objective(rank=RankBehaviour.GLOBAL_STATISTIC, example=_example_views)
+def swapped_prediction(
+    a: Tensor,
+    b: Tensor,
+    *,
+    temperature: float = 0.1,
+    epsilon: float = 0.05,
+    iterations: int = 3,
+    extra_a: Tensor | None = None,
+    extra_b: Tensor | None = None,
+    reduce: Reduce = total,
+) -> Tensor:
+    """``L = ½ mean_i [ℓ(a_i, q(b)_i) + ℓ(b_i, q(a)_i)]``: each view predicts the other's balanced assignment.
+
+    ℓ is `prototype_cross_entropy`, q is `sinkhorn`. a, b: ``(N, K)`` scores of the two views against the
+    prototypes (cosines). extra_a, extra_b: ``(Q, K)`` scores of earlier entries, for the balance only.
+    Returns ``()``, the loss of the rows of all processes.
+
+    Source: Caron et al. 2020 (SwAV), arXiv 2006.09882, eqs. 1 and 2.
+    """
+    same_shape(a=a, b=b)
+    q_a = sinkhorn(a, epsilon=epsilon, iterations=iterations, extra=extra_a, reduce=reduce)
+    q_b = sinkhorn(b, epsilon=epsilon, iterations=iterations, extra=extra_b, reduce=reduce)
+    rows = prototype_cross_entropy(a, q_b, temperature=temperature, reduction="none")
+    rows = rows + prototype_cross_entropy(b, q_a, temperature=temperature, reduction="none")
+    return reduce(rows.sum()) / batch_size(a, reduce, at_least=1) / 2

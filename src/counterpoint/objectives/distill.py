@@ -1,0 +1,106 @@
+"""Distillation: a student learns margins, distributions or embeddings from a teacher. No gradient reaches the
+teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from counterpoint.errors import ConfigError
+from counterpoint.objectives.base import objective
+from counterpoint.objectives.ranks import RankBehaviour
+from counterpoint.objectives.reduce import Reduction, reduced, same_shape
+
+
+def _example_margin(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    sp, sn, tp, tn = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return (sp, sn), {"teacher_positive": tp, "teacher_negative": tn}
+
+
+def _example(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    s, t = torch.randn(2, 6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return (s,), {"teacher": t}
+
+
+@objective(rank=RankBehaviour.LOCAL, example=_example_margin)
+def margin_mse(
+    positive: Tensor,
+    negative: Tensor,
+    teacher_positive: Tensor,
+    teacher_negative: Tensor,
+    *,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """``L_i = ((s⁺_i - s⁻_i) - (t⁺_i - t⁻_i))²``: the student's margins are the teacher's; levels are free.
+
+    positive, teacher_positive: ``(N,)`` scores of (query, positive). negative, teacher_negative: ``(N,)``, or
+    ``(N, K)`` for K negatives each (L_i is then the mean over K). Returns ``()`` or ``(N,)``.
+
+    Source: Hofstätter et al. 2020, arXiv 2010.02666, eq. 2.
+    """
+    same_shape(positive=positive, teacher_positive=teacher_positive)
+    same_shape(negative=negative, teacher_negative=teacher_negative)
+    if negative.dim() == 2:
+        positive, teacher_positive = positive[:, None], teacher_positive[:, None]
+    same_shape(positive=positive.expand_as(negative), negative=negative)
+    error = ((positive - negative) - (teacher_positive - teacher_negative).detach()).square()
+    return reduced(error.flatten(1).mean(1) if error.dim() == 2 else error, reduction)
+
+
+@objective(rank=RankBehaviour.LOCAL, example=_example)
+def kl_distillation(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    temperature: float = 1.0,
+    mask: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """``L_i = T² Σ_j p_ij (log p_ij - log q_ij)``, ``p = softmax(teacher / T)``,
+    ``q = softmax(student / T)``.
+
+    The factor T² keeps the size of the gradient where T changes. student, teacher: ``(N, L)`` scores or
+    logits of one list per row. mask: ``(N, L)`` bool, False where a list has no entry; a row without entries
+    counts 0. Returns ``()`` or ``(N,)``; 0 where the distributions are equal.
+
+    Source: Hinton et al. 2015, arXiv 1503.02531.
+    """
+    same_shape(student=student, teacher=teacher)
+    if temperature <= 0:
+        raise ConfigError(f"A temperature is positive; {temperature} was given.")
+    s, t = student / temperature, teacher.detach() / temperature
+    if mask is not None:
+        same_shape(student=student, mask=mask)
+        # The lowest finite number, not -inf: a row of -inf alone would be NaN, and 0·inf too.
+        s = s.masked_fill(~mask, torch.finfo(s.dtype).min)
+        t = t.masked_fill(~mask, torch.finfo(t.dtype).min)
+    log_p, log_q = t.log_softmax(-1), s.log_softmax(-1)
+    terms = log_p.exp() * (log_p - log_q)
+    if mask is not None:
+        terms = terms.masked_fill(~mask, 0)
+    return reduced(temperature**2 * terms.sum(-1), reduction)
+
+
+@objective(rank=RankBehaviour.LOCAL, example=_example)
+def embedding_mse(student: Tensor, teacher: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    """``L_i = Σ_d (s_id - t_id)² / D``: the student's embedding is the teacher's.
+
+    student, teacher: ``(N, D)``. Returns ``()`` or ``(N,)``.
+    Source: Reimers & Gurevych 2020, arXiv 2004.09813.
+    """
+    same_shape(student=student, teacher=teacher)
+    return reduced((student - teacher.detach()).square().mean(-1), reduction)
+
+
+@objective(rank=RankBehaviour.LOCAL, example=_example)
+def embedding_cosine(student: Tensor, teacher: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    """``L_i = 1 - cos(s_i, t_i)``: the directions agree, lengths are free.
+
+    student, teacher: ``(N, D)``. Returns ``()`` or ``(N,)``; in [0, 2].
+    Source: Sanh et al. 2019 (DistilBERT), arXiv 1910.01108.
+    """
+    same_shape(student=student, teacher=teacher)
+    return reduced(1 - F.cosine_similarity(student, teacher.detach(), dim=-1), reduction)

@@ -1,0 +1,84 @@
+"""Masked reconstruction: the error on what was hidden, and only there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from counterpoint.errors import ConfigError, DataError
+from counterpoint.objectives.base import objective
+from counterpoint.objectives.ranks import RankBehaviour
+from counterpoint.objectives.reduce import Reduction, reduced, same_shape
+
+
+def _example(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    p, x = torch.randn(2, 6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return (p,), {"target": x}
+
+
+def _hidden(prediction: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Prediction and target ``(V, D)`` at the hidden items."""
+    same_shape(prediction=prediction, target=target)
+    target = target.detach()
+    if mask is None:
+        return prediction.flatten(0, -2), target.flatten(0, -2)
+    if mask.dtype != torch.bool or mask.shape != prediction.shape[:-1]:
+        raise DataError(
+            f"mask is {mask.dtype} {tuple(mask.shape)}; expected torch.bool {tuple(prediction.shape[:-1])}, "
+            "True where an item was hidden."
+        )
+    return prediction[mask], target[mask]
+
+
+@objective(rank=RankBehaviour.LOCAL, example=_example)
+def scaled_cosine_error(
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    gamma: float = 3.0,
+    mask: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """``L_i = (1 - cos(z_i, x_i))^gamma`` over the hidden items; gamma > 1 lets easy items count less.
+
+    prediction, target: ``(..., D)``. mask: ``(...)`` bool, True where an item was hidden (None: everywhere).
+    Items whose target is all zero have no direction: they are left out. Returns ``()``, or ``(V,)`` values of
+    the V items that count, in the order of the mask.
+
+    Source: Hou et al. 2022 (GraphMAE), arXiv 2205.10803, eq. 2.
+    """
+    if gamma < 1:
+        raise ConfigError(
+            f"gamma={gamma}: the scaled cosine error needs gamma >= 1 (1: the cosine distance)."
+        )
+    z, x = _hidden(prediction, target, mask)
+    directed = x.ne(0).any(-1)
+    # Rounding can put a cosine above 1, and a negative number has no fractional power.
+    distance = (1 - F.cosine_similarity(z[directed], x[directed], dim=-1)).clamp_min(0)
+    return reduced(distance if gamma == 1 else distance.pow(gamma), reduction)
+
+
+@objective(rank=RankBehaviour.LOCAL, example=_example)
+def masked_mse(
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    mask: Tensor | None = None,
+    normalize_target: bool = False,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """``L_i = Σ_d (z_id - x_id)² / D`` over the hidden items.
+
+    prediction, target: ``(..., D)``, an item being a patch, a token, a node. mask: ``(...)`` bool, True where
+    an item was hidden (None: everywhere). normalize_target: each target item with mean 0 and variance 1 over
+    its D values first. Returns ``()``, or ``(V,)`` values of the hidden items in the order of the mask.
+
+    Source: He et al. 2022 (MAE), arXiv 2111.06377.
+    """
+    z, x = _hidden(prediction, target, mask)
+    if normalize_target:
+        x = F.layer_norm(x, x.shape[-1:], eps=1e-6)
+    return reduced((z - x).square().mean(-1), reduction)
