@@ -68,7 +68,11 @@ def test_nothing_below_methods_knows_a_methods_name() -> None:
     for path in FILES:
         if part(path) == "methods":
             continue
-        strings = {n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+        strings = {
+            n.value
+            for n in ast.walk(ast.parse(path.read_text()))
+            if isinstance(n, ast.Constant) and isinstance(n.value, str)
+        }
         assert not strings & names, f"{path} names {strings & names}"
 
 
@@ -78,5 +82,7 @@ HEAVY_OR_ABSENT = {"torchvision", "torchaudio", "timm", "lightning", "pytorch_li
 def test_no_import_of_what_cannot_be_had() -> None:
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None) or ""]
+            modules = (
+                [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None) or ""]
+            )
             assert not {m.split(".")[0] for m in modules} & HEAVY_OR_ABSENT, path
