@@ -1,1 +1,1 @@
-"""train"""
+"""Training: the loop, optimisers, schedules, large batches, checkpoints, monitors, logs."""

@@ -36,6 +36,12 @@ class Average:
         finally:
             self._swap()
 
+    @torch.no_grad()
+    def copy_to_weights(self) -> None:
+        """The module holds the average from now on."""
+        for name, weight in self._weights.items():
+            weight.copy_(self._average[name])
+
     def _swap(self) -> None:
         for name, weight in self._weights.items():
             weight.data, self._average[name] = self._average[name], weight.data

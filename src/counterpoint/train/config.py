@@ -61,7 +61,7 @@ class TrainConfig:
     log_every: int = 10
     """Steps between log lines and monitor readings."""
     stop_on_collapse: bool = True
-    """Stop when the embeddings have collapsed for 50 steps (effective rank < 2 or mean cosine of random pairs > 0.95)."""
+    """Stop when the embeddings have collapsed for 50 steps: effective rank < 2, or mean cosine of pairs > 0.95."""
     device: str = "auto"
     """auto: cuda, then mps, then cpu."""
     progress: bool = True
@@ -71,7 +71,7 @@ class TrainConfig:
     log_to: tuple[Literal["wandb", "mlflow"], ...] = ()
     """Further loggers, each of which needs its own package."""
     prefetch: bool = True
-    """Make the next batch (views, tokens) in a thread while the current one trains. The result is the same either way."""
+    """Make the next batch (views, tokens) in a thread while the current one trains; the result is the same."""
 
     def __post_init__(self) -> None:
         for name, least in (

@@ -3,29 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from queue import SimpleQueue
-from typing import Any, Protocol, TypeVar
-
-from counterpoint.data.schema import Row
+from typing import Any, TypeVar
 
 T = TypeVar("T")
-
-
-class Loader(Protocol):
-    """Batches of rows without end, and the position among them."""
-
-    steps_per_epoch: int | None
-
-    def __iter__(self) -> Iterator[list[Row]]:
-        """Batches from the current position on, for ever."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """The position after the batches yielded so far, as JSON."""
-        ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 def ahead(make: Callable[[int], T], first: int, last: int, *, threaded: bool = True) -> Iterator[T]:

@@ -16,9 +16,7 @@ from counterpoint.data.batch import Data, size, take
 from counterpoint.errors import ConfigError
 
 
-def embed(
-    encoder: nn.Module, data: Data, micro_batch: int | None = None, *, precision: str = "float32"
-) -> Tensor:
+def embed(encoder: nn.Module, data: Data, micro_batch: int | None = None, *, precision: str = "float32") -> Tensor:
     """Embeddings ``(N, D)`` of ``data``; in micro-batches with recomputation where ``micro_batch`` is given.
 
     precision: ``bfloat16`` runs the encoder under autocast. Its embeddings come back in float32, so that scores and
@@ -28,7 +26,8 @@ def embed(
 
     def run(part: Data) -> Tensor:
         if precision == "float32":
-            return encoder(part)
+            out: Tensor = encoder(part)
+            return out
         with torch.autocast(tensor.device.type, torch.bfloat16):
             return encoder(part).float()
 
@@ -37,7 +36,7 @@ def embed(
         return run(data)
     if any(uses_batch_statistics(m) for m in encoder.modules()):
         raise ConfigError(
-            f"{type(encoder).__name__} contains batch normalisation, whose statistics of a micro-batch of {micro_batch} "
+            f"{type(encoder).__name__} contains batch normalisation, whose statistics of {micro_batch} rows "
             f"differ from those of the batch of {n}; gradient caching would silently change the model. "
             "Leave micro_batch unset, or use an encoder with layer or group normalisation."
         )
@@ -48,7 +47,7 @@ def embed(
 
 
 def uses_batch_statistics(module: nn.Module) -> bool:
-    """Whether the output of a row depends on the other rows: batch normalisation, unless frozen to its running statistics."""
+    """Whether a row's output depends on the other rows: batch normalisation not frozen to its running statistics."""
     if not isinstance(module, nn.modules.batchnorm._BatchNorm):
         return False
     return module.training or module.running_mean is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -32,6 +33,8 @@ class Interruption:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
+        # Not print: the signal may have arrived in the middle of one.
+        os.write(2, b"\nFinishing the step, then saving. Once more quits at once.\n")
         self._restore()
 
     def _restore(self) -> None:

@@ -1,0 +1,71 @@
+"""What training asks of a method and of a loader, what a run remembers, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+from counterpoint.data.batch import Batch
+from counterpoint.data.schema import Row
+
+
+class Loader(Protocol):
+    """Batches of rows without end, and the position among them."""
+
+    steps_per_epoch: int | None
+
+    def __iter__(self) -> Iterator[list[Row]]:
+        """Batches from the current position on, for ever."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position after the batches yielded so far, as JSON; a new object each time, made in every step."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class Trainable(Protocol):
+    """What the loop asks of a method, which is also an ``nn.Module``."""
+
+    micro_batch: int | None
+    precision: str
+    observed: dict[str, Tensor]
+
+    def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch: ...
+    def losses(self, batch: Batch) -> dict[str, Tensor]: ...
+    def before_training(self, steps: int) -> None: ...
+    def after_step(self, step: int) -> None: ...
+    def towers(self) -> Mapping[str, nn.Module]: ...
+
+
+@dataclass
+class State:
+    """What a run remembers beside its tensors. best: the step, value and figures of the best evaluation so far."""
+
+    step: int = 0
+    seconds: float = 0.0
+    loader: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    best: dict[str, Any] | None = None
+    stale: int = 0
+    collapsed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """steps: done in all. seconds: over all resumes. metrics: of the weights the method now holds, where they were
+    evaluated. best: step, value and figures of the best evaluation, where a metric was named. stopped: ``finished``,
+    ``early`` (patience) or ``interrupted``."""
+
+    steps: int
+    seconds: float
+    metrics: dict[str, float]
+    best: dict[str, Any] | None
+    stopped: str
+    folder: Path | None

@@ -1,0 +1,62 @@
+"""Settings turned into what the loop needs, with a sentence for each that does not do what it seems to."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import torch
+
+from counterpoint.errors import ConfigError
+from counterpoint.train.config import TrainConfig
+from counterpoint.train.contracts import State
+
+
+def total_steps(config: TrainConfig, per_epoch: int | None) -> int:
+    if config.steps is not None:
+        return config.steps
+    if per_epoch is None:
+        raise ConfigError("The data is a stream of unknown length, so epochs cannot be counted. Give steps (--steps).")
+    return max(1, round(config.epochs * per_epoch / config.accumulate))
+
+
+def improves(state: State, config: TrainConfig) -> bool:
+    """Whether the last evaluation is the best so far, by ``config.metric``. A figure that is not finite never is."""
+    metrics, best = state.metrics, state.best
+    if config.metric not in metrics:
+        known = ", ".join(metrics) or "none at all"
+        raise ConfigError(f"The evaluation gives no figure {config.metric!r}. Set metric to one of: {known}.")
+    sign, value = 1 if config.higher_is_better else -1, metrics[config.metric]
+    return math.isfinite(value) and (best is None or sign * value > sign * best["value"])
+
+
+def find_device(name: str) -> torch.device:
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def check(config: TrainConfig, *, evaluates: bool, saves: bool, device: torch.device) -> None:
+    """Warn of settings that do not do what they seem to; `ConfigError` for those that cannot work."""
+    if config.patience and not (config.metric and config.eval_every and evaluates):
+        raise ConfigError(
+            "patience counts evaluations without a better figure, so it needs an evaluation, eval_every and metric. "
+            "Give them (--eval-every 100 --metric NAME), or set patience=0."
+        )
+    notes = []
+    if config.accumulate > 1:
+        notes.append(
+            f"accumulate={config.accumulate} averages the gradients of {config.accumulate} batches, but each row is "
+            f"compared with the rows of its own batch of {config.batch} only. For more negatives in the same memory, "
+            f"set batch={config.batch * config.accumulate} and micro_batch={config.batch}."
+        )
+    if (config.metric or config.eval_every) and not evaluates:
+        notes.append("metric and eval_every have no effect: there is nothing to evaluate on.")
+    if config.save_every and not saves:
+        notes.append("save_every has no effect: no run folder was given.")
+    if config.precision == "bfloat16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        notes.append("This processor has no bfloat16 units, so precision=bfloat16 will be slower than float32.")
+    for note in notes:
+        warnings.warn(note, stacklevel=3)
