@@ -1,0 +1,117 @@
+"""Exact nearest neighbours by brute force, block by block: the default index, and the truth others are measured by."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from counterpoint.errors import ConfigError, DataError
+
+Run: TypeAlias = tuple[np.ndarray, np.ndarray]
+"""A ranking per query: scores ``(Q, K)`` float32, descending, and ids ``(Q, K)`` int64.
+
+Where a query has fewer than K results, the rest has id -1 and score -inf.
+"""
+
+INT8_SCALE = 127.0  # an int8 corpus holds round(127 · x) of unit vectors: its scores are divided by this
+
+
+def top_k(
+    queries: np.ndarray | Tensor,
+    corpus: np.ndarray | Tensor,
+    k: int,
+    *,
+    block: int = 16_384,
+    query_block: int = 1_024,
+    metric: Literal["dot", "cosine"] = "dot",
+    device: torch.device | str | None = None,
+) -> Run:
+    """The ``min(k, M)`` rows of ``corpus`` that score highest for each query.
+
+    queries: (Q, D). corpus: (M, D) float32, float16, or int8 (see `INT8_SCALE`); an array, a memory-mapped file or a
+    tensor. block, query_block: rows handled at once, so working memory is about ``4·block·(query_block + D)`` bytes
+    whatever M and Q are. device: where the products are computed (None: where the corpus is).
+
+    Equal scores are ordered by id. (Two equal rows in different blocks may differ in the last bit of their product
+    where the matrix library picks another kernel for another shape.)
+
+    Raises ConfigError for k < 1 and DataError for shapes that do not fit or embeddings that are not finite.
+    """
+    if k < 1:
+        raise ConfigError(f"k is {k}; the number of results wanted must be at least 1.")
+    if queries.ndim != 2 or corpus.ndim != 2 or queries.shape[1] != corpus.shape[1]:
+        raise DataError(
+            f"Queries have shape {tuple(queries.shape)} and the corpus {tuple(corpus.shape)}; expected (Q, D) and "
+            "(M, D) with the same D. Encode both with the same model."
+        )
+    if device is None:
+        device = corpus.device if isinstance(corpus, Tensor) else "cpu"
+    q_all = _floats(queries, device)
+    if not torch.isfinite(q_all).all():
+        raise DataError(f"{_rows_not_finite(q_all)} query embeddings are not finite (NaN or infinity).")
+    if metric == "cosine":
+        q_all = torch.nn.functional.normalize(q_all, dim=-1)
+
+    size, (n, m) = min(k, len(corpus)), (len(queries), len(corpus))
+    scores = torch.full((n, size), -torch.inf)
+    ids = torch.full((n, size), -1, dtype=torch.long)
+    best: list[tuple[Tensor, Tensor] | None] = [None] * -(-n // query_block)
+    for start in range(0, m, block):  # the corpus outside: a memory-mapped file is read once
+        rows = _floats(corpus[start : start + block], device)
+        if metric == "cosine":
+            rows = torch.nn.functional.normalize(rows, dim=-1)
+        for part, so_far in enumerate(best):
+            new_scores, new_ids = select(q_all[part * query_block : (part + 1) * query_block] @ rows.T, size)
+            # torch's selection puts NaN first, so looking at the winners is looking at all of them.
+            if not torch.isfinite(new_scores).all():
+                raise DataError(
+                    f"{_rows_not_finite(rows)} of the corpus embeddings {start:,} to {start + len(rows):,} "
+                    "are not finite (NaN or infinity)."
+                )
+            new_ids += start
+            if so_far is not None:
+                new_scores = torch.cat([so_far[0], new_scores], 1)
+                pool = torch.cat([so_far[1], new_ids], 1)
+                # Earlier blocks hold smaller ids, so order by position is order by id within equal scores.
+                new_scores, position = select(new_scores, size)
+                new_ids = pool.gather(1, position)
+            best[part] = new_scores, new_ids
+    for part, found in enumerate(best):
+        if found is not None:
+            at = slice(part * query_block, (part + 1) * query_block)
+            scores[at], ids[at] = found[0].cpu(), found[1].cpu()
+    if corpus.dtype in (np.int8, torch.int8) and metric == "dot":
+        scores /= INT8_SCALE
+    return scores.numpy(), ids.numpy()
+
+
+def select(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The ``min(k, M)`` largest of each row of ``(Q, M)``, descending, equal values ordered by column."""
+    m = scores.shape[1]
+    if k >= m:
+        values, columns = torch.sort(scores, dim=1, descending=True, stable=True)
+        return values, columns
+    values, columns = torch.topk(scores, k + 1, dim=1)
+    # A tie across the border: topk kept an arbitrary one of the equal values; keep the leftmost instead.
+    for row in torch.nonzero(values[:, k] == values[:, k - 1]).flatten().tolist():
+        edge = values[row, k]
+        above = columns[row, :k][values[row, :k] > edge]
+        level = torch.nonzero(scores[row] == edge).flatten()[: k - len(above)]
+        columns[row, :k] = torch.cat([above, level])
+    columns = columns[:, :k].sort(dim=1).values
+    values, order = torch.sort(scores.gather(1, columns), dim=1, descending=True, stable=True)
+    return values, columns.gather(1, order)
+
+
+def _floats(x: np.ndarray | Tensor, device: torch.device | str) -> Tensor:
+    if not isinstance(x, Tensor):
+        # A read-only memory map would make torch warn about writing, which nobody does here.
+        x = torch.from_numpy(np.array(x) if not x.flags.writeable else x)
+    return x.detach().to(device).float()
+
+
+def _rows_not_finite(x: Tensor) -> str:
+    return f"{int((~torch.isfinite(x).all(dim=1)).sum()):,}"
