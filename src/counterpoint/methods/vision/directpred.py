@@ -1,24 +1,27 @@
 """DirectPred: the predictor of BYOL is computed from statistics instead of trained.
 
-Tian, Chen & Ganguli 2021, "Understanding self-supervised learning dynamics without contrastive pairs", arXiv 2102.06810.
+Tian, Chen & Ganguli 2021, "Understanding self-supervised learning dynamics without contrastive pairs", arXiv
+2102.06810.
 
-For whoever has unlabelled images and wants neither negatives nor a predictor to tune. Each view predicts how a slowly
-moving copy of the network (the target) sees the other view. A trained linear predictor ends up with the eigenvectors of the
-features' correlation matrix and with eigenvalues that are the roots of its own; so that is what it is set to, every step.
+For whoever has unlabelled images and wants neither negatives nor a predictor to tune. Each view predicts how
+a slowly moving copy of the network (the target) sees the other view. A trained linear predictor ends up with
+the eigenvectors of the features' correlation matrix and with eigenvalues that are the roots of its own; so
+that is what it is set to, every step.
 
-    f = projector(encoder(view)),   f' = the same by the target (momentum average of the weights), without gradient
-    loss = -2 cos(W f1, f2') - 2 cos(W f2, f1')
-    F <- rho · F + (1 - rho) · mean of f fᵀ over both views;   F = U diag(s) Uᵀ
-    W = U diag(p) Uᵀ,   p_j = max(sqrt(s_j / max s) + eps, 1e-4)
+    f = projector(encoder(view)),   f' = the same by the target (momentum average of the weights), without
+    gradient loss = -2 cos(W f1, f2') - 2 cos(W f2, f1') F <- rho · F + (1 - rho) · mean of f fᵀ over both
+    views;   F = U diag(s) Uᵀ W = U diag(p) Uᵀ,   p_j = max(sqrt(s_j / max s) + eps, 1e-4)
 
-W has no bias and no gradient. `eps` lifts the small eigenvalues: without it, directions that start small never grow.
-`predictor`: direct; copy, W = F / |F| + eps (DirectCopy, arXiv 2110.04947: no decomposition); diagonal, the formula for p on
-the diagonal of F alone; and the two ablations, trained (a linear layer with gradient) and identity (none).
+W has no bias and no gradient. `eps` lifts the small eigenvalues: without it, directions that start small
+never grow. `predictor`: direct; copy, W = F / |F| + eps (DirectCopy, arXiv 2110.04947: no decomposition);
+diagonal, the formula for p on the diagonal of F alone; and the two ablations, trained (a linear layer with
+gradient) and identity (none).
 
-Published: ResNet-18 with 3×3 stem, projector 512 (batch norm without scale and shift) -> 128, batch 128, SGD 0.03, momentum
-0.9, weight decay 4e-4, 100 epochs, target momentum 0.996, rho 0.3, SimCLR's views, for CIFAR at half strength of colour and
-without blur. The paper's tables are for eps = 0.1 relative to the largest eigenvalue, the released command for 0.01.
-The released code starts the target from other random weights than the network; `same_start=False` does so. Here it is a copy.
+Published: ResNet-18 with 3×3 stem, projector 512 (batch norm without scale and shift) -> 128, batch 128, SGD
+0.03, momentum 0.9, weight decay 4e-4, 100 epochs, target momentum 0.996, rho 0.3, SimCLR's views, for CIFAR
+at half strength of colour and without blur. The paper's tables are for eps = 0.1 relative to the largest
+eigenvalue, the released command for 0.01. The released code starts the target from other random weights than
+the network; `same_start=False` does so. Here it is a copy.
 """
 
 from __future__ import annotations
@@ -32,32 +35,33 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from counterpoint.data.batch import Batch, View
+from counterpoint.data.batch import Batch
 from counterpoint.data.schema import Row
-from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.heads import Projector
-from counterpoint.encoders.image import ConvNetConfig
-from counterpoint.errors import ConfigError
+from counterpoint.encoders.image import ConvNetConfig, ImageEncoder
+from counterpoint.errors import ConfigError, DataError
 from counterpoint.memory.statistics import RunningMoment
 from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.methods.vision.pair import two_views
 from counterpoint.objectives.predict import negative_cosine
 from counterpoint.train.config import TrainConfig
 from counterpoint.views.image import SimCLRViews
 
-FLOOR = 1e-4
-"""Least eigenvalue of the predictor."""
+Predictor = Literal["direct", "copy", "diagonal", "trained", "identity"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """hidden, out: widths of the projector. momentum: of the target. rho: weight of the old moment. eps: see above.
+    """hidden, out: widths of the projector. momentum: of the target. rho: weight of the old moment. eps: see
+    above.
 
-    freq: steps between two settings of the predictor; between them it stands still, or is trained with
-    `train_between`. centred: covariance instead of second moment. allow_zero_eps: eps = 0, for the ablation.
+    freq: steps between two settings of the predictor; in between it stands still, or is trained where
+    `train_between`. centred: covariance instead of second moment. allow_zero_eps: lets eps be 0, to see
+    directions die. augment, source: see `two_views`.
     """
 
-    predictor: Literal["direct", "copy", "diagonal", "trained", "identity"] = "direct"
+    predictor: Predictor = "direct"
     hidden: int = 512
     out: int = 128
     momentum: float = 0.996
@@ -69,19 +73,20 @@ class Config:
     centred: bool = False
     same_start: bool = True
     augment: SimCLRViews = field(default_factory=SimCLRViews)
+    source: int = 0
 
     def __post_init__(self) -> None:
-        if self.eps < 0 or (self.eps == 0 and not self.allow_zero_eps):
+        if self.eps < 0 or (self.eps == 0 and self.closed_form and not self.allow_zero_eps):
             raise ConfigError(
-                f"eps={self.eps}: directions without variance yet would never be learned. Give eps=0.1, or "
+                f"eps={self.eps}: directions without variance would never be learned. Give eps=0.1, or set "
                 "allow_zero_eps to see it happen."
             )
-        if not 0 <= self.rho < 1 or not 0 <= self.momentum <= 1:
-            raise ConfigError(f"rho={self.rho}, momentum={self.momentum}: give 0 <= rho < 1 and 0 <= momentum <= 1.")
         if self.freq < 1:
             raise ConfigError(f"freq={self.freq}: give the number of steps between two settings, at least 1.")
         if self.train_between and (self.freq == 1 or not self.closed_form):
-            raise ConfigError("train_between has an effect only with freq > 1 and a predictor that is computed.")
+            raise ConfigError(
+                "train_between has an effect only with freq > 1 and a predictor that is computed."
+            )
 
     @property
     def closed_form(self) -> bool:
@@ -97,34 +102,148 @@ class Config:
     needs=("images",),
 )
 class DirectPred(Method):
-    """Two views predict one another through a linear map that is computed from the features' second moment."""
+    """Two views predict one another through a linear map that is computed from the features' second
+    moment.
+    """
 
     Config = Config
+    encoder: ImageEncoder
 
-    def __init__(self, encoder: Encoder, config: Config | None = None) -> None:
+    def __init__(self, encoder: ImageEncoder, config: Config | None = None) -> None:
         super().__init__(encoder, config)
         c = self.config
-        self.projector = Projector(encoder.dim, (c.hidden,), c.out, norm="batch")
+        self.projector = self._projector()
         self.predictor = nn.Linear(c.out, c.out, bias=False)
         if c.predictor != "trained":
             nn.init.eye_(self.predictor.weight)
             self.predictor.requires_grad_(c.train_between)
-        self.teacher = Teacher(nn.Sequential(encoder, self.projector), momentum=c.momentum)
+        start = (
+            (encoder, self.projector) if c.same_start else (type(encoder)(encoder.config), self._projector())
+        )
+        # Its batch norms keep statistics of their own, as the target sees the batches itself.
+        self.teacher = Teacher(nn.Sequential(*start), momentum=c.momentum, copy_buffers=False)
         self.moment = RunningMoment(c.out, rho=c.rho, centred=c.centred)
         self._seen: dict[int, tuple[Batch, Tensor]] = {}
         self._warned = False
 
+    def _projector(self) -> Projector:
+        return Projector(self.encoder.dim, (self.config.hidden,), self.config.out, norm="batch")
+
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
-        return two_views(self.encoder, rows, rng, self.config.augment)
+        return two_views(self.encoder, rows, rng, self.config.augment, source=self.config.source)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        one, two = batch.one("anchor"), batch.one("positive")
-        f1, f2 = (self.projector(self.embed(self.encoder, v)) for v in (one, two))
+        if len(batch) < 2:
+            raise DataError(
+                "One image alone has no batch statistics, which the projector needs; set batch to 2 or more."
+            )
+        views = batch.one("anchor"), batch.one("positive")
+        f1, f2 = (self.projector(self.embed(self.encoder, v)) for v in views)
+        encoder, projector = self.teacher.model
         with torch.no_grad():
-            t1, t2 = (self.embed(self.teacher, v) for v in (one, two))
-        # Kept until after the step, once per batch (an optimiser that replays the batch must not count it twice); the
-        # batch is kept with it, so that its id stays its own.
-        self._seen[id(batch)] = (batch, torch.cat((f1, f2)).detach())
+            t1, t2 = (projector(self.embed(encoder, v)) for v in views)
+        # Counted after the step, once per batch, even where an optimiser replays it. The batch is kept beside its
+        # features so that its id stays its own.
+        self._seen[id(batch)] = batch, torch.cat((f1, f2)).detach()
         self.observe(anchor=f1, positive=f2)
-        loss = negative_cosine(self.predictor(f1), t2) + negative_cosine(self.predictor(f2), t1)
-        return {"predict": 2 * loss}
+        return {
+            "predict": 2 * (negative_cosine(self.predictor(f1), t2) + negative_cosine(self.predictor(f2), t1))
+        }
+
+    def after_step(self, step: int) -> None:
+        self.teacher.update(nn.Sequential(self.encoder, self.projector))
+        self.moment.update(torch.cat([features for _, features in self._seen.values()]))
+        self._seen.clear()
+        c = self.config
+        if step % c.freq and step > 1:
+            return
+        moment = self.moment.moment
+        self._look_at(moment, step)
+        if c.closed_form:
+            with torch.no_grad():
+                self.predictor.weight.copy_(closed_form(moment, c.predictor, eps=c.eps))
+
+    def _look_at(self, moment: Tensor, step: int) -> None:
+        """Say once when the features have (nearly) collapsed to one direction."""
+        if self._warned or step < 10:
+            return
+        rank = float(moment_rank(moment))
+        if rank < 2:
+            self._warned = True
+            warnings.warn(
+                f"At step {step} the projected features use {rank:.2f} directions of {len(moment)}: "
+                "they are collapsing. Check that the target has no gradient, raise eps, or lower the learning rate.",
+                stacklevel=2,
+            )
+
+    @classmethod
+    def recipe(cls, size: str = "published") -> Recipe:
+        if size == "published":
+            return Recipe(
+                config=Config(),
+                encoder=ConvNetConfig.resnet18(32),
+                train=TrainConfig(
+                    batch=128,
+                    epochs=100,
+                    optimizer="sgd",
+                    lr=0.03,
+                    momentum=0.9,
+                    weight_decay=4e-4,
+                    schedule="constant",
+                    warmup=0.0,
+                    clip=0.0,
+                ),
+            )
+        small = size == "small"
+        return Recipe(
+            config=Config(hidden=256 if small else 64, out=64 if small else 16, momentum=0.99),
+            encoder=ConvNetConfig()
+            if small
+            else ConvNetConfig(size=16, stem_width=16, widths=(16, 32), depths=(1, 1)),
+            train=TrainConfig(
+                batch=128 if small else 32,
+                epochs=20 if small else 1,
+                optimizer="sgd",
+                lr=0.1,
+                weight_decay=4e-4,
+            ),
+        )
+
+
+def closed_form(moment: Tensor, kind: Predictor = "direct", *, eps: float, floor: float = 1e-4) -> Tensor:
+    """The predictor ``(D, D)`` that belongs to a second moment ``(D, D)``; symmetric, its largest eigenvalue
+    1 + eps.
+
+    direct: ``U diag(max(sqrt(s / max s) + eps, floor)) Uᵀ`` of ``F = U diag(s) Uᵀ``. diagonal: the same of
+    the diagonal of F. copy: ``F / |F| + eps`` with the spectral norm. Of a moment of zeros (all features 0)
+    it is a multiple of one. Sources: arXiv 2102.06810, algorithm 1; arXiv 2110.04947 (copy).
+    """
+    tiny = torch.finfo(moment.dtype).tiny
+    if kind == "copy":
+        largest = torch.linalg.matrix_norm(moment, 2).clamp_min(tiny)
+        return moment / largest + eps * torch.eye(len(moment)).to(moment)
+    if kind == "diagonal":
+        return _boost(moment.diagonal(), eps, floor).diag()
+    s, u = torch.linalg.eigh((moment + moment.T) / 2)
+    return (u * _boost(s, eps, floor)) @ u.T
+
+
+def _boost(s: Tensor, eps: float, floor: float) -> Tensor:
+    s = s.clamp_min(0)  # rounding makes small eigenvalues negative
+    return ((s / s.max().clamp_min(torch.finfo(s.dtype).tiny)).sqrt() + eps).clamp_min(floor)
+
+
+def moment_rank(moment: Tensor) -> Tensor:
+    """Effective rank ``()`` of the features whose second moment is given: `effective_rank`, from
+    sqrt(eigenvalues).
+    """
+    sigma = torch.linalg.eigvalsh(moment).clamp_min(0).sqrt()
+    return torch.special.entr(sigma / sigma.sum().clamp_min(torch.finfo(sigma.dtype).tiny)).sum().exp()
+
+
+def eigen_alignment(weight: Tensor, moment: Tensor) -> Tensor:
+    """Mean ``|cos(W u, u)|`` over the eigenvectors u of the moment, ``()``: 1 where W has the same
+    eigenvectors.
+    """
+    u = torch.linalg.eigh(moment).eigenvectors
+    return nn.functional.cosine_similarity(weight @ u, u, dim=0).abs().mean()
