@@ -81,7 +81,7 @@ class Queue(Memory):
         kept = min(len(z), self.size)
         step = torch.arange(len(z) - kept, len(z), device=self.vectors.device)
         slots = (self.place + step) % self.size
-        self.vectors.index_copy_(0, slots, z[-kept:].to(self.vectors) if kept else self.vectors[:0])
+        self.vectors.index_copy_(0, slots, z[len(z) - kept :].to(self.vectors))
         for name, value in fields.items():
             held: Tensor = getattr(self, f"field_{name}")
             held.index_copy_(0, slots, value[len(z) - kept :].to(held))

@@ -94,7 +94,7 @@ class Teacher(Memory):
         def update(z: Tensor) -> None:
             with torch.no_grad():
                 for p in student.parameters():
-                    p.add_(z.sum())
+                    p.fill_(z.sum())
             teacher.update(student)
 
         return teacher, update

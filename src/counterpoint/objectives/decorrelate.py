@@ -181,7 +181,7 @@ def whiten(
         x = at_least_float32(z)
         n = batch_size(x, reduce)
         width = d // groups
-        if eps == 0 and n - centred < width:
+        if eps == 0 and n - int(centred) < width:
             raise DataError(
                 f"{int(n)} rows cannot whiten groups of {width} coordinates: their covariance is singular. "
                 f"Give eps > 0 (1e-5), more rows than {width}, or more groups."

@@ -206,6 +206,8 @@ def batch_triplet(
 
 def _lists(scores: Tensor, relevance: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     same_shape(scores=scores, relevance=relevance)
+    if scores.dim() != 2:
+        raise DataError(f"Lists are rows of (N, L) scores; shape {tuple(scores.shape)} was given.")
     if mask is None:
         mask = torch.ones_like(scores, dtype=torch.bool)
     same_shape(scores=scores, mask=mask)
