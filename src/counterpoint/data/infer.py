@@ -1,0 +1,291 @@
+"""From the columns of a data set to the parts they play, with the sentence that says what decided.
+
+The decision table (first match wins):
+
+=====================================================  ========
+an image column and a text column                      towers
+an image column and a label                            labelled
+an image column                                        images
+two text columns and a score                           scored
+anchor and positive by name, perhaps negatives         pairs
+one text column and a label                            labelled
+one text column                                        texts
+two text columns whose names say nothing               pairs
+=====================================================  ========
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeAlias
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from counterpoint.data import images
+from counterpoint.data.schema import Kind, Schema
+from counterpoint.errors import DataError
+
+if TYPE_CHECKING:
+    import datasets
+
+Columns: TypeAlias = Mapping[str, str | list[str]]
+
+ANCHORS = (
+    "anchor", "query", "question", "sentence1", "sentence_1", "text1", "text_1", "premise", "a", "left", "source",
+)  # fmt: skip
+POSITIVES = (
+    "positive", "pos", "answer", "document", "passage", "context", "response", "sentence2", "sentence_2", "text2",
+    "text_2", "hypothesis", "b", "right", "target",
+)  # fmt: skip
+NEGATIVE = re.compile(r"(hard_?)?neg(ative)?s?(_?\d+)?")
+SCORES = ("score", "similarity", "similarity_score", "relatedness", "rating")
+LABELS = ("label", "labels", "class", "category", "intent", "topic", "coarse", "cls", "label_name")
+TEXTS = ("text", "sentence", "caption", "description", "content", "utterance", "document")
+METADATA = re.compile(r"split|fold|key|lang(uage)?|url|path|file(_?name)?|(.*_)?(id|idx|index|uuid)\d*")
+"""Names of columns that tell about a row and are never learned from, unless they are named."""
+ORIGINS = ("source", "subset", "domain", "dataset", "origin", "corpus")
+"""Names that tell where a row comes from when they hold few values."""
+
+SAMPLE = 5_000  # rows looked at where values decide, and of a stream
+
+_NEEDS: dict[frozenset[str], Kind] = {
+    frozenset({"anchor", "positive"}): "pairs",
+    frozenset({"anchor", "positive", "negatives"}): "pairs",
+    frozenset({"a", "b", "score"}): "scored",
+    frozenset({"text", "label"}): "labelled",
+    frozenset({"image", "label"}): "labelled",
+    frozenset({"image", "text"}): "towers",
+    frozenset({"text"}): "texts",
+    frozenset({"image"}): "images",
+}
+ROLES = (
+    "text | image | anchor, positive[, negatives] | a, b, score | text, label | image, label | image, text "
+    "(negatives may be given several times, or as a list)"
+)
+
+
+def infer(dataset: datasets.Dataset | datasets.IterableDataset, *, columns: Columns | None = None) -> Schema:
+    """The schema of a data set: by ``columns`` (part -> column) where given, else by names, types and values.
+
+    Raises `DataError`, naming the columns and the ``--columns`` to type, when a column is missing, of the wrong type
+    for its part, or when the columns allow more than one reading.
+    """
+    from datasets import Dataset, IterableDataset
+
+    if isinstance(dataset, IterableDataset):
+        encoded = dataset.decode(False) if dataset.features else dataset
+        rows = list(encoded.take(SAMPLE))
+        if not rows:
+            raise DataError("The stream gives no rows. Check the source.")
+        dataset = Dataset.from_list(rows, features=dataset.features)
+    if len(dataset) == 0:
+        raise DataError("The data set holds no rows. Check the source and --split.")
+    if isinstance(columns, Mapping) and columns:
+        return _named(dataset, columns)
+    return _decide(dataset)
+
+
+# --- types -----------------------------------------------------------------------------------------------------
+
+
+def column_type(dataset: datasets.Dataset, name: str) -> str:
+    """text, texts (a list of them), number, class, image, or what Arrow calls it."""
+    feature = dataset.features[name]
+    if type(feature).__name__ in ("Image", "ClassLabel"):
+        return {"Image": "image", "ClassLabel": "class"}[type(feature).__name__]
+    type_ = dataset.data.schema.field(name).type
+    if type_ == images.ARROW:
+        return "image"
+    if pa.types.is_string(type_) or pa.types.is_large_string(type_):
+        return "text"
+    if (pa.types.is_list(type_) or pa.types.is_large_list(type_)) and (
+        pa.types.is_string(type_.value_type) or pa.types.is_large_string(type_.value_type)
+    ):
+        return "texts"
+    if pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_boolean(type_):
+        return "number"
+    return str(type_)
+
+
+def describe(dataset: datasets.Dataset) -> str:
+    """The columns with their types, for errors: ``question (text), id (number)``."""
+    return ", ".join(f"{name} ({column_type(dataset, name)})" for name in dataset.column_names)
+
+
+# --- columns named by the user ---------------------------------------------------------------------------------
+
+_ALLOWED = {
+    "text": {"text"}, "anchor": {"text", "image"}, "positive": {"text", "image"}, "a": {"text"}, "b": {"text"},
+    "negatives": {"text", "texts"}, "score": {"number"}, "label": {"text", "number", "class"}, "image": {"image"},
+}  # fmt: skip
+
+
+def _named(dataset: datasets.Dataset, columns: Columns) -> Schema:
+    given: dict[str, str | list[str]] = {}
+    for role, column in columns.items():
+        role = "negatives" if NEGATIVE.fullmatch(role) else role
+        if role not in _ALLOWED:
+            raise DataError(f"A column cannot play the part {role!r}. The parts are: {ROLES}.")
+        many = [column] if isinstance(column, str) else list(column)
+        for name in many:
+            _check(dataset, role, name)
+        if role == "negatives":
+            given[role] = [*given.get(role, []), *many]
+        else:
+            given[role] = many[0]
+    kind = _NEEDS.get(frozenset(given))
+    if kind is None:
+        raise DataError(
+            f"The parts {', '.join(given)} do not go together. Sets that do: {ROLES}. "
+            f"The columns are {describe(dataset)}."
+        )
+    said = ", ".join(f"{role}={c if isinstance(c, str) else '+'.join(c)}" for role, c in given.items())
+    return _schema(dataset, kind, given, f"as named: {said}")
+
+
+def _check(dataset: datasets.Dataset, role: str, name: str) -> None:
+    if name not in dataset.column_names:
+        close = difflib.get_close_matches(name, dataset.column_names, n=1)
+        meant = f" Did you mean {close[0]!r}? Type: --columns {role}={close[0]}" if close else ""
+        raise DataError(f"There is no column {name!r} to be the {role}; there are {describe(dataset)}.{meant}")
+    found = column_type(dataset, name)
+    if found not in _ALLOWED[role]:
+        fitting = [n for n in dataset.column_names if column_type(dataset, n) in _ALLOWED[role]]
+        instead = f" Type: --columns {role}={fitting[0]}" if fitting else ""
+        raise DataError(
+            f"Column {name!r} holds {found}, but the {role} must be {' or '.join(sorted(_ALLOWED[role]))}. "
+            f"The columns are {describe(dataset)}.{instead}"
+        )
+
+
+# --- columns that decide themselves ----------------------------------------------------------------------------
+
+
+def _decide(dataset: datasets.Dataset) -> Schema:
+    types = {n: column_type(dataset, n) for n in dataset.column_names}
+    told = [n for n in types if not METADATA.fullmatch(n.lower())]
+    pictures = [n for n, t in types.items() if t == "image"]
+    negatives = [n for n in told if types[n] in ("text", "texts") and NEGATIVE.fullmatch(n.lower())]
+    texts = [n for n in told if types[n] == "text" and n not in negatives]
+    texts = texts or [n for n, t in types.items() if t == "text"]  # a lone column "url" is the data itself
+    anchor, positive = _find(texts, ANCHORS), _find(texts, POSITIVES)
+    few = [n for n in texts if n not in ((anchor, positive) if positive else ()) and _few_values(dataset, n)]
+    label, label_why = _label(types, told, texts, few)
+    free = [n for n in texts if n != label and n not in few] or [n for n in texts if n != label]
+
+    if len(pictures) > 1:
+        raise _ambiguous(dataset, f"there are {len(pictures)} image columns", f"image={pictures[0]}")
+    if pictures:
+        return _with_image(dataset, pictures[0], free, label, label_why)
+    if not free:
+        raise DataError(f"No column holds text or images to learn from; there are {describe(dataset)}.")
+    named = anchor is not None and positive is not None
+    pair = (anchor, positive) if anchor and positive else (free[0], free[1]) if len(free) == 2 else None
+    # A label beside two named sides of a pair judges the pair; beside any two texts it may be the class of the row.
+    numbers = [n for n in told if types[n] == "number" and (named or n != label)]
+    score = _find(numbers, (*SCORES, "label")) or (numbers[0] if len(numbers) == 1 else None)
+    if pair and score and not negatives:
+        a, b = pair
+        why = f"two texts ({a}, {b}) and a number ({score}) that says how alike they are"
+        return _schema(dataset, "scored", {"a": a, "b": b, "score": score}, why)
+    if anchor and positive:
+        if label and not negatives:
+            what = f"{anchor} and {positive} may be alike in every row, or alike or not as {label} says"
+            raise _ambiguous(dataset, what, f"anchor={anchor},positive={positive}")
+        why = f"{anchor} and {positive} are names of the two sides of a pair"
+        return _pairs(dataset, anchor, positive, negatives, why)
+    if label and (text := free[0] if len(free) == 1 else _find(free, TEXTS)):
+        why = f"a text ({text}) and its label ({label}{label_why})"
+        return _schema(dataset, "labelled", {"text": text, "label": label}, why)
+    if len(free) == 1 and not negatives:
+        why = f"one column of text ({free[0]}) and nothing that goes with it"
+        return _schema(dataset, "texts", {"text": free[0]}, why)
+    if len(free) == 2:
+        why = f"two columns of text; their names do not tell, so the first ({free[0]}) is taken as the anchor"
+        return _pairs(dataset, free[0], free[1], negatives, why)
+    options = f"text={free[0]}" if len(free) < 2 else f"anchor={free[0]},positive={free[1]}"
+    raise _ambiguous(dataset, f"there are {len(free)} columns of text and no names that tell", options)
+
+
+def _pairs(dataset: datasets.Dataset, anchor: str, positive: str, negatives: list[str], why: str) -> Schema:
+    columns: dict[str, str | list[str]] = {"anchor": anchor, "positive": positive}
+    if negatives:
+        columns["negatives"] = negatives
+        why += f", with negatives in {', '.join(negatives)}"
+    return _schema(dataset, "pairs", columns, why)
+
+
+def _with_image(dataset: datasets.Dataset, image: str, texts: list[str], label: str | None, label_why: str) -> Schema:
+    text = texts[0] if len(texts) == 1 else _find(texts, ("caption", *TEXTS))
+    if text:
+        why = f"an image and a text ({text}) of one thing"
+        if label:
+            why += f"; {label} is left aside (to learn from it: --columns image={image},label={label})"
+        return _schema(dataset, "towers", {"image": image, "text": text}, why)
+    if texts:
+        raise _ambiguous(dataset, f"an image goes with {len(texts)} columns of text", f"image={image},text={texts[0]}")
+    if label:
+        why = f"an image and its label ({label}{label_why})"
+        return _schema(dataset, "labelled", {"image": image, "label": label}, why)
+    return _schema(dataset, "images", {"image": image}, "images and nothing else")
+
+
+def _find(columns: list[str], names: tuple[str, ...]) -> str | None:
+    """The column with the best-known name (the order of the names counts)."""
+    lower = {c.lower(): c for c in reversed(columns)}
+    return next((lower[n] for n in names if n in lower), None)
+
+
+def _label(types: dict[str, str], told: list[str], texts: list[str], few: list[str]) -> tuple[str | None, str]:
+    """A column of classes, by its type, by its name, or because a text column holds few values; and why."""
+    if by_type := [n for n in told if types[n] == "class"]:
+        return _find(by_type, LABELS) or by_type[0], ""
+    if named := _find([n for n in told if types[n] in ("number", "text")], LABELS):
+        return named, ""
+    classes = [n for n in few if n.lower() not in ORIGINS]
+    if (len(classes) == 1 and len(texts) > len(few)) or (len(classes) == len(few) == 1 and "image" in types.values()):
+        return classes[0], ", which holds few values"
+    return None, ""
+
+
+def _few_values(dataset: datasets.Dataset, name: str) -> bool:
+    """Whether a text column repeats itself so often that it names classes or origins rather than says something."""
+    values = dataset.data.column(name).slice(0, SAMPLE)
+    return len(values) >= 20 and pc.count_distinct(values).as_py() * 10 <= len(values)
+
+
+def _ambiguous(dataset: datasets.Dataset, what: str, type_this: str, *, extra: str = "") -> DataError:
+    return DataError(
+        f"The columns do not say what to learn: {what}. They are {describe(dataset)}. "
+        f"Say it, for example: --columns {type_this}{extra}"
+    )
+
+
+# --- the schema ------------------------------------------------------------------------------------------------
+
+
+def _schema(dataset: datasets.Dataset, kind: Kind, columns: dict[str, str | list[str]], why: str) -> Schema:
+    modalities = {
+        role: "image" if column_type(dataset, c if isinstance(c, str) else c[0]) == "image" else "text"
+        for role, c in columns.items()
+        if role not in ("score", "label")
+    }
+    labels = class_names(dataset, str(columns["label"])) if "label" in columns else ()
+    return Schema(kind=kind, columns=columns, modalities=modalities, labels=labels, why=f"{kind}: {why}.")
+
+
+def class_names(dataset: datasets.Dataset, column: str) -> tuple[str, ...]:
+    """Names of the classes in the order of their numbers: the feature's own, else the sorted distinct values."""
+    feature = dataset.features[column]
+    if type(feature).__name__ == "ClassLabel":
+        return tuple(feature.names)
+    values = [v for v in dataset.unique(column) if v is not None]
+    if len(values) > 1_000 and len(values) * 2 > len(dataset):
+        raise DataError(
+            f"Column {column!r} has {len(values):,} different values in {len(dataset):,} rows: these are no classes. "
+            f"Name the column of classes (--columns label=...), or leave it out (--columns text=...)."
+        )
+    return tuple(str(v) for v in sorted(values))

@@ -1,0 +1,57 @@
+"""One row: column values to the keys that the schema names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from counterpoint.data.images import decode
+from counterpoint.data.log import Log
+from counterpoint.data.schema import Row, Schema
+from counterpoint.errors import DataError
+
+Classes = dict[str, int] | None
+"""Value of the label column, as text -> class number; None: the column holds class numbers already."""
+
+
+def class_numbers(features: Any, schema: Schema) -> Classes:
+    """How the values of the label column become class numbers."""
+    column = schema.columns.get("label")
+    if features and column and type(features[str(column)]).__name__ == "ClassLabel":
+        return None
+    return {name: i for i, name in enumerate(schema.labels)}
+
+
+def make_row(values: dict[str, Any], number: int, schema: Schema, classes: Classes, log: Log) -> Row | None:
+    """Column values to a `Row`; None (and a line in the log) where an image cannot be decoded."""
+    row: Row = {"row": number}
+    for key, column in schema.columns.items():
+        if key == "negatives":
+            found = [values[c] for c in column]
+            flat = [text for value in found for text in (value if isinstance(value, list) else [value])]
+            row[key] = [text for text in flat if text and text.strip()]
+            continue
+        value = values[str(column)]
+        if key == "label" and classes is not None:
+            if str(value) not in classes:
+                raise unknown_class(value, schema)
+            value = classes[str(value)]
+        elif key == "score":
+            value = float(value)
+        elif schema.modalities.get(key) == "image" and value is not None:
+            try:
+                value = decode(value)
+            except OSError:
+                log.skip(f"row {number}", f"image in column {column!r} cannot be read")
+                return None
+        elif schema.kind == "towers" and not (value and value.strip()):
+            value = None
+        row[key] = value
+    if schema.kind == "pairs":
+        row.setdefault("negatives", [])
+    return row
+
+
+def unknown_class(value: Any, schema: Schema) -> DataError:
+    """The error for a label that no row of the inferred schema had."""
+    known = ", ".join(schema.labels[:10]) + (" …" if len(schema.labels) > 10 else "")
+    return DataError(f"The label {value!r} is none of the {len(schema.labels)} classes known: {known}.")

@@ -1,0 +1,284 @@
+"""Rows of a data set with the schema applied: checked once, then taken in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from counterpoint.data.log import Log
+from counterpoint.data.row import class_numbers, make_row, unknown_class
+from counterpoint.data.schema import Row, Schema
+from counterpoint.errors import DataError
+
+if TYPE_CHECKING:
+    import datasets
+
+Indices = Sequence[int] | np.ndarray
+
+
+class Rows:
+    """Map-style access to the usable rows.
+
+    ``len(rows)``, ``rows[7]`` (a `Row`), ``rows[[3, 1]]`` (a list of them, in that order; rows whose image turns out
+    to be damaged are left out of it and listed in ``rows.log``). Rows without text, image or label are dropped and
+    counted. Raises `DataError` when nothing is left, when there is one class only, and when scores are NaN or all
+    the same.
+    """
+
+    def __init__(self, dataset: datasets.Dataset, schema: Schema, *, log: Log | None = None) -> None:
+        self.dataset, self.schema = dataset, schema
+        self.log = Log() if log is None else log
+        names = [c for value in schema.columns.values() for c in ([value] if isinstance(value, str) else value)]
+        self._table: pa.Table = dataset.data.table.select(list(dict.fromkeys(names)))
+        self._batches = self._table.to_batches()
+        self._starts = np.cumsum([0] + [len(b) for b in self._batches])
+        order = dataset._indices  # a selected or shuffled data set reads its table through these
+        self._order = None if order is None else order.column(0).to_numpy()
+        self._classes = class_numbers(dataset.features, schema)
+        self.index = self._usable()
+        self._checks()
+
+    # --- taking rows -------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @overload
+    def __getitem__(self, which: int) -> Row: ...
+    @overload
+    def __getitem__(self, which: slice | Indices) -> list[Row]: ...
+    def __getitem__(self, which: int | slice | Indices) -> Row | list[Row]:
+        if isinstance(which, int | np.integer):
+            found = self[[int(which)]]
+            if not found:
+                raise DataError(f"The image of row {self.index[which]} cannot be read.")
+            return found[0]
+        numbers = self.index[which if isinstance(which, slice) else np.asarray(which, dtype=np.int64)]
+        values = self._take(numbers)
+        rows = (self.row({c: v[i] for c, v in values.items()}, int(n)) for i, n in enumerate(numbers))
+        return [r for r in rows if r is not None]
+
+    def __iter__(self) -> Iterator[Row]:
+        for start in range(0, len(self), 256):
+            yield from self[start : start + 256]
+
+    def _take(self, numbers: np.ndarray) -> dict[str, list[Any]]:
+        physical = numbers if self._order is None else self._order[numbers]
+        # Batch by batch: taking from a table of many batches would first copy all of it into one.
+        batch = np.searchsorted(self._starts, physical, side="right") - 1
+        order = np.argsort(batch, kind="stable")
+        parts = [
+            self._batches[b].take(pa.array(physical[order[batch[order] == b]] - self._starts[b]))
+            for b in np.unique(batch)
+        ]
+        back = np.argsort(order, kind="stable")
+        found = pa.Table.from_batches(parts, self._table.schema)
+        return found.combine_chunks().take(pa.array(back)).to_pydict()  # type: ignore[no-any-return]
+
+    def row(self, values: dict[str, Any], number: int) -> Row | None:
+        """The values of the columns as a `Row`, or None where an image cannot be decoded."""
+        return make_row(values, number, self.schema, self._classes, self.log)
+
+    # --- whole columns -----------------------------------------------------------------------------------------
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """A column of the data set over the usable rows, ``(len(self),)``, in their order."""
+        if name not in self.dataset.column_names:
+            raise DataError(f"There is no column {name!r}; there are {', '.join(self.dataset.column_names)}.")
+        column = self.dataset.data.table.column(name)
+        physical = self.index if self._order is None else self._order[self.index]
+        untouched = len(physical) == len(column) and bool((np.diff(physical) == 1).all())
+        return column if untouched else column.take(pa.array(physical))
+
+    def labels(self) -> np.ndarray:
+        """Class numbers, ``(len(self),)`` int64."""
+        if self.schema.kind != "labelled":
+            raise DataError(f"These rows have no labels: {self.schema.why}")
+        column = self.column(str(self.schema.columns["label"]))
+        if self._classes is None:
+            return column.to_numpy().astype(np.int64)
+        encoded = column.combine_chunks().dictionary_encode()
+        values = encoded.dictionary.to_pylist()
+        if unknown := [v for v in values if str(v) not in self._classes]:
+            raise unknown_class(unknown[0], self.schema)
+        return np.array([self._classes[str(v)] for v in values], dtype=np.int64)[encoded.indices.to_numpy()]
+
+    def codes(self, name: str) -> np.ndarray:
+        """The values of any column as numbers, equal where the values are equal, ``(len(self),)`` int64."""
+        return _codes(self.column(name))
+
+    def keys(self) -> np.ndarray:
+        """Each row's texts as numbers, ``(len(self), K)`` int64, equal where the trimmed texts are; -1: none."""
+        parts: list[pa.ChunkedArray] = []
+        owners: list[np.ndarray] = []
+        for name in self._text_columns():
+            column, owner = _flat(self.column(name))
+            parts.append(column.cast(pa.large_string()))
+            owners.append(owner)
+        if not parts:
+            return np.full((len(self), 1), -1, dtype=np.int64)
+        texts = pa.chunked_array([c for part in parts for c in part.chunks], pa.large_string())
+        codes = _codes(pc.utf8_trim_whitespace(texts))
+        owner = np.concatenate(owners)
+        order = np.argsort(owner, kind="stable")
+        codes, owner = codes[order], owner[order]
+        place = np.arange(len(owner)) - np.searchsorted(owner, owner)  # 0, 1, 2 ... within a row
+        keys = np.full((len(self), int(place.max(initial=0)) + 1), -1, dtype=np.int64)
+        keys[owner, place] = codes
+        return keys
+
+    def lengths(self) -> np.ndarray:
+        """Characters of each row's longest text, ``(len(self),)`` int64; ones where rows have no text."""
+        out = np.ones(len(self), dtype=np.int64)
+        for name in self._text_columns():
+            column, owner = _flat(self.column(name))
+            np.maximum.at(out, owner, pc.fill_null(pc.utf8_length(column), 0).to_numpy().astype(np.int64))
+        return out
+
+    def texts(self, limit: int | None = None) -> Iterator[str]:
+        """Every text of the rows, for training a tokenizer; at most ``limit``, spread evenly over the rows."""
+        names = self._text_columns()
+        rows = len(self) if limit is None else min(len(self), max(1, limit // max(1, len(names))))
+        spread = np.linspace(0, len(self) - 1, rows).astype(np.int64) if rows < len(self) else np.arange(len(self))
+        given = 0
+        for start in range(0, len(spread), 10_000):
+            values = self._take(self.index[spread[start : start + 10_000]])
+            for i in range(len(spread[start : start + 10_000])):
+                for name in names:
+                    value = values[name][i]
+                    for text in value if isinstance(value, list) else [value]:
+                        if text and given != limit:
+                            given += 1
+                            yield text
+
+    # --- parts -------------------------------------------------------------------------------------------------
+
+    def subset(self, which: Indices) -> Rows:
+        """The rows at these positions, as `Rows` of the same data set (``row`` numbers stay)."""
+        out = object.__new__(Rows)
+        out.__dict__.update(self.__dict__)
+        out.index = self.index[np.asarray(which, dtype=np.int64)]
+        return out
+
+    def split(self, holdout: float | int, *, seed: int = 0, by: str | None = None) -> tuple[Rows, Rows]:
+        """(the rest, the held-out part): a share (below 1) or a number of rows, the same for the same seed.
+
+        Rows that share the value of column ``by`` stay on one side; without it, rows that share their first text do, so
+        that no held-out anchor was trained on. The part can exceed the number asked for by one group.
+        """
+        n = len(self)
+        size = round(holdout * n) if isinstance(holdout, float) and holdout < 1 else int(holdout)
+        if not 0 < size < n:
+            raise DataError(f"A hold-out of {holdout} is {size} of {n} rows; both sides need at least one row.")
+        groups = self.codes(by) if by else self._first_text()
+        names, groups = np.unique(groups, return_inverse=True)
+        if len(names) < 2:
+            raise DataError(f"All rows share one value of {by or 'text'!r}: they cannot be split.")
+        order = np.random.default_rng(seed).permutation(len(names))
+        until = np.searchsorted(np.cumsum(np.bincount(groups)[order]), size) + 1
+        held = np.isin(groups, order[: min(int(until), len(names) - 1)])
+        return self.subset(np.flatnonzero(~held)), self.subset(np.flatnonzero(held))
+
+    # --- checks ------------------------------------------------------------------------------------------------
+
+    def _usable(self) -> np.ndarray:
+        """Numbers of the rows that have what their kind needs; the others are logged."""
+        needed = {k: str(c) for k, c in self.schema.columns.items() if k != "negatives"}
+        total = self._table.num_rows if self._order is None else len(self._order)
+        keep = np.ones(total, dtype=bool)
+        present = {key: self._present(name) for key, name in needed.items()}
+        if self.schema.kind == "towers":
+            keep = np.logical_or.reduce(list(present.values()))
+            self._log_dropped(~keep, "rows with neither of their two sides")
+            return np.flatnonzero(keep)
+        for key, name in needed.items():
+            what = {"text": "empty text", "image": "no image"}.get(self.schema.modalities.get(key, ""), f"no {key}")
+            self._log_dropped(keep & ~present[key], f"rows with {what} in column {name!r}")
+            keep &= present[key]
+        return np.flatnonzero(keep)
+
+    def _present(self, name: str) -> np.ndarray:
+        column = self._table.column(name)
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            mask = pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(column)), 0)
+        elif name == self.schema.columns.get("label") and self._classes is None:
+            mask = pc.greater_equal(column, 0)  # -1 is how an unlabelled row is written
+        else:
+            mask = pc.is_valid(column)
+        found = pc.fill_null(mask, False).to_numpy()
+        return found if self._order is None else found[self._order]
+
+    def _log_dropped(self, dropped: np.ndarray, why: str) -> None:
+        for number in np.flatnonzero(dropped):
+            self.log.skip(f"row {number}", why)
+
+    def _checks(self) -> None:
+        if len(self) == 0:
+            raise DataError(f"No usable row is left of {len(self.dataset):,}. {' '.join(self.log.lines())}")
+        if self.schema.kind == "scored":
+            self._check_scores()
+        if self.schema.kind == "labelled":
+            found = np.unique(self.labels())
+            if len(found) < 2:
+                name = self.schema.columns["label"]
+                other = next(iter(self.schema.modalities))
+                raise DataError(
+                    f"Column {name!r} holds one class only ({self.schema.labels[found[0]]!r}): there is nothing to "
+                    f"tell apart. To learn without labels, type: --columns {other}={self.schema.columns[other]}"
+                )
+        if (copies := self.duplicates()) > 0:
+            self.log.note(f"{copies:,} of {len(self):,} rows repeat an earlier row's texts; they are kept.")
+
+    def _check_scores(self) -> None:
+        name = str(self.schema.columns["score"])
+        scores = self.column(name).cast(pa.float64()).to_numpy()
+        bad = np.flatnonzero(~np.isfinite(scores))
+        if len(bad):
+            raise DataError(
+                f"Column {name!r} is NaN or infinite in {len(bad):,} of {len(scores):,} rows (first: row "
+                f"{self.index[bad[0]]}). Remove these rows or give them a score."
+            )
+        low, high = float(scores.min()), float(scores.max())
+        if low == high:
+            raise DataError(f"Column {name!r} is {low:g} in every row: there is nothing to learn from equal scores.")
+        self.log.note(f"Scores in column {name!r} reach from {low:g} to {high:g}.")
+
+    def duplicates(self) -> int:
+        """Rows whose texts are all those of an earlier row (0 for rows of images)."""
+        if not self._text_columns() or "image" in self.schema.modalities.values():
+            return 0
+        return len(self) - len(np.unique(self.keys(), axis=0))
+
+    # --- helpers -----------------------------------------------------------------------------------------------
+
+    def _text_columns(self) -> list[str]:
+        return [
+            c
+            for key, value in self.schema.columns.items()
+            if self.schema.modalities.get(key) == "text"
+            for c in ([value] if isinstance(value, str) else value)
+        ]
+
+    def _first_text(self) -> np.ndarray:
+        names = self._text_columns()
+        if not names or "image" in self.schema.modalities.values():
+            return np.arange(len(self))
+        return self.codes(names[0])
+
+
+def _codes(column: pa.ChunkedArray) -> np.ndarray:
+    """Values as int64 codes by first appearance; null is -1."""
+    encoded = column.dictionary_encode()
+    parts = [pc.fill_null(c.indices, -1).to_numpy().astype(np.int64) for c in encoded.chunks]
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+
+
+def _flat(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, np.ndarray]:
+    """A column of texts, or of lists of texts, as texts and the row each belongs to."""
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        return pc.list_flatten(column), pc.list_parent_indices(column).to_numpy().astype(np.int64)
+    return column, np.arange(len(column), dtype=np.int64)

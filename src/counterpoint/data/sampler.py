@@ -1,0 +1,227 @@
+"""Which rows go together in a batch. Each sampler is a pure function of (seed, epoch): its only state is a position."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator
+
+import numpy as np
+
+from counterpoint.data.rows import Rows
+from counterpoint.errors import ConfigError, DataError
+
+
+class Sampler(ABC):
+    """Batches of row positions, the same for the same (seed, epoch).
+
+    rows: how many there are. batch: rows per batch; shrunk, with a warning, where there are fewer rows. drop_last:
+    leave out what does not fill a batch (other rows every epoch), so that all batches have the same size.
+    """
+
+    def __init__(self, rows: int, batch: int, *, seed: int = 0, drop_last: bool = True) -> None:
+        if rows < 1:
+            raise DataError("There are no rows to take batches from.")
+        if batch < 1:
+            raise ConfigError(f"A batch of {batch} rows was asked for; the smallest is 1.")
+        if rows < batch:
+            warnings.warn(
+                f"There are {rows:,} rows, fewer than the batch of {batch:,}: every batch holds all {rows:,} rows. "
+                f"Set the batch to at most {rows:,}, or give more rows.",
+                stacklevel=3,
+            )
+            batch = rows
+        self.rows, self.batch, self.seed, self.drop_last = rows, batch, seed, drop_last
+
+    @abstractmethod
+    def batches(self, epoch: int) -> Iterator[np.ndarray]:
+        """The batches of an epoch, each ``(B,)`` int64 positions."""
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return self.rows // self.batch if self.drop_last else -(-self.rows // self.batch)
+
+    def rng(self, epoch: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, epoch])
+
+
+class Shuffled(Sampler):
+    """Rows in random order, cut into batches. Each row once per epoch."""
+
+    def batches(self, epoch: int) -> Iterator[np.ndarray]:
+        order = self.rng(epoch).permutation(self.rows)
+        for i in range(len(self)):
+            yield order[i * self.batch : (i + 1) * self.batch]
+
+
+class LengthBucketed(Sampler):
+    """Batches of rows of like length, so that little is padded, in random order. Each row once per epoch.
+
+    lengths: `Rows`, or ``(N,)``. Rows are shuffled, cut into pools of ``pool`` batches, and sorted by length within
+    a pool: the larger the pool, the less padding and the less random the company of a row.
+    """
+
+    def __init__(
+        self, lengths: np.ndarray | Rows, batch: int, *, seed: int = 0, drop_last: bool = True, pool: int = 50
+    ) -> None:
+        super().__init__(len(lengths), batch, seed=seed, drop_last=drop_last)
+        self.lengths = lengths.lengths() if isinstance(lengths, Rows) else np.asarray(lengths)
+        self.pool = pool
+
+    def batches(self, epoch: int) -> Iterator[np.ndarray]:
+        rng = self.rng(epoch)
+        order = rng.permutation(self.rows)
+        # Left-over rows are set apart before sorting: after it they would always be the longest ones.
+        whole = self.rows // self.batch * self.batch
+        found = [order[whole:]] if whole < self.rows and not self.drop_last else []
+        for start in range(0, whole, self.batch * self.pool):
+            part = order[start : min(start + self.batch * self.pool, whole)]
+            part = part[np.argsort(self.lengths[part], kind="stable")]
+            found += [part[i : i + self.batch] for i in range(0, len(part), self.batch)]
+        for i in rng.permutation(len(found)):
+            yield found[i]
+
+
+class NoDuplicates(Sampler):
+    """No two rows of a batch share a text: a row's positive is never another row's negative.
+
+    keys: `Rows`, or ``(N,)`` or ``(N, K)`` ints, equal where texts are equal, negative: none. A row that does not fit
+    a batch waits for the next one, so each row comes once per epoch; only rows that still do not fit when the epoch
+    runs out are left, in smaller batches (``drop_last=False``) or not at all. `len` counts those of the first epoch.
+    """
+
+    def __init__(self, keys: np.ndarray | Rows, batch: int, *, seed: int = 0, drop_last: bool = True) -> None:
+        keys = keys.keys() if isinstance(keys, Rows) else np.asarray(keys).reshape(len(keys), -1)
+        super().__init__(len(keys), batch, seed=seed, drop_last=drop_last)
+        self.keys = [tuple(k for k in row if k >= 0) for row in keys.tolist()]
+        values = keys[keys >= 0]
+        counts = np.unique(values, return_counts=True)[1] if len(values) else np.ones(1)
+        self._plain = bool(counts.max() == 1)  # nothing is shared: any batch will do
+        self._length: int | None = None
+
+    def __len__(self) -> int:
+        if self._plain:
+            return super().__len__()
+        if self._length is None:
+            self._length = sum(1 for _ in self.batches(0))
+            if self._length == 0:
+                raise DataError(
+                    f"No batch of {self.batch:,} rows can be made in which no text occurs twice: too many rows share "
+                    "theirs. Lower the batch, or remove duplicate rows."
+                )
+        return self._length
+
+    def batches(self, epoch: int) -> Iterator[np.ndarray]:
+        fresh = iter(self.rng(epoch).permutation(self.rows).tolist())
+        waiting: deque[int] = deque()
+        more = True
+        while more or waiting:
+            chosen: list[int] = []
+            used: set[int] = set()
+            again: deque[int] = deque()
+            while len(chosen) < self.batch:
+                if waiting:
+                    row = waiting.popleft()
+                elif (row := next(fresh, -1)) < 0:
+                    more = False
+                    break
+                keys = self.keys[row]
+                if used.isdisjoint(keys):
+                    chosen.append(row)
+                    used.update(keys)
+                else:
+                    again.append(row)
+            waiting.extendleft(reversed(again))  # those that waited longest come first
+            if chosen and (len(chosen) == self.batch or not self.drop_last):
+                yield np.array(chosen, dtype=np.int64)
+
+
+class PxK(Sampler):
+    """P classes with K rows each, so that every anchor has positives and negatives.
+
+    labels: `Rows`, or ``(N,)`` ints. K = ``per_class``, or more where there are too few classes to fill the batch;
+    P = batch / K, rounded down. Rows of a class are shuffled and cut into groups of K, the last one filled with rows
+    drawn again, and a batch takes the classes with most groups left. An epoch has as many groups as the rows make:
+    with classes of like size every row comes once, and otherwise rows of small classes come again, and some rows of
+    large ones wait for another epoch.
+    """
+
+    def __init__(self, labels: np.ndarray | Rows, batch: int, *, per_class: int = 4, seed: int = 0) -> None:
+        super().__init__(len(labels), batch, seed=seed)
+        self.labels = labels.labels() if isinstance(labels, Rows) else np.asarray(labels)
+        names = np.unique(self.labels)
+        if len(names) < 2:
+            raise DataError("Batches of several classes need rows of at least two classes; these rows have one.")
+        if self.batch < 2 * min(2, per_class):
+            raise ConfigError(f"A batch of {self.batch} rows cannot hold two classes with {per_class} rows each.")
+        self.classes = max(2, min(self.batch // per_class, len(names)))
+        self.per_class = self.batch // self.classes
+        self.batch = self.classes * self.per_class
+        self._members = [np.flatnonzero(self.labels == n) for n in names]
+        groups = sum(-(-len(m) // self.per_class) for m in self._members)
+        self._length = -(-groups // self.classes)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def batches(self, epoch: int) -> Iterator[np.ndarray]:
+        rng = self.rng(epoch)
+        groups = [self._groups(m, rng) for m in self._members]
+        left = np.array([len(g) for g in groups])
+        for _ in range(self._length):
+            most = np.lexsort((rng.random(len(left)), -left))[: self.classes]
+            left[most] -= 1
+            for c in most:
+                groups[c] = groups[c] or self._groups(self._members[c], rng)
+            yield np.concatenate([groups[c].pop() for c in most])
+
+    def _groups(self, members: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        """A class, shuffled and cut into groups of K rows, without a row twice in a group where that can be."""
+        order = rng.permutation(members)
+        if short := -len(order) % self.per_class:
+            earlier = order[: len(order) + short - self.per_class]
+            order = np.concatenate(
+                [order, rng.choice(earlier if len(earlier) else members, short, len(earlier) < short)]
+            )
+        return list(order.reshape(-1, self.per_class))
+
+
+class Homogeneous(Sampler):
+    """Every batch from one source (task, language, file), so that no negative gives itself away by its source.
+
+    sources: ``(N,)`` ints, as ``rows.codes("source")`` gives. Each row once per epoch; per source, what does not
+    fill a batch is left out (``drop_last``) or comes as a smaller batch.
+    """
+
+    def __init__(self, sources: np.ndarray, batch: int, *, seed: int = 0, drop_last: bool = True) -> None:
+        super().__init__(len(sources), batch, seed=seed, drop_last=drop_last)
+        names, sizes = np.unique(sources, return_counts=True)
+        self._members = [np.flatnonzero(np.asarray(sources) == n) for n in names]
+        small = sizes < self.batch
+        if drop_last and small.all():
+            raise DataError(
+                f"No source has the {self.batch:,} rows of a batch (the largest has {sizes.max():,}). "
+                f"Set the batch to at most {sizes.max():,}."
+            )
+        if drop_last and small.any():
+            warnings.warn(
+                f"{small.sum()} of {len(names)} sources have fewer rows than the batch of {self.batch:,} and are left "
+                f"out ({sizes[small].sum():,} rows). Lower the batch to use them.",
+                stacklevel=2,
+            )
+        whole = sizes // self.batch if drop_last else -(-sizes // self.batch)
+        self._length = int(whole.sum())
+
+    def __len__(self) -> int:
+        return self._length
+
+    def batches(self, epoch: int) -> Iterator[np.ndarray]:
+        rng = self.rng(epoch)
+        found: list[np.ndarray] = []
+        for members in self._members:
+            order = rng.permutation(members)
+            end = len(order) // self.batch * self.batch if self.drop_last else len(order)
+            found += [order[i : i + self.batch] for i in range(0, end, self.batch)]
+        for i in rng.permutation(len(found)):
+            yield found[i]

@@ -1,0 +1,148 @@
+"""Several files to one table: in memory, memory-mapped from the cache folder, or row by row."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from counterpoint.data import formats, images
+from counterpoint.data.log import Log
+from counterpoint.data.shards import shard_tables
+from counterpoint.errors import DataError
+
+if TYPE_CHECKING:
+    import datasets
+
+MAP_ABOVE = 512 * 2**20
+"""Bytes of files (compressed ones count fourfold) above which the table is memory-mapped instead of held in memory."""
+
+
+def cache_folder() -> Path:
+    """Where derived files are kept: ``COUNTERPOINT_CACHE``, else ``XDG_CACHE_HOME/counterpoint``."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("COUNTERPOINT_CACHE") or Path(base) / "counterpoint")
+
+
+def _one(path: Path, log: Log) -> Iterator[pa.Table]:
+    return shard_tables(path, log) if formats.kind(path) == "tar" else formats.tables(path)
+
+
+def _agreeing(paths: list[Path], log: Log) -> Iterator[pa.Table]:
+    """The tables of all files, which must have the same columns."""
+    first: tuple[Path, list[str]] | None = None
+    for path in paths:
+        names: list[str] = []
+        for table in _one(path, log):
+            names += [n for n in table.column_names if n not in names]
+            yield table
+        if first is None:
+            first = (path, names)
+        elif set(names) != set(first[1]):
+            raise DataError(
+                f"The files do not have the same columns: {first[0]} has {', '.join(first[1])}; {path} has "
+                f"{', '.join(names)}. Read them apart, or give them the same columns."
+            )
+
+
+def table(paths: list[Path], size: int, log: Log) -> datasets.Dataset:
+    import datasets
+
+    if size > MAP_ABOVE and not all(formats.kind(p) == "arrow" for p in paths):
+        return datasets.Dataset.from_file(str(_mapped(paths, lambda: _agreeing(paths, log))))
+    parts = list(_agreeing(paths, log))
+    try:
+        table = pa.concat_tables(parts, promote_options="permissive")
+    except pa.ArrowInvalid as error:
+        other = next(t.schema for t in parts if not _fits(parts[0].schema, t.schema))
+        raise _conflict(parts[0].schema, other, paths) from error
+    if size <= MAP_ABOVE:
+        table = table.combine_chunks()  # one chunk: rows are taken twenty times faster
+    return datasets.Dataset(table.cast(images.features(table.schema).arrow_schema))
+
+
+def _fits(a: pa.Schema, b: pa.Schema) -> bool:
+    try:
+        pa.unify_schemas([a, b], promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return False
+    return True
+
+
+def _conflict(a: pa.Schema, b: pa.Schema, paths: list[Path]) -> DataError:
+    name = next(n for n in b.names if n in a.names and not _fits(pa.schema([a.field(n)]), pa.schema([b.field(n)])))
+    files = ", ".join(map(str, paths[:3]))
+    return DataError(
+        f"Column {name!r} is {a.field(name).type} in some rows and {b.field(name).type} in others ({files}). "
+        "Write one type in every row."
+    )
+
+
+def _mapped(paths: list[Path], make: Callable[[], Iterator[pa.Table]]) -> Path:
+    """An Arrow file with all rows, written once per state of the sources and memory-mapped ever after."""
+    state = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+    target = cache_folder() / "arrow" / f"{hashlib.sha256(repr(state).encode()).hexdigest()[:20]}.arrow"
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    needed, free = 2 * sum(s[1] for s in state), shutil.disk_usage(target.parent).free
+    if needed > free:
+        raise DataError(
+            f"Reading these files needs about {needed / 2**30:.1f} GiB in {target.parent}, where "
+            f"{free / 2**30:.1f} GiB are free. Set COUNTERPOINT_CACHE to a larger disk, or type --streaming."
+        )
+    schema: pa.Schema | None = None
+    while True:  # again from the start whenever a later chunk widens the schema (null -> string, int -> float)
+        handle, aside = tempfile.mkstemp(dir=target.parent, suffix=".part")
+        os.close(handle)
+        try:
+            wider = _write(Path(aside), make(), schema, paths)
+            if wider is None:
+                os.replace(aside, target)
+                return target
+            schema = wider
+        finally:
+            Path(aside).unlink(missing_ok=True)
+
+
+def _write(aside: Path, parts: Iterator[pa.Table], schema: pa.Schema | None, paths: list[Path]) -> pa.Schema | None:
+    """Write the tables under one schema; None when done, else the wider schema to begin again with."""
+    writer = None
+    try:
+        for table in parts:
+            if schema is None:
+                schema = images.features(table.schema).arrow_schema
+            elif not _fits(schema, table.schema):
+                raise _conflict(schema, table.schema, paths)
+            both = pa.unify_schemas([schema, table.schema], promote_options="permissive")
+            if both != schema:
+                return images.features(both.remove_metadata()).arrow_schema
+            if writer is None:
+                writer = pa.ipc.new_stream(str(aside), schema)
+            missing = [n for n in schema.names if n not in table.column_names]
+            for name in missing:
+                table = table.append_column(name, pa.nulls(len(table), schema.field(name).type))
+            writer.write_table(table.select(schema.names).cast(schema), max_chunksize=50_000)
+    finally:
+        if writer is not None:
+            writer.close()
+    return None
+
+
+def stream(paths: list[Path], log: Log) -> datasets.IterableDataset:
+    import datasets
+
+    features = images.features(next(_one(paths[0], log)).schema)
+    return datasets.IterableDataset.from_generator(_rows, gen_kwargs={"paths": paths}, features=features)
+
+
+def _rows(paths: list[Path]) -> Iterator[dict[str, Any]]:
+    for table in _agreeing(paths, Log()):
+        for batch in table.to_batches(max_chunksize=1_000):
+            yield from batch.to_pylist()
