@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from counterpoint.cli.pairs import columns as column_parts
 from counterpoint.cli.pairs import key_values
 from counterpoint.train import config as train_config
 from counterpoint.train.config import TrainConfig
@@ -63,14 +64,14 @@ def fit(
     anchor and positive -> in-batch ranking; a, b and score -> graded similarity; text or image and label -> supervised
     contrast; images -> image self-supervision; image and text -> two towers.
 
-    Example: counterpoint fit pairs.jsonl --out runs/mine --columns anchor=question positive=answer --epochs 3
+    Example: counterpoint fit pairs.jsonl --out runs/mine --columns anchor=question,positive=answer --epochs 3
 
     Args:
         data: files (jsonl, csv, tsv, parquet, arrow, txt, webdataset .tar), globs, a folder of images, a folder saved by
             `datasets`, the name of a registered set, or a hub id.
         out: the run folder to write.
         method: which method (auto: the columns decide). `counterpoint methods` lists them.
-        columns: which column plays which part, e.g. anchor=question positive=answer.
+        columns: which column plays which part, e.g. anchor=question,positive=answer.
         encoder: auto (the recipe's), static, transformer (from scratch), or a model folder or hub id to start from.
         test: rows to measure on (none: a part of the data is held out).
         size: which recipe of the method to start from: small (a laptop), published (the paper's) or smoke.
@@ -90,7 +91,7 @@ def fit(
         list(data),
         out=out,
         method=method,
-        columns=key_values(columns, "--columns"),
+        columns=column_parts(columns),
         encoder=encoder,
         test=list(test),
         size=size,

@@ -16,3 +16,16 @@ def key_values(words: Sequence[str], option: str) -> dict[str, str]:
             raise ConfigError(f"{option} takes words KEY=VALUE; {word!r} is none. Type for instance: {option} name=value")
         found[key] = value
     return found
+
+
+def columns(words: Sequence[str]) -> dict[str, str | list[str]]:
+    """``("anchor=q,positive=p", "negatives=n1", "negatives=n2")`` to part -> column, or columns where given twice."""
+    found: dict[str, str | list[str]] = {}
+    for word in [part for w in words for part in w.split(",") if part]:
+        ((role, column),) = key_values([word], "--columns").items()
+        if role in found:
+            held = found[role]
+            found[role] = [*(held if isinstance(held, list) else [held]), column]
+        else:
+            found[role] = column
+    return found

@@ -30,7 +30,7 @@ from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.memory.queue import Queue
 from counterpoint.memory.teacher import Teacher
 from counterpoint.objectives.contrast import contrast
-from counterpoint.objectives.pairing import Diagonal
+from counterpoint.objectives.pairing import Diagonal, OnlyOwn
 from counterpoint.views.text import delete_tokens, independent_crops
 from torch import Tensor
 from torch.nn import functional as F
@@ -114,7 +114,7 @@ class Contriever(Method):
                 key = self._unit(self.embed(self.teacher, batch.one("positive")))
             # Enqueued after the step, once per batch (an optimiser that replays the batch must not enqueue it twice).
             self._pending[id(batch)] = key
-            loss = contrast(query, key, Diagonal(own=True), scale=scale, extra=self.queue.snapshot())
+            loss = contrast(query, key, Diagonal() & OnlyOwn(), scale=scale, extra=self.queue.snapshot())
         self.observe(anchor=F.normalize(query, dim=-1), positive=F.normalize(key, dim=-1), scale=scale)
         return {"contrast": loss}
 

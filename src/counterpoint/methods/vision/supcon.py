@@ -21,7 +21,7 @@ import torch
 from counterpoint.encoders.heads import Projector
 from counterpoint.encoders.image import ConvNetConfig
 from counterpoint.objectives.contrast import contrast
-from counterpoint.objectives.pairing import Labels
+from counterpoint.objectives.pairing import Labels, NotSelf
 from counterpoint.views.image import SimCLRViews
 from torch import Tensor
 from torch.nn import functional as F
@@ -82,7 +82,7 @@ class SupCon(Method):
         label = batch.labels["label"].repeat(2)
         scale = self.scale()
         self.observe(anchor=z[0], positive=z[1], scale=scale)
-        return {"contrast": contrast(both, both, Labels(label, self_pairs=False), scale=scale)}
+        return {"contrast": contrast(both, both, Labels(label) & NotSelf(), scale=scale)}
 
     @classmethod
     def recipe(cls, size: str = "published") -> Recipe:
