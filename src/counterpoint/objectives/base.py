@@ -46,8 +46,4 @@ def objective(*, rank: RankBehaviour, example: Example) -> Callable[[F], F]:
 
 def is_objective(value: object) -> bool:
     """Whether a value was declared with `objective` (the conformance suite finds objectives by this)."""
-    return (
-        callable(value)
-        and isinstance(getattr(value, "rank", None), RankBehaviour)
-        and hasattr(value, "example")
-    )
+    return callable(value) and isinstance(getattr(value, "rank", None), RankBehaviour) and hasattr(value, "example")

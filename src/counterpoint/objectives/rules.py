@@ -1,0 +1,245 @@
+"""The grammar of pairings: one *target* rule and any number of *masks* and *weights*, joined by ``&``.
+
+    Labels(y) & NotSelf() & Hardness(0.5)
+
+A rule keeps small per-row metadata and answers for any region of the pair matrix: a tile, or single pairs. So a pairing
+never exists whole. Metadata of candidates has M entries, or M + K where it covers the extra candidates too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+from counterpoint.errors import ConfigError, DataError
+from counterpoint.kernels.tile import Asked, Cell, Region, Tile
+
+
+class Rule:
+    """One word of a pairing."""
+
+    def __and__(self, other: Rule) -> Pairing:
+        return Pairing((self, other))
+
+    def words(self) -> tuple[Rule, ...]:
+        """The rules this one is short for."""
+        return (self,)
+
+    def check(self, n: int, m: int, extra: int, both: bool) -> None:
+        """Raise an error where the metadata does not fit N anchors, M candidates and K extra ones."""
+
+    def like(self, z: Tensor) -> Rule:
+        """The same rule with its floating point metadata in the precision of ``z``."""
+        if not is_dataclass(self):
+            return self
+        named = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, value in named.items():
+            if isinstance(value, Tensor) and value.device != z.device:
+                raise DataError(
+                    f"{self.name}: {name} is on {value.device}, the embeddings on {z.device}. "
+                    f"Type {name}.to({str(z.device)!r})."
+                )
+        changes: Any = {
+            name: value.detach().to(z.dtype)
+            for name, value in named.items()
+            if isinstance(value, Tensor) and value.is_floating_point()
+            if value.dtype != z.dtype or value.requires_grad
+        }
+        return replace(self, **changes) if changes else self
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def expect(self, what: str, given: int, *allowed: int) -> None:
+        """Raise where ``given`` entries are none of the allowed numbers."""
+        if given not in allowed:
+            numbers = " or ".join(str(a) for a in dict.fromkeys(allowed))
+            raise DataError(
+                f"{self.name}: {what} has {given} entries, expected {numbers}: one per row of what it describes."
+            )
+
+
+class Targets(Rule):
+    """Says what each score should be: ``T[i, j] >= 0``. Candidates it knows nothing about have T = 0.
+
+    normalise: divide the loss of a row by ``c_i = sum_j T_ij`` (that of a column by its own sum), so that rows with
+    many positives weigh no more than others.
+    """
+
+    normalise: bool
+    crisp: ClassVar[bool] = True  # no T lies below 0, so that a mask that spares positives changes no T
+
+    def values(self, region: Region, dtype: torch.dtype) -> Tensor | None:
+        """T in a region, not to be changed; None: 0 everywhere."""
+        found = self.positives(region)
+        return None if found is None else found.to(dtype)
+
+    def positives(self, region: Region) -> Tensor | None:
+        """Bool, T > 0, fresh; None: nowhere."""
+        t = self.values(region, torch.float32)
+        return None if t is None else t > 0
+
+    def pull(self, x: Tensor, n: int) -> Tensor | None:
+        """``T @ x``, ``(reach, E)`` to ``(N, E)``, where that needs no tiles; differentiable. None: it needs them."""
+        return None
+
+    def push(self, x: Tensor, m: int) -> Tensor | None:
+        """``T[:, :M].T @ x``, ``(N, E)`` to ``(M, E)``; as `pull`."""
+        return None
+
+    def reach(self, m: int, extra: int) -> int:
+        """Number of candidates that may have T > 0: M, or M + K."""
+        return m
+
+
+class Mask(Rule):
+    """Says which pairs do not exist. spare: positives exist all the same."""
+
+    spare: bool = True
+
+    def drops(self, region: Region) -> Tensor | None:
+        """Bool, True where the pair is taken out, fresh; None: nowhere."""
+        raise NotImplementedError
+
+    def empty(self, tile: Tile) -> bool:
+        """Whether no pair of the tile is left, not even a positive, so that it is never computed."""
+        return False
+
+
+class Weight(Rule):
+    """Says how much a negative weighs in the denominator: a log-weight ``W[i, j]``; it is 0 at positives.
+
+    unit_mean: divide the weights of a row by their mean over its negatives.
+    """
+
+    unit_mean: bool = False
+
+    def log_weights(self, region: Region) -> Tensor | None:
+        """W in a region, broadcastable to it; None: 0 everywhere."""
+        raise NotImplementedError
+
+    def limit(self, scores: float) -> float:
+        """A bound on ``W`` from above where ``|S| <= scores``."""
+        return math.inf
+
+
+class Adjustment(Rule):
+    """Changes how the logsumexps of a row are put together, or the scores of its positives; see `weights`."""
+
+
+R = TypeVar("R", bound=Rule)
+
+
+class Pairing(Rule):
+    """Rules joined by ``&``, in any order; answers the back ends for all of them."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        for rule in rules:
+            if not isinstance(rule, Rule):
+                raise ConfigError(f"A pairing is made of rules such as Labels(y) & NotSelf(); {rule!r} was given.")
+        self.rules = tuple(word for rule in rules for word in rule.words())
+        targets = self.of(Targets)
+        if len(targets) > 1:
+            names = " & ".join(t.name for t in targets)
+            raise ConfigError(
+                f"A pairing has one target rule, {names} has {len(targets)}. Call contrast once for each."
+            )
+        adjustments = [type(a) for a in self.of(Adjustment)]
+        if len(set(adjustments)) < len(adjustments):
+            raise ConfigError("A pairing has at most one rule of each kind of Margin, Decoupled and Debiased.")
+        self.masks = self.of(Mask)
+        self.weights = self.of(Weight)
+
+    def __repr__(self) -> str:
+        return " & ".join(rule.name for rule in self.rules)
+
+    def of(self, kind: type[R]) -> tuple[R, ...]:
+        return tuple(rule for rule in self.rules if isinstance(rule, kind))
+
+    def one(self, kind: type[R]) -> R | None:
+        """The only rule of this kind, or None."""
+        return next(iter(self.of(kind)), None)
+
+    @property
+    def targets(self) -> Targets:
+        found = self.one(Targets)
+        if found is None:
+            raise ConfigError(
+                f"The pairing {self} says nothing of positives. Put a target rule first: Diagonal() & ..."
+            )
+        return found
+
+    def words(self) -> tuple[Rule, ...]:
+        return self.rules
+
+    def check(self, n: int, m: int, extra: int, both: bool) -> None:
+        for rule in (self.targets, *self.rules):
+            rule.check(n, m, extra, both)
+
+    def like(self, z: Tensor) -> Pairing:
+        return Pairing([rule.like(z) for rule in self.rules])
+
+    # --- what the back ends ask --------------------------------------------------------------------------------
+
+    def cell(self, region: Region, asked: Asked, dtype: torch.dtype) -> Cell:
+        """What all rules together say of a region; only what is asked is worked out."""
+        margin = self.one(Margin)
+        spare = any(mask.spare for mask in self.masks)
+        positives = dropped = targets = log_weights = offset = None
+        if asked.positives or asked.negatives or asked.counts or self.weights or spare or margin:
+            positives = self.targets.positives(region)
+        for mask in self.masks:
+            d = mask.drops(region)
+            if d is not None:
+                if mask.spare and positives is not None:
+                    d = d & ~positives
+                dropped = d if dropped is None else dropped | d
+        if positives is not None and dropped is not None:
+            positives &= ~dropped
+        if asked.dot:
+            targets = self.targets.values(region, dtype)
+            if targets is not None and dropped is not None:
+                targets = targets.masked_fill(dropped, 0)
+        for weight in self.weights:
+            w = weight.log_weights(region)
+            if w is not None:
+                log_weights = w if log_weights is None else log_weights + w
+        if log_weights is not None and positives is not None:
+            log_weights = log_weights.expand(region.shape).masked_fill(positives, 0)
+        if margin is not None and positives is not None:
+            offset = margin.of_rows(region) * positives
+        return Cell(targets, positives, dropped, log_weights, offset)
+
+    def empty(self, tile: Tile) -> bool:
+        return any(mask.empty(tile) for mask in self.masks)
+
+    def limit(self, scores: float) -> float:
+        margin = self.one(Margin)
+        return scores + (margin.largest() if margin else 0.0) + sum(w.limit(scores) for w in self.weights)
+
+
+@dataclass(frozen=True)
+class Margin(Adjustment):
+    """Positives must win by a margin: ``S_ij - margin`` takes the place of ``S_ij`` at positives.
+
+    margin: a number or ``(N,)`` per row, in units of *scaled* scores: for a margin of m in cosines give ``m * scale``.
+    Source: AM-softmax, Wang et al. 2018, arXiv 1801.05599.
+    """
+
+    margin: float | Tensor
+
+    def check(self, n: int, m: int, extra: int, both: bool) -> None:
+        if isinstance(self.margin, Tensor) and self.margin.ndim:
+            self.expect("margin", len(self.margin), n)
+
+    def of_rows(self, region: Region) -> float | Tensor:
+        return region.left(self.margin) if isinstance(self.margin, Tensor) and self.margin.ndim else self.margin
+
+    def largest(self) -> float:
+        return float(self.margin.abs().max()) if isinstance(self.margin, Tensor) else abs(self.margin)

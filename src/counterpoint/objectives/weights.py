@@ -1,0 +1,108 @@
+"""Rules on denominators: how much each negative weighs, whether positives are in, and corrections of the whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from counterpoint.errors import ConfigError
+from counterpoint.kernels.tile import Region
+from counterpoint.objectives.rules import Adjustment, Weight
+
+
+@dataclass(frozen=True)
+class Hardness(Weight):
+    """Harder negatives weigh more: ``W_ij = beta S_ij``, a weight without gradient.
+
+    unit_mean: divide the weights of a row by their mean over its negatives, so that only their proportions matter. With
+    ``Debiased(tau)`` and ``unit_mean=True`` this is the loss of Robinson et al. 2021, arXiv 2010.04592, whose weights
+    are an importance sampling distribution (held constant here, as a distribution that is sampled from would be).
+    """
+
+    beta: float
+    unit_mean: bool = False
+
+    def log_weights(self, region: Region) -> Tensor | None:
+        assert region.scores is not None
+        return region.scores * self.beta
+
+    def limit(self, scores: float) -> float:
+        return abs(self.beta) * scores
+
+
+@dataclass(frozen=True)
+class Importance(Weight):
+    """A weight per candidate, as a negative: ``W_ij = log weights_j``; weights ``(M,)`` or ``(M + K,)``, >= 0.
+
+    With inverse sampling probabilities this corrects for candidates that are drawn more often than others (Bengio and
+    Senecal 2003). A weight of 0 takes the candidate out as a negative; a positive it stays.
+    """
+
+    weights: Tensor
+    unit_mean: bool = False
+
+    def check(self, n: int, m: int, extra: int, both: bool) -> None:
+        self.expect("weights", len(self.weights), m, m + extra)
+        bad = ~(self.weights.isfinite() & (self.weights >= 0))
+        if bad.any():
+            j = int(bad.nonzero()[0])
+            raise ConfigError(
+                f"Importance: weight {j} is {float(self.weights[j])}; weights are finite and not negative."
+            )
+
+    def log_weights(self, region: Region) -> Tensor | None:
+        return region.right(self.weights).log() if region.knows(len(self.weights)) else None
+
+    def limit(self, scores: float) -> float:
+        return float(self.weights.max().clamp_min(1).log())
+
+
+@dataclass(frozen=True)
+class LogWeights(Weight):
+    """Log-weights that exist whole: ``matrix`` ``(N, M)`` or ``(N, M + K)``, finite or -inf (no such negative)."""
+
+    matrix: Tensor
+    unit_mean: bool = False
+
+    def check(self, n: int, m: int, extra: int, both: bool) -> None:
+        self.expect("matrix (rows)", self.matrix.shape[0], n)
+        self.expect("matrix (columns)", self.matrix.shape[1], m, m + extra)
+        bad = (self.matrix.isnan() | (self.matrix == float("inf"))).any(1)
+        if bad.any():
+            raise ConfigError(
+                f"LogWeights: row {int(bad.nonzero()[0])} holds NaN or +inf; give finite numbers or -inf."
+            )
+
+    def log_weights(self, region: Region) -> Tensor | None:
+        return region.entries(self.matrix) if region.knows(self.matrix.shape[1]) else None
+
+    def limit(self, scores: float) -> float:
+        return float(self.matrix.max().clamp_min(0))
+
+
+@dataclass(frozen=True)
+class Decoupled(Adjustment):
+    """Positives are left out of the denominator (Yeh et al. 2022, arXiv 2110.06848)."""
+
+
+@dataclass(frozen=True)
+class Debiased(Adjustment):
+    """The denominator corrected for the share of unlabelled negatives that are positives in truth.
+
+    Chuang et al. 2020, arXiv 2007.00224: with n negatives, the mean P of ``exp(S)`` over the positives of a row and the
+    (weighted) mean Q of ``exp(S)`` over its negatives,
+
+        denominator_i = sum of exp(S) over positives + n max((Q - prior P) / (1 - prior), exp(floor scale_i)).
+
+    It is not a sum of weighted exponentials (P enters with a minus sign), but it is a function of the two logsumexps of
+    a row, over positives and over negatives, which the engine gives: so it is exact and needs no more memory.
+    prior: the class prior, in [0, 1). floor: the least cosine there is; it keeps the corrected mean positive.
+    """
+
+    prior: float
+    floor: float = -1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.prior < 1:
+            raise ConfigError(f"Debiased: prior={self.prior} is the share of one class, in [0, 1). Try 0.1.")
