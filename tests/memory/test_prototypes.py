@@ -25,9 +25,7 @@ def test_mean_prototypes_move_to_the_mean_of_their_rows():
     prototypes.update(z, torch.tensor([[1.0, 0.0, 0.0], [0.25, 0.75, 0.0], [0.0, 0.25, 0.0]]))
     first = 0.5 * torch.tensor([1.0, 0.0]) + 0.5 * torch.tensor([0.25, 1.0]) / 1.25
     second = 0.5 * torch.tensor([0.0, 1.0]) + 0.5 * torch.tensor([0.75 - 0.25, 0.0])
-    expected = F.normalize(
-        torch.stack([first, second, torch.tensor([0.6, 0.8])]), dim=1
-    )  # the third has no row
+    expected = F.normalize(torch.stack([first, second, torch.tensor([0.6, 0.8])]), dim=1)  # the third has no row
     assert torch.allclose(prototypes.weight, expected)
 
 

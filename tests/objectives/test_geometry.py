@@ -24,9 +24,7 @@ def test_alignment_of_unit_vectors():
 def test_uniformity_against_all_pairs():
     z = draw(6, 3)
     u = unit(z)
-    pairs = [
-        math.exp(-3 * float((u[i] - u[j]).square().sum())) for i, j in itertools.combinations(range(6), 2)
-    ]
+    pairs = [math.exp(-3 * float((u[i] - u[j]).square().sum())) for i, j in itertools.combinations(range(6), 2)]
     assert uniformity(z, t=3).item() == pytest.approx(math.log(sum(pairs) / 15))
     assert uniformity(torch.ones(5, 3)).item() == pytest.approx(0, abs=1e-5)  # all in one point
     assert torch.autograd.gradcheck(uniformity, z.requires_grad_())
@@ -45,9 +43,7 @@ def test_effective_rank_counts_directions():
 
 def test_mean_pair_cosine_against_all_pairs():
     z = draw(5, 3)
-    cos = torch.corrcoef(z).new_tensor(
-        [float(unit(z)[i] @ unit(z)[j]) for i, j in itertools.permutations(range(5), 2)]
-    )
+    cos = torch.corrcoef(z).new_tensor([float(unit(z)[i] @ unit(z)[j]) for i, j in itertools.permutations(range(5), 2)])
     assert mean_pair_cosine(z).item() == pytest.approx(cos.mean().item())
     assert mean_pair_cosine(torch.ones(4, 3)).item() == pytest.approx(1)
     assert mean_pair_cosine(torch.eye(4)).item() == 0

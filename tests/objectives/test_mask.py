@@ -13,9 +13,7 @@ def draw(*shape, seed=0):
 
 def test_scaled_cosine_error_by_hand():
     z, x = torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 2.0], [1.0, 1.0]])
-    assert torch.allclose(
-        scaled_cosine_error(z, x, gamma=2, reduction="none"), torch.tensor([1.0, 0.0]), atol=1e-6
-    )
+    assert torch.allclose(scaled_cosine_error(z, x, gamma=2, reduction="none"), torch.tensor([1.0, 0.0]), atol=1e-6)
     assert scaled_cosine_error(-z, z, gamma=3).item() == pytest.approx(8)
 
 

@@ -10,8 +10,10 @@ from counterpoint.memory.base import Memory, Update, checked, unit_vectors
 
 
 class Bank(Memory):
-    """``rows`` vectors of width ``dim`` by row number; a row's first vector is stored, later ones are mixed
-    in: ``v <- momentum · v + (1 - momentum) · z``, then scaled to unit length where ``normalize``.
+    """``rows`` vectors of width ``dim``, by row number.
+
+    A row's first vector is stored, later ones are mixed in: ``v <- momentum · v + (1 - momentum) · z``, then scaled to
+    unit length where ``normalize``.
 
     Rows not seen yet hold random unit vectors from ``seed``.
     Source: Wu et al. 2018 (instance discrimination), arXiv 1805.01978, momentum 0.5.
@@ -20,14 +22,10 @@ class Bank(Memory):
     vectors: Tensor
     seen: Tensor
 
-    def __init__(
-        self, rows: int, dim: int, *, momentum: float = 0.5, normalize: bool = True, seed: int = 0
-    ) -> None:
+    def __init__(self, rows: int, dim: int, *, momentum: float = 0.5, normalize: bool = True, seed: int = 0) -> None:
         super().__init__()
         if rows < 1 or dim < 1 or not 0 <= momentum < 1:
-            raise ConfigError(
-                f"Bank(rows={rows}, dim={dim}, momentum={momentum}): sizes >= 1, 0 <= momentum < 1."
-            )
+            raise ConfigError(f"Bank(rows={rows}, dim={dim}, momentum={momentum}): sizes >= 1, 0 <= momentum < 1.")
         self.momentum, self.normalize = momentum, normalize
         self.register_buffer("vectors", unit_vectors(rows, dim, seed))
         self.register_buffer("seen", torch.zeros(rows, dtype=torch.bool))
@@ -45,8 +43,7 @@ class Bank(Memory):
 
     @torch.no_grad()
     def update(self, rows: Tensor, z: Tensor) -> None:
-        """Mix in vectors ``(N, dim)`` of the rows ``(N,)`` long; a row given several times is mixed in once,
-        by its mean."""
+        """Mix in vectors ``(N, dim)`` of rows ``(N,)`` long; a row given several times counts once, by its mean."""
         z = checked(z, self.dim, "a bank").to(self.vectors)
         if rows.shape != (len(z),):
             raise DataError(f"{len(z)} vectors came with row numbers of shape {tuple(rows.shape)}.")
@@ -54,7 +51,7 @@ class Bank(Memory):
             return
         keys, inverse, times = torch.unique(self._checked_rows(rows), return_inverse=True, return_counts=True)
         new = z.new_zeros(len(keys), self.dim).index_add_(0, inverse, z) / times[:, None]
-        keep = torch.where(self.seen[keys], self.momentum, 0.0)[:, None]
+        keep = self.momentum * self.seen[keys].to(z)[:, None]
         mixed = keep * self.vectors[keys] + (1 - keep) * new
         self.vectors[keys] = nn.functional.normalize(mixed, dim=1) if self.normalize else mixed
         self.seen[keys] = True

@@ -21,13 +21,11 @@ class Memory(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def example(cls, seed: int = 0) -> tuple[Memory, Update]:
-        """A small memory and its update. Where the memory has ``dim``, the update takes rows ``(N, dim)``, N
-        >= 0."""
+        """A small memory and its update. Where the memory has ``dim``, the update takes rows ``(N, dim)``, N >= 0."""
 
 
 def checked(z: Tensor, dim: int, into: str) -> Tensor:
-    """Rows ``(N, dim)``, detached; an error names the first row that is not finite, since a memory would keep
-    it."""
+    """Rows ``(N, dim)``, detached; an error names the first row that is not finite, since a memory would keep it."""
     if z.dim() != 2 or z.shape[1] != dim:
         raise DataError(f"{into} holds vectors of width {dim}; rows of shape {tuple(z.shape)} were given.")
     z = z.detach()

@@ -48,9 +48,7 @@ class Codebook(Memory):
     ) -> None:
         super().__init__()
         if size < 1 or dim < 1 or not 0 <= decay < 1:
-            raise ConfigError(
-                f"Codebook(size={size}, dim={dim}, decay={decay}): sizes >= 1 and 0 <= decay < 1."
-            )
+            raise ConfigError(f"Codebook(size={size}, dim={dim}, decay={decay}): sizes >= 1 and 0 <= decay < 1.")
         self.dim, self.decay, self.eps, self.dead = dim, decay, eps, dead
         self.register_buffer("weight", torch.randn(size, dim, generator=torch.Generator().manual_seed(seed)))
         self.register_buffer("mass", torch.ones(size))
@@ -69,8 +67,7 @@ class Codebook(Memory):
 
     @torch.no_grad()
     def update(self, z: Tensor) -> None:
-        """Rows ``(N, dim)``. With several processes, gather the rows first and give every process the same
-        ones."""
+        """Rows ``(N, dim)``. With several processes, gather the rows first and give every process the same ones."""
         z = checked(z, self.dim, "a codebook").to(self.weight)
         if not len(z):
             return
@@ -87,8 +84,7 @@ class Codebook(Memory):
         self.weight[dead], self.sums[dead], self.mass[dead] = fresh, fresh, 1.0
 
     def perplexity(self, codes: Tensor) -> Tensor:
-        """``exp(-Σ_k p_k log p_k)`` of the codes ``(N,)`` in use, ``()``: 1 (one code) to ``size`` (all
-        alike)."""
+        """``exp(-Σ_k p_k log p_k)`` of the codes ``(N,)`` in use, ``()``: 1 (one code) to ``size`` (all alike)."""
         p = torch.bincount(codes, minlength=len(self.mass)).to(self.weight) / max(1, len(codes))
         entropy: Tensor = torch.special.entr(p).sum()
         return entropy.exp()

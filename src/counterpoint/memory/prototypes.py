@@ -1,5 +1,4 @@
-"""Prototypes: unit vectors that rows are compared with, learned by gradient or moved to the mean of their
-rows."""
+"""Prototypes: unit vectors that rows are compared with, learned by gradient or moved to the mean of their rows."""
 
 from __future__ import annotations
 
@@ -62,8 +61,7 @@ class MeanPrototypes(Memory):
 
     @torch.no_grad()
     def update(self, z: Tensor, assignment: Tensor, *, reduce: Reduce = total) -> None:
-        """Rows ``(N, dim)``, scaled to unit length here, and their assignments ``(N, count)`` or ``(N,)``
-        long.
+        """Rows ``(N, dim)``, scaled to unit length here, and their assignments ``(N, count)`` or ``(N,)`` long.
 
         The rows of all processes count.
         """

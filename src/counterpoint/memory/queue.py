@@ -12,11 +12,10 @@ from counterpoint.memory.base import Memory, Update, checked, unit_vectors
 
 
 class Queue(Memory):
-    """First in, first out: ``size`` vectors of width ``dim``, each with entries of ``fields`` (labels,
-    groups, languages).
+    """First in, first out: ``size`` vectors of width ``dim``, each with its values of some fields.
 
-    fields: name -> dtype of one value per vector. start: ``random`` (full of random unit vectors from
-    ``seed``, as MoCo begins; their fields hold ``blank``, which must equal no real label) or ``empty``
+    fields: name -> dtype of one value per vector (label, group, language). start: ``random`` (full of random unit
+    vectors from ``seed``, as MoCo begins; their fields hold ``blank``, which must equal no real label) or ``empty``
     (`snapshot` then grows from 0 rows).
 
     Source: He et al. 2020 (MoCo), arXiv 1911.05722.
@@ -38,9 +37,7 @@ class Queue(Memory):
     ) -> None:
         super().__init__()
         if size < 1 or dim < 1 or start not in ("random", "empty"):
-            raise ConfigError(
-                f"Queue(size={size}, dim={dim}, start={start!r}): sizes >= 1, start random or empty."
-            )
+            raise ConfigError(f"Queue(size={size}, dim={dim}, start={start!r}): sizes >= 1, start random or empty.")
         full = start == "random"
         self.register_buffer("vectors", unit_vectors(size, dim, seed) if full else torch.zeros(size, dim))
         self.register_buffer("place", torch.tensor(0))  # where the next row goes: the oldest entry
@@ -64,17 +61,14 @@ class Queue(Memory):
 
     @torch.no_grad()
     def push(self, z: Tensor, **fields: Tensor) -> None:
-        """Store rows ``(N, dim)`` over the oldest ones, with every field ``(N,)``; N is free and may wrap
-        around.
+        """Store rows ``(N, dim)`` over the oldest ones, with every field ``(N,)``; any N will do.
 
         Of more rows than fit, the last ``size`` stay, as if they had come one by one. With several processes,
         gather the rows first and push the same ones everywhere, or the queues differ.
         """
         z = checked(z, self.dim, "a queue")
         if set(fields) != set(self.fields):
-            raise DataError(
-                f"This queue has the fields {sorted(self.fields)}; push was given {sorted(fields)}."
-            )
+            raise DataError(f"This queue has the fields {sorted(self.fields)}; push was given {sorted(fields)}.")
         for name, value in fields.items():
             if value.shape != (len(z),):
                 raise DataError(f"Field {name!r} has shape {tuple(value.shape)} for {len(z)} rows.")
@@ -89,8 +83,7 @@ class Queue(Memory):
         self.count.copy_((self.count + len(z)).clamp_max(self.size))
 
     def snapshot(self, field: str | None = None) -> Tensor:
-        """A copy of the entries, ``(L, dim)`` vectors or ``(L,)`` values of a field, L <= size, in one order
-        for all.
+        """A copy of the entries: ``(L, dim)`` vectors, or ``(L,)`` values of a field in the same order; L <= size.
 
         A copy, because `push` writes in place and would break a loss that still waits for its backward pass.
         """

@@ -11,8 +11,9 @@ from counterpoint.objectives.reduce import Reduce, total
 
 
 class RunningMoment(Memory):
-    """Running second moment of rows: ``F <- rho · F + (1 - rho) · F_hat``, ``F_hat = mean_i z_i z_iᵀ``; at
-    first F = F_hat.
+    """Running second moment of rows: ``F <- rho · F + (1 - rho) · F_hat``, at first ``F = F_hat``.
+
+    ``F_hat = mean_i z_i z_iᵀ`` of a batch.
 
     rho: weight of the *old* value (0: the last batch alone). centred: `moment` is then the covariance
     ``F - mu muᵀ``, mu the mean kept in the same way. Kept in float32 (or in the module's own float64).
@@ -40,15 +41,14 @@ class RunningMoment(Memory):
 
     @torch.no_grad()
     def update(self, z: Tensor, *, reduce: Reduce = total) -> None:
-        """Rows ``(N, dim)`` of this process; the rows of all processes count. No rows at all change
-        nothing."""
+        """Rows ``(N, dim)`` of this process; the rows of all processes count. No rows at all change nothing."""
         z = checked(z, self.dim, "a running moment").to(self.second)
         with torch.autocast(z.device.type, enabled=False):
             n = reduce(z.new_tensor(float(len(z))))
             second, mean = reduce(z.T @ z), reduce(z.sum(0))
         if n == 0:
             return
-        keep = torch.where(self.updates > 0, self.rho, 0.0)
+        keep = self.rho * (self.updates > 0).to(self.second)
         second = (second + second.T) / (2 * n)  # an eigen-solver reads one triangle: make both the same
         self.second.copy_(keep * self.second + (1 - keep) * second)
         self.mean.copy_(keep * self.mean + (1 - keep) * mean / n)
@@ -61,8 +61,7 @@ class RunningMoment(Memory):
 
 
 class RunningVariance(Memory):
-    """Running mean and variance per coordinate, ``v <- rho · v + (1 - rho) · v_hat``; at first the batch's
-    own.
+    """Running mean and variance per coordinate, ``v <- rho · v + (1 - rho) · v_hat``; at first the batch's own.
 
     The variance is that of the mixture (second moment minus squared mean, both running), divided by N: it
     does not miss the drift of the mean between batches, as an average of the batches' variances would.
@@ -88,14 +87,13 @@ class RunningVariance(Memory):
 
     @torch.no_grad()
     def update(self, z: Tensor, *, reduce: Reduce = total) -> None:
-        """Rows ``(N, dim)`` of this process; the rows of all processes count. No rows at all change
-        nothing."""
+        """Rows ``(N, dim)`` of this process; the rows of all processes count. No rows at all change nothing."""
         z = checked(z, self.dim, "a running variance").to(self.mean)
         n = reduce(z.new_tensor(float(len(z))))
         mean, square = reduce(z.sum(0)), reduce(z.square().sum(0))
         if n == 0:
             return
-        keep = torch.where(self.updates > 0, self.rho, 0.0)
+        keep = self.rho * (self.updates > 0).to(self.mean)
         self.mean.copy_(keep * self.mean + (1 - keep) * mean / n)
         self.square.copy_(keep * self.square + (1 - keep) * square / n)
         self.updates += 1

@@ -62,22 +62,17 @@ class Teacher(Memory):
         if self.schedule == "constant":
             return self.momentum
         if step is None or not steps:
-            raise ConfigError(
-                "A cosine schedule of the momentum needs to know where it is: give step and steps."
-            )
+            raise ConfigError("A cosine schedule of the momentum needs to know where it is: give step and steps.")
         return 1 - (1 - self.momentum) * (1 + math.cos(math.pi * min(step, steps) / steps)) / 2
 
     @torch.no_grad()
     def update(self, student: nn.Module, *, step: int | None = None, steps: int | None = None) -> None:
-        """Move towards the student; once per optimiser step, after it. step: 1-based, as in
-        ``Method.after_step``."""
+        """Move towards the student; once per optimiser step, after it. step: 1-based, as in ``Method.after_step``."""
         if self.momentum == 1:
             return
         own, its = ([p.detach() for p in m.parameters()] for m in (self.model, student))
         if [p.shape for p in own] != [p.shape for p in its]:
-            raise ConfigError(
-                "The teacher and the student given to update() do not have the same parameters."
-            )
+            raise ConfigError("The teacher and the student given to update() do not have the same parameters.")
         torch._foreach_lerp_(own, its, 1 - self.momentum_at(step, steps))
         if self.copy_buffers:
             for mine, new in zip(self.model.buffers(), student.buffers(), strict=True):

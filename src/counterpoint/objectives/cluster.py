@@ -42,8 +42,7 @@ def sinkhorn(
     extra: Tensor | None = None,
     reduce: Reduce = total,
 ) -> Tensor:
-    """Soft assignments of rows to prototypes that use every prototype:
-    ``Q ∝ diag(u) exp(scores / epsilon) diag(v)``.
+    """Soft assignments of rows to prototypes that use every prototype: ``Q ∝ diag(u) exp(scores / epsilon) diag(v)``.
 
     Each round scales the columns of Q to their share of the mass, then the rows to sum 1, so rows are exact
     and columns are met in the limit (3 rounds are usual). Computed in logarithms: no score overflows at any
@@ -60,10 +59,10 @@ def sinkhorn(
     if epsilon <= 0 or iterations < 1:
         raise ConfigError(f"Sinkhorn needs epsilon > 0 and iterations >= 1; got {epsilon} and {iterations}.")
     if extra is not None and extra.shape[1:] != scores.shape[1:]:
-        raise DataError(
-            f"scores {tuple(scores.shape)} and extra {tuple(extra.shape)} need the same prototypes."
-        )
+        raise DataError(f"scores {tuple(scores.shape)} and extra {tuple(extra.shape)} need the same prototypes.")
     n, k = scores.shape
+    if prior is not None and (prior.shape != (k,) or not (prior > 0).all()):
+        raise DataError(f"prior must hold {k} shares above 0, one per prototype; it is {prior.tolist()}.")
     x = scores if extra is None else torch.cat([scores, extra])
     log_q = at_least_float32(x) / epsilon
     share = torch.full((k,), 1 / k) if prior is None else prior / prior.sum()

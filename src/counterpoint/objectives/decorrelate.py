@@ -39,9 +39,7 @@ def _centre(z: Tensor, n: Tensor, reduce: Reduce) -> Tensor:
 
 def _off_diagonal_squares(matrix: Tensor) -> Tensor:
     # Masked, not subtracted: (Σ C² - Σ C_ii²) cancels where the diagonal dominates, which is where training ends.
-    return (
-        matrix.masked_fill(torch.eye(len(matrix), dtype=torch.bool, device=matrix.device), 0).square().sum()
-    )
+    return matrix.masked_fill(torch.eye(len(matrix), dtype=torch.bool, device=matrix.device), 0).square().sum()
 
 
 @objective(rank=RankBehaviour.GLOBAL_STATISTIC, example=_example)
@@ -54,8 +52,7 @@ def barlow_twins(
     eps: float = 1e-12,
     reduce: Reduce = total,
 ) -> Tensor:
-    """``L = Σ_d (1 - C_dd)² + weight Σ_{d≠e} C_de²``, C the cross-correlation of the two views over the
-    batch.
+    """``L = Σ_d (1 - C_dd)² + weight Σ_{d≠e} C_de²``, C the cross-correlation of the two views over the batch.
 
     ``C_de = Σ_n a_nd b_ne / (sqrt(Σ_n a_nd²) sqrt(Σ_n b_ne²))``, columns centred first unless
     ``centred=False``. a, b: ``(N, D)``. weight: of redundancy. eps: least variance of a column. Returns
@@ -79,8 +76,7 @@ def barlow_twins(
 def vicreg_parts(
     a: Tensor, b: Tensor, *, gamma: float = 1.0, eps: float = 1e-4, reduce: Reduce = total
 ) -> dict[str, Tensor]:
-    """The three parts of `vicreg`, not weighted: ``invariance``, ``variance``, ``covariance``, each
-    ``()``."""
+    """The three parts of `vicreg`, not weighted: ``invariance``, ``variance``, ``covariance``, each ``()``."""
     same_shape(a=a, b=b)
     n = batch_size(a, reduce)
     d = a.shape[1]
@@ -158,8 +154,7 @@ def whiten(
     through_statistics: bool = True,
     reduce: Reduce = total,
 ) -> Tensor:
-    """Rows with covariance ``I`` (divided by N) in each of ``groups`` consecutive blocks of D / groups
-    coordinates.
+    """Rows with covariance ``I`` (divided by N) in each of ``groups`` consecutive blocks of D / groups coordinates.
 
     ``x = W (z - mean)``, ``W = (S + eps I)^(-1/2)`` (zca: the whitening nearest to the input) or
     ``W = L^(-1)`` with ``L Lᵀ = S + eps I`` (cholesky). ``groups=D`` standardises each coordinate.

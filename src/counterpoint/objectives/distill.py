@@ -1,5 +1,4 @@
-"""Distillation: a student learns margins, distributions or embeddings from a teacher. No gradient reaches the
-teacher."""
+"""Distillation: a student learns margins, distributions or embeddings; no gradient reaches the teacher."""
 
 from __future__ import annotations
 
@@ -59,8 +58,7 @@ def kl_distillation(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """``L_i = T² Σ_j p_ij (log p_ij - log q_ij)``, ``p = softmax(teacher / T)``,
-    ``q = softmax(student / T)``.
+    """``L_i = T² Σ_j p_ij (log p_ij - log q_ij)``, ``p = softmax(teacher / T)``, ``q = softmax(student / T)``.
 
     The factor T² keeps the size of the gradient where T changes. student, teacher: ``(N, L)`` scores or
     logits of one list per row. mask: ``(N, L)`` bool, False where a list has no entry; a row without entries

@@ -36,8 +36,8 @@ def alignment(x: Tensor, y: Tensor, *, alpha: float = 2.0, reduction: Reduction 
 
 @objective(rank=RankBehaviour.GATHER, example=_example)
 def uniformity(x: Tensor, *, t: float = 2.0) -> Tensor:
-    """``log mean_{i<j} exp(-t |x_i - x_j|²)`` of unit vectors: 0 when all coincide, lower the more evenly
-    they spread.
+    """``log mean_{i<j} exp(-t |x_i - x_j|²)`` of unit vectors: 0 when all coincide, lower the more evenly they
+    spread.
 
     x: ``(N, D)``, scaled to unit length here. Returns ``()``; 0 where there is no pair (N < 2).
     Source: Wang & Isola 2020, arXiv 2005.10242.
@@ -53,8 +53,8 @@ def uniformity(x: Tensor, *, t: float = 2.0) -> Tensor:
 
 @torch.no_grad()
 def effective_rank(z: Tensor, *, centred: bool = False) -> Tensor:
-    """``exp(-Σ_k p_k log p_k)``, ``p_k = σ_k / Σ σ``: how many directions the embeddings use, between 1 and
-    min(N, D).
+    """``exp(-Σ_k p_k log p_k)``, ``p_k = σ_k / Σ σ``: how many directions the embeddings use, between 1 and min(N,
+    D).
 
     z: ``(N, D)``. centred: subtract the mean first; the default does not, so that a collapse to one point
     (whose centred rest is rounding noise of full rank) reads 1. Returns ``()``; 1 for no rows or all zeros.
@@ -84,8 +84,7 @@ def mean_pair_cosine(z: Tensor) -> Tensor:
 
 @torch.no_grad()
 def isotropy(z: Tensor) -> Tensor:
-    """``min_c Z(c) / max_c Z(c)``, ``Z(c) = Σ_i exp(c·z_i)``, c over both signs of the eigenvectors of
-    ``zᵀz``.
+    """``min_c Z(c) / max_c Z(c)``, ``Z(c) = Σ_i exp(c·z_i)``, c over both signs of the eigenvectors of ``zᵀz``.
 
     1: every direction looks alike; 0: the rows point one way. z: ``(N, D)``, N >= 1. Returns ``()``.
     Source: Mu & Viswanath 2018 (all-but-the-top), arXiv 1702.01417, eq. 1.

@@ -51,9 +51,7 @@ def scaled_cosine_error(
     Source: Hou et al. 2022 (GraphMAE), arXiv 2205.10803, eq. 2.
     """
     if gamma < 1:
-        raise ConfigError(
-            f"gamma={gamma}: the scaled cosine error needs gamma >= 1 (1: the cosine distance)."
-        )
+        raise ConfigError(f"gamma={gamma}: the scaled cosine error needs gamma >= 1 (1: the cosine distance).")
     z, x = _hidden(prediction, target, mask)
     directed = x.ne(0).any(-1)
     # Rounding can put a cosine above 1, and a negative number has no fractional power.

@@ -46,8 +46,7 @@ def symmetric_negative_cosine(
     *,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """``L_i = ½ D(p1_i, z2_i) + ½ D(p2_i, z1_i)``, ``D`` being `negative_cosine`: each view predicts the
-    *other* one.
+    """``L_i = ½ D(p1_i, z2_i) + ½ D(p2_i, z1_i)``, ``D`` being `negative_cosine`: each view predicts the *other* one.
 
     All ``(N, D)``, numbered by the view they come from. Returns ``()`` or ``(N,)``.
     Source: Chen & He 2021 (SimSiam), arXiv 2011.10566, eq. 4.
@@ -60,8 +59,7 @@ def symmetric_negative_cosine(
 def squared_error(
     prediction: Tensor, target: Tensor, *, normalize: bool = False, reduction: Reduction = "mean"
 ) -> Tensor:
-    """``L_i = |p_i - sg(z_i)|²``, summed over the D coordinates; ``normalize`` scales both to unit length
-    first.
+    """``L_i = |p_i - sg(z_i)|²``, summed over the D coordinates; ``normalize`` scales both to unit length first.
 
     prediction, target: ``(N, D)``. Returns ``()`` or ``(N,)``. With ``normalize`` it is
     ``2 - 2 cos(p_i, z_i)``, the loss as BYOL prints it (Grill et al. 2020, arXiv 2006.07733, eq. 2).

@@ -1,8 +1,8 @@
-"""Order: pairs, triplets and lists whose scores should be sorted like their relevance; the values are
-free."""
+"""Order: pairs, triplets and lists whose scores should be sorted like their relevance; values are free."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -49,17 +49,15 @@ def _example_list(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def pairwise_order(similarity: Tensor, score: Tensor, *, scale: float) -> Tensor:
-    """``L = log(1 + Σ_{score_i > score_j} exp(scale (similarity_j - similarity_i)))``: smaller the better
-    sorted.
+    """``L = log(1 + Σ_{score_i > score_j} exp(scale (similarity_j - similarity_i)))``.
 
     similarity, score: ``(N,)``. Returns ``()``; 0 where all scores are equal (or N < 2). Memory O(N²).
     """
     same_shape(similarity=similarity, score=score)
     wrong = scale * (similarity[None, :] - similarity[:, None])
     terms = wrong[score[:, None] > score[None, :]]
-    return (
-        torch.cat([terms, terms.new_zeros(1)]).logsumexp(0) + similarity.sum() * 0
-    )  # a gradient of 0, not none
+    nothing = similarity.sum()[None] * 0  # exp(0) = 1, and a gradient of 0 where no pair is compared
+    return torch.cat([terms, nothing]).logsumexp(0)
 
 
 @objective(rank=RankBehaviour.GATHER, example=_example_graded)
@@ -76,7 +74,7 @@ def cosent(a: Tensor, b: Tensor, score: Tensor, *, scale: float = 20.0) -> Tenso
 
 
 def complex_angle(a: Tensor, b: Tensor) -> Tensor:
-    """``|Σ_k Re(r_k) + Im(r_k)|``, ``r_k = conj(a_k) b_k / (|a| |b|)`` of complex vectors.
+    """``|Σ_k Re(r_k) + Im(r_k)|``, ``r_k = a_k conj(b_k) / (|a| |b|)`` of complex vectors.
 
     The first half of D are real parts, the second imaginary ones. The norms are those of the whole vectors,
     as in the released code, so that no coordinate is divided by almost zero. Where the imaginary halves are
@@ -84,9 +82,7 @@ def complex_angle(a: Tensor, b: Tensor) -> Tensor:
     """
     same_shape(a=a, b=b)
     if a.shape[-1] % 2:
-        raise DataError(
-            f"Complex angles need an even width (real and imaginary halves); D = {a.shape[-1]} was given."
-        )
+        raise DataError(f"Complex angles need an even width (real and imaginary halves); D = {a.shape[-1]} was given.")
     (x, y), (u, v) = a.chunk(2, dim=-1), b.chunk(2, dim=-1)
     quotient = (x * u + y * v) + (y * u - x * v)
     norms: Tensor = torch.linalg.vector_norm(a, dim=-1) * torch.linalg.vector_norm(b, dim=-1)
@@ -94,9 +90,8 @@ def complex_angle(a: Tensor, b: Tensor) -> Tensor:
 
 
 @objective(rank=RankBehaviour.GATHER, example=_example_graded)
-def angle(a: Tensor, b: Tensor, score: Tensor, *, scale: float = 1.0) -> Tensor:
-    """`cosent` on complex angles, which do not saturate near cos = ±1: ``cos_i`` becomes `complex_angle` of
-    a_i, b_i.
+def angle(a: Tensor, b: Tensor, score: Tensor, *, scale: float = 20.0) -> Tensor:
+    """`cosent` with `complex_angle` instead of the cosine, which saturates near ±1.
 
     a, b: ``(N, D)``, D even. score: ``(N,)``. Returns ``()``.
     Source: Li & Li 2024 (AnglE), arXiv 2309.12871.
@@ -108,9 +103,7 @@ def angle(a: Tensor, b: Tensor, score: Tensor, *, scale: float = 1.0) -> Tensor:
 
 
 @objective(rank=RankBehaviour.LOCAL, example=_example_margin)
-def margin_ranking(
-    positive: Tensor, negative: Tensor, *, margin: float = 0.1, reduction: Reduction = "mean"
-) -> Tensor:
+def margin_ranking(positive: Tensor, negative: Tensor, *, margin: float = 0.1, reduction: Reduction = "mean") -> Tensor:
     """``L_i = max(0, margin - s⁺_i + s⁻_i)``: the positive scores higher by a margin.
 
     positive, negative: ``(N,)`` scores. Returns ``()`` or ``(N,)``.
@@ -121,6 +114,8 @@ def margin_ranking(
 
 
 def _from_squares(squares: Tensor, distance: Distance) -> Tensor:
+    if distance not in ("euclidean", "squared"):
+        raise ConfigError(f"distance={distance!r}: type euclidean, squared or cosine.")
     # At distance 0 the root has no slope; the floor gives equal rows a gradient of 0 instead of NaN.
     return squares.clamp_min(1e-16).sqrt() if distance == "euclidean" else squares
 
@@ -236,15 +231,12 @@ def list_net(
 
 
 @objective(rank=RankBehaviour.LOCAL, example=_example_list)
-def list_mle(
-    scores: Tensor, relevance: Tensor, *, mask: Tensor | None = None, reduction: Reduction = "mean"
-) -> Tensor:
-    """``L_i = Σ_k [logsumexp_{j >= k} s_j - s_k]``, entries sorted by falling relevance: the Plackett-Luce
-    likelihood.
+def list_mle(scores: Tensor, relevance: Tensor, *, mask: Tensor | None = None, reduction: Reduction = "mean") -> Tensor:
+    """``L_i = Σ_k [logsumexp_{j >= k} s_j - s_k]``, entries sorted by falling relevance.
 
-    Entries of equal relevance keep the order given. scores, relevance: ``(N, L)``. mask: ``(N, L)`` bool,
-    False where a list has no entry. Returns ``()`` or ``(N,)``.
-    Source: Xia et al. 2008, "Listwise approach to learning to rank: theory and algorithm".
+    The negative log-likelihood of that order under Plackett and Luce. Entries of equal relevance keep the order
+    given. scores, relevance: ``(N, L)``. mask: ``(N, L)`` bool, False where a list has no entry. Returns ``()`` or
+    ``(N,)``. Source: Xia et al. 2008, "Listwise approach to learning to rank: theory and algorithm".
     """
     s, r, mask = _lists(scores, relevance, mask)
     order = r.masked_fill(~mask, -torch.inf).argsort(dim=-1, descending=True, stable=True)
@@ -269,8 +261,7 @@ def lambda_rank(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """``L_i = Σ_{r_j > r_k} |ΔnDCG_jk| log2(1 + exp(-scale (s_j - s_k)))``: pairs weighted by what a swap
-    costs.
+    """``L_i = Σ_{r_j > r_k} |ΔnDCG_jk| log2(1 + exp(-scale (s_j - s_k)))``.
 
     ``ΔnDCG_jk``: change of nDCG (gains ``2^r - 1``) when j and k swap their present places; a constant for
     the gradient. scores, relevance: ``(N, L)``, relevance >= 0. mask: ``(N, L)`` bool. Returns ``()`` or
@@ -284,8 +275,9 @@ def lambda_rank(
     swap = (gain[:, :, None] - gain[:, None, :]) * (discount[:, :, None] - discount[:, None, :])
     weight = swap.abs() / _ideal_dcg(gain)[:, :, None]
     pairs = (r[:, :, None] > r[:, None, :]) & mask[:, :, None] & mask[:, None, :]
-    difference = (scores[:, :, None] - scores[:, None, :]).masked_fill(~pairs, 0)
-    terms = weight * F.softplus(-scale * difference) / torch.log(torch.tensor(2.0))
+    s = scores.masked_fill(~mask, 0)  # differences of absent entries must be finite to have a gradient of 0
+    difference = (s[:, :, None] - s[:, None, :]).masked_fill(~pairs, 0)
+    terms = weight * F.softplus(-scale * difference) / math.log(2)
     return reduced(terms.masked_fill(~pairs, 0).sum((1, 2)), reduction)
 
 
@@ -306,10 +298,11 @@ def approx_ndcg(
     Source: Qin et al. 2010, "A general approximation framework for direct optimization of information
     retrieval measures".
     """
-    s, r, mask = _lists(scores, relevance, mask)
+    _, r, mask = _lists(scores, relevance, mask)
     gain = ((2**r) - 1).masked_fill(~mask, 0)
-    counted = mask[:, None, :] & ~torch.eye(s.shape[-1], dtype=torch.bool, device=s.device)
-    ahead = ((scores[:, None, :] - scores[:, :, None]) / temperature).sigmoid().masked_fill(~counted, 0)
+    counted = mask[:, None, :] & ~torch.eye(r.shape[-1], dtype=torch.bool, device=r.device)
+    s = scores.masked_fill(~mask, 0)  # differences of absent entries must be finite to have a gradient of 0
+    ahead = ((s[:, None, :] - s[:, :, None]) / temperature).sigmoid().masked_fill(~counted, 0)
     place = 1 + ahead.sum(-1)
     ndcg = (gain / (1 + place).log2()).sum(-1) / _ideal_dcg(gain)[:, 0]
     return reduced((1 - ndcg).masked_fill(~gain.gt(0).any(-1), 0), reduction)

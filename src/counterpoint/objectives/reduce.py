@@ -35,8 +35,7 @@ class _Sum(torch.autograd.Function):
 
 
 def total(x: Tensor, op: Literal["sum", "max"] = "sum", /) -> Tensor:
-    """``x`` summed (or its largest element, without gradient) over all processes; ``x`` itself where there is
-    one.
+    """``x`` summed (or its largest element, without gradient) over all processes; ``x`` itself where there is one.
 
     The gradient is summed over the processes too: when every process computes the loss of the whole batch
     from such sums, and gradients of parameters are then *averaged* over processes (as torch's DDP does), the

@@ -25,9 +25,7 @@ def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optim
     """
     parameters = _grouped(module, config)
     if not parameters:
-        raise ConfigError(
-            f"{type(module).__name__} has no trainable parameter left; look at the factors 0 in groups."
-        )
+        raise ConfigError(f"{type(module).__name__} has no trainable parameter left; look at the factors 0 in groups.")
     groups: dict[tuple[float, bool], list[Tensor]] = {}
     for _, parameter, factor in parameters:
         groups.setdefault((factor, parameter.dim() >= 2), []).append(parameter)
@@ -76,9 +74,7 @@ def _grouped(module: nn.Module, config: TrainConfig) -> list[tuple[str, nn.Param
             found.append((name, parameter, factor))
     for text, _, _ in patterns:
         if text not in used:
-            warnings.warn(
-                f"groups: {text!r} has no effect, earlier expressions match all it matches.", stacklevel=3
-            )
+            warnings.warn(f"groups: {text!r} has no effect, earlier expressions match all it matches.", stacklevel=3)
     return found
 
 
@@ -88,8 +84,7 @@ def _some(names: list[str], limit: int = 12) -> str:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Learning rate of every group = its peak times ``factor`` (see
-    `counterpoint.train.schedule.lr_factor`)."""
+    """Learning rate of every group = its peak times ``factor`` (see `counterpoint.train.schedule.lr_factor`)."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
 
@@ -196,8 +191,7 @@ def sam_gradient(params: Iterable[Tensor], closure: Callable[[], Tensor], *, rho
 def sam_step(
     optimizer: torch.optim.Optimizer, params: Iterable[Tensor], closure: Callable[[], Tensor], *, rho: float
 ) -> Tensor:
-    """One optimiser step with `sam_gradient`; returns the loss at the weights before it. Gradients stay for
-    inspection."""
+    """One optimiser step with `sam_gradient`; returns the loss at the weights before it."""
     loss = sam_gradient(params, closure, rho=rho)
     optimizer.step()
     return loss

@@ -11,9 +11,7 @@ from counterpoint.train.config import TrainConfig
 def warmup_steps(steps: int, config: TrainConfig) -> int:
     """Number of warm-up steps in a run of ``steps``: a share of them below 1, the number itself from 1 on."""
     if config.warmup < 0:
-        raise ConfigError(
-            f"warmup={config.warmup}: give a share of the steps (0.05) or a number of steps (1000)."
-        )
+        raise ConfigError(f"warmup={config.warmup}: give a share of the steps (0.05) or a number of steps (1000).")
     if config.warmup < 1:
         return round(config.warmup * steps)
     if config.warmup > steps:
