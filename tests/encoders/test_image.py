@@ -1,5 +1,8 @@
 """Shapes, batch invariance, what the norms do, and loading of published weights without a network."""
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -27,9 +30,7 @@ def build(config):
 
 
 def pictures(config, n=5):
-    return torch.rand(
-        n, config.channels, config.size, config.size, generator=torch.Generator().manual_seed(1)
-    )
+    return torch.rand(n, config.channels, config.size, config.size, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(params=CONFIGS.values(), ids=CONFIGS)
@@ -67,6 +68,16 @@ def test_every_weight_gets_a_gradient(encoder):
     assert not without
 
 
+def test_a_folder_gives_the_encoder_back(encoder, tmp_path):
+    encoder.train()(pictures(encoder.config))  # so that batch norms have statistics
+    encoder.write(tmp_path)
+    config = json.loads(json.dumps(asdict(encoder.config)))
+    again = type(encoder).read(tmp_path, config)
+    assert again.config == encoder.config
+    x = pictures(encoder.config)
+    assert torch.equal(again.eval()(x), encoder.eval()(x))
+
+
 def test_the_same_seed_gives_the_same_weights(encoder):
     again = build(encoder.config)
     assert all(torch.equal(a, b) for a, b in zip(encoder.state_dict().values(), again.state_dict().values()))
@@ -92,9 +103,7 @@ def test_the_published_networks_have_their_published_sizes():
     def weights(config):
         return sum(p.numel() for p in build(config).parameters())
 
-    assert (
-        weights(ConvNetConfig.resnet18(224)) == 11_176_512
-    )  # torchvision's 11,689,512 without its classifier
+    assert weights(ConvNetConfig.resnet18(224)) == 11_176_512  # torchvision's 11,689,512 without its classifier
     assert weights(ConvNetConfig.resnet50(224)) == 23_508_032  # 25,557,032 without its classifier
     layers = [m for m in build(ConvNetConfig()).modules() if isinstance(m, nn.Conv2d)]
     assert [m.out_channels for m in layers] == [32, 32, 64, 128]
@@ -118,9 +127,7 @@ def test_published_weights_load_from_a_folder(tmp_path):
     torch.testing.assert_close(encoder(x), resnet(encoder.normalised(x)).pooler_output.flatten(1))
 
     vit = ViTModel(
-        ViTConfig(
-            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=32
-        )
+        ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=32)
     ).eval()
     vit.save_pretrained(tmp_path / "vit")
     (tmp_path / "vit" / "preprocessor_config.json").write_text(
@@ -133,8 +140,8 @@ def test_published_weights_load_from_a_folder(tmp_path):
     hidden = vit(transformer.normalised(x)).last_hidden_state
     torch.testing.assert_close(transformer(x), hidden[:, 0])
     torch.testing.assert_close(transformer.tokens(x)[0], hidden[:, 1:])
-    rebuilt = ImageTransformer(transformer.config)  # the configuration alone rebuilds the architecture
-    rebuilt.load_state_dict(transformer.state_dict())
+    transformer.write(tmp_path)
+    rebuilt = ImageTransformer.read(tmp_path, json.loads(json.dumps(asdict(transformer.config))))
     torch.testing.assert_close(rebuilt.eval()(x), hidden[:, 0])
 
     with pytest.raises(ModelError, match="expected a resnet"):

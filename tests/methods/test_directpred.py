@@ -28,9 +28,7 @@ def build(**settings) -> DirectPred:
 
 
 def batch(method, n=16, seed=0):
-    rows = [
-        {"row": i, "image": torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(i))} for i in range(n)
-    ]
+    rows = [{"row": i, "image": torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(i))} for i in range(n)]
     return method.views(rows, np.random.default_rng(seed))
 
 
@@ -50,9 +48,7 @@ def test_the_predictor_of_a_moment_by_hand():
     moment = torch.tensor([[2.5, 1.5], [1.5, 2.5]])
     expected = torch.tensor([[0.85, 0.25], [0.25, 0.85]])  # (1.1 + 0.6) / 2 and (1.1 - 0.6) / 2
     torch.testing.assert_close(closed_form(moment, eps=0.1), expected)
-    torch.testing.assert_close(
-        closed_form(moment * 7, eps=0.1), expected
-    )  # only the shape of the spectrum counts
+    torch.testing.assert_close(closed_form(moment * 7, eps=0.1), expected)  # only the shape of the spectrum counts
     # copy: F / 4 + eps · 1. diagonal: both entries are the largest, so 1 + eps.
     torch.testing.assert_close(closed_form(moment, "copy", eps=0.1), moment / 4 + 0.1 * torch.eye(2))
     torch.testing.assert_close(closed_form(moment, "diagonal", eps=0.1), 1.1 * torch.eye(2))
@@ -108,15 +104,11 @@ def test_the_moment_is_that_of_both_views_before_normalisation_and_runs():
         f = []
         with torch.no_grad():
             views = batch(method, seed=number)
-            f = torch.cat(
-                [method.projector(method.encoder(views.one(r).data)) for r in ("anchor", "positive")]
-            )
+            f = torch.cat([method.projector(method.encoder(views.one(r).data)) for r in ("anchor", "positive")])
             method.losses(views)
         method.after_step(number)
         moments.append(f.T @ f / len(f))
-    torch.testing.assert_close(
-        method.moment.moment, 0.3 * moments[0] + 0.7 * moments[1], rtol=1e-4, atol=1e-6
-    )
+    torch.testing.assert_close(method.moment.moment, 0.3 * moments[0] + 0.7 * moments[1], rtol=1e-4, atol=1e-6)
 
 
 def test_only_the_online_network_has_a_gradient():

@@ -24,9 +24,7 @@ TURNS = torch.tensor([-0.5, -0.2, 0.0, 0.1, 0.3, 0.5])
 def test_colour_changes_equal_kornia():
     enhance = pytest.importorskip("kornia.enhance")
     x = pictures()
-    torch.testing.assert_close(
-        views.adjust_brightness(x, FACTORS), enhance.adjust_brightness_accumulative(x, FACTORS)
-    )
+    torch.testing.assert_close(views.adjust_brightness(x, FACTORS), enhance.adjust_brightness_accumulative(x, FACTORS))
     torch.testing.assert_close(
         views.adjust_contrast(x, FACTORS),
         enhance.adjust_contrast_with_mean_subtraction(x, FACTORS),
@@ -73,9 +71,7 @@ def test_a_box_of_whole_pixels_is_that_patch():
     box = torch.tensor([[6 / 16, 12 / 16, 4 / 16, 4 / 16]])  # columns 4 to 7, rows 10 to 13
     out = views.crop_resize(x, 4, box, torch.tensor([False]))
     # The image is four times the view, so the grid is four times denser: compare with the mean of bilinear samples.
-    fine = torch.nn.functional.interpolate(x[:, :, 9:15, 3:9], scale_factor=4, mode="bilinear")[
-        :, :, 4:20, 4:20
-    ]
+    fine = torch.nn.functional.interpolate(x[:, :, 9:15, 3:9], scale_factor=4, mode="bilinear")[:, :, 4:20, 4:20]
     torch.testing.assert_close(out, torch.nn.functional.avg_pool2d(fine, 4), rtol=0, atol=1e-5)
 
 

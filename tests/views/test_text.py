@@ -66,14 +66,10 @@ def test_masking_replacing_and_shuffling_touch_only_what_they_say(length, seed):
     assert all(m in (-1, t) for m, t in zip(masked, tokens))
     replaced = views.replace_tokens(tokens, rng(seed), candidates=range(100, 110), p=0.5)
     assert all(r == t or 100 <= r < 110 for r, t in zip(replaced, tokens))
-    assert [r != t for r, t in zip(replaced, tokens)] == [
-        m == -1 for m in masked
-    ]  # one draw, one choice of places
+    assert [r != t for r, t in zip(replaced, tokens)] == [m == -1 for m in masked]  # one draw, one choice of places
     assert sorted(views.shuffle_tokens(tokens, rng(seed), p=0.5)) == tokens
     assert views.mask_tokens(tokens, rng(seed), mask=-1, p=1) == [-1] * length
-    assert all(
-        100 <= t < 110 for t in views.replace_tokens(tokens, rng(seed), candidates=range(100, 110), p=1)
-    )
+    assert all(100 <= t < 110 for t in views.replace_tokens(tokens, rng(seed), candidates=range(100, 110), p=1))
 
 
 def test_shuffling_everything_is_a_uniform_permutation():

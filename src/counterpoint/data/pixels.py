@@ -18,9 +18,7 @@ LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in brightness (ITU-R BT.601)."""
 
 
-def decode(
-    images: Sequence[Any], size: int, *, channels: int = 3, fit: Literal["crop", "squash"] = "crop"
-) -> Tensor:
+def decode(images: Sequence[Any], size: int, *, channels: int = 3, fit: Literal["crop", "squash"] = "crop") -> Tensor:
     """Images of any kind and size to one float32 batch ``(N, channels, size, size)`` in [0, 1].
 
     An image is a PIL image, a path, encoded bytes, a dict with ``bytes`` or ``path`` (as `datasets` stores
@@ -40,13 +38,9 @@ def decode(
         if (height, width) != (size, size):
             scale = size / min(height, width)
             shape = (
-                (size, size)
-                if fit == "squash"
-                else (max(size, round(height * scale)), max(size, round(width * scale)))
+                (size, size) if fit == "squash" else (max(size, round(height * scale)), max(size, round(width * scale)))
             )
-            x = F.interpolate(x[None], shape, mode="bilinear", antialias=True, align_corners=False)[0].clamp_(
-                0, 1
-            )
+            x = F.interpolate(x[None], shape, mode="bilinear", antialias=True, align_corners=False)[0].clamp_(0, 1)
             top, left = (shape[0] - size) // 2, (shape[1] - size) // 2
             x = x[:, top : top + size, left : left + size]
         out[i] = x
@@ -72,9 +66,7 @@ def _pixels(image: Any, channels: int) -> Tensor:
         x = torch.from_numpy(np.array(image if image.mode == mode else image.convert(mode)))
         x = x.movedim(-1, 0) if x.ndim == 3 else x[None]
     else:
-        raise DataError(
-            f"a {type(image).__name__} is no image; give a PIL image, a path, bytes, an array or a tensor."
-        )
+        raise DataError(f"a {type(image).__name__} is no image; give a PIL image, a path, bytes, an array or a tensor.")
     if x.ndim != 3 or 0 in x.shape:
         raise DataError(
             f"its shape is {tuple(x.shape)} (channels, height, width); expected three axes, none of them empty."

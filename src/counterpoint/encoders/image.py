@@ -52,9 +52,7 @@ class ConvNetConfig:
         _check_images(self)
 
     @classmethod
-    def resnet18(
-        cls, size: int = 32, *, channels: int = 3, norm: Literal["batch", "group"] = "batch"
-    ) -> ConvNetConfig:
+    def resnet18(cls, size: int = 32, *, channels: int = 3, norm: Literal["batch", "group"] = "batch") -> ConvNetConfig:
         """ResNet-18, 512 wide, 11 M weights; below 96 pixels with the small stem, as in the CIFAR literature."""
         widths, depths = (64, 128, 256, 512), (2, 2, 2, 2)
         stem: Literal["small", "large"] = "small" if size < 96 else "large"
@@ -244,9 +242,7 @@ class ImageTransformer(ImageEncoder):
         model, images = _pretrained(source, "")
         c = model.config
         if not hasattr(c, "patch_size") or not isinstance(c.patch_size, int):
-            raise ModelError(
-                f"{source!r} is a {c.model_type}, not a transformer over square patches; try ConvNet."
-            )
+            raise ModelError(f"{source!r} is a {c.model_type}, not a transformer over square patches; try ConvNet.")
         architecture = c.to_diff_dict() | {"model_type": c.model_type}
         config = ImageTransformerConfig(
             channels=c.num_channels, patch=c.patch_size, pooling=pooling, architecture=architecture, **images
@@ -260,9 +256,7 @@ class ImageTransformer(ImageEncoder):
 def _check_images(config: ConvNetConfig | ImageTransformerConfig) -> None:
     for name in ("mean", "std"):
         if len(getattr(config, name)) not in (1, config.channels):
-            raise ConfigError(
-                f"{name} has {len(getattr(config, name))} entries for {config.channels} channels."
-            )
+            raise ConfigError(f"{name} has {len(getattr(config, name))} entries for {config.channels} channels.")
     if min(config.std) <= 0:
         raise ConfigError(f"std={config.std}: every deviation must be positive.")
     if config.size < 1 or config.channels < 1:
@@ -331,9 +325,7 @@ def _pretrained(source: str, model_type: str) -> tuple[PreTrainedModel, dict[str
             "Give a folder with config.json and model.safetensors, or a hub id while the network is up."
         ) from error
     if model_type and model.config.model_type != model_type:
-        raise ModelError(
-            f"{source!r} is a {model.config.model_type}; expected a {model_type}. Try ImageTransformer."
-        )
+        raise ModelError(f"{source!r} is a {model.config.model_type}; expected a {model_type}. Try ImageTransformer.")
     try:
         said, _ = ImageProcessingMixin.get_image_processor_dict(source)
     except OSError:  # a folder without preprocessor_config.json

@@ -73,9 +73,7 @@ class SimCLRViews:
     @classmethod
     def stl(cls, size: int | None = None) -> SimCLRViews:
         """Photographs: the full strength of colour, and blur."""
-        return cls(
-            size=size, crop=(0.08, 1.0), brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, blur=0.5
-        )
+        return cls(size=size, crop=(0.08, 1.0), brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, blur=0.5)
 
     @classmethod
     def grey_scale(cls, size: int | None = None) -> SimCLRViews:
@@ -155,9 +153,7 @@ def crop_resize(images: Tensor, size: int, boxes: Tensor, flip: Tensor) -> Tenso
     steps = (torch.arange(side, dtype=images.dtype, device=images.device) + 0.5) * (2 / side) - 1
     across = 2 * x - 1 + torch.where(flip[:, None].to(w.device), -w, w) * steps
     down = 2 * y - 1 + h * steps
-    grid = torch.stack(
-        (across[:, None].expand(n, side, side), down[:, :, None].expand(n, side, side)), dim=-1
-    )
+    grid = torch.stack((across[:, None].expand(n, side, side), down[:, :, None].expand(n, side, side)), dim=-1)
     # Border: the outermost half pixel has no neighbour to interpolate with.
     out = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
     return F.avg_pool2d(out, dense) if dense > 1 else out
@@ -200,12 +196,8 @@ def blur(x: Tensor, sigma: Tensor) -> Tensor:
     n, channels, height, width = x.shape
     radius = min(max(1, round(0.05 * min(height, width))), min(height, width) - 1)
     offset = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
-    kernel = torch.softmax(-0.5 * (offset / sigma.to(x)[:, None]).square(), dim=1).repeat_interleave(
-        channels, 0
-    )
-    flat = F.pad(x, (radius,) * 4, mode="reflect").reshape(
-        1, n * channels, height + 2 * radius, width + 2 * radius
-    )
+    kernel = torch.softmax(-0.5 * (offset / sigma.to(x)[:, None]).square(), dim=1).repeat_interleave(channels, 0)
+    flat = F.pad(x, (radius,) * 4, mode="reflect").reshape(1, n * channels, height + 2 * radius, width + 2 * radius)
     flat = F.conv2d(flat, kernel[:, None, None, :], groups=n * channels)
     return F.conv2d(flat, kernel[:, None, :, None], groups=n * channels).reshape(x.shape)
 

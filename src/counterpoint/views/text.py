@@ -79,9 +79,7 @@ def replace_tokens(
 ) -> list[T]:
     """Every token becomes, with probability ``p``, one drawn from ``candidates`` (``range(V)`` for numbers)."""
     if not len(candidates):
-        raise ConfigError(
-            "replace_tokens needs at least one candidate, e.g. candidates=range(vocabulary_size)."
-        )
+        raise ConfigError("replace_tokens needs at least one candidate, e.g. candidates=range(vocabulary_size).")
     swap = _chosen(len(tokens), rng, p)
     drawn = rng.integers(len(candidates), size=len(tokens))
     return [candidates[int(d)] if s else t for t, s, d in zip(tokens, swap, drawn)]

@@ -27,25 +27,32 @@ the network; `same_start=False` does so. Here it is a copy.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Batch
-from counterpoint.data.schema import Row
+from counterpoint.data.loader import Loader
+from counterpoint.data.registry import load
+from counterpoint.data.rows import Rows
+from counterpoint.data.sampler import Shuffled
+from counterpoint.data.schema import Row, Schema
 from counterpoint.encoders.heads import Projector
-from counterpoint.encoders.image import ConvNetConfig, ImageEncoder
+from counterpoint.encoders.image import ConvNet, ConvNetConfig, ImageEncoder
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.evaluate.knn import predict
 from counterpoint.memory.statistics import RunningMoment
 from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
 from counterpoint.methods.vision.pair import two_views
+from counterpoint.objectives.geometry import effective_rank
 from counterpoint.objectives.predict import negative_cosine
 from counterpoint.train.config import TrainConfig
+from counterpoint.train.loop import Trainer
 from counterpoint.views.image import SimCLRViews
 
 Predictor = Literal["direct", "copy", "diagonal", "trained", "identity"]
@@ -84,9 +91,7 @@ class Config:
         if self.freq < 1:
             raise ConfigError(f"freq={self.freq}: give the number of steps between two settings, at least 1.")
         if self.train_between and (self.freq == 1 or not self.closed_form):
-            raise ConfigError(
-                "train_between has an effect only with freq > 1 and a predictor that is computed."
-            )
+            raise ConfigError("train_between has an effect only with freq > 1 and a predictor that is computed.")
 
     @property
     def closed_form(self) -> bool:
@@ -117,9 +122,7 @@ class DirectPred(Method):
         if c.predictor != "trained":
             nn.init.eye_(self.predictor.weight)
             self.predictor.requires_grad_(c.train_between)
-        start = (
-            (encoder, self.projector) if c.same_start else (type(encoder)(encoder.config), self._projector())
-        )
+        start = (encoder, self.projector) if c.same_start else (type(encoder)(encoder.config), self._projector())
         # Its batch norms keep statistics of their own, as the target sees the batches itself.
         self.teacher = Teacher(nn.Sequential(*start), momentum=c.momentum, copy_buffers=False)
         self.moment = RunningMoment(c.out, rho=c.rho, centred=c.centred)
@@ -127,7 +130,7 @@ class DirectPred(Method):
         self._warned = False
 
     def _projector(self) -> Projector:
-        return Projector(self.encoder.dim, (self.config.hidden,), self.config.out, norm="batch")
+        return Projector(self.encoder.dim, (self.config.hidden,), self.config.out, norm="batch", affine=False)
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
         return two_views(self.encoder, rows, rng, self.config.augment, source=self.config.source)
@@ -139,16 +142,14 @@ class DirectPred(Method):
             )
         views = batch.one("anchor"), batch.one("positive")
         f1, f2 = (self.projector(self.embed(self.encoder, v)) for v in views)
-        encoder, projector = self.teacher.model
+        encoder, projector = self.teacher.model.children()
         with torch.no_grad():
             t1, t2 = (projector(self.embed(encoder, v)) for v in views)
         # Counted after the step, once per batch, even where an optimiser replays it. The batch is kept beside its
         # features so that its id stays its own.
         self._seen[id(batch)] = batch, torch.cat((f1, f2)).detach()
         self.observe(anchor=f1, positive=f2)
-        return {
-            "predict": 2 * (negative_cosine(self.predictor(f1), t2) + negative_cosine(self.predictor(f2), t1))
-        }
+        return {"predict": 2 * (negative_cosine(self.predictor(f1), t2) + negative_cosine(self.predictor(f2), t1))}
 
     def after_step(self, step: int) -> None:
         self.teacher.update(nn.Sequential(self.encoder, self.projector))
@@ -195,18 +196,11 @@ class DirectPred(Method):
                 ),
             )
         small = size == "small"
+        # Few steps: Adam instead of plain SGD, and a target that follows in 100 steps rather than 250.
         return Recipe(
             config=Config(hidden=256 if small else 64, out=64 if small else 16, momentum=0.99),
-            encoder=ConvNetConfig()
-            if small
-            else ConvNetConfig(size=16, stem_width=16, widths=(16, 32), depths=(1, 1)),
-            train=TrainConfig(
-                batch=128 if small else 32,
-                epochs=20 if small else 1,
-                optimizer="sgd",
-                lr=0.1,
-                weight_decay=4e-4,
-            ),
+            encoder=ConvNetConfig() if small else ConvNetConfig(size=16, stem_width=16, widths=(16, 32), depths=(1, 1)),
+            train=TrainConfig(batch=128 if small else 32, epochs=12 if small else 1, lr=2e-3, weight_decay=4e-4),
         )
 
 
@@ -247,3 +241,42 @@ def eigen_alignment(weight: Tensor, moment: Tensor) -> Tensor:
     """
     u = torch.linalg.eigh(moment).eigenvectors
     return nn.functional.cosine_similarity(weight @ u, u, dim=0).abs().mean()
+
+
+def proof(seeds: Sequence[int] = (0, 1, 2), *, smoke: bool = False) -> Iterator[dict[str, Any]]:
+    """Every predictor, all else equal, on the CIFAR-10 sample with the small recipe (a minute each on two cores).
+
+    Yields, per seed and predictor, ``knn``: accuracy of the 20 nearest neighbours, from encoder features of 1,000 test
+    and 3,000 training images; ``random``: the same before training; ``rank``: effective rank of the projected test
+    features; ``alignment``: `eigen_alignment`. Expected: direct at least as accurate as trained, of larger rank, and
+    aligned by construction; identity of small rank, since nothing there lets small directions grow.
+    """
+    recipe = DirectPred.recipe("smoke" if smoke else "small")
+    schema = Schema(kind="labelled", columns={"image": "image", "label": "label"}, modalities={"image": "image"})
+    train, test = (Rows(load("cifar10", split), schema) for split in ("train", "test"))
+    (images, labels), (test_images, truth) = (
+        ([r["image"] for r in rows], np.array([r["label"] for r in rows])) for rows in (train, test)
+    )
+
+    def accuracy(encoder: ImageEncoder) -> float:
+        found = predict(encoder.encode(images), labels, encoder.encode(test_images), k=20)
+        return float((found == truth).mean())
+
+    for seed in seeds:
+        for predictor in get_args(Predictor):
+            torch.manual_seed(seed)
+            encoder = ConvNet(recipe.encoder)
+            before = accuracy(encoder)
+            method = DirectPred(encoder, replace(recipe.config, predictor=predictor))
+            config = replace(recipe.train, seed=seed, stop_on_collapse=False, progress=False)
+            Trainer(method, Loader(train, Shuffled(len(train), config.batch, seed=seed)), config).fit()
+            with torch.no_grad():
+                features = method.projector(encoder(encoder.collate(test_images)))
+            yield {
+                "predictor": predictor,
+                "seed": seed,
+                "knn": accuracy(encoder),
+                "random": before,
+                "rank": float(effective_rank(features)),
+                "alignment": float(eigen_alignment(method.predictor.weight.detach(), method.moment.moment)),
+            }

@@ -31,7 +31,7 @@ from counterpoint.encoders.image import ConvNetConfig, ImageEncoder
 from counterpoint.methods.base import Method, Recipe, method
 from counterpoint.methods.vision.pair import two_views
 from counterpoint.objectives.contrast import contrast
-from counterpoint.objectives.pairing import Labels
+from counterpoint.objectives.pairing import Labels, NotSelf
 from counterpoint.objectives.scale import LogitScale
 from counterpoint.train.config import TrainConfig
 from counterpoint.views.image import SimCLRViews
@@ -81,7 +81,7 @@ class SimCLR(Method):
         self.observe(anchor=z1, positive=z2, scale=scale)
         # Every image is a class of its own, with two members.
         image = torch.arange(len(z1), device=z.device).repeat(2)
-        return {"contrast": contrast(z, z, Labels(image, self_pairs=False), scale=scale)}
+        return {"contrast": contrast(z, z, Labels(image) & NotSelf(), scale=scale)}
 
     @classmethod
     def recipe(cls, size: str = "published") -> Recipe:
@@ -101,10 +101,6 @@ class SimCLR(Method):
         small = size == "small"
         return Recipe(
             config=Config(hidden=256 if small else 64, out=64 if small else 32),
-            encoder=ConvNetConfig()
-            if small
-            else ConvNetConfig(size=16, stem_width=16, widths=(16, 32), depths=(1, 1)),
-            train=TrainConfig(
-                batch=256 if small else 32, epochs=20 if small else 1, lr=2e-3, weight_decay=1e-4
-            ),
+            encoder=ConvNetConfig() if small else ConvNetConfig(size=16, stem_width=16, widths=(16, 32), depths=(1, 1)),
+            train=TrainConfig(batch=256 if small else 32, epochs=20 if small else 1, lr=2e-3, weight_decay=1e-4),
         )
