@@ -256,7 +256,7 @@ class Index:
         if encoder.dim != self.dim:
             raise ModelError(
                 f"The index {self.folder} holds embeddings of width {self.dim}, this encoder makes width "
-                f"{encoder.dim}: another model built it. Build the index again with this one, or search with the one that built it."
+                f"{encoder.dim}: another model built it. Build the index again, or search with the model that built it."
             )
         file = self.folder / "probe.npy"
         if file.is_file() and float(_probe(encoder) @ np.load(file, allow_pickle=False)) < 0.99:

@@ -1,0 +1,120 @@
+"""What an evaluation found: figures with intervals, beside baselines measured on the same examples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.table import Table
+
+from counterpoint.evaluate.statistics import Interval, Sample, difference, interval
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A baseline's figure, and the model's figure minus the baseline's, paired."""
+
+    value: Interval
+    difference: Interval
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One metric of the model (higher is better), and of each baseline that has it."""
+
+    metric: str
+    value: Interval
+    baselines: dict[str, Comparison]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """task: retrieval, similarity, ... figures: in order. counts: examples by name. geometry: the shape of the
+    embeddings. notes: sentences about what was left out or chosen. seconds: wall time."""
+
+    task: str
+    figures: tuple[Figure, ...]
+    counts: dict[str, int]
+    geometry: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    def __getitem__(self, metric: str) -> Figure:
+        for figure in self.figures:
+            if figure.metric == metric:
+                return figure
+        raise KeyError(f"{metric!r}; this evaluation has {', '.join(f.metric for f in self.figures)}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `json.dumps`; a figure that is not defined is None."""
+        return {
+            "task": self.task,
+            "figures": [
+                {
+                    "metric": f.metric,
+                    **_plain(f.value),
+                    "baselines": {
+                        name: {**_plain(c.value), "difference": _plain(c.difference)} for name, c in f.baselines.items()
+                    },
+                }
+                for f in self.figures
+            ],
+            "counts": self.counts,
+            "geometry": {name: _number(x) for name, x in self.geometry.items()},
+            "notes": list(self.notes),
+            "seconds": round(self.seconds, 2),
+        }
+
+    def table(self, *, name: str = "model") -> Table:
+        """Figures as a table for the terminal. A difference whose interval excludes 0 is bold."""
+        caption = ", ".join(f"{n:,} {what}" for what, n in self.counts.items())
+        out = Table(title=self.task, caption=f"{caption}; 95 % bootstrap intervals, differences paired")
+        baselines = list(dict.fromkeys(b for f in self.figures for b in f.baselines))
+        for header in ("metric", name, *(h for b in baselines for h in (b, "difference"))):
+            out.add_column(header, justify="left" if header == "metric" else "right")
+        for figure in self.figures:
+            cells = [figure.metric, str(figure.value)]
+            for b in baselines:
+                held = figure.baselines.get(b)
+                cells += ["", ""] if held is None else [str(held.value), _signed(held.difference)]
+            out.add_row(*cells)
+        return out
+
+
+def compare(
+    model: Mapping[str, Sample],
+    baselines: Mapping[str, Mapping[str, Sample]],
+    *,
+    draws: int = 1_000,
+    seed: int = 0,
+) -> tuple[Figure, ...]:
+    """Every metric of the model with its interval, beside each baseline that has the metric too."""
+    how = {"draws": draws, "seed": seed}
+    return tuple(
+        Figure(
+            metric,
+            interval(sample, **how),
+            {
+                name: Comparison(interval(theirs[metric], **how), difference(sample, theirs[metric], **how))
+                for name, theirs in baselines.items()
+                if metric in theirs
+            },
+        )
+        for metric, sample in model.items()
+    )
+
+
+def _number(x: float) -> float | None:
+    return x if math.isfinite(x) else None
+
+
+def _plain(x: Interval) -> dict[str, Any]:
+    return {"value": _number(x.value), "ci95": [_number(x.low), _number(x.high)]}
+
+
+def _signed(x: Interval) -> str:
+    text = f"{x.value:+.3f} [{x.low:+.3f}, {x.high:+.3f}]"
+    escaped = text.replace("[", r"\[")  # a bracket starts a style in rich's markup
+    return f"[bold]{escaped}[/bold]" if x.low > 0 or x.high < 0 else escaped

@@ -1,0 +1,43 @@
+"""Does the cosine of two embeddings follow people's judgement? Spearman's and Pearson's correlation."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import rankdata
+
+from counterpoint.errors import DataError
+from counterpoint.evaluate.statistics import Sample
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cosine of row i of ``a (N, D)`` with row i of ``b (N, D)``, ``(N,)``; 0 where one of them is zero.
+
+    Raises DataError for embeddings that are not finite.
+    """
+    if a.shape != b.shape:
+        raise DataError(f"The two sides have shapes {a.shape} and {b.shape}; expected the same.")
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    out = (a * b).sum(axis=1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)
+    if not np.isfinite(out).all():
+        raise DataError(
+            f"{int((~np.isfinite(out)).sum()):,} of {len(out):,} pairs have an embedding that is not finite."
+        )
+    return out
+
+
+def pearson(x: np.ndarray, y: np.ndarray) -> float:
+    """Linear correlation of ``x`` and ``y`` ``(N,)``; NaN where one of them is constant."""
+    x, y = x - x.mean(), y - y.mean()
+    scale = np.sqrt((x * x).sum() * (y * y).sum())
+    return float((x * y).sum() / scale) if scale > 0 else float("nan")
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> float:
+    """Correlation of the ranks, equal values sharing their mean rank; NaN where one side is constant."""
+    return pearson(rankdata(x), rankdata(y))
+
+
+def samples(a: np.ndarray, b: np.ndarray, scores: np.ndarray) -> dict[str, Sample]:
+    """Both correlations of the pairs' cosines with their scores. a, b: (N, D). scores: (N,)."""
+    pairs = (cosines(a, b), np.asarray(scores, dtype=np.float64))
+    return {"spearman": Sample(pairs, spearman), "pearson": Sample(pairs, pearson)}

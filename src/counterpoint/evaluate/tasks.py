@@ -1,0 +1,206 @@
+"""The tasks: what is to be embedded, and what metrics the embeddings have, of the model and of baselines alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from counterpoint.data.beir import Retrieval
+from counterpoint.data.schema import Row
+from counterpoint.errors import DataError
+from counterpoint.evaluate import clustering, knn, pairs, probe, similarity
+from counterpoint.evaluate.baselines import majority
+from counterpoint.evaluate.retrieval import METRICS, Judgements, measure
+from counterpoint.evaluate.statistics import Sample, mean
+from counterpoint.objectives.geometry import alignment, effective_rank, mean_pair_cosine, uniformity
+from counterpoint.search.exact import top_k
+
+Samples: TypeAlias = dict[str, Sample]
+"""Metric -> what it is computed from."""
+
+_GEOMETRY_ROWS = 2_000
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A retrieval problem by position. own: (Q,) the document that *is* the query and is left out of its ranking, -1
+    where there is none; None: there are none at all."""
+
+    queries: list[Any]
+    documents: list[Any]
+    judgements: Judgements
+    own: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of_retrieval(cls, data: Retrieval, *, exclude_self: bool) -> Ranking:
+        number = {document: i for i, document in enumerate(data.corpus)}
+        relevant = [
+            {number[d]: gain for d, gain in data.qrels.get(q, {}).items() if not (exclude_self and d == q)}
+            for q in data.queries
+        ]
+        own = np.array([number.get(q, -1) for q in data.queries]) if exclude_self else None
+        texts = list(data.queries.values()), list(data.corpus.values())
+        return cls(*texts, Judgements(relevant), own, list(data.notes))
+
+    @classmethod
+    def of_pairs(cls, rows: Iterable[Row], query: str, document: str) -> Ranking:
+        """Each row's ``query`` must find its ``document`` among all of them; equal texts are one item."""
+        queries, documents = _Distinct(), _Distinct()
+        relevant: dict[int, dict[int, float]] = {}
+        for row in rows:
+            relevant.setdefault(queries.number(row[query]), {})[documents.number(row[document])] = 1.0
+        return cls(queries.items, documents.items, Judgements([relevant[i] for i in range(len(queries.items))]))
+
+    def rank(self, queries: np.ndarray, documents: np.ndarray, *, depth: int) -> np.ndarray:
+        """Document numbers ``(Q, K)`` by cosine of embeddings ``(Q, D)`` and ``(M, D)``."""
+        return top_k(queries, documents, depth + (self.own is not None), metric="cosine")[1]
+
+    def samples(self, ids: np.ndarray) -> Samples:
+        """Metrics of rankings ``(Q, K)``."""
+        if self.own is not None:
+            itself = ids == self.own[:, None]
+            order = np.argsort(itself, axis=1, kind="stable")  # the query itself goes to the end, and out
+            ids = np.take_along_axis(np.where(itself, -1, ids), order, 1)
+        return {name: mean(x) for name, x in measure(ids, self.judgements, metrics=METRICS).values.items()}
+
+    def geometry(self, queries: np.ndarray, documents: np.ndarray) -> dict[str, float]:
+        """Shape of the documents, and how far a query is from its (first) relevant document."""
+        judged, first = np.unique(self.judgements.query, return_index=True)
+        partners = documents[self.judgements.document[first]]
+        return {**geometry(documents), "alignment": alignment(*map(_tensor, (queries[judged], partners))).item()}
+
+    def counts(self) -> dict[str, int]:
+        judged = int((self.judgements.relevant > 0).sum())
+        return {"queries": judged, "documents": len(self.documents)}
+
+
+class _Distinct:
+    """Numbers items in order; equal texts share a number, other items (images) never do."""
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+        self._seen: dict[str, int] = {}
+
+    def number(self, item: Any) -> int:
+        if isinstance(item, str):
+            if item in self._seen:
+                return self._seen[item]
+            self._seen[item] = len(self.items)
+        self.items.append(item)
+        return len(self.items) - 1
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Pairs (a, b) with a score, or with 0 and 1 for different and same."""
+
+    a: list[Any]
+    b: list[Any]
+    scores: np.ndarray
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Row]) -> Scored:
+        held = list(rows)
+        return cls([r["a"] for r in held], [r["b"] for r in held], np.array([float(r["score"]) for r in held]))
+
+    @property
+    def binary(self) -> bool:
+        return set(np.unique(self.scores)) <= {0.0, 1.0}
+
+    def samples(self, a: np.ndarray, b: np.ndarray) -> Samples:
+        """Metrics of embeddings ``(N, D)`` of both sides."""
+        return pairs.samples(a, b, self.scores) if self.binary else similarity.samples(a, b, self.scores)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Items and their classes, for learning and for testing."""
+
+    train: list[Any]
+    train_labels: np.ndarray
+    test: list[Any]
+    test_labels: np.ndarray
+
+    @classmethod
+    def of_rows(cls, train: Iterable[Row], test: Iterable[Row]) -> Labelled:
+        items, labels = zip(*(_item_and_label(rows) for rows in (train, test)))
+        return cls(items[0], labels[0], items[1], labels[1])
+
+    def samples(self, train: np.ndarray, test: np.ndarray, *, k: int, seed: int) -> tuple[Samples, str]:
+        """Metrics of embeddings ``(N, D)`` and ``(N', D)``, and a note on what was chosen."""
+        near = knn.predict(train, self.train_labels, test, k=k)
+        line = probe.predict(train, self.train_labels, test, seed=seed)
+        out = {
+            "kNN accuracy": mean(near == self.test_labels),
+            "probe accuracy": mean(line.predicted == self.test_labels),
+            **clustering.samples(self.test_labels, clustering.kmeans(test, self.classes, seed=seed)),
+        }
+        return out, f"kNN: k = {min(k, len(train))}; probe: C = {line.strength:g}, chosen on the training rows."
+
+    @property
+    def classes(self) -> int:
+        """Classes among the test rows: what k-means looks for."""
+        return len(np.unique(self.test_labels))
+
+    def majority(self) -> Samples:
+        right = mean(majority(self.train_labels, len(self.test)) == self.test_labels)
+        return {"kNN accuracy": right, "probe accuracy": right}
+
+    def leaked(self) -> int:
+        """Test texts that are training texts too."""
+        known = {t for t in self.train if isinstance(t, str)}
+        return sum(t in known for t in self.test if isinstance(t, str))
+
+
+def split(rows: Iterable[Row], *, share: float = 0.3, seed: int = 0) -> tuple[list[Row], list[Row]]:
+    """(training rows, test rows) of labelled rows: the share of every class (of two rows and more) goes to test."""
+    held = list(rows)
+    labels = np.array([r["label"] for r in held])
+    rng, test = np.random.default_rng(seed), np.zeros(len(held), dtype=bool)
+    for label in np.unique(labels):
+        of_class = rng.permutation(np.flatnonzero(labels == label))
+        test[of_class[: min(len(of_class) - 1, max(1, round(share * len(of_class))))]] = True
+    if not test.any():
+        raise DataError("Every class has one row only; there is nothing to test on. Give train= and test rows.")
+    return [r for r, t in zip(held, test) if not t], [r for r, t in zip(held, test) if t]
+
+
+def geometry(z: np.ndarray) -> dict[str, float]:
+    """The shape of the cloud of at most 2,000 embeddings ``(N, D)``, spread evenly over the rows."""
+    x = _tensor(z[np.linspace(0, len(z) - 1, min(len(z), _GEOMETRY_ROWS)).astype(int)])
+    return {
+        "effective rank": effective_rank(x).item(),
+        "uniformity": uniformity(x).item(),
+        "mean cosine of random pairs": mean_pair_cosine(x).item(),
+    }
+
+
+def _tensor(z: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(z)).float()
+
+
+def _item_and_label(rows: Iterable[Row]) -> tuple[list[Any], np.ndarray]:
+    held = list(rows)
+    if not held:
+        raise DataError("There are no rows to evaluate on.")
+    key = next((k for k in held[0] if k not in ("label", "row")), None)
+    if key is None:
+        raise DataError("Labelled rows need a text or an image beside the label.")
+    return [r[key] for r in held], np.array([r["label"] for r in held], dtype=np.int64)
+
+
+def streams(rows: Iterable[Row], encoders: Mapping[str, Any]) -> tuple[str, str]:
+    """The two streams of two-tower rows, each with an encoder."""
+    first = next(iter(rows), None)
+    named = [] if first is None else [k for k in first if k != "row"]
+    if len(named) != 2 or any(s not in encoders for s in named):
+        raise DataError(
+            f"Rows of two modalities have two streams, each with an encoder; the rows have "
+            f"{', '.join(named) or 'none'}, there are encoders for {', '.join(encoders)}."
+        )
+    return named[0], named[1]

@@ -1,0 +1,115 @@
+"""kNN, the linear probe and clustering."""
+
+import math
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score, homogeneity_score, normalized_mutual_info_score, v_measure_score
+
+from counterpoint.errors import DataError
+from counterpoint.evaluate import clustering, knn, probe
+
+
+def blobs(n, *, classes=3, dim=8, spread=0.2, seed=0):
+    centres = np.random.default_rng(0).standard_normal((classes, dim))
+    g = np.random.default_rng(seed)
+    labels = np.arange(n) % classes
+    return (centres[labels] + spread * g.standard_normal((n, dim))).astype(np.float32), labels
+
+
+# --- kNN -------------------------------------------------------------------------------------------------------
+
+
+def test_votes_by_hand():
+    train = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
+    test = np.array([[3, 4]], np.float32)  # cosines .6, .6, .8
+    found = knn.votes(train, np.array([0, 0, 1]), test, k=3, temperature=0.5)
+    near, far = 2 * math.exp(0.6 / 0.5), math.exp(0.8 / 0.5)
+    np.testing.assert_allclose(found, [[near / (near + far), far / (near + far)]], rtol=1e-5)
+    assert knn.predict(train, np.array([0, 0, 1]), test, k=1).tolist() == [1]
+    assert knn.predict(train, np.array([0, 0, 1]), test, k=3, temperature=0.5).tolist() == [0]
+
+
+def test_a_cold_temperature_does_not_overflow():
+    x, y = blobs(30)
+    assert (knn.predict(x, y, x, k=5, temperature=1e-4) == y).all()
+
+
+def test_knn_with_k_beyond_the_training_rows():
+    x, y = blobs(9)
+    assert knn.votes(x, y, x[:1], k=100).shape == (1, 3)
+
+
+# --- the probe -------------------------------------------------------------------------------------------------
+
+
+def test_probe_separates_what_a_line_can_and_is_blind_to_scale():
+    x, y = blobs(60, spread=0.5)
+    test, truth = blobs(30, spread=0.5, seed=5)
+    found = probe.predict(x, y, test)
+    assert (found.predicted == truth).mean() > 0.9
+    stretch = np.geomspace(1e-3, 1e3, 8).astype(np.float32)
+    np.testing.assert_array_equal(probe.predict(x * stretch, y, test * stretch).predicted, found.predicted)
+
+
+def test_probe_chooses_without_the_test_rows():
+    x, y = blobs(60, spread=2.0)
+    test, _ = blobs(30, seed=5)
+    assert probe.predict(x, y, test).strength == probe.predict(x, y, 100 * test[:3]).strength
+
+
+def test_probe_chooses_a_strong_penalty_where_most_features_are_noise():
+    g = np.random.default_rng(1)
+    y = g.integers(0, 2, 400)
+    x = np.concatenate([y[:, None] + g.standard_normal((400, 1)), g.standard_normal((400, 300))], 1)
+    assert probe.predict(x, y, x[:1]).strength <= 0.01
+    assert probe.predict(x[:, :1], y, x[:1, :1], strengths=(1e-9, 1.0)).strength == 1.0
+
+
+def test_probe_with_a_single_row_of_a_class():
+    x, y = blobs(20, classes=2)
+    y[0] = 2
+    assert set(probe.predict(x, y, x).predicted) <= {0, 1, 2}
+    assert probe.predict(x[:2], np.array([0, 1]), x[:2]).predicted.tolist() == [0, 1]
+
+
+def test_probe_names_bad_input():
+    x, y = blobs(10)
+    with pytest.raises(DataError, match="one class only"):
+        probe.predict(x, np.zeros(10, int), x)
+    with pytest.raises(DataError, match="not finite"):
+        probe.predict(np.where(x > 1, np.nan, x), y, x)
+
+
+# --- clustering ------------------------------------------------------------------------------------------------
+
+
+def test_kmeans_finds_blobs_and_ignores_length():
+    x, y = blobs(60, spread=0.1)
+    lengths = np.random.default_rng(0).uniform(0.1, 10, (60, 1))
+    assert clustering.ari(y, clustering.kmeans(x * lengths, 3)) == 1.0
+    np.testing.assert_array_equal(clustering.kmeans(x, 3), clustering.kmeans(x, 3))
+
+
+def test_metrics_equal_scikit_learns():
+    g = np.random.default_rng(0)
+    for classes, clusters in ((3, 3), (5, 2), (2, 7), (1, 4), (4, 1), (1, 1)):
+        a, b = g.integers(0, classes, 50), g.integers(0, clusters, 50)
+        assert clustering.ari(a, b) == pytest.approx(adjusted_rand_score(a, b), abs=1e-12)
+        assert clustering.homogeneity(a, b) == pytest.approx(homogeneity_score(a, b), abs=1e-9)
+        assert clustering.v_measure(a, b) == pytest.approx(v_measure_score(a, b), abs=1e-9)
+        theirs = normalized_mutual_info_score(a, b, average_method="geometric")
+        assert clustering.nmi(a, b) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_names_of_clusters_do_not_matter():
+    a, b = np.array([0, 0, 1, 1, 2]), np.array([9, 9, 4, 4, 0])
+    assert clustering.samples(a, b)["nmi"].value == pytest.approx(1.0)
+    assert clustering.samples(a, b)["v-measure"].value == pytest.approx(1.0)
+
+
+def test_clustering_names_bad_input():
+    with pytest.raises(DataError, match="2 rows cannot form 3 clusters"):
+        clustering.kmeans(np.eye(2), 3)
+    with pytest.raises(DataError, match="not finite"):
+        clustering.kmeans(np.array([[np.nan, 1.0], [1, 1]]), 2)
