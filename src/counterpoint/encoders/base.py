@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, Self, get_type_hints
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data, move
+from counterpoint.encoders.layout import Stage, read_weights, revive, write_weights
+from counterpoint.errors import ConfigError, ModelError
 
 
 class Encoder(nn.Module, ABC):
     """From views of one modality to embeddings.
 
-    modality: text, image, ... ``dim``: width D of an embedding. ``prompts``: role -> text put before the item
-    (text encoders only). ``normalize``: whether `encode` returns unit vectors by default.
+    kind: the name under which a model folder knows the class. modality: text, image, ... config: a frozen dataclass
+    that JSON can hold. dim: width D of an embedding. normalize: whether `encode` returns unit vectors by default.
+    prompts: role -> text put before the item (text encoders only).
     """
 
+    kind: ClassVar[str] = ""
     modality: ClassVar[str]
+    config: Any
     dim: int
     normalize: bool = True
+    prompts: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
     def collate(self, items: Sequence[Any], role: str | None = None) -> Data:
@@ -58,22 +67,59 @@ class Encoder(nn.Module, ABC):
 
         role: which prompt to use (``query``, ``document``; None: no prompt). budget: padded length units (tokens,
         for text) per forward pass. normalize: unit length (None: the encoder's own default). precision: ``float32``
-        or ``bfloat16`` (autocast).
+        or ``bfloat16``.
         """
+        if precision not in ("float32", "bfloat16"):
+            raise ConfigError(f"precision={precision!r}: type float32 or bfloat16.")
         was_training = self.training
         self.eval()
         out = np.empty((len(items), self.dim), dtype=np.float32)
         unit = self.normalize if normalize is None else normalize
         try:
-            for index in buckets(self.lengths(items), budget):
-                data = move(self.collate([items[i] for i in index], role), self.device)
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                    z = self(data)
-                z = z.float()
-                out[index] = (nn.functional.normalize(z, dim=-1) if unit else z).cpu().numpy()
+            with self._computing(precision) as forward:
+                for index, data in self._batches(items, role, budget):
+                    z = forward(move(data, self.device)).float()
+                    out[index] = (nn.functional.normalize(z, dim=-1) if unit else z).cpu().numpy()
         finally:
             self.train(was_training)
         return out
+
+    def _batches(
+        self, items: Sequence[Any], role: str | None, budget: int
+    ) -> Iterator[tuple[np.ndarray, Data]]:
+        """Positions and collated data of batches that together cover the items once."""
+        for index in buckets(self.lengths(items), budget):
+            yield index, self.collate([items[i] for i in index], role)
+
+    @contextmanager
+    def _computing(self, precision: str) -> Iterator[Callable[[Data], Tensor]]:
+        """The forward pass in this precision."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            yield self
+
+    # --- on disk: what `counterpoint.encoders.folder` asks of an encoder -----------------------------------------
+
+    def write(self, folder: Path) -> list[Stage]:
+        """Write weights, and whatever else `read` needs, into an existing folder.
+
+        Returns the sentence-transformers modules this wrote, in order; none: that library cannot load the folder.
+        """
+        write_weights(folder / "model.safetensors", self.state_dict())
+        return []
+
+    @classmethod
+    def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:
+        """The encoder that `write` wrote; config: its configuration as JSON gave it back."""
+        encoder = cls(revive(get_type_hints(cls)["config"], config))  # type: ignore[call-arg]  # subclasses take it
+        missing, unexpected = encoder.load_state_dict(
+            read_weights(folder / "model.safetensors"), strict=False
+        )
+        if missing or unexpected:
+            raise ModelError(
+                f"The weights in {folder} do not fit its configuration: {len(missing)} are missing and "
+                f"{len(unexpected)} unknown, e.g. {(*missing, *unexpected)[0]!r}. Save the model again."
+            )
+        return encoder
 
 
 def buckets(lengths: np.ndarray, budget: int) -> list[np.ndarray]:

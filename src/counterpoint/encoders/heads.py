@@ -1,0 +1,194 @@
+"""What sits on top of an encoder: projector, predictor and prototypes for training; `Projected` is kept after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from counterpoint.data.batch import Data
+from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.layout import Stage, read_weights, write_json, write_weights
+from counterpoint.errors import ConfigError
+
+Norm = Literal["batch", "layer"] | None
+
+
+class Projector(nn.Sequential):
+    """A multi-layer perceptron ``(N, dim)`` to ``(N, out)``: linear, norm, ReLU for each hidden width, then linear.
+
+    hidden: widths of the hidden layers; none: a linear map. norm: ``batch``, ``layer`` or None. affine: whether the
+    hidden norms learn scale and shift. norm_out: a norm without scale and shift after the last layer too (SimSiam,
+    Barlow Twins). bias: of the last layer, where no norm follows it. A layer that a norm follows has no bias.
+
+    Sources: Chen et al. 2020 (SimCLR), arXiv 2002.05709; Chen & He 2021 (SimSiam), arXiv 2011.10566.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        hidden: Sequence[int],
+        out: int,
+        *,
+        norm: Norm = "batch",
+        affine: bool = True,
+        norm_out: bool = False,
+        bias: bool = True,
+    ) -> None:
+        if min(dim, out, *hidden) < 1:
+            raise ConfigError(
+                f"A projector from {dim} over {tuple(hidden)} to {out}: every width must be at least 1."
+            )
+        if norm not in ("batch", "layer", None):
+            raise ConfigError(f"norm={norm!r}: type 'batch', 'layer' or None.")
+        if norm_out and norm is None:
+            raise ConfigError("norm_out=True needs a norm: type norm='batch' or norm='layer'.")
+        layers: list[nn.Module] = []
+        for width in hidden:
+            layers += [nn.Linear(dim, width, bias=norm is None), *_norm(norm, width, affine), nn.ReLU()]
+            dim = width
+        layers.append(nn.Linear(dim, out, bias=bias and not norm_out))
+        if norm_out:
+            layers += _norm(norm, out, False)
+        super().__init__(*layers)
+
+
+class Predictor(Projector):
+    """A bottleneck ``(N, dim)`` to ``(N, dim)`` that predicts one view's projection from the other's.
+
+    Sources: Grill et al. 2020 (BYOL), arXiv 2006.07733; Chen & He 2021 (SimSiam: hidden = dim / 4).
+    """
+
+    def __init__(self, dim: int, hidden: int, *, norm: Norm = "batch", affine: bool = True) -> None:
+        super().__init__(dim, (hidden,), dim, norm=norm, affine=affine)
+
+
+class PrototypeHead(nn.Module):
+    """Cosines ``(N, k)`` of embeddings ``(N, dim)`` with k learned prototypes; both sides are normalised at use.
+
+    Source: Caron et al. 2020 (SwAV), arXiv 2006.09882.
+    """
+
+    def __init__(self, dim: int, k: int) -> None:
+        super().__init__()
+        if min(dim, k) < 1:
+            raise ConfigError(f"{k} prototypes of width {dim}: both must be at least 1.")
+        self.weight = nn.Parameter(F.normalize(torch.randn(k, dim), dim=-1))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return F.normalize(z, dim=-1) @ F.normalize(self.weight, dim=-1).T
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectedConfig:
+    """dim: width after the map. kind, inner: the encoder below and its configuration."""
+
+    dim: int
+    kind: str
+    inner: dict[str, Any] = field(default_factory=dict)
+
+
+class Projected(Encoder):
+    """An encoder followed by a linear map without bias: towers of different widths meet in one space.
+
+    >>> Projected(ConvNet(), 64).dim   # doctest: +SKIP
+    64
+    """
+
+    kind: ClassVar[str] = "projected"
+
+    def __init__(self, encoder: Encoder, dim: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projection = nn.Linear(encoder.dim, dim, bias=False)
+        self.dim = dim
+
+    @property
+    def normalize(self) -> bool:  # type: ignore[override]
+        return self.encoder.normalize
+
+    @normalize.setter
+    def normalize(self, value: bool) -> None:
+        self.encoder.normalize = value
+
+    @property
+    def modality(self) -> str:  # type: ignore[override]  # that of the encoder below
+        return self.encoder.modality
+
+    @property
+    def config(self) -> ProjectedConfig:  # type: ignore[override]
+        return ProjectedConfig(dim=self.dim, kind=self.encoder.kind, inner=asdict(self.encoder.config))
+
+    @property
+    def prompts(self) -> Mapping[str, str]:  # type: ignore[override]
+        return self.encoder.prompts
+
+    @prompts.setter
+    def prompts(self, value: Mapping[str, str]) -> None:
+        self.encoder.prompts = value
+
+    def collate(self, items: Sequence[Any], role: str | None = None) -> Data:
+        return self.encoder.collate(items, role)
+
+    def lengths(self, items: Sequence[Any]) -> np.ndarray:
+        return self.encoder.lengths(items)
+
+    def forward(self, data: Data) -> Tensor:
+        return self.projection(self.encoder(data))
+
+    def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
+        """Token embeddings in the projected space: where pooling is linear, their pooling is the embedding."""
+        tokens, mask = self.encoder.tokens(data)
+        return self.projection(tokens), mask
+
+    def _batches(
+        self, items: Sequence[Any], role: str | None, budget: int
+    ) -> Iterator[tuple[np.ndarray, Data]]:
+        return self.encoder._batches(items, role, budget)
+
+    @contextmanager
+    def _computing(self, precision: str) -> Iterator[Any]:
+        with self.encoder._computing(precision) as forward:
+            yield lambda data: self.projection(forward(data).float())
+
+    def write(self, folder: Path) -> list[Stage]:
+        stages = self.encoder.write(folder)
+        dense = folder / "Dense"
+        dense.mkdir()
+        out, into = self.projection.weight.shape
+        write_weights(dense / "model.safetensors", {"linear.weight": self.projection.weight})
+        write_json(
+            dense / "config.json",
+            {
+                "in_features": into,
+                "out_features": out,
+                "bias": False,
+                "activation_function": "torch.nn.modules.linear.Identity",
+            },
+        )
+        return [*stages, Stage(type="sentence_transformers.models.Dense", path="Dense")] if stages else []
+
+    @classmethod
+    def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:
+        from counterpoint.encoders.folder import find  # below: `folder` imports every encoder
+
+        encoder = cls(find(config["kind"]).read(folder, config["inner"]), config["dim"])
+        encoder.projection.load_state_dict(
+            {"weight": read_weights(folder / "Dense/model.safetensors")["linear.weight"]}
+        )
+        return encoder
+
+
+def _norm(norm: Norm, width: int, affine: bool) -> list[nn.Module]:
+    if norm == "batch":
+        return [nn.BatchNorm1d(width, affine=affine)]
+    if norm == "layer":
+        return [nn.LayerNorm(width, elementwise_affine=affine)]
+    return []

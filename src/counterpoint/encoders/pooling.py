@@ -1,0 +1,57 @@
+"""From token embeddings to one embedding."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor
+
+from counterpoint.errors import ConfigError
+
+Pooling: TypeAlias = Literal["cls", "mean", "weighted", "last", "max"]
+"""cls: the first real token. mean: of the real tokens. weighted: mean weighted with the position, 1, 2, ..., among the
+real tokens (Muennighoff 2022, arXiv 2202.08904; for causal models). last: the last real token. max: per dimension."""
+
+
+def pool(hidden: Tensor, mask: Tensor | None = None, *, mode: Pooling = "mean") -> Tensor:
+    """``(N, T, D)`` to ``(N, D)``. mask: ``(N, T)``, nonzero = real (None: all are); a row without any gives zeros."""
+    check(mode)
+    if hidden.shape[1] == 0:
+        return hidden.sum(1)
+    if mask is None:
+        return _unmasked(hidden, mode)
+    mask = mask.bool()
+    real = mask.any(1, keepdim=True)
+    if mode == "max":
+        highest = hidden.masked_fill(~mask.unsqueeze(-1), float("-inf")).amax(1)
+        return highest.masked_fill(~real, 0.0)
+    if mode in ("mean", "weighted"):
+        weight = mask.cumsum(1) * mask if mode == "weighted" else mask
+        weight = weight.to(hidden.dtype).unsqueeze(1)
+        return (weight @ hidden).squeeze(1) / weight.sum(-1).clamp(min=1)
+    position = torch.arange(mask.shape[1], device=mask.device)
+    at = mask.int().argmax(1) if mode == "cls" else (position * mask).argmax(1)
+    rows = torch.arange(len(hidden), device=hidden.device)
+    return hidden[rows, at].masked_fill(~real, 0.0)
+
+
+def check(mode: str) -> None:
+    """Refuse a pooling that does not exist."""
+    if mode not in get_args(Pooling):
+        raise ConfigError(f"There is no pooling {mode!r}. Type one of: {', '.join(get_args(Pooling))}.")
+
+
+def _unmasked(hidden: Tensor, mode: str) -> Tensor:
+    match mode:
+        case "cls":
+            return hidden[:, 0]
+        case "last":
+            return hidden[:, -1]
+        case "max":
+            return hidden.amax(1)
+        case "weighted":
+            weight = torch.arange(1, hidden.shape[1] + 1, device=hidden.device, dtype=hidden.dtype)
+            return (weight @ hidden) / weight.sum()
+        case _:
+            return hidden.mean(1)

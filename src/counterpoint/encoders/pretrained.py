@@ -1,0 +1,190 @@
+"""Published text models: folders of transformers and sentence-transformers, and hub ids. Safetensors, no remote code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import logging
+
+from counterpoint.encoders.layout import read_json, read_modules, read_prompts, refuse_pickles
+from counterpoint.encoders.pooling import Pooling
+from counterpoint.errors import ModelError
+
+# Ours -> that of sentence-transformers' Pooling module.
+_POOLINGS: dict[Pooling, str] = {
+    "cls": "cls",
+    "mean": "mean",
+    "max": "max",
+    "weighted": "weightedmean",
+    "last": "lasttoken",
+}
+_LEGACY = {
+    "cls": "cls_token",
+    "mean": "mean_tokens",
+    "max": "max_tokens",
+    "weightedmean": "weightedmean_tokens",
+}
+_LEGACY["lasttoken"] = "lasttoken"
+
+_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*/config.json", "*/model.safetensors"]
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+@dataclass(kw_only=True)
+class Found:
+    """What a folder holds."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    max_length: int
+    pooling: Pooling = "mean"
+    normalize: bool = True
+    lowercase: bool = False
+    prompts: dict[str, str] = field(default_factory=dict)
+
+
+def read(source: str | Path) -> Found:
+    """The model of a folder, or of a hub id where there is no such folder."""
+    folder = locate(source)
+    modules = read_modules(folder) or [("Transformer", folder)]
+    names = [name for name, _ in modules]
+    if names[0] != "Transformer" or any(name not in ("Pooling", "Normalize") for name in names[1:]):
+        raise ModelError(
+            f"{source} is made of the modules {', '.join(names)}; Counterpoint reads Transformer, Pooling and Normalize. "
+            "Models with other modules can be used through sentence-transformers itself."
+        )
+    at = modules[0][1]
+    found = Found(model=model(at), tokenizer=tokenizer(at), max_length=0, prompts=read_prompts(folder))
+    for name, path in modules:
+        if name == "Pooling":
+            found.pooling = _pooling(path)
+    # A transformers folder says nothing about unit length; a sentence-transformers folder without Normalize means it.
+    found.normalize = "Normalize" in names or len(names) == 1
+    said = at / "sentence_bert_config.json"
+    settings = read_json(said) if said.exists() else {}
+    found.max_length = _longest(found, settings.get("max_seq_length"))
+    found.lowercase = bool(getattr(found.tokenizer, "do_lower_case", False))
+    return found
+
+
+def locate(source: str | Path) -> Path:
+    """A folder as it is; a hub id downloaded (or found in the hub's cache on this machine)."""
+    path = Path(source)
+    if path.is_dir():
+        return path
+    if isinstance(source, Path) or not _HUB_ID.fullmatch(source):
+        raise ModelError(
+            f"There is no folder {source}. Give a model folder, or a hub id such as organisation/name."
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                source, allow_patterns=_FILES, ignore_patterns=["onnx/*", "openvino/*"], etag_timeout=5
+            )
+        )
+    except LocalEntryNotFoundError as error:
+        raise ModelError(
+            f"There is no folder {source!r}, the hub cannot be reached, and no copy of the hub's {source!r} is on this "
+            "machine. Check the network, or give the path of a model folder."
+        ) from error
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise ModelError(f"There is no folder {source!r}, and the hub does not give it: {error}") from error
+
+
+def model(folder: Path) -> PreTrainedModel:
+    """The transformer of a folder, in float32, in eval mode as `transformers` leaves it."""
+    if not (folder / "config.json").exists():
+        raise ModelError(f"{folder} is no model folder: it holds no config.json.")
+    refuse_pickles(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        if config.is_encoder_decoder:
+            raise ModelError(
+                f"{folder} holds a {config.model_type}, an encoder with a decoder; give an encoder alone."
+            )
+        with quiet():
+            return AutoModel.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+            )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(
+            f"No model can be read from {folder}: {error} (Code shipped inside a model folder is never run.)"
+        ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """`transformers` without progress bars, and without its report on layers we do not use (BERT's pooler)."""
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """The fast tokenizer of a folder."""
+    try:
+        found = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"No tokenizer can be read from {folder}: {error}") from error
+    if not isinstance(found, PreTrainedTokenizerFast):
+        raise ModelError(
+            f"{folder} has a {type(found).__name__}; only tokenizers with a tokenizer.json are read."
+        )
+    return found
+
+
+def pooling_config(pooling: Pooling, dim: int) -> dict[str, Any]:
+    """sentence-transformers' Pooling configuration, in the keys that all its versions read."""
+    flags = {f"pooling_mode_{key}": name == _POOLINGS[pooling] for name, key in _LEGACY.items()}
+    return {"word_embedding_dimension": dim, **flags, "include_prompt": True}
+
+
+def _pooling(folder: Path) -> Pooling:
+    said = read_json(folder / "config.json")
+    modes = said.get("pooling_mode") or [
+        name for name, key in _LEGACY.items() if said.get(f"pooling_mode_{key}")
+    ]
+    modes = [modes] if isinstance(modes, str) else list(modes)
+    ours = [mine for mine, theirs in _POOLINGS.items() if [theirs] == modes]
+    if not ours or said.get("pooling_mode_mean_sqrt_len_tokens"):
+        raise ModelError(
+            f"{folder}/config.json asks for the pooling {', '.join(modes) or 'mean_sqrt_len'}; Counterpoint pools with one "
+            f"of {', '.join(_POOLINGS.values())}."
+        )
+    if not said.get("include_prompt", True):
+        raise ModelError(
+            f"{folder}/config.json leaves the prompt out of the pooling, which Counterpoint does not do."
+        )
+    return ours[0]
+
+
+def _longest(found: Found, said: int | None) -> int:
+    """The longest text in tokens: what the folder says, within what the tokenizer and the positions allow."""
+    places = getattr(found.model.config, "max_position_embeddings", None)
+    if places and found.model.config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        places -= found.model.config.pad_token_id + 1  # positions up to the padding id are not used
+    limits = [n for n in (said, places, found.tokenizer.model_max_length) if n and 0 < n < 1_000_000]
+    return int(min(limits, default=512))

@@ -1,0 +1,237 @@
+"""Static text encoders: an embedding per subword, a weight per subword, and their sum. Trains in seconds on a CPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from counterpoint.data.batch import Data
+from counterpoint.encoders.layout import Stage, read_weights, revive, write_json, write_weights
+from counterpoint.encoders.subwords import TextEncoder
+from counterpoint.encoders.tokenizer import reservoir, train_tokenizer
+from counterpoint.errors import ConfigError, ModelError
+
+_SET = "sentence_transformers.sparse_encoder.models.SparseStaticEmbedding"
+_MEAN = "sentence_transformers.models.StaticEmbedding"
+_DENSE = "sentence_transformers.models.Dense"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaticTextConfig:
+    """dim: width. vocabulary: most subwords. model, lowercase, identifiers, min_frequency: see `train_tokenizer`.
+
+    max_length: tokens of a text that are read. aggregate: ``mean`` over the tokens, or ``set``: each distinct token
+    once (long texts do not drown in their frequent words). weights: of subwords, ``learned`` or ``uniform`` (all 1, no
+    parameter). init: of the learned weights, ``idf`` (inverse document frequency in the texts given) or ``uniform``.
+    token_dropout: share of tokens left out in training. std: of the initial embeddings, times sqrt(dim).
+    """
+
+    dim: int = 512
+    vocabulary: int = 30_000
+    model: Literal["wordpiece", "bpe", "unigram"] = "wordpiece"
+    lowercase: bool = True
+    identifiers: bool = False
+    min_frequency: int = 2
+    max_length: int = 512
+    aggregate: Literal["mean", "set"] = "mean"
+    weights: Literal["learned", "uniform"] = "learned"
+    init: Literal["idf", "uniform"] = "idf"
+    token_dropout: float = 0.0
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.aggregate not in ("mean", "set"):
+            raise ConfigError(f"aggregate={self.aggregate!r}: type mean or set.")
+        if self.weights not in ("learned", "uniform") or self.init not in ("idf", "uniform"):
+            raise ConfigError(
+                f"weights={self.weights!r}, init={self.init!r}: type learned or uniform, idf or uniform."
+            )
+        if not 0 <= self.token_dropout < 1:
+            raise ConfigError(f"token_dropout={self.token_dropout}: give a share in [0, 1).")
+        if self.dim < 1 or self.max_length < 1:
+            raise ConfigError(f"dim={self.dim}, max_length={self.max_length}: both must be at least 1.")
+
+
+class StaticText(TextEncoder):
+    """``z = 1/n · Σ_t w_t e_t`` over the n tokens (``mean``) or the n distinct tokens (``set``) of a text.
+
+    Weights are kept as logarithms, so they stay positive. Special tokens are not used. An empty text gives zeros.
+
+    Sources: Arora et al. 2017 (weighted averages as a sentence embedding); Pagliardini et al. 2018 (sent2vec, learned
+    for the purpose), arXiv 1703.02507.
+    """
+
+    kind: ClassVar[str] = "static-text"
+    special: ClassVar[bool] = False
+    config: StaticTextConfig
+
+    def __init__(
+        self,
+        config: StaticTextConfig,
+        tokenizer: PreTrainedTokenizerFast,
+        *,
+        weights: Tensor | None = None,
+        prompts: Mapping[str, str] | None = None,
+    ) -> None:
+        """weights: ``(V,)`` initial weights of the subwords (None: all 1)."""
+        super().__init__(tokenizer, max_length=config.max_length, prompts=prompts or {})
+        self.config, self.dim = config, config.dim
+        size = len(tokenizer)
+        self.table = nn.Parameter(torch.randn(size, config.dim) * (config.std / math.sqrt(config.dim)))
+        log_weights = torch.zeros(size) if weights is None else weights.float().log()
+        self.log_weights = nn.Parameter(log_weights) if config.weights == "learned" else None
+
+    @classmethod
+    def from_texts(
+        cls,
+        texts: Iterable[str],
+        config: StaticTextConfig | None = None,
+        *,
+        prompts: Mapping[str, str] | None = None,
+        sample: int = 200_000,
+    ) -> Self:
+        """Vocabulary and inverse document frequencies from at most ``sample`` of the texts; embeddings at random."""
+        config = config or StaticTextConfig()
+        kept = reservoir(texts, sample)
+        tokenizer = train_tokenizer(
+            kept,
+            vocabulary=config.vocabulary,
+            model=config.model,
+            lowercase=config.lowercase,
+            identifiers=config.identifiers,
+            min_frequency=config.min_frequency,
+            max_length=config.max_length,
+        )
+        encoder = cls(config, tokenizer, prompts=prompts)
+        if encoder.log_weights is not None and config.init == "idf":
+            with torch.no_grad():
+                encoder.log_weights.copy_(encoder.idf(kept).log())
+        return encoder
+
+    def idf(self, texts: list[str]) -> Tensor:
+        """``(V,)`` inverse document frequency ``log((N + 1) / (df + 0.5))``, at least 0.1; df: texts with the subword."""
+        df = np.zeros(len(self.table), dtype=np.int64)
+        for start in range(0, len(texts), 4096):
+            for ids in self.ids(texts[start : start + 4096]):
+                df[list(set(ids))] += 1
+        return torch.log((len(texts) + 1) / (torch.from_numpy(df).float() + 0.5)).clamp(min=0.1)
+
+    def _reduced(self, row: Sequence[int]) -> Sequence[int]:
+        once = dict.fromkeys(row) if self.config.aggregate == "set" else row
+        return [i for i in once if i != self.pad]
+
+    def forward(self, data: Data) -> Tensor:
+        assert not isinstance(data, Tensor)
+        ids = data["input_ids"]
+        real = ids != self.pad  # not the attention mask: an empty text holds one padding token
+        if self.training and self.config.token_dropout:
+            kept = real & (torch.rand(ids.shape, device=ids.device) >= self.config.token_dropout)
+            real = torch.where(kept.any(1, keepdim=True), kept, real)  # a text never loses all its tokens
+        counts = real.sum(1)
+        flat = ids[real]
+        offsets = F.pad(counts.cumsum(0), (1, 0))
+        weights = None if self.log_weights is None else self.log_weights.exp()[flat]
+        z = F.embedding_bag(
+            flat, self.table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
+        )
+        return z / counts.clamp(min=1).unsqueeze(1).to(z.dtype)
+
+    def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
+        """Weighted embeddings of the tokens; their mean is the embedding."""
+        assert not isinstance(data, Tensor)
+        ids = data["input_ids"]
+        z = F.embedding(ids, self.table)
+        if self.log_weights is not None:
+            z = z * self.log_weights.exp()[ids].unsqueeze(-1)
+        return z, ids != self.pad
+
+    # --- on disk ---------------------------------------------------------------------------------------------------
+
+    def write(self, folder: Path) -> list[Stage]:
+        """``mean``: sentence-transformers' StaticEmbedding, weights multiplied into the table (reading divides them out
+        again: the last bit may differ). ``set``: its SparseStaticEmbedding (a vector of weights, one place per distinct
+        token) followed by the table as a Dense layer. That is n times ours, so it is offered for unit vectors only.
+        """
+        self.tokenizer.backend_tokenizer.enable_truncation(
+            self.max_length
+        )  # StaticEmbedding has no limit of its own
+        self.tokenizer.save_pretrained(folder)
+        weights = (
+            torch.ones(len(self.table)) if self.log_weights is None else self.log_weights.detach().exp().cpu()
+        )
+        table = self.table.detach().cpu()
+        if self.config.aggregate == "mean":
+            write_weights(
+                folder / "model.safetensors",
+                {"embedding.weight": table * weights[:, None], "token_weights": weights},
+            )
+            return [Stage(type=_MEAN, path="")]
+        weights = weights.clone()
+        weights[self.pad] = 0.0
+        write_weights(folder / "model.safetensors", {"weight": weights})
+        write_json(folder / "config.json", {"frozen": False})
+        (folder / "Table").mkdir()
+        write_weights(folder / "Table/model.safetensors", {"linear.weight": table.T})
+        write_json(
+            folder / "Table/config.json",
+            {
+                "in_features": len(table),
+                "out_features": self.dim,
+                "bias": False,
+                "activation_function": "torch.nn.modules.linear.Identity",
+            },
+        )
+        return [Stage(type=_SET, path=""), Stage(type=_DENSE, path="Table")] if self.normalize else []
+
+    @classmethod
+    def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:
+        settings: StaticTextConfig = revive(StaticTextConfig, config)
+        encoder = cls(settings, PreTrainedTokenizerFast.from_pretrained(folder))
+        held = read_weights(folder / "model.safetensors")
+        if settings.aggregate == "mean":
+            weights = held["token_weights"]
+            table = held["embedding.weight"] / weights[:, None]
+        else:
+            weights = held["weight"]
+            weights[encoder.pad] = 1.0
+            table = read_weights(folder / "Table/model.safetensors")["linear.weight"].T
+        return encoder._filled(table, weights)
+
+    @classmethod
+    def from_sentence_transformers(cls, folder: Path) -> Self:
+        """The encoder of a folder that holds a StaticEmbedding of sentence-transformers."""
+        held = read_weights(folder / "model.safetensors")
+        table = held.get("embedding.weight", held.get("embeddings"))
+        if table is None or "mapping" in held:
+            raise ModelError(
+                f"{folder} is no StaticEmbedding that Counterpoint reads: it holds {', '.join(held)}."
+            )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        learned = "weights" in held
+        config = StaticTextConfig(
+            dim=table.shape[1],
+            vocabulary=len(table),
+            weights="learned" if learned else "uniform",
+            max_length=100_000,
+        )
+        encoder = cls(config, tokenizer)
+        return encoder._filled(table.float(), held["weights"].float() if learned else None)
+
+    def _filled(self, table: Tensor, weights: Tensor | None) -> Self:
+        if table.shape[1] != self.dim or len(table) < len(self.tokenizer):
+            raise ModelError(
+                f"The table of shape {tuple(table.shape)} does not fit {len(self.tokenizer)} tokens of width {self.dim}."
+            )
+        self.table = nn.Parameter(table.contiguous())
+        if self.log_weights is not None and weights is not None:
+            self.log_weights = nn.Parameter(weights.log())
+        return self

@@ -1,0 +1,117 @@
+"""What text encoders share: from strings to padded token ids, quickly, and batches of like length."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from counterpoint.data.batch import Data, take
+from counterpoint.encoders.base import Encoder, buckets
+from counterpoint.errors import DataError, ModelError
+
+WINDOW = 4096
+"""Texts that `encode` tokenises at once and sorts by length among themselves; bounds memory on millions of texts."""
+
+
+class TextEncoder(Encoder):
+    """Strings to token ids. max_length: in tokens, special ones included; what is longer is cut, counted, told once.
+
+    special: whether the tokenizer's special tokens are put around each text. truncated: texts cut so far.
+    """
+
+    modality: ClassVar[str] = "text"
+    special: ClassVar[bool] = True
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, *, max_length: int, prompts: Mapping[str, str]
+    ) -> None:
+        super().__init__()
+        self.tokenizer, self.max_length, self.prompts = tokenizer, max_length, dict(prompts)
+        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        self.truncated = 0
+        # Our own copy: padding and truncation are settings inside the object, and threads share the tokenizer.
+        self._backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self._backend.no_padding()
+        self._backend.no_truncation()
+        self._before, self._after = self._around() if self.special else ([], [])
+        if max_length <= len(self._before) + len(self._after):
+            raise DataError(f"max_length={max_length} leaves no room for text besides the special tokens.")
+
+    def _around(self) -> tuple[list[int], list[int]]:
+        """The special tokens before and after a text."""
+        bare, full = (self._backend.encode("a", add_special_tokens=add).ids for add in (False, True))
+        for start in range(len(full) - len(bare) + 1):
+            if full[start : start + len(bare)] == bare:
+                return full[:start], full[start + len(bare) :]
+        raise ModelError(
+            "This tokenizer changes the text when it adds special tokens, which Counterpoint cannot follow."
+        )
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text: whole, without prompt, special tokens or truncation."""
+        try:
+            found = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        except TypeError as error:
+            wrong = next((i for i, t in enumerate(texts) if not isinstance(t, str)), 0)
+            raise DataError(
+                f"Texts are strings; item {wrong} is of the type {type(texts[wrong]).__name__}. "
+                "Leave out rows without text, or give '' for them."
+            ) from error
+        return [encoding.ids for encoding in found]
+
+    def collate_ids(self, ids: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """``input_ids`` and ``attention_mask``, each ``(N, T)`` long, T = longest: special tokens added, cut, padded."""
+        room = self.max_length - len(self._before) - len(self._after)
+        if cut := sum(len(row) > room for row in ids):
+            self._tell(cut, len(ids))
+        # An encoder needs at least one token: an empty text without special tokens is one padding token.
+        rows = [[*self._before, *self._reduced(row[:room]), *self._after] or [self.pad] for row in ids]
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        real = np.arange(lengths.max(initial=1)) < lengths[:, None]
+        out = np.full(real.shape, self.pad, dtype=np.int64)
+        out[real] = np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum()))
+        return {"input_ids": torch.from_numpy(out), "attention_mask": torch.from_numpy(real.astype(np.int64))}
+
+    def _reduced(self, row: Sequence[int]) -> Sequence[int]:
+        """What of a text's tokens, cut to length, is kept."""
+        return row
+
+    def collate(self, items: Sequence[Any], role: str | None = None) -> dict[str, Tensor]:
+        """Strings to `collate_ids`' tensors. role: whose prompt is put before each text, where there is one."""
+        prompt = self.prompts.get(role, "") if role else ""
+        return self.collate_ids(self.ids([prompt + text for text in items] if prompt else items))
+
+    def lengths(self, items: Sequence[Any]) -> np.ndarray:
+        """Tokens of each text as the encoder sees it, ``(N,)`` int."""
+        around = len(self._before) + len(self._after)
+        counts = np.fromiter(map(len, self.ids(items)), np.int64, len(items)) + around
+        return np.clip(counts, 1, self.max_length)
+
+    def _batches(
+        self, items: Sequence[Any], role: str | None, budget: int
+    ) -> Iterator[tuple[np.ndarray, Data]]:
+        # Each text is tokenised once: lengths come from the collated window.
+        for start in range(0, len(items), WINDOW):
+            data = self.collate(items[start : start + WINDOW], role)
+            lengths = data["attention_mask"].sum(1).numpy()
+            for index in buckets(lengths, budget):
+                longest = int(lengths[index[0]])
+                part = take(data, torch.from_numpy(index))
+                yield start + index, {k: v[:, :longest] for k, v in part.items()}
+
+    def _tell(self, cut: int, of: int) -> None:
+        if not self.truncated:
+            warnings.warn(
+                f"{cut} of {of} texts are longer than max_length={self.max_length} tokens; what is beyond is not read. "
+                "(Told once; `encoder.truncated` keeps the count.)",
+                stacklevel=3,
+            )
+        self.truncated += cut

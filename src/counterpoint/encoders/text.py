@@ -1,0 +1,299 @@
+"""Transformer text encoders: from scratch on the user's texts, from a folder, or from a hub id."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, BertConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+from counterpoint.data.batch import Data
+from counterpoint.encoders import packed, pretrained
+from counterpoint.encoders.layout import Stage, revive, write_json
+from counterpoint.encoders.pooling import Pooling, check, pool
+from counterpoint.encoders.subwords import TextEncoder
+from counterpoint.encoders.tokenizer import reservoir, train_tokenizer
+from counterpoint.errors import ConfigError
+
+PASS = {"cpu": 1024}
+"""Tokens per pass by device: on a CPU the activations of a pass should stay in its cache. Elsewhere one pass for all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTransformerConfig:
+    """By default of the size of MiniLM: 6 layers, 384 wide.
+
+    max_length: tokens of a text that are read. vocabulary, model, lowercase, identifiers: of the subwords, see
+    `train_tokenizer`. pooling: see `Pooling`. architecture: a `transformers` configuration as a dict, with its
+    ``model_type`` (`from_pretrained` fills it); it overrides layers, width, heads and dropout.
+    """
+
+    layers: int = 6
+    width: int = 384
+    heads: int = 12
+    max_length: int = 256
+    vocabulary: int = 30_000
+    model: Literal["wordpiece", "bpe", "unigram"] = "wordpiece"
+    lowercase: bool = True
+    identifiers: bool = False
+    pooling: Pooling = "mean"
+    dropout: float = 0.1
+    architecture: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check(self.pooling)
+        if self.width % self.heads:
+            raise ConfigError(f"width={self.width} does not divide among {self.heads} heads.")
+        if self.architecture and "model_type" not in self.architecture:
+            raise ConfigError("architecture needs its 'model_type', e.g. {'model_type': 'roberta', ...}.")
+
+
+class TextTransformer(TextEncoder):
+    """A transformer of `transformers` over subwords, and a pooling.
+
+    Batches of mixed lengths cost what their real tokens cost: families that allow it are computed without padding
+    (`counterpoint.encoders.packed`), others in parts of like length.
+    """
+
+    kind: ClassVar[str] = "text-transformer"
+    config: TextTransformerConfig
+
+    def __init__(
+        self,
+        config: TextTransformerConfig,
+        tokenizer: PreTrainedTokenizerFast,
+        *,
+        transformer: PreTrainedModel | None = None,
+        prompts: Mapping[str, str] | None = None,
+    ) -> None:
+        """transformer: a model to take over (None: a fresh one, from the configuration)."""
+        super().__init__(tokenizer, max_length=config.max_length, prompts=prompts or {})
+        self.config = config
+        self.transformer = transformer or AutoModel.from_config(_architecture(config, tokenizer))
+        self.dim = self.transformer.config.hidden_size
+        if getattr(self.transformer, "pooler", None) is not None:
+            # A layer on the first token for next-sentence prediction: our pooling reads the tokens themselves.
+            self.transformer.pooler = None
+        self._packed = packed.enable(self.transformer)
+
+    @classmethod
+    def from_texts(
+        cls,
+        texts: Iterable[str],
+        config: TextTransformerConfig | None = None,
+        *,
+        prompts: Mapping[str, str] | None = None,
+        sample: int = 200_000,
+    ) -> Self:
+        """A vocabulary from at most ``sample`` of the texts, weights at random."""
+        config = config or TextTransformerConfig()
+        tokenizer = train_tokenizer(
+            reservoir(texts, sample),
+            vocabulary=config.vocabulary,
+            model=config.model,
+            lowercase=config.lowercase,
+            identifiers=config.identifiers,
+            max_length=config.max_length,
+        )
+        return cls(config, tokenizer, prompts=prompts)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        pooling: Pooling | None = None,
+        max_length: int | None = None,
+        prompts: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Published weights: a folder of sentence-transformers or transformers, or a hub id where no such folder is.
+
+        pooling, max_length, prompts: None takes what the folder says (a plain transformers folder: mean, all the
+        positions it has, none). Safetensors only; remote code is never run.
+        """
+        found = pretrained.read(source)
+        architecture = found.model.config
+        config = TextTransformerConfig(
+            layers=getattr(architecture, "num_hidden_layers", 0),
+            width=architecture.hidden_size,
+            heads=getattr(architecture, "num_attention_heads", 1),
+            max_length=max_length or found.max_length,
+            vocabulary=len(found.tokenizer),
+            lowercase=found.lowercase,
+            pooling=pooling or found.pooling,
+            dropout=getattr(architecture, "hidden_dropout_prob", 0.0),
+            architecture=architecture.to_diff_dict() | {"model_type": architecture.model_type},
+        )
+        given = found.prompts if prompts is None else prompts
+        encoder = cls(config, found.tokenizer, transformer=found.model, prompts=given)
+        encoder.normalize = found.normalize
+        return encoder
+
+    # --- the passes --------------------------------------------------------------------------------------------------
+
+    def forward(self, data: Data) -> Tensor:
+        rows, pooled = [], []
+        for row, hidden, mask in self._passes(data):
+            rows.append(row)
+            pooled.append(pool(hidden[-1], mask, mode=self.config.pooling))
+        if not pooled:
+            return self.transformer.get_input_embeddings().weight.new_zeros(0, self.dim)
+        # One gather puts the rows back in order; its gradient is a scatter without collisions.
+        return torch.cat(pooled)[torch.cat(rows).argsort()]
+
+    def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
+        """Last hidden states ``(N, T, D)``, zero where the mask ``(N, T)`` is False."""
+        return self.hidden_states(data, last=True)[0], _mask(data).bool()
+
+    def hidden_states(self, data: Data, *, last: bool = False) -> list[Tensor]:
+        """Hidden states ``(N, T, D)`` of the embedding layer and of every layer after it (last: of the last only)."""
+        mask = _mask(data).bool()
+        at = mask.nonzero()  # (tokens, 2), row by row
+        first = torch.nn.functional.pad(mask.sum(1).cumsum(0), (1, 0))[:-1]
+        places: list[Tensor] = []
+        states: list[list[Tensor]] = []
+        for row, hidden, part in self._passes(data, every=not last):
+            if part is None:
+                part = torch.ones(hidden[-1].shape[:2], dtype=torch.bool, device=mask.device)
+            offset = (part.cumsum(1) - 1 + first[row].unsqueeze(1))[part]
+            real = mask.any(1)[row].unsqueeze(1).expand(part.shape)[part]  # rows without a token stay zero
+            places.append(at[offset[real]])
+            states.append([h[part][real] for h in hidden])
+        out = []
+        for layer in zip(*states):
+            place, value = torch.cat(places), torch.cat(layer)
+            empty = value.new_zeros(*mask.shape, value.shape[-1])
+            out.append(empty.index_put((place[:, 0], place[:, 1]), value))
+        return out
+
+    def _passes(
+        self, data: Data, *, every: bool = False
+    ) -> Iterator[tuple[Tensor, tuple[Tensor, ...], Tensor | None]]:
+        """(rows, hidden states (n, t, D) of the asked layers, mask (n, t) or None), texts of like length together."""
+        assert not isinstance(data, Tensor)
+        ids, mask = data["input_ids"], _mask(data).bool()
+        if len(ids) and not bool((real := mask.any(1)).all()):
+            mask = mask.clone()
+            mask[~real, 0] = True  # a row without a token reads its first place: finite, whatever it says
+        lengths, order = mask.sum(1).sort(descending=True, stable=True)
+        for part in _parts(lengths.tolist(), ids.device, self._packed):
+            rows = order[part]
+            run = self._run_packed if self._packed else self._run_padded
+            start = 0
+            for hidden, kept in run(ids[rows], mask[rows], lengths[part], every):
+                count = len(hidden[-1])
+                yield rows[start : start + count], hidden, kept
+                start += count
+
+    def _run_packed(
+        self, ids: Tensor, mask: Tensor, lengths: Tensor, every: bool
+    ) -> Iterator[tuple[tuple[Tensor, ...], None]]:
+        groups = packed.groups(lengths.tolist())
+        out = self.transformer(
+            input_ids=ids[mask].unsqueeze(0),
+            position_ids=packed.positions(self.transformer, groups, ids.device),
+            output_hidden_states=every,
+            groups=groups,
+        )
+        layers = out.hidden_states if every else (out.last_hidden_state,)
+        for start, count, length in groups:
+            yield (
+                tuple(h[0, start : start + count * length].unflatten(0, (count, length)) for h in layers),
+                None,
+            )
+
+    def _run_padded(
+        self, ids: Tensor, mask: Tensor, lengths: Tensor, every: bool
+    ) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+        longest = int(lengths[0])
+        # Real tokens to the front: a text may lie anywhere among its padding.
+        front = mask.long().argsort(dim=1, descending=True, stable=True)[:, :longest]
+        ids, mask = ids.gather(1, front), mask.gather(1, front)
+        out = self.transformer(input_ids=ids, attention_mask=mask.long(), output_hidden_states=every)
+        yield (out.hidden_states if every else (out.last_hidden_state,)), mask
+
+    @contextmanager
+    def _computing(self, precision: str) -> Iterator[Callable[[Data], Tensor]]:
+        if precision == "float32":
+            yield self
+            return
+        # Autocast would convert every weight again for every pass.
+        twin = copy.copy(self)
+        twin._modules = dict(self._modules) | {
+            "transformer": copy.deepcopy(self.transformer).to(torch.bfloat16)
+        }
+        yield twin
+
+    # --- on disk -----------------------------------------------------------------------------------------------------
+
+    def write(self, folder: Path) -> list[Stage]:
+        with pretrained.quiet():
+            self.transformer.save_pretrained(folder)
+        self.tokenizer.model_max_length = self.max_length
+        self.tokenizer.save_pretrained(folder)
+        write_json(
+            folder / "sentence_bert_config.json", {"max_seq_length": self.max_length, "do_lower_case": False}
+        )
+        (folder / "1_Pooling").mkdir()
+        write_json(folder / "1_Pooling/config.json", pretrained.pooling_config(self.config.pooling, self.dim))
+        names = ("Transformer", "Pooling")
+        return [
+            Stage(type=f"sentence_transformers.models.{name}", path=path)
+            for name, path in zip(names, ("", "1_Pooling"))
+        ]
+
+    @classmethod
+    def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:
+        settings: TextTransformerConfig = revive(TextTransformerConfig, config)
+        model = pretrained.model(folder)
+        return cls(settings, pretrained.tokenizer(folder), transformer=model)
+
+
+def _mask(data: Data) -> Tensor:
+    assert not isinstance(data, Tensor)
+    return data["attention_mask"]
+
+
+def _architecture(config: TextTransformerConfig, tokenizer: PreTrainedTokenizerFast) -> Any:
+    if config.architecture:
+        known = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+        return AutoConfig.for_model(**(known | config.architecture))
+    return BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=config.width,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        intermediate_size=4 * config.width,
+        hidden_dropout_prob=config.dropout,
+        attention_probs_dropout_prob=config.dropout,
+        max_position_embeddings=config.max_length,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _parts(lengths: list[int], device: torch.device, dense: bool) -> Iterator[slice]:
+    """Cuts texts, sorted by length, into passes.
+
+    Without padding (dense): as many as the device's pass holds. With it: a new pass begins where the padding so far
+    costs more than the pass itself, which is worth some 32 tokens on a CPU and thousands where launches dominate.
+    """
+    most = PASS.get(device.type, 1 << 60)
+    worth = 32 if device.type == "cpu" else 8192
+    start = tokens = padding = 0
+    for i, length in enumerate(lengths):
+        cost = length if dense else lengths[start]
+        waste = padding + lengths[start] - length
+        if i > start and (tokens + cost > most or (not dense and waste > worth)):
+            yield slice(start, i)
+            start, tokens, padding = i, 0, 0
+            cost = length
+        tokens += cost
+        padding += lengths[start] - length
+    if lengths:
+        yield slice(start, len(lengths))
