@@ -31,6 +31,7 @@ SUFFIXES = {
 }  # fmt: skip
 READABLE = "jsonl, json, csv, tsv, txt (each also with .gz), parquet, arrow, webdataset .tar"
 PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib", ".npy", ".npz"}
+_NOT_UTF8 = "not UTF-8 text. Type, for instance: iconv -f latin1 -t utf-8 OLD > NEW"
 _MAGIC = {
     b"PAR1": "parquet",
     b"ARROW1": "arrow",
@@ -71,9 +72,7 @@ def tables(path: Path) -> Iterator[pa.Table]:
             f"({detail}). Copy or write the file again."
         ) from error
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8 text (byte {error.start:,} of a chunk). Type: iconv -f latin1 -t utf-8 OLD > NEW"
-        ) from error
+        raise DataError(f"{path}: {_NOT_UTF8}") from error
     if not some:
         raise DataError(f"{path} holds no rows. Give a file with at least one row.")
 
@@ -228,6 +227,8 @@ def _open_csv(path: Path, as_text: set[str]) -> tuple[pa.Table, Iterator[pa.Reco
         raise DataError(f"{path}: the header names a column twice: {', '.join(names)}. Rename one of them.")
     batches = iter(reader)
     first = next(batches, None)
+    if any(pa.types.is_binary(f.type) for f in reader.schema):
+        raise DataError(f"{path}: {_NOT_UTF8}")
     return (pa.table({}) if first is None else pa.Table.from_batches([first])), batches
 
 
@@ -255,7 +256,7 @@ def _csv_sentence(error: Exception) -> str:
             'Put fields that hold the separator in "quotes".'
         )
     if "UTF8" in str(error):
-        return "not UTF-8 text. Type: iconv -f latin1 -t utf-8 OLD > NEW"
+        return _NOT_UTF8
     return f"not readable as separated values ({str(error).splitlines()[0][:160]})."
 
 

@@ -208,7 +208,8 @@ def _saved(root: Path, split: str | None, streaming: bool, log: Log) -> Any:
 
 def _files(paths: list[Path], split: str | None, streaming: bool | None, log: Log, *, chosen: bool = False) -> Any:
     """chosen: the files were found in a folder, so a train file among them excludes the test files."""
-    by_name = {p: part(p.name.split(".")[0]) or part(p.parent.name) or "other" for p in paths}
+    by_folder = {p: _SPLITS.get(p.parent.name.lower()) if chosen else None for p in paths}
+    by_name = {p: part(p.name.split(".")[0]) or by_folder[p] or "other" for p in paths}
     in_column = False
     if chosen and split is None and "train" in by_name.values():
         groups = {n: [p for p in paths if by_name[p] == n] for n in dict.fromkeys(by_name.values())}

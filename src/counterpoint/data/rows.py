@@ -37,7 +37,7 @@ class Rows:
         self._batches = self._table.to_batches()
         self._starts = np.cumsum([0] + [len(b) for b in self._batches])
         order = dataset._indices  # a selected or shuffled data set reads its table through these
-        self._order = None if order is None else order.column(0).to_numpy()
+        self._order = None if order is None else order.column(0).to_numpy().astype(np.int64)
         self._classes = class_numbers(dataset.features, schema)
         self.index = self._usable()
         self._checks()

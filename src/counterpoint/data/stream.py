@@ -30,23 +30,25 @@ class Stream:
         self, dataset: datasets.IterableDataset, schema: Schema, *, buffer: int = 10_000, seed: int = 0
     ) -> None:
         images = any(m == "image" for m in schema.modalities.values())
-        self.dataset = dataset.decode(False) if images and dataset.features else dataset
+        # A copy that is never iterated: iterations of one data set, or of two that share a source, share a position.
+        self.dataset = copy.deepcopy(dataset.decode(False) if images and dataset.features else dataset)
         self.schema, self.buffer, self.seed = schema, buffer, seed
         self.log = Log()
         self.given = 0  # usable rows given in this epoch
         self._classes = class_numbers(dataset.features, schema)
-        self._start = copy.deepcopy(self.dataset.state_dict())
         self._state: dict[str, Any] = {}
 
     def rows(self, epoch: int, state: dict[str, Any] | None = None) -> Iterator[Row]:
         """The rows of an epoch; with a state, those that follow it."""
-        state = state or {"source": self._start, "block": 0, "first": 0, "done": 0, "given": 0}
-        self.dataset.load_state_dict(copy.deepcopy(state["source"]))
+        state = state or {"source": None, "block": 0, "first": 0, "done": 0, "given": 0}
+        source = copy.deepcopy(self.dataset)
+        if state["source"] is not None:
+            source.load_state_dict(copy.deepcopy(state["source"]))
         self.given = state["given"]
         self._state = dict(state)
-        source = iter(self.dataset)
-        while block := list(itertools.islice(source, self.buffer)):
-            behind = copy.deepcopy(self.dataset.state_dict())
+        values = iter(source)
+        while block := list(itertools.islice(values, self.buffer)):
+            behind = source.state_dict()  # itself a copy
             order = np.random.default_rng([self.seed, epoch, self._state["block"]]).permutation(len(block))
             for place in order[self._state["done"] :]:
                 row = self._row(block[place], self._state["first"] + int(place))

@@ -59,7 +59,7 @@ def table(paths: list[Path], size: int, log: Log) -> datasets.Dataset:
     parts = list(_agreeing(paths, log))
     try:
         table = pa.concat_tables(parts, promote_options="permissive")
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         other = next(t.schema for t in parts if not _fits(parts[0].schema, t.schema))
         raise _conflict(parts[0].schema, other, paths) from error
     if size <= MAP_ABOVE:
