@@ -15,9 +15,7 @@ from counterpoint.methods.vision.directpred import (
     DirectPred,
     closed_form,
     eigen_alignment,
-    moment_rank,
 )
-from counterpoint.objectives.geometry import effective_rank
 
 SMALL = ConvNetConfig(size=8, stem_width=4, widths=(8,), depths=(1,))
 
@@ -187,23 +185,6 @@ def test_freq_sets_the_predictor_only_then():
     held = between.predictor.weight.detach().clone()
     step(between, 2)
     assert not torch.equal(held, between.predictor.weight)
-
-
-def test_the_rank_of_a_moment_is_that_of_its_features():
-    z = torch.randn(40, 6, generator=torch.Generator().manual_seed(1)) * torch.tensor([5, 3, 1, 1, 0.1, 0.01])
-    torch.testing.assert_close(moment_rank(z.T @ z / 40), effective_rank(z), rtol=1e-3, atol=0)
-
-
-def test_collapse_is_warned_of_once():
-    method = build()
-    direction = torch.ones(1, 6)
-    for number in range(1, 31):
-        method._seen[0] = (None, direction.repeat(8, 1))
-        if number == 10:
-            with pytest.warns(UserWarning, match=r"use 1\.00 directions of 6"):
-                method.after_step(number)
-        else:
-            method.after_step(number)
 
 
 def test_what_cannot_work_is_refused():

@@ -1,32 +1,30 @@
 """DirectPred: the predictor of BYOL is computed from statistics instead of trained.
 
-Tian, Chen & Ganguli 2021, "Understanding self-supervised learning dynamics without contrastive pairs", arXiv
-2102.06810.
+Tian, Chen & Ganguli 2021, "Understanding self-supervised learning dynamics without contrastive pairs", ICML 2021,
+arXiv 2102.06810.
 
-For whoever has unlabelled images and wants neither negatives nor a predictor to tune. Each view predicts how
-a slowly moving copy of the network (the target) sees the other view. A trained linear predictor ends up with
-the eigenvectors of the features' correlation matrix and with eigenvalues that are the roots of its own; so
-that is what it is set to, every step.
+For whoever has unlabelled images and wants neither negatives nor a predictor to tune. Each view predicts how a slowly
+moving copy of the network (the target) sees the other view. A trained linear predictor ends up with the eigenvectors of
+the features' second moment, and with the square roots of its eigenvalues; so it is set to that, after each step.
 
-    f = projector(encoder(view)),   f' = the same by the target (momentum average of the weights), without
-    gradient loss = -2 cos(W f1, f2') - 2 cos(W f2, f1') F <- rho · F + (1 - rho) · mean of f fᵀ over both
-    views;   F = U diag(s) Uᵀ W = U diag(p) Uᵀ,   p_j = max(sqrt(s_j / max s) + eps, 1e-4)
+    f_v = projector(encoder(view v)),   t_v = the same by the target, whose weights are a momentum average
+    loss = -2 cos(W f_1, t_2) - 2 cos(W f_2, t_1),   no gradient to t nor to W
+    F <- rho · F + (1 - rho) · mean of f fᵀ over both views;   F = U diag(s) Uᵀ
+    W <- U diag(p) Uᵀ,   p_j = max(sqrt(s_j / max s) + eps, 1e-4)
 
-W has no bias and no gradient. `eps` lifts the small eigenvalues: without it, directions that start small
-never grow. `predictor`: direct; copy, W = F / |F| + eps (DirectCopy, arXiv 2110.04947: no decomposition);
-diagonal, the formula for p on the diagonal of F alone; and the two ablations, trained (a linear layer with
-gradient) and identity (none).
+`eps` lifts the small eigenvalues: without it, directions that start small never grow. ``predictor`` chooses among
+direct; copy, W = F / |F| + eps · 1 (DirectCopy, arXiv 2110.04947: no decomposition); diagonal, p from the diagonal of F
+alone; and two ablations, trained (a linear layer with a gradient) and identity (none).
 
-Published: ResNet-18 with 3×3 stem, projector 512 (batch norm without scale and shift) -> 128, batch 128, SGD
-0.03, momentum 0.9, weight decay 4e-4, 100 epochs, target momentum 0.996, rho 0.3, SimCLR's views, for CIFAR
-at half strength of colour and without blur. The paper's tables are for eps = 0.1 relative to the largest
-eigenvalue, the released command for 0.01. The released code starts the target from other random weights than
-the network; `same_start=False` does so. Here it is a copy.
+Published: ResNet-18 with 3×3 stem, projector 512 (batch norm without scale and shift) -> 128, batch 128, SGD 0.03,
+momentum 0.9, weight decay 4e-4, 100 epochs, target momentum 0.996, rho 0.3, SimCLR's views, for CIFAR at half strength
+of colour and without blur. eps is 0.1 in the paper's tables, 0.01 in the released command. The released code starts the
+target from other random weights than the network's; here it starts as a copy, and `same_start=False` does as the code
+did.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
@@ -60,12 +58,13 @@ Predictor = Literal["direct", "copy", "diagonal", "trained", "identity"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """hidden, out: widths of the projector. momentum: of the target. rho: weight of the old moment. eps: see
-    above.
+    """predictor: see above. hidden, out: widths of the projector. momentum: of the target. rho: weight of the old
+    moment.
 
-    freq: steps between two settings of the predictor; in between it stands still, or is trained where
-    `train_between`. centred: covariance instead of second moment. allow_zero_eps: lets eps be 0, to see
-    directions die. augment, source: see `two_views`.
+    eps: share of the largest eigenvalue's root that every direction gets. allow_zero_eps: lets it be 0, to see
+    directions die. freq: steps between two settings of the predictor; in between it stands still, or is trained where
+    ``train_between``. centred: covariance instead of second moment. same_start: the target starts as a copy. augment,
+    source: see `two_views`.
     """
 
     predictor: Predictor = "direct"
@@ -107,9 +106,7 @@ class Config:
     needs=("images",),
 )
 class DirectPred(Method):
-    """Two views predict one another through a linear map that is computed from the features' second
-    moment.
-    """
+    """Two views predict one another through a linear map that is computed from the features' second moment."""
 
     Config = Config
     encoder: ImageEncoder
@@ -127,7 +124,6 @@ class DirectPred(Method):
         self.teacher = Teacher(nn.Sequential(*start), momentum=c.momentum, copy_buffers=False)
         self.moment = RunningMoment(c.out, rho=c.rho, centred=c.centred)
         self._seen: dict[int, tuple[Batch, Tensor]] = {}
-        self._warned = False
 
     def _projector(self) -> Projector:
         return Projector(self.encoder.dim, (self.config.hidden,), self.config.out, norm="batch", affine=False)
@@ -156,26 +152,9 @@ class DirectPred(Method):
         self.moment.update(torch.cat([features for _, features in self._seen.values()]))
         self._seen.clear()
         c = self.config
-        if step % c.freq and step > 1:
-            return
-        moment = self.moment.moment
-        self._look_at(moment, step)
-        if c.closed_form:
+        if c.closed_form and (step == 1 or step % c.freq == 0):
             with torch.no_grad():
-                self.predictor.weight.copy_(closed_form(moment, c.predictor, eps=c.eps))
-
-    def _look_at(self, moment: Tensor, step: int) -> None:
-        """Say once when the features have (nearly) collapsed to one direction."""
-        if self._warned or step < 10:
-            return
-        rank = float(moment_rank(moment))
-        if rank < 2:
-            self._warned = True
-            warnings.warn(
-                f"At step {step} the projected features use {rank:.2f} directions of {len(moment)}: "
-                "they are collapsing. Check that the target has no gradient, raise eps, or lower the learning rate.",
-                stacklevel=2,
-            )
+                self.predictor.weight.copy_(closed_form(self.moment.moment, c.predictor, eps=c.eps))
 
     @classmethod
     def recipe(cls, size: str = "published") -> Recipe:
@@ -205,12 +184,11 @@ class DirectPred(Method):
 
 
 def closed_form(moment: Tensor, kind: Predictor = "direct", *, eps: float, floor: float = 1e-4) -> Tensor:
-    """The predictor ``(D, D)`` that belongs to a second moment ``(D, D)``; symmetric, its largest eigenvalue
-    1 + eps.
+    """The predictor ``(D, D)`` that belongs to a second moment ``(D, D)``: symmetric, with largest eigenvalue 1 + eps.
 
-    direct: ``U diag(max(sqrt(s / max s) + eps, floor)) Uᵀ`` of ``F = U diag(s) Uᵀ``. diagonal: the same of
-    the diagonal of F. copy: ``F / |F| + eps`` with the spectral norm. Of a moment of zeros (all features 0)
-    it is a multiple of one. Sources: arXiv 2102.06810, algorithm 1; arXiv 2110.04947 (copy).
+    direct: ``U diag(max(sqrt(s / max s) + eps, floor)) Uᵀ`` of ``F = U diag(s) Uᵀ``. diagonal: the same of the diagonal
+    of F. copy: ``F / |F| + eps · 1`` with the spectral norm. A moment of zeros gives ``eps · 1``.
+    Sources: Tian et al. 2021, arXiv 2102.06810; copy: Wang et al. 2021, arXiv 2110.04947.
     """
     tiny = torch.finfo(moment.dtype).tiny
     if kind == "copy":
@@ -227,18 +205,8 @@ def _boost(s: Tensor, eps: float, floor: float) -> Tensor:
     return ((s / s.max().clamp_min(torch.finfo(s.dtype).tiny)).sqrt() + eps).clamp_min(floor)
 
 
-def moment_rank(moment: Tensor) -> Tensor:
-    """Effective rank ``()`` of the features whose second moment is given: `effective_rank`, from
-    sqrt(eigenvalues).
-    """
-    sigma = torch.linalg.eigvalsh(moment).clamp_min(0).sqrt()
-    return torch.special.entr(sigma / sigma.sum().clamp_min(torch.finfo(sigma.dtype).tiny)).sum().exp()
-
-
 def eigen_alignment(weight: Tensor, moment: Tensor) -> Tensor:
-    """Mean ``|cos(W u, u)|`` over the eigenvectors u of the moment, ``()``: 1 where W has the same
-    eigenvectors.
-    """
+    """Mean ``|cos(W u, u)|`` over the eigenvectors u of the moment, ``()``: 1 where they are W's eigenvectors too."""
     u = torch.linalg.eigh(moment).eigenvectors
     return nn.functional.cosine_similarity(weight @ u, u, dim=0).abs().mean()
 
