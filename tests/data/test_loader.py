@@ -32,9 +32,9 @@ ROWS = Rows(DATA, infer(DATA))
 def sampler(name: str, seed: int = 0) -> Sampler:
     return {
         "shuffled": lambda: Shuffled(N, B, seed=seed),
-        "bucketed": lambda: LengthBucketed(ROWS, B, seed=seed),
-        "distinct": lambda: NoDuplicates(ROWS, B, seed=seed, drop_last=False),
-        "pxk": lambda: PxK(ROWS, B, per_class=2, seed=seed),
+        "bucketed": lambda: LengthBucketed(ROWS.lengths(), B, seed=seed),
+        "distinct": lambda: NoDuplicates(ROWS.keys(), B, seed=seed, drop_last=False),
+        "pxk": lambda: PxK(ROWS.labels(), B, per_class=2, seed=seed),
     }[name]()
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from counterpoint.data.rows import Rows
 from counterpoint.errors import ConfigError, DataError
 
 
@@ -58,16 +57,15 @@ class Shuffled(Sampler):
 class LengthBucketed(Sampler):
     """Batches of rows of like length, so that little is padded, in random order. Each row once per epoch.
 
-    lengths: `Rows`, or ``(N,)``. Rows are shuffled, cut into pools of ``pool`` batches, and sorted by length within
-    a pool: the larger the pool, the less padding and the less random the company of a row.
+    lengths: ``(N,)`` (`Rows.lengths`). Rows are shuffled, cut into pools of ``pool`` batches, and sorted by length
+    within a pool: the larger the pool, the less padding and the less random the company of a row.
     """
 
     def __init__(
-        self, lengths: np.ndarray | Rows, batch: int, *, seed: int = 0, drop_last: bool = True, pool: int = 50
+        self, lengths: np.ndarray, batch: int, *, seed: int = 0, drop_last: bool = True, pool: int = 50
     ) -> None:
         super().__init__(len(lengths), batch, seed=seed, drop_last=drop_last)
-        self.lengths = lengths.lengths() if isinstance(lengths, Rows) else np.asarray(lengths)
-        self.pool = pool
+        self.lengths, self.pool = np.asarray(lengths), pool
 
     def batches(self, epoch: int) -> Iterator[np.ndarray]:
         rng = self.rng(epoch)
@@ -86,13 +84,13 @@ class LengthBucketed(Sampler):
 class NoDuplicates(Sampler):
     """No two rows of a batch share a text: a row's positive is never another row's negative.
 
-    keys: `Rows`, or ``(N,)`` or ``(N, K)`` ints, equal where texts are equal, negative: none. A row that does not fit
+    keys: ``(N,)`` or ``(N, K)`` ints, equal where texts are (`Rows.keys`), negative: none. A row that does not fit
     a batch waits for the next one, so each row comes once per epoch; only rows that still do not fit when the epoch
     runs out are left, in smaller batches (``drop_last=False``) or not at all. `len` counts those of the first epoch.
     """
 
-    def __init__(self, keys: np.ndarray | Rows, batch: int, *, seed: int = 0, drop_last: bool = True) -> None:
-        keys = keys.keys() if isinstance(keys, Rows) else np.asarray(keys).reshape(len(keys), -1)
+    def __init__(self, keys: np.ndarray, batch: int, *, seed: int = 0, drop_last: bool = True) -> None:
+        keys = np.asarray(keys).reshape(len(keys), -1)
         super().__init__(len(keys), batch, seed=seed, drop_last=drop_last)
         self.keys = [tuple(k for k in row if k >= 0) for row in keys.tolist()]
         values = keys[keys >= 0]
@@ -140,17 +138,17 @@ class NoDuplicates(Sampler):
 class PxK(Sampler):
     """P classes with K rows each, so that every anchor has positives and negatives.
 
-    labels: `Rows`, or ``(N,)`` ints. K = ``per_class``, or more where there are too few classes to fill the batch;
+    labels: ``(N,)`` ints (`Rows.labels`). K = ``per_class``, or more where there are too few classes to fill the batch;
     P = batch / K, rounded down. Rows of a class are shuffled and cut into groups of K, the last one filled with rows
     drawn again, and a batch takes the classes with most groups left. An epoch has as many groups as the rows make:
     with classes of like size every row comes once, and otherwise rows of small classes come again, and some rows of
     large ones wait for another epoch.
     """
 
-    def __init__(self, labels: np.ndarray | Rows, batch: int, *, per_class: int = 4, seed: int = 0) -> None:
+    def __init__(self, labels: np.ndarray, batch: int, *, per_class: int = 4, seed: int = 0) -> None:
         super().__init__(len(labels), batch, seed=seed)
-        self.labels = labels.labels() if isinstance(labels, Rows) else np.asarray(labels)
-        names = np.unique(self.labels)
+        labels = np.asarray(labels)
+        names = np.unique(labels)
         if len(names) < 2:
             raise DataError("Batches of several classes need rows of at least two classes; these rows have one.")
         if self.batch < 2 * min(2, per_class):
@@ -158,7 +156,7 @@ class PxK(Sampler):
         self.classes = max(2, min(self.batch // per_class, len(names)))
         self.per_class = self.batch // self.classes
         self.batch = self.classes * self.per_class
-        self._members = [np.flatnonzero(self.labels == n) for n in names]
+        self._members = [np.flatnonzero(labels == n) for n in names]
         groups = sum(-(-len(m) // self.per_class) for m in self._members)
         self._length = -(-groups // self.classes)
 
@@ -181,9 +179,8 @@ class PxK(Sampler):
         order = rng.permutation(members)
         if short := -len(order) % self.per_class:
             earlier = order[: len(order) + short - self.per_class]
-            order = np.concatenate(
-                [order, rng.choice(earlier if len(earlier) else members, short, len(earlier) < short)]
-            )
+            others = earlier if len(earlier) else members
+            order = np.concatenate([order, rng.choice(others, short, replace=len(others) < short)])
         return list(order.reshape(-1, self.per_class))
 
 
