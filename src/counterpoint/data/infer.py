@@ -204,9 +204,7 @@ def _decide(dataset: datasets.Dataset) -> Schema:
         why = f"one column of text ({free[0]}) and nothing that goes with it"
         return _schema(dataset, "texts", {"text": free[0]}, why)
     if len(free) == 2:
-        why = (
-            f"two columns of text ({free[0]}, {free[1]}); their names do not tell, so the first is the anchor"
-        )
+        why = f"two columns of text ({free[0]}, {free[1]}); their names do not tell, so the first is the anchor"
         return _pairs(dataset, free[0], free[1], negatives, why)
     options = f"text={free[0]}" if len(free) < 2 else f"anchor={free[0]},positive={free[1]}"
     raise _ambiguous(dataset, f"there are {len(free)} columns of text and no names that tell", options)
