@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from counterpoint.errors import DataError
+from counterpoint.evaluate.result import compare
 from counterpoint.evaluate.similarity import pearson
 from counterpoint.evaluate.statistics import Sample, difference, interval, mean, randomisation
 
@@ -35,6 +36,16 @@ def test_difference_is_paired():
     constant = difference(mean(hard + 0.5), mean(hard))
     assert constant.low == pytest.approx(0.5)
     assert constant.high == pytest.approx(0.5)
+
+
+def test_a_comparison_of_systems_says_the_same():
+    g = np.random.default_rng(5)
+    a, b = mean(g.uniform(size=40)), mean(g.uniform(size=40))
+    (figure,) = compare({"m": a}, {"other": {"m": b}, "lacks it": {}}, draws=100, seed=6)
+    assert figure.value == interval(a, draws=100, seed=6)
+    assert list(figure.baselines) == ["other"]
+    assert figure.baselines["other"].value == interval(b, draws=100, seed=6)
+    assert figure.baselines["other"].difference == difference(a, b, draws=100, seed=6)
 
 
 def test_a_statistic_and_its_mean_form_agree_draw_by_draw():

@@ -16,7 +16,7 @@ def kmeans(x: np.ndarray, k: int, *, restarts: int = 4, seed: int = 0) -> np.nda
         raise DataError("Some embeddings are not finite (NaN or infinity); they cannot be clustered. Check the model.")
     if not 1 <= k <= len(x):
         raise DataError(f"{len(x)} rows cannot form {k} clusters.")
-    return KMeans(k, n_init=restarts, random_state=seed).fit_predict(normalize(x.astype(np.float64)))
+    return KMeans(k, n_init=restarts, random_state=seed).fit_predict(normalize(x.astype(np.float32)))
 
 
 def homogeneity(labels: np.ndarray, clusters: np.ndarray) -> float:

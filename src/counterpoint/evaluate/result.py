@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from counterpoint.evaluate.statistics import Interval, Sample, difference, interval
+from counterpoint.evaluate.statistics import Interval, Sample, percentiles
 
 
 @dataclass(frozen=True)
@@ -91,19 +91,19 @@ def compare(
     seed: int = 0,
 ) -> tuple[Figure, ...]:
     """Every metric of the model with its interval, beside each baseline that has the metric too."""
-    how = {"draws": draws, "seed": seed}
-    return tuple(
-        Figure(
-            metric,
-            interval(sample, **how),
-            {
-                name: Comparison(interval(theirs[metric], **how), difference(sample, theirs[metric], **how))
-                for name, theirs in baselines.items()
-                if metric in theirs
-            },
-        )
-        for metric, sample in model.items()
-    )
+    figures = []
+    for metric, sample in model.items():
+        # Each system is resampled once; the same seed gives all the same resamples, so differences are paired.
+        drawn = sample.replicates(draws=draws, seed=seed)
+        beside = {}
+        for name, samples in baselines.items():
+            if metric in samples:
+                theirs = samples[metric]
+                theirs_drawn = theirs.replicates(draws=draws, seed=seed)
+                apart = percentiles(sample.value - theirs.value, drawn - theirs_drawn)
+                beside[name] = Comparison(percentiles(theirs.value, theirs_drawn), apart)
+        figures.append(Figure(metric, percentiles(sample.value, drawn), beside))
+    return tuple(figures)
 
 
 def _number(x: float) -> float | None:

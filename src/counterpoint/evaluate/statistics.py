@@ -72,14 +72,14 @@ def mean(x: np.ndarray) -> Sample:
 
 def interval(sample: Sample, *, draws: int = 2_000, seed: int = 0, level: float = 0.95) -> Interval:
     """Percentile bootstrap interval (Efron, 1979) of a metric."""
-    return _percentiles(sample.value, sample.replicates(draws=draws, seed=seed), level)
+    return percentiles(sample.value, sample.replicates(draws=draws, seed=seed), level)
 
 
 def difference(a: Sample, b: Sample, *, draws: int = 2_000, seed: int = 0, level: float = 0.95) -> Interval:
     """Paired bootstrap interval of ``a − b``: both are recomputed on the same resamples of the shared examples."""
     _paired(a, b)
     kwargs = {"draws": draws, "seed": seed}
-    return _percentiles(a.value - b.value, a.replicates(**kwargs) - b.replicates(**kwargs), level)
+    return percentiles(a.value - b.value, a.replicates(**kwargs) - b.replicates(**kwargs), level)
 
 
 def randomisation(a: np.ndarray, b: np.ndarray, *, draws: int = 10_000, seed: int = 0) -> float:
@@ -98,7 +98,8 @@ def randomisation(a: np.ndarray, b: np.ndarray, *, draws: int = 10_000, seed: in
     return (extreme + 1) / (draws + 1)
 
 
-def _percentiles(value: float, replicates: np.ndarray, level: float) -> Interval:
+def percentiles(value: float, replicates: np.ndarray, level: float = 0.95) -> Interval:
+    """A value between the quantiles of its replicates ``(draws,)`` that enclose the share ``level`` of them."""
     # A resample may lack what the metric needs (one class only): it says nothing and is left out.
     replicates = replicates[np.isfinite(replicates)]
     if not len(replicates):
