@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from counterpoint._version import __version__
 
 if TYPE_CHECKING:
-    from counterpoint.workflow import fit, load
+    from counterpoint.workflow.fit import fit
+    from counterpoint.workflow.models import load
 
 __all__ = ["__version__", "fit", "load"]
 
-_WHERE = {"fit": "counterpoint.workflow", "load": "counterpoint.workflow"}
+_WHERE = {"fit": "counterpoint.workflow.fit", "load": "counterpoint.workflow.models"}
 
 
 def __getattr__(name: str) -> Any:

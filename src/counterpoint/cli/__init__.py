@@ -8,13 +8,22 @@ from typing import Any
 
 from counterpoint.errors import CounterpointError
 
-DESCRIPTION = """Learn representations by contrast: from a file of raw rows to an encoder that is trained, measured,
+OVERVIEW = """Learn representations by contrast: from a file of raw rows to an encoder that is trained, measured,
 explained, exported, indexed and searched.
 
 First steps:
   counterpoint demo                                   the main job on real data, in a few minutes
   counterpoint fit pairs.jsonl --out runs/mine        train on your own rows; the columns choose the method
-  counterpoint search runs/demo "parse an ISO date"   search with what was trained"""
+  counterpoint search runs/demo "parse an ISO date"   search with what was trained
+
+Verbs (counterpoint VERB --help tells all about one):
+"""
+
+
+def overview() -> str:
+    """What `counterpoint --help` prints: the first sentence of every verb."""
+    lines = [f"  {verb:9} {(function.__doc__ or '').splitlines()[0]}" for verb, function in verbs().items()]
+    return OVERVIEW + "\n".join(lines)
 
 
 def verbs() -> dict[str, Callable[..., Any]]:
@@ -38,18 +47,19 @@ def verbs() -> dict[str, Callable[..., Any]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb. Errors made on purpose print their sentence and exit with 2; Ctrl-C exits with 130."""
-    import tyro
-
     from counterpoint._version import __version__
 
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments in (["--version"], ["-V"]):
         print(f"counterpoint {__version__}")
         return 0
+    if arguments in ([], ["--help"], ["-h"]):
+        print(overview())
+        return 0
+    import tyro
+
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            verbs(), prog="counterpoint", description=DESCRIPTION, args=arguments or ["--help"]
-        )
+        tyro.extras.subcommand_cli_from_dict(verbs(), prog="counterpoint", args=arguments)
     except CounterpointError as error:
         print(f"counterpoint: {error}", file=sys.stderr)
         return 2

@@ -13,7 +13,7 @@ def demo(
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Semantic code search over the Python packages on this machine: harvest, train, measure beside BM25, index, search.
+    """Semantic code search over this machine's Python packages: harvest, train, measure beside BM25, search.
 
     Example: counterpoint demo --overwrite
 

@@ -14,7 +14,18 @@ EXTRAS = {
     "export": ("onnx", "onnxscript", "onnxruntime", "sentence-transformers"),
     "docs": ("mkdocs-material", "mkdocstrings"),
 }
-CORE = ("torch", "numpy", "transformers", "tokenizers", "datasets", "pyarrow", "safetensors", "scikit-learn", "tyro", "rich")
+CORE = (
+    "torch",
+    "numpy",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "pyarrow",
+    "safetensors",
+    "scikit-learn",
+    "tyro",
+    "rich",
+)
 
 
 def version(package: str) -> str | None:
@@ -51,7 +62,9 @@ def findings() -> list[tuple[str, str, str]]:
     rows.append(("bfloat16 on the CPU", "yes: --precision bfloat16 is faster" if fast else "no fast units", ""))
     data = os.environ.get("COUNTERPOINT_DATA", "")
     stands = data if data and os.path.isdir(data) else (f"{data}: no such folder" if data else "not set")
-    rows.append(("COUNTERPOINT_DATA", stands, "" if os.path.isdir(data) else "a folder of data sets: counterpoint data"))
+    rows.append(
+        ("COUNTERPOINT_DATA", stands, "" if os.path.isdir(data) else "a folder of data sets: counterpoint data")
+    )
     return rows
 
 

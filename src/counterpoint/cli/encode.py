@@ -40,12 +40,12 @@ def encode(
     from counterpoint.cli.rows import text_column
     from counterpoint.data.read import read
     from counterpoint.errors import ConfigError
-    from counterpoint.workflow import load
+    from counterpoint.workflow.models import load
 
     if out.suffix not in (".npy", ".parquet"):
         raise ConfigError(f"--out {out}: embeddings are written as .npy or .parquet; end the name with one of them.")
     encoder = load(model, stream)
-    rows = read(list(data))
+    rows = read(list(data), split="all")
     name = column or ("image" if encoder.modality == "image" else text_column(rows, None))
     items = rows[name]
     start = time.perf_counter()
@@ -60,4 +60,6 @@ def encode(
         cells = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
         pq.write_table(rows.data.table.append_column("embedding", cells), aside)
     aside.replace(out)  # whole or not at all
-    print(f"{len(vectors):,} x {vectors.shape[1]} in {seconds:.1f} s ({len(vectors) / max(seconds, 1e-9):,.0f} rows/s): {out}")
+    print(
+        f"{len(vectors):,} x {vectors.shape[1]} in {seconds:.1f} s ({len(vectors) / max(seconds, 1e-9):,.0f} rows/s): {out}"
+    )

@@ -28,7 +28,7 @@ def export(
     """
     from counterpoint.encoders import export as exporters
     from counterpoint.encoders import folder
-    from counterpoint.workflow import load
+    from counterpoint.workflow.models import load
 
     encoder = load(model, stream)
     if to == "onnx":

@@ -67,8 +67,8 @@ def fit(
     Example: counterpoint fit pairs.jsonl --out runs/mine --columns anchor=question,positive=answer --epochs 3
 
     Args:
-        data: files (jsonl, csv, tsv, parquet, arrow, txt, webdataset .tar), globs, a folder of images, a folder saved by
-            `datasets`, the name of a registered set, or a hub id.
+        data: files (jsonl, csv, tsv, parquet, arrow, txt, webdataset .tar), globs, a folder of images, a folder that
+            `datasets` saved, the name of a registered set, or a hub id.
         out: the run folder to write.
         method: which method (auto: the columns decide). `counterpoint methods` lists them.
         columns: which column plays which part, e.g. anchor=question,positive=answer.
@@ -83,11 +83,11 @@ def fit(
         overwrite: delete the run in this folder and start again.
         train: settings of the training run.
     """
-    from counterpoint import workflow
+    from counterpoint.workflow.fit import fit as run
 
     given = read_config(config) if config else {}
     given |= {k: v for k, v in dataclasses.asdict(train).items() if v is not None}  # type: ignore[call-overload]
-    workflow.fit(
+    run(
         list(data),
         out=out,
         method=method,
@@ -118,5 +118,7 @@ def read_config(path: Path) -> dict[str, Any]:
     known = {f.name for f in dataclasses.fields(TrainConfig)}
     if not isinstance(values, dict) or not set(values) <= known:
         wrong = sorted(set(values) - known) if isinstance(values, dict) else type(values).__name__
-        raise ConfigError(f"{path} should hold settings of the training run; {wrong} is none. Known: {', '.join(sorted(known))}.")
+        raise ConfigError(
+            f"{path} should hold settings of the training run; {wrong} is none. Known: {', '.join(sorted(known))}."
+        )
     return values

@@ -40,9 +40,9 @@ def index(
     from counterpoint.cli.rows import text_column
     from counterpoint.data.read import read
     from counterpoint.search.store import Index
-    from counterpoint.workflow import load, model_path
+    from counterpoint.workflow.models import load, model_path
 
-    rows = read(list(data))
+    rows = read(list(data), split="all")
     text = text_column(rows, column)
     start = time.perf_counter()
     built = Index.build(
@@ -89,7 +89,7 @@ def search(
     from rich.text import Text
 
     from counterpoint.search.store import Index
-    from counterpoint.workflow import load
+    from counterpoint.workflow.models import load
 
     opened = Index.open(folder / "index" if (folder / "index").is_dir() else folder)
     chosen = mode if mode != "auto" else ("hybrid" if opened.bm25 is not None else "dense")

@@ -7,8 +7,10 @@ from typing import Literal
 from tyro.conf import Positional
 
 
-def data(what: Positional[Literal["list", "describe", "inspect"]] = "list", source: Positional[tuple[str, ...]] = (), /) -> None:
-    """List the registered data sets, describe one, or inspect rows: counts, lengths, duplicates, leakage between splits.
+def data(
+    what: Positional[Literal["list", "describe", "inspect"]] = "list", source: Positional[tuple[str, ...]] = (), /
+) -> None:
+    """List the data sets known by name, or inspect rows: counts, lengths, duplicates, leakage between splits.
 
     Example: counterpoint data inspect train.jsonl test.jsonl
 

@@ -39,7 +39,9 @@ def methods(name: Positional[str] = "") -> None:
             needs = " | ".join(NEEDS[n] for n in spec.needs)
             table.add_row(key, spec.title, str(spec.year), needs, ", ".join(spec.modalities))
         console.print(table)
-        console.print("\nOne method's page: counterpoint methods NAME. Train with it: counterpoint fit DATA --method NAME")
+        console.print(
+            "\nOne method's page: counterpoint methods NAME. Train with it: counterpoint fit DATA --method NAME"
+        )
         return
     cls = find(name)
     console.print(inspect.getdoc(sys.modules[cls.__module__]) or "", highlight=False, markup=False)

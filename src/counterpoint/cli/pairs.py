@@ -13,7 +13,9 @@ def key_values(words: Sequence[str], option: str) -> dict[str, str]:
     for word in words:
         key, sign, value = word.partition("=")
         if not sign or not key or not value:
-            raise ConfigError(f"{option} takes words KEY=VALUE; {word!r} is none. Type for instance: {option} name=value")
+            raise ConfigError(
+                f"{option} takes words KEY=VALUE; {word!r} is none. Type for instance: {option} name=value"
+            )
         found[key] = value
     return found
 

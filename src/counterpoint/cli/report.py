@@ -8,7 +8,7 @@ from tyro.conf import Positional
 
 
 def report(run: Positional[Path]) -> None:
-    """Write the report of a run again: one self-contained HTML file with curves, monitors, evaluation, neighbours, a map.
+    """Write the report of a run again: one HTML file with curves, monitors, evaluation, neighbours, a map.
 
     Example: counterpoint report runs/demo
 

@@ -19,4 +19,6 @@ def text_column(rows: datasets.Dataset, asked: str | None) -> str:
         return asked
     if "text" in strings or len(strings) == 1:
         return "text" if "text" in strings else strings[0]
-    raise DataError(f"Which column holds the text? Type --column NAME with one of: {', '.join(strings) or 'none is text'}.")
+    raise DataError(
+        f"Which column holds the text? Type --column NAME with one of: {', '.join(strings) or 'none is text'}."
+    )

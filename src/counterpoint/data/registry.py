@@ -7,7 +7,7 @@ is downloaded. To add a set: one entry below; a reader of its own only where the
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -231,6 +231,13 @@ def find(name: str) -> Entry:
     if name not in ENTRIES:
         raise DataError(f"There is no data set {name!r}. Type one of: {', '.join(ENTRIES)}.")
     return ENTRIES[name]
+
+
+def parts(source: Any, given: Mapping[str, str | list[str]]) -> Mapping[str, str | list[str]] | None:
+    """The columns' parts: those given, else the ones a registered set knows of itself, else None (to be inferred)."""
+    names = [source] if isinstance(source, str) else list(source) if isinstance(source, list | tuple) else []
+    known = ENTRIES[names[0]].columns if len(names) == 1 and names[0] in ENTRIES else {}
+    return given or known or None
 
 
 def describe(name: str) -> str:

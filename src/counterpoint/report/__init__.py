@@ -1,1 +1,1 @@
-"""The report of a run (`page`), what it shows of an encoder (`collect`), and the pages of the documentation (`docs`)."""
+"""The report of a run (`page`), what it shows of an encoder (`collect`), and generated pages of the docs (`docs`)."""

@@ -1,4 +1,4 @@
-"""What a report shows of an encoder: the neighbours of a few rows and a 2-D map, computed once and kept in the run folder."""
+"""What a report shows of an encoder: the neighbours of a few rows and a 2-D map, kept in the run folder."""
 
 from __future__ import annotations
 

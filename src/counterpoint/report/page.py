@@ -1,4 +1,4 @@
-"""One self-contained HTML file per run: what ran, curves, monitors, evaluation beside the baseline, neighbours, a map."""
+"""One self-contained HTML file per run: what ran, curves, monitors, figures beside the baseline, neighbours, a map."""
 
 from __future__ import annotations
 
@@ -130,9 +130,7 @@ def write(folder: Path | str) -> Path:
         for name, meaning in MONITORS.items():
             chart = figures.curve(records, [name], name.replace("_", " "))
             if chart:
-                cards.append(
-                    page.figure(chart).replace("</div></div>", f"</div><p class=meaning>{meaning}</p></div>")
-                )
+                cards.append(page.figure(chart).replace("</div></div>", f"</div><p class=meaning>{meaning}</p></div>"))
         page.section(
             "Monitors",
             "The geometry of the embeddings while they were learned.",

@@ -50,7 +50,7 @@ def embeddings(seed: int, dim: int = 4) -> Tensor:
 
 
 def examples() -> list[Picture]:
-    """The pairings of the page: a batch of eight rows whose labels, sources, times and teacher are made up but fixed."""
+    """The pairings of the page, on eight rows whose labels, sources, times and teacher are made up but fixed."""
     labels = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2])
     teacher = embeddings(0)
     guide = embeddings(1, 3)
@@ -88,7 +88,9 @@ def examples() -> list[Picture]:
             Diagonal() & FalseNegatives(guide, normalize(guide + 0.4 * embeddings(2, 3), dim=-1)),
             note="Negatives that a guide finds as close as the positive are taken out: GISTEmbed.",
         ),
-        Picture("Diagonal() & Hardness(2)", Diagonal() & Hardness(2.0), note="The closer a negative, the more it weighs."),
+        Picture(
+            "Diagonal() & Hardness(2)", Diagonal() & Hardness(2.0), note="The closer a negative, the more it weighs."
+        ),
         Picture(
             "Diagonal() & Importance(w)",
             Diagonal() & Importance(torch.tensor([1.0, 0.2, 1.0, 0.5, 1.0, 0.1, 1.0, 0.7])),
@@ -122,7 +124,7 @@ def matrix(picture: Picture) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def svg(picture: Picture) -> str:
-    """The pair matrix as SVG: blue targets, orange negatives (paler: less weight), grey crosses where no pair exists."""
+    """The pair matrix as SVG: blue targets, orange negatives (paler: less weight), grey where there is no pair."""
     targets, weights, dropped = matrix(picture)
     rows, columns = targets.shape
     heaviest = float(weights[~dropped & (targets <= 0)].max()) if (~dropped & (targets <= 0)).any() else 1.0
