@@ -102,6 +102,14 @@ def test_labelled_rows_are_classified(encoder):
     assert any("18 of 18 test texts are training texts too" in note for note in found.notes)
 
 
+def test_class_numbers_may_have_gaps(encoder):
+    names = {0: -1, 1: 5, 2: 1_000_000_000}
+    test, train = ([{**r, "label": names[r["label"]]} for r in labelled(n)] for n in (18, 30))
+    found = evaluate(encoder, test, train=train, k=3, draws=10)
+    assert found["kNN accuracy"].value.value == 1.0
+    assert found["ari"].value.value == evaluate(encoder, labelled(18), train=labelled(30), draws=10)["ari"].value.value
+
+
 def test_labelled_rows_are_split_by_class_when_no_training_rows_are_given(encoder):
     rows = [*labelled(30), {"text": "sea", "label": 7, "row": 30}]
     train, test = split(rows, share=0.3)
@@ -136,7 +144,7 @@ def test_json_and_table_hold_the_figures(encoder):
     assert figure["metric"] == "spearman"
     assert figure["value"] == pytest.approx(found["spearman"].value.value)
     assert set(figure["baselines"]["random encoder"]) == {"value", "ci95", "difference"}
-    console = Console(file=io.StringIO(), width=200)
+    console = Console(file=io.StringIO(), width=80)
     console.print(found.table(name="mine"))
     text = console.file.getvalue()
     assert str(found["pearson"].value) in text

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from counterpoint.evaluate.statistics import Interval, Sample, percentiles
 
@@ -68,18 +69,19 @@ class Evaluation:
         }
 
     def table(self, *, name: str = "model") -> Table:
-        """Figures as a table for the terminal. A difference whose interval excludes 0 is bold."""
-        caption = ", ".join(f"{n:,} {what}" for what, n in self.counts.items())
-        out = Table(title=self.task, caption=f"{caption}; 95 % bootstrap intervals, differences paired")
-        baselines = list(dict.fromkeys(b for f in self.figures for b in f.baselines))
-        for header in ("metric", name, *(h for b in baselines for h in (b, "difference"))):
-            out.add_column(header, justify="left" if header == "metric" else "right")
+        """Figures as a table for the terminal: a line for each metric and system. A difference whose interval excludes
+        0 is bold."""
+        counts = ", ".join(f"{n:,} {what}" for what, n in self.counts.items())
+        out = Table(title=self.task, caption=f"{counts}; 95 % bootstrap intervals, differences paired")
+        out.add_column("metric")
+        out.add_column("system")
+        out.add_column("value", justify="right", no_wrap=True)
+        out.add_column("model − system", justify="right", no_wrap=True)
         for figure in self.figures:
-            cells = [figure.metric, str(figure.value)]
-            for b in baselines:
-                held = figure.baselines.get(b)
-                cells += ["", ""] if held is None else [str(held.value), _signed(held.difference)]
-            out.add_row(*cells)
+            out.add_row(figure.metric, Text(name), Text(str(figure.value), style="bold"), "")
+            for baseline, held in figure.baselines.items():
+                out.add_row("", baseline, Text(str(held.value)), _difference(held.difference))
+            out.add_section()
         return out
 
 
@@ -114,7 +116,6 @@ def _plain(x: Interval) -> dict[str, Any]:
     return {"value": _number(x.value), "ci95": [_number(x.low), _number(x.high)]}
 
 
-def _signed(x: Interval) -> str:
-    text = f"{x.value:+.3f} [{x.low:+.3f}, {x.high:+.3f}]"
-    escaped = text.replace("[", r"\[")  # a bracket starts a style in rich's markup
-    return f"[bold]{escaped}[/bold]" if x.low > 0 or x.high < 0 else escaped
+def _difference(x: Interval) -> Text:
+    clear = x.low > 0 or x.high < 0
+    return Text(f"{x.value:+.3f} [{x.low:+.3f}, {x.high:+.3f}]", style="bold" if clear else "")

@@ -128,8 +128,10 @@ class Labelled:
 
     @classmethod
     def of_rows(cls, train: Iterable[Row], test: Iterable[Row]) -> Labelled:
-        items, labels = zip(*(_item_and_label(rows) for rows in (train, test)))
-        return cls(items[0], labels[0], items[1], labels[1])
+        (known, known_labels), (unseen, unseen_labels) = _item_and_label(train), _item_and_label(test)
+        # Numbered anew from 0: the numbers given may have gaps, and -1 is a class like any other here.
+        numbers = np.unique(np.concatenate([known_labels, unseen_labels]), return_inverse=True)[1]
+        return cls(known, numbers[: len(known)], unseen, numbers[len(known) :])
 
     def samples(self, train: np.ndarray, test: np.ndarray, *, k: int, seed: int) -> tuple[Samples, str]:
         """Metrics of embeddings ``(N, D)`` and ``(N', D)``, and a note on what was chosen."""
