@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -78,11 +80,11 @@ def corrected(negative: Tensor, positive: Tensor, prior: float) -> Tensor:
     """``log((exp(negative) - prior exp(positive)) / (1 - prior))``, -inf where that is the logarithm of no number."""
     if prior == 0:
         return negative
-    positive = positive + torch.tensor(prior).log().item()
+    positive = positive + math.log(prior)
     some = negative > positive
     a, b = finite(negative, some), finite(positive, some, -1)
     b = b.where(b > -torch.inf, a - 1e4)
-    out = a + torch.log(-torch.expm1(b - a)) - torch.tensor(1 - prior).log().item()
+    out = a + torch.log(-torch.expm1(b - a)) - math.log(1 - prior)
     return finite(out, some, -torch.inf)
 
 

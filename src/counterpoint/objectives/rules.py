@@ -86,7 +86,7 @@ class Targets(Rule):
         return None if t is None else t > 0
 
     def pull(self, x: Tensor, n: int) -> Tensor | None:
-        """``T @ x``, ``(reach, E)`` to ``(N, E)``, where that needs no tiles; differentiable. None: it needs them."""
+        """``T @ x`` over the first ``len(x)`` candidates, ``(N, E)``, where that needs no tiles; None: it does."""
         return None
 
     def push(self, x: Tensor, m: int) -> Tensor | None:
@@ -213,7 +213,7 @@ class Pairing(Rule):
         if log_weights is not None and positives is not None:
             log_weights = log_weights.expand(region.shape).masked_fill(positives, 0)
         if margin is not None and positives is not None:
-            offset = margin.of_rows(region) * positives
+            offset = positives.to(dtype) * margin.of_rows(region)
         return Cell(targets, positives, dropped, log_weights, offset)
 
     def empty(self, tile: Tile) -> bool:

@@ -30,46 +30,40 @@ def linear_terms(
     if plan.masks and len(hard) < len(plan.masks) and not targets.crisp:
         return None
     n, m = len(q), len(k)
-    reach = targets.reach(m, 0 if extra is None else len(extra))
-    x = k if extra is None or reach == m else torch.cat([k, extra])
-    pulled = targets.pull(x, n)
-    if pulled is None:
+    x = k if extra is None or targets.reach(m, len(extra)) == m else torch.cat([k, extra])
+    if targets.pull(x[:, :0], n) is None:
         return None
-    own = None
+    diagonal = None
     if hard:
         both_sides = torch.arange(min(n, m), device=q.device)
-        own = targets.values(Pairs(both_sides, both_sides), q.dtype)
+        diagonal = targets.values(Pairs(both_sides, both_sides), q.dtype)
 
-    def without_own(tx: Tensor, x: Tensor) -> Tensor:
+    def without_own(tx: Tensor | None, x: Tensor) -> Tensor:
         """``(T - diag T) x`` from ``T x``."""
-        return tx if own is None else tx - pad(own[:, None] * x[: len(own)], (0, 0, 0, len(tx) - len(own)))
+        assert tx is not None
+        if diagonal is None:
+            return tx
+        return tx - pad(diagonal[:, None] * x[: len(diagonal)], (0, 0, 0, len(tx) - len(diagonal)))
 
-    def terms(a: Tensor, tb: Tensor, total: Tensor, margins: Tensor | float) -> tuple[Tensor, Tensor]:
-        dot = torch.einsum("nd,nd->n", a, tb)
-        if bias is not None:
-            dot = dot + bias * total
-        return dot - margins, total
+    def pull(x: Tensor) -> Tensor:
+        return without_own(targets.pull(x, n), x)
 
-    ones = q.new_ones(len(x), 1)
-    total = without_own(_known(targets.pull(ones, n)), ones)[:, 0]
-    margins = (
-        q.new_zeros(n, 1)
-        if margin is None
-        else q.new_ones(n, 1) * torch.as_tensor(margin.margin, dtype=q.dtype, device=q.device).reshape(-1, 1)
-    )
-    rows = terms(q, without_own(pulled, x), total, margins[:, 0] * total)
+    def push(x: Tensor) -> Tensor:
+        return without_own(targets.push(x, m), x)
+
+    total = pull(q.new_ones(len(x), 1))[:, 0]
+    dot = (q * pull(x)).sum(1)
+    margins = None if margin is None else q.new_ones(n) * margin.margin
+    if margins is not None:
+        dot = dot - margins * total
+    if bias is not None:
+        dot = dot + bias * total
     if not both:
-        return *rows, None, None
-    ones = q.new_ones(n, 1)
-    total = without_own(_known(targets.push(ones, m)), ones)[:, 0]
-    pushed = without_own(_known(targets.push(margins, m)), margins)[:, 0]
-    columns = terms(k, without_own(_known(targets.push(q, m)), q), total, pushed)
-    return *rows, *columns
-
-
-def _known(x: Tensor | None) -> Tensor:
-    assert x is not None
-    return x
+        return dot, total, None, None
+    column_dot = (k * push(q)).sum(1)
+    if margins is not None:
+        column_dot = column_dot - push(margins[:, None])[:, 0]
+    return dot, total, column_dot, push(q.new_ones(n, 1))[:, 0]
 
 
 def add_own(
@@ -80,7 +74,7 @@ def add_own(
     They are negatives, under the pairing's masks and weights. Returns how many each row owns, ``(N,)``.
     """
     n = len(q)
-    s = torch.linalg.vecdot(q.index_select(0, owner), own)
+    s = (q.index_select(0, owner) * own).sum(1)
     if bias is not None:
         s = s + bias
     pairs = Pairs(owner, m + torch.arange(len(own), device=q.device), extra=True, scores=s.detach())

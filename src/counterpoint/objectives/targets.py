@@ -96,7 +96,7 @@ class Labels(Targets):
 
     def pull(self, x: Tensor, n: int) -> Tensor:
         rows, columns, count = self.classes
-        return x.new_zeros(count, x.shape[1]).index_add(0, columns, x).index_select(0, rows)
+        return x.new_zeros(count, x.shape[1]).index_add(0, columns[: len(x)], x).index_select(0, rows)
 
     def push(self, x: Tensor, m: int) -> Tensor:
         rows, columns, count = self.classes
@@ -155,7 +155,7 @@ class MultiLabel(Targets):
         return shared / union.clamp_min(1)
 
     def pull(self, x: Tensor, n: int) -> Tensor | None:
-        return self.labels @ (self._columns.T @ x) if self.kind == "count" else None
+        return self.labels @ (self._columns[: len(x)].T @ x) if self.kind == "count" else None
 
     def push(self, x: Tensor, m: int) -> Tensor | None:
         return self._columns[:m] @ (self.labels.T @ x) if self.kind == "count" else None
@@ -232,15 +232,17 @@ class Listed(Targets):
         return torch.where(keys[at] == wanted, t[at].to(dtype), out)
 
     def _matrix(self, n: int, m: int, x: Tensor) -> Tensor:
+        """``T[:, :m]`` as a sparse matrix in the precision of ``x``."""
         rows, columns, t = self.sorted
-        return torch.sparse_coo_tensor(torch.stack([rows, columns]), t.to(x.dtype), (n, m), is_coalesced=True)
+        inside = columns < m
+        index = torch.stack([rows[inside], columns[inside]])
+        return torch.sparse_coo_tensor(index, t[inside].to(x.dtype), (n, m), is_coalesced=True, check_invariants=False)
 
     def pull(self, x: Tensor, n: int) -> Tensor:
         return self._matrix(n, len(x), x) @ x
 
     def push(self, x: Tensor, m: int) -> Tensor:
-        width = max(m, int(self.columns.max()) + 1) if len(self.columns) else m
-        return (self._matrix(len(x), width, x).t() @ x)[:m]
+        return self._matrix(len(x), m, x).t() @ x
 
     def reach(self, m: int, extra: int) -> int:
         return m + extra if len(self.columns) and int(self.columns.max()) >= m else m
@@ -346,7 +348,7 @@ class TeacherSimilarity(Targets):
         return self.transform is None and self.temperature is None and not self.clip
 
     def pull(self, x: Tensor, n: int) -> Tensor | None:
-        return self._low_rank(self.rows, self._columns, x) if self._linear else None
+        return self._low_rank(self.rows, self._columns[: len(x)], x) if self._linear else None
 
     def push(self, x: Tensor, m: int) -> Tensor | None:
         return self._low_rank(self._columns[:m], self.rows, x) if self._linear else None
