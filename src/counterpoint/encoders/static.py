@@ -37,7 +37,7 @@ class StaticTextConfig:
 
     dim: int = 512
     vocabulary: int = 30_000
-    model: Literal["wordpiece", "bpe", "unigram"] = "wordpiece"
+    model: Literal["wordpiece", "bpe"] = "wordpiece"
     lowercase: bool = True
     identifiers: bool = False
     min_frequency: int = 2

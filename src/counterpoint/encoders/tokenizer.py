@@ -22,13 +22,14 @@ SPECIAL = {
 # getHTTPResponse_v2 -> get HTTP Response v2
 _WITHIN_IDENTIFIERS = Regex(r"(?<=[\p{Ll}\p{N}])(?=\p{Lu})|(?<=\p{Lu})(?=\p{Lu}\p{Ll})|_+")
 _WORD_OR_DIGIT = Regex(r"[\p{L}\p{M}]+|\p{N}")
+_ALPHABET = 1000
 
 
 def train_tokenizer(
     texts: Iterable[str],
     *,
     vocabulary: int = 30_000,
-    model: Literal["wordpiece", "bpe", "unigram"] = "wordpiece",
+    model: Literal["wordpiece", "bpe"] = "wordpiece",
     lowercase: bool = True,
     identifiers: bool = False,
     min_frequency: int = 2,
@@ -52,16 +53,10 @@ def train_tokenizer(
         raise ConfigError(
             f"vocabulary={vocabulary}: it must hold more than the {len(SPECIAL)} special tokens."
         )
-    tokenizer, trainer = _untrained(model, vocabulary, min_frequency)
-    tokenizer.normalizer = _normalizer(lowercase, identifiers)
+    words = pre_tokenizers.BertPreTokenizer()
     if identifiers:
         words = pre_tokenizers.Split(_WORD_OR_DIGIT, behavior="removed", invert=True)
-    elif model == "unigram":
-        words = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
-    else:
-        words = pre_tokenizers.BertPreTokenizer()
-    tokenizer.pre_tokenizer = words
-    tokenizer.train_from_iterator(kept, trainer, length=len(kept))
+    tokenizer = _trained(kept, model, vocabulary, min_frequency, _normalizer(lowercase, identifiers), words)
     ids = [(token, tokenizer.token_to_id(token)) for token in (SPECIAL["cls_token"], SPECIAL["sep_token"])]
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ids
@@ -90,20 +85,33 @@ def _normalizer(lowercase: bool, identifiers: bool) -> Any:
     return normalizers.Sequence(steps)
 
 
-def _untrained(model: str, vocabulary: int, min_frequency: int) -> tuple[Tokenizer, Any]:
-    # limit_alphabet: rare characters become [UNK] instead of filling the vocabulary.
-    shared = {"vocab_size": vocabulary, "special_tokens": list(SPECIAL.values()), "show_progress": False}
-    if model == "wordpiece":
-        tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL["unk_token"]))
-        tokenizer.decoder = decoders.WordPiece()
-        return tokenizer, trainers.WordPieceTrainer(
-            min_frequency=min_frequency, limit_alphabet=1000, **shared
-        )
+def _trained(texts: list[str], model: str, vocabulary: int, min_frequency: int, normalizer: Any, words: Any) -> Tokenizer:
+    """A tokenizer with the vocabulary of these texts; the same texts always give the same one."""
+    if model not in ("wordpiece", "bpe"):
+        raise ConfigError(f"There is no subword model {model!r}. Type wordpiece or bpe.")
+    characters = sorted(set(normalizer.normalize_str(" ".join(sorted(set().union(*texts))))))
+    # WordPiece's trainer numbers the continuations ("##a") in the order of a hash map that differs from run to run, and
+    # breaks ties between merges by these numbers. Named as special tokens they get their numbers first, in our order.
+    continuations = [f"##{c}" for c in characters] if model == "wordpiece" else []
+    empty = models.WordPiece if model == "wordpiece" else models.BPE
+    trainer = (trainers.WordPieceTrainer if model == "wordpiece" else trainers.BpeTrainer)(
+        vocab_size=vocabulary + max(0, len(continuations) - _ALPHABET),
+        min_frequency=min_frequency,
+        limit_alphabet=_ALPHABET,  # rare characters become [UNK] instead of filling the vocabulary
+        special_tokens=[*SPECIAL.values(), *continuations],
+        show_progress=False,
+    )
+    learned = Tokenizer(empty(unk_token=SPECIAL["unk_token"]))
+    learned.normalizer, learned.pre_tokenizer = normalizer, words
+    learned.train_from_iterator(texts, trainer, length=len(texts))
     if model == "bpe":
-        tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL["unk_token"]))
-        return tokenizer, trainers.BpeTrainer(min_frequency=min_frequency, limit_alphabet=1000, **shared)
-    if model == "unigram":
-        tokenizer = Tokenizer(models.Unigram())
-        tokenizer.decoder = decoders.Metaspace()
-        return tokenizer, trainers.UnigramTrainer(unk_token=SPECIAL["unk_token"], **shared)
-    raise ConfigError(f"There is no subword model {model!r}. Type wordpiece, bpe or unigram.")
+        return learned
+    # A fresh model, in which the continuations are ordinary entries again, less those of characters that were left out.
+    found = sorted(learned.get_vocab().items(), key=lambda item: item[1])
+    held = {token for token, _ in found}
+    kept = [t for t, _ in found if not (t.startswith("##") and len(t) == 3 and t[2] not in held)]
+    tokenizer = Tokenizer(models.WordPiece({t: i for i, t in enumerate(kept)}, unk_token=SPECIAL["unk_token"]))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, words
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.add_special_tokens(list(SPECIAL.values()))
+    return tokenizer
