@@ -120,6 +120,8 @@ def test_damage_is_named(tmp_path, encoder):
     rows.write_bytes(whole[:-9] + bytes(9))
     with pytest.raises(ModelError, match=r"rows\.parquet has changed"):
         index.verify()
+    with pytest.raises(ModelError, match="is damaged"):
+        Index.open(tmp_path / "i")
     rows.unlink()
     with pytest.raises(ModelError, match=r"rows\.parquet is missing"):
         Index.open(tmp_path / "i")

@@ -172,7 +172,10 @@ class Index:
             if not file.is_file() or file.stat().st_size != held["bytes"]:
                 state = "cut short or changed" if file.is_file() else "missing"
                 raise ModelError(f"The index {folder} is damaged: {name} is {state}. Build the index again.")
-        return cls(folder, settings)
+        try:
+            return cls(folder, settings)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"The index {folder} is damaged ({error}). Build the index again.") from error
 
     def verify(self) -> None:
         """Compare every file with its checksum; ModelError names the first that differs. Reads the whole index."""
