@@ -11,15 +11,21 @@ import importlib
 import inspect
 import io
 import pkgutil
+import pprint
 import re
+import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import counterpoint.objectives as objectives
 from counterpoint.cli import main, verbs
 from counterpoint.methods.base import discover
 from counterpoint.objectives.base import is_objective
 from counterpoint.report.pairs import pictures
+
+Pages = dict[str, str]
+"""Path below ``docs/`` -> text."""
 
 MEANING = {
     "local": "each process computes on its own rows",
@@ -32,19 +38,32 @@ def fenced(text: str, language: str = "text") -> str:
     return f"```{language}\n{text.strip()}\n```\n"
 
 
-def methods() -> str:
-    """One section per method: its module's docstring, its settings, its recipes."""
-    out = ["# Methods\n", "Generated from the code. Train with one: `counterpoint fit DATA --method NAME`.\n"]
+def default(field: dataclasses.Field[object]) -> object:
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+
+
+def methods() -> Pages:
+    """A page per method: its module's docstring, its settings, its published recipe."""
+    listed = [
+        "# Methods\n\nTrain with one: `counterpoint fit DATA --method NAME`.\n\n| method | title | year | needs |\n"
+    ]
+    listed.append("|---|---|---|---|\n")
+    pages: Pages = {}
     for name, cls in discover().items():
         spec = cls.spec
-        out.append(f"\n## {name}\n\n**{spec.title}**, {spec.year}, {spec.paper}. Needs: {', '.join(spec.needs)}.\n")
-        out.append(fenced(inspect.getdoc(sys.modules[cls.__module__]) or ""))
-        out.append("| setting | default |\n|---|---|\n")
-        out.extend(f"| `{f.name}` | `{f.default!r}` |\n" for f in dataclasses.fields(cls.Config))
-    return "".join(out)
+        listed.append(f"| [{name}]({name}.md) | {spec.title} | {spec.year} | {', '.join(spec.needs)} |\n")
+        settings = "".join(f"| `{f.name}` | `{default(f)!r}` |\n" for f in dataclasses.fields(cls.Config))
+        pages[f"methods/{name}.md"] = (
+            f"# {name}\n\n**{spec.title}**, {spec.year}, {spec.paper}. Needs: {', '.join(spec.needs)}.\n\n"
+            f"{fenced(inspect.getdoc(sys.modules[cls.__module__]) or '')}\n"
+            f"## Settings\n\n`--set KEY=VALUE`\n\n| setting | default |\n|---|---|\n{settings}\n"
+            f"## The published recipe\n\n{fenced(pprint.pformat(cls.recipe('published'), width=100), 'python')}"
+        )
+    pages["methods/index.md"] = "".join(listed)
+    return pages
 
 
-def found_objectives() -> list[tuple[str, object]]:
+def found_objectives() -> list[tuple[str, Any]]:
     found = []
     for info in pkgutil.walk_packages(objectives.__path__, objectives.__name__ + "."):
         module = importlib.import_module(info.name)
@@ -52,42 +71,49 @@ def found_objectives() -> list[tuple[str, object]]:
     return sorted(found, key=lambda pair: (pair[1].__module__, pair[0]))
 
 
-def objective_pages() -> str:
-    """One section per objective: signature, docstring, behaviour across processes."""
-    out = ["# Objectives\n\nPure functions of embeddings. Generated from their docstrings.\n"]
+def objective_pages() -> Pages:
+    """A page per objective: signature, docstring, behaviour across processes."""
+    listed = [
+        "# Objectives\n\nPure functions of embeddings.\n\n| objective | module | across processes |\n|---|---|---|\n"
+    ]
+    pages: Pages = {}
     for name, value in found_objectives():
-        rank = value.rank.value
-        out.append(f"\n## {name}\n\n`{value.__module__}` · across processes: *{rank}* ({MEANING.get(rank, rank)})\n\n")
-        out.append(fenced(f"{name}{inspect.signature(value)}", "python"))
-        out.append(fenced(inspect.getdoc(value) or ""))
-    return "".join(out)
+        rank, module = value.rank.value, value.__module__
+        listed.append(f"| [{name}]({name}.md) | `{module.rsplit('.', 1)[1]}` | {rank} |\n")
+        signature = str(inspect.signature(value)).replace(", ", ",\n    ").replace("(", "(\n    ", 1)
+        pages[f"objectives/{name}.md"] = (
+            f"# {name}\n\n`from {module} import {name}` · across processes: *{rank}*, {MEANING.get(rank, rank)}.\n\n"
+            f"{fenced(name + signature, 'python')}\n{fenced(inspect.getdoc(value) or '')}"
+        )
+    pages["objectives/index.md"] = "".join(listed)
+    return pages
 
 
-def verb_pages() -> str:
-    """One section per verb: exactly what `--help` prints."""
-    out = ["# The command line\n\nOne section per verb: what `counterpoint VERB --help` prints.\n"]
-    for verb in verbs():
+def verb_pages() -> Pages:
+    """A page per verb: exactly what `--help` prints."""
+    listed = ["# The command line\n\n| verb | what it does |\n|---|---|\n"]
+    pages: Pages = {}
+    for verb, function in verbs().items():
         shown = io.StringIO()
         with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
             main([verb, "--help"])
         plain = re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue())
-        out.append(f"\n## {verb}\n\n{fenced(plain)}")
-    return "".join(out)
+        listed.append(f"| [{verb}]({verb}.md) | {(inspect.getdoc(function) or '').splitlines()[0]} |\n")
+        pages[f"verbs/{verb}.md"] = f"# counterpoint {verb}\n\n{fenced(plain)}"
+    pages["verbs/index.md"] = "".join(listed)
+    return pages
 
 
 def write(folder: Path) -> list[Path]:
     """Write every generated page into `folder`; returns their paths."""
-    pages = {
-        "methods.md": methods(),
-        "objectives.md": objective_pages(),
-        "verbs.md": verb_pages(),
-        "pairings.md": pictures(),
-    }
+    pages = {**methods(), **objective_pages(), **verb_pages(), "pairings.md": pictures()}
+    for part in ("methods", "objectives", "verbs"):
+        shutil.rmtree(folder / part, ignore_errors=True)  # pages of what is gone go too
     for name, text in pages.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     return [folder / name for name in pages]
 
 
 if __name__ == "__main__":
-    for page in write(Path("docs")):
-        print(page)
+    print(f"{len(write(Path('docs')))} pages written into docs/")
