@@ -383,3 +383,9 @@ def test_every_row_is_shown_once_per_epoch_and_nothing_is_drawn_beyond_the_end()
     assert len(loader.shown) == 10
     for epoch in (loader.shown[:5], loader.shown[5:]):
         assert sorted(row for batch in epoch for row in batch) == [r["row"] for r in ROWS]
+
+
+def test_the_logged_loss_of_sam_is_that_of_the_weights_not_of_their_worst_neighbour(tmp_path: Path) -> None:
+    trained(settings(steps=1), folder=tmp_path / "plain")
+    trained(settings(steps=1, sam=2.0), folder=tmp_path / "sam")
+    assert records(tmp_path / "plain")[0]["loss"] == records(tmp_path / "sam")[0]["loss"]
