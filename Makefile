@@ -29,8 +29,9 @@ lint: .venv/ready  ## ruff, and mypy --strict on the core
 docs: .venv/ready  ## build the documentation site into site/
 	@$(PY) -m counterpoint.report.docs && NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet && echo "site/index.html"
 
-bench: .venv/ready  ## every benchmark, one after the other
-	@for b in bench/[a-z]*.py; do $(PY) $$b || exit 1; done
+bench: .venv/ready  ## every benchmark, one after the other (installs the peers first)
+	@$(PY) -m pip install -q -c requirements.lock '.[bench]' --no-build-isolation
+	@for b in bench/[a-z]*.py; do $(PY) $$b || exit 1; done; $(PY) bench/_readme.py
 
 lock:  ## resolve the extras again and write requirements.lock
 	@PYTHON="$(PYTHON)" bash scripts/lock.sh
