@@ -7,20 +7,24 @@ subtracted and divided inside the model. Backbones are those of `transformers`, 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel, ResNetConfig, ResNetModel, ViTConfig
-from transformers.image_processing_base import ImageProcessingMixin
-from transformers.models.resnet.modeling_resnet import ResNetConvLayer
 
 from counterpoint.data.pixels import decode
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError, ModelError
+
+if TYPE_CHECKING:  # transformers' models take a second to import: where they are built
+    from transformers import PreTrainedModel, ResNetModel
+
+Stem = Literal["small", "large"]
+Norm = Literal["batch", "group"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +41,12 @@ class ConvNetConfig:
 
     size: int = 32
     channels: int = 3
-    stem: Literal["small", "large"] = "small"
+    stem: Stem = "small"
     stem_width: int = 32
     block: Literal["plain", "basic", "bottleneck"] = "plain"
     widths: tuple[int, ...] = (32, 64, 128)
     depths: tuple[int, ...] = (1, 1, 1)
-    norm: Literal["batch", "group"] = "batch"
+    norm: Norm = "batch"
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.25,)
 
@@ -52,38 +56,18 @@ class ConvNetConfig:
         _check_images(self)
 
     @classmethod
-    def resnet18(cls, size: int = 32, *, channels: int = 3, norm: Literal["batch", "group"] = "batch") -> ConvNetConfig:
+    def resnet18(cls, size: int = 32, *, channels: int = 3, norm: Norm = "batch") -> ConvNetConfig:
         """ResNet-18, 512 wide, 11 M weights; below 96 pixels with the small stem, as in the CIFAR literature."""
-        widths, depths = (64, 128, 256, 512), (2, 2, 2, 2)
-        stem: Literal["small", "large"] = "small" if size < 96 else "large"
-        return cls(
-            size=size,
-            channels=channels,
-            norm=norm,
-            stem=stem,
-            stem_width=64,
-            block="basic",
-            widths=widths,
-            depths=depths,
-        )
+        shape: dict[str, Any] = {"block": "basic", "widths": (64, 128, 256, 512), "depths": (2, 2, 2, 2)}
+        stem: Stem = "small" if size < 96 else "large"
+        return cls(size=size, channels=channels, norm=norm, stem=stem, stem_width=64, **shape)
 
     @classmethod
-    def resnet50(
-        cls, size: int = 224, *, channels: int = 3, norm: Literal["batch", "group"] = "batch"
-    ) -> ConvNetConfig:
-        """ResNet-50 (2048 wide, 23 M weights)."""
-        widths, depths = (256, 512, 1024, 2048), (3, 4, 6, 3)
-        stem: Literal["small", "large"] = "small" if size < 96 else "large"
-        return cls(
-            size=size,
-            channels=channels,
-            norm=norm,
-            stem=stem,
-            stem_width=64,
-            block="bottleneck",
-            widths=widths,
-            depths=depths,
-        )
+    def resnet50(cls, size: int = 224, *, channels: int = 3, norm: Norm = "batch") -> ConvNetConfig:
+        """ResNet-50, 2048 wide, 23 M weights; the stem as in `resnet18`."""
+        shape: dict[str, Any] = {"block": "bottleneck", "widths": (256, 512, 1024, 2048), "depths": (3, 4, 6, 3)}
+        stem: Stem = "small" if size < 96 else "large"
+        return cls(size=size, channels=channels, norm=norm, stem=stem, stem_width=64, **shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,9 +132,9 @@ class ImageEncoder(Encoder):
             )
         return (images - self.mean) / self.std
 
+    @abstractmethod
     def _features(self, data: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled ``(N, D)`` and local ``(N, T, D)`` embeddings."""
-        raise NotImplementedError
 
     def forward(self, data: Tensor) -> Tensor:  # type: ignore[override]  # images are always one tensor
         return self._features(data)[0]
@@ -186,6 +170,8 @@ class ConvNet(ImageEncoder):
         """A ResNet of `transformers`, from a local folder or a hub id (safetensors only)."""
         model, images = _pretrained(source, "resnet")
         c = model.config
+        if c.downsample_in_first_stage or c.downsample_in_bottleneck or c.hidden_act != "relu":
+            raise ModelError(f"{source!r} is a ResNet of an unusual build, which ConvNet does not have: {c}")
         encoder = cls(
             ConvNetConfig(
                 channels=c.num_channels,
@@ -208,6 +194,8 @@ class ImageTransformer(ImageEncoder):
     config: ImageTransformerConfig
 
     def __init__(self, config: ImageTransformerConfig | None = None) -> None:
+        from transformers import AutoConfig, AutoModel, ViTConfig
+
         super().__init__()
         self.config = c = config or ImageTransformerConfig()
         self._set_normalisation()
@@ -264,6 +252,8 @@ def _check_images(config: ConvNetConfig | ImageTransformerConfig) -> None:
 
 
 def _stem(config: ConvNetConfig) -> nn.Sequential:
+    from transformers.models.resnet.modeling_resnet import ResNetConvLayer
+
     if config.stem == "small":
         return nn.Sequential(ResNetConvLayer(config.channels, config.stem_width, kernel_size=3, stride=1))
     return nn.Sequential(
@@ -273,6 +263,8 @@ def _stem(config: ConvNetConfig) -> nn.Sequential:
 
 
 def _plain(config: ConvNetConfig) -> nn.Sequential:
+    from transformers.models.resnet.modeling_resnet import ResNetConvLayer
+
     layers, width = list(_stem(config)), config.stem_width
     for out, depth in zip(config.widths, config.depths):
         for i in range(depth):
@@ -284,6 +276,8 @@ def _plain(config: ConvNetConfig) -> nn.Sequential:
 
 
 def _residual(config: ConvNetConfig) -> ResNetModel:
+    from transformers import ResNetConfig, ResNetModel
+
     net = ResNetModel(
         ResNetConfig(
             num_channels=config.channels,
@@ -296,7 +290,7 @@ def _residual(config: ConvNetConfig) -> ResNetModel:
     if config.stem == "small":
         stem = _stem(config)
         _initialise(stem)
-        net.embedder.embedder, net.embedder.pooler = stem[0], nn.Identity()
+        net.embedder.embedder, net.embedder.pooler = stem[0], nn.Identity()  # type: ignore[assignment]
     return net
 
 
@@ -317,6 +311,9 @@ def _group_norm(net: nn.Module) -> None:
 
 def _pretrained(source: str, model_type: str) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The model, and what its preprocessor says of its images: size, mean, std."""
+    from transformers import AutoModel
+    from transformers.image_processing_base import ImageProcessingMixin
+
     try:
         model = AutoModel.from_pretrained(source, use_safetensors=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
