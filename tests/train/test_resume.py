@@ -213,5 +213,9 @@ def test_another_model_is_refused_with_a_sentence(tmp_path: Path) -> None:
             self.encoder[3] = torch.nn.Linear(8, 5)
 
     fit(Tiny(), settings(), tmp_path)
-    with pytest.raises(ModelError, match="another model or optimiser"):
-        fit(Wider(), settings(), tmp_path, resume=True)
+    with (
+        pytest.warns(UserWarning, match="other settings"),
+        pytest.raises(ModelError, match="another model or optimiser"),
+    ):
+        fit(Wider(), settings(lr=0.01), tmp_path, resume=True)
+    assert json.loads((tmp_path / "config.json").read_text())["train"]["lr"] == 0.05, "the settings to go back to"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from counterpoint.data.batch import Batch
 from counterpoint.data.schema import Row
@@ -41,7 +41,6 @@ class Trainable(Protocol):
     def losses(self, batch: Batch) -> dict[str, Tensor]: ...
     def before_training(self, steps: int) -> None: ...
     def after_step(self, step: int) -> None: ...
-    def towers(self) -> Mapping[str, nn.Module]: ...
 
 
 @dataclass

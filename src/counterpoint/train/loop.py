@@ -74,17 +74,10 @@ class Trainer:
             print(f"Stopped after step {self.state.step} of {self.steps}{kept}.", file=sys.stderr)
         self._keeper.take(self.state.best)
         self.module.eval()
-        return self._result(stopped)
-
-    def _result(self, stopped: str) -> Result:
         state = self.state
+        metrics, folder = state.best["metrics"] if state.best else state.metrics, self.run.folder if self.run else None
         return Result(
-            steps=state.step,
-            seconds=state.seconds,
-            metrics=state.best["metrics"] if state.best else state.metrics,
-            best=state.best,
-            stopped=stopped,
-            folder=self.run.folder if self.run else None,
+            steps=state.step, seconds=state.seconds, metrics=metrics, best=state.best, stopped=stopped, folder=folder
         )
 
     def _set_up(self) -> None:
@@ -101,6 +94,8 @@ class Trainer:
         self.state = self._keeper.resume()
         if self.state.step:
             self.loader.load_state_dict(self.state.loader)
+        if self.run:
+            self.run.write_settings(settings)
         self.watch = Watch(self.state.collapsed)
         folder = self.run.folder if self.run else None
         self._loggers = loggers(config, folder=folder, steps=self.steps, step=self.state.step, settings=settings)

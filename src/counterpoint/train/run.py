@@ -51,7 +51,7 @@ class Run:
             )
 
     def begin(self, config: TrainConfig, extra: Mapping[str, Any]) -> dict[str, Any]:
-        """Make the folder, delete the run it holds where asked, write ``config.json``; returns what was written."""
+        """Make the folder, delete the run it holds where asked; returns the settings as `write_settings` takes them."""
         settings = json.loads(json.dumps({"train": asdict(config), **extra}, default=str))
         path = self.folder / "config.json"
         try:
@@ -61,10 +61,19 @@ class Run:
             elif path.exists():
                 _warn_of_changes(json.loads(path.read_text("utf-8")).get("train", {}), settings["train"])
             self.folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(settings, indent=2), encoding="utf-8")
         except OSError as error:
-            raise ModelError(f"The run folder {self.folder} cannot be written: {error}. Choose another one.") from error
+            raise self._unwritable(error) from error
         return settings
+
+    def write_settings(self, settings: Mapping[str, Any]) -> None:
+        """Write ``config.json``; at a resume only once it has succeeded, so that a failed one loses nothing."""
+        try:
+            (self.folder / "config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> ModelError:
+        return ModelError(f"The run folder {self.folder} cannot be written: {error}. Choose another one.")
 
     def newest(self) -> Checkpoint | None:
         return checkpoint.newest(self.checkpoints)
