@@ -42,6 +42,7 @@ class Loader:
         if self.steps_per_epoch == 0:
             raise DataError(f"{len(rows):,} rows make no batch of {sampler.batch:,}. Lower the batch.")
         self.epoch, self._done = 0, 0  # batches given of this epoch
+        self._identity = self._identify()
         self._plan: Iterator[np.ndarray] | None = None
 
     def __iter__(self) -> Iterator[list[Row]]:
@@ -67,12 +68,12 @@ class Loader:
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch and batches given of it, with what they are positions in; JSON-able."""
-        return {"epoch": self.epoch, "done": self._done, "of": self._identity()}
+        return {"epoch": self.epoch, "done": self._done, "of": self._identity}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue with exactly the batches that would have followed. `DataError` when rows or sampler differ."""
-        if state["of"] != self._identity():
-            changed = {k: (v, self._identity()[k]) for k, v in state["of"].items() if v != self._identity()[k]}
+        if state["of"] != self._identity:
+            changed = {k: (v, self._identity[k]) for k, v in state["of"].items() if v != self._identity[k]}
             said = "; ".join(f"{k} was {old}, is {new}" for k, (old, new) in changed.items())
             raise DataError(
                 f"The position was saved for other batches ({said}): going on would repeat some rows and miss others. "
@@ -80,7 +81,7 @@ class Loader:
             )
         self.epoch, self._done, self._plan = int(state["epoch"]), int(state["done"]), None
 
-    def _identity(self) -> dict[str, Any]:
+    def _identify(self) -> dict[str, Any]:
         s = self.sampler
         return {
             "sampler": type(s).__name__,
