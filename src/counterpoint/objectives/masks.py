@@ -117,7 +117,7 @@ class NotNear(Mask):
 class FalseNegatives(Mask):
     """Negatives that a guide finds as similar to the anchor as its positive are none (GISTEmbed: arXiv 2402.16829).
 
-    Candidate j is taken out for row i where ``g_ij > g_i+ - margin`` (absolute) or ``g_ij > (1 - margin) g_i+``
+    Candidate j is taken out for row i where ``g_ij > g_i+ - margin`` (absolute) or ``g_ij > g_i+ - margin |g_i+|``
     (relative), with g the dot products of the guide's embeddings. guide ``(N, E)``, candidates ``(M, E)`` or
     ``(M + K, E)`` (None: as guide). positives ``(N,)``: the candidate that is row i's positive (None: candidate i).
     """
@@ -151,7 +151,7 @@ class FalseNegatives(Mask):
         candidates = _or(self.candidates, self.guide)
         own = candidates[: len(self.guide)] if self.positives is None else candidates[self.positives]
         similarity = (self.guide * own).sum(1)
-        return similarity - self.margin if self.kind == "absolute" else similarity * (1 - self.margin)
+        return similarity - self.margin * (1 if self.kind == "absolute" else similarity.abs())
 
     def drops(self, region: Region) -> Tensor | None:
         candidates = _or(self.candidates, self.guide)

@@ -33,26 +33,24 @@ def linear_terms(
     x = k if extra is None or targets.reach(m, len(extra)) == m else torch.cat([k, extra])
     if targets.pull(x[:, :0], n) is None:
         return None
-    diagonal = None
+    own = None  # T_ii of pairs that are masked: what they add is taken off again
     if hard:
         both_sides = torch.arange(min(n, m), device=q.device)
-        diagonal = targets.values(Pairs(both_sides, both_sides), q.dtype)
-
-    def without_own(tx: Tensor | None, x: Tensor) -> Tensor:
-        """``(T - diag T) x`` from ``T x``."""
-        assert tx is not None
-        if diagonal is None:
-            return tx
-        return tx - pad(diagonal[:, None] * x[: len(diagonal)], (0, 0, 0, len(tx) - len(diagonal)))
+        own = targets.values(Pairs(both_sides, both_sides), q.dtype)
 
     def pull(x: Tensor) -> Tensor:
-        return without_own(targets.pull(x, n), x)
+        return _known(targets.pull(x, n))
 
     def push(x: Tensor) -> Tensor:
-        return without_own(targets.push(x, m), x)
+        return _known(targets.push(x, m))
 
-    total = pull(q.new_ones(len(x), 1))[:, 0]
-    dot = (q * pull(x)).sum(1)
+    def less(sums: Tensor, of_own: Tensor | None) -> Tensor:
+        """Sums ``(N,)`` or ``(M,)`` less a term for each pair (i, i)."""
+        return sums if of_own is None else sums - pad(of_own, (0, len(sums) - len(of_own)))
+
+    own_dot = None if own is None else own * (q[: len(own)] * k[: len(own)]).sum(1)
+    total = less(pull(q.new_ones(len(x), 1))[:, 0], own)
+    dot = less((q * pull(x)).sum(1), own_dot)
     margins = None if margin is None else q.new_ones(n) * margin.margin
     if margins is not None:
         dot = dot - margins * total
@@ -60,10 +58,16 @@ def linear_terms(
         dot = dot + bias * total
     if not both:
         return dot, total, None, None
-    column_dot = (k * push(q)).sum(1)
+    column_dot = less((k * push(q)).sum(1), own_dot)
     if margins is not None:
-        column_dot = column_dot - push(margins[:, None])[:, 0]
-    return dot, total, column_dot, push(q.new_ones(n, 1))[:, 0]
+        own_margins = None if own is None else own * margins[: len(own)]
+        column_dot = column_dot - less(push(margins[:, None])[:, 0], own_margins)
+    return dot, total, column_dot, less(push(q.new_ones(n, 1))[:, 0], own)
+
+
+def _known(x: Tensor | None) -> Tensor:
+    assert x is not None
+    return x
 
 
 def add_own(
