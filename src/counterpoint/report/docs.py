@@ -98,8 +98,8 @@ def verb_pages() -> Pages:
         with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
             main([verb, "--help"])
         plain = re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue())
-        listed.append(f"| [{verb}]({verb}.md) | {(inspect.getdoc(function) or '').splitlines()[0]} |\n")
-        pages[f"verbs/{verb}.md"] = f"# counterpoint {verb}\n\n{fenced(plain)}"
+        listed.append(f"| [{verb}](counterpoint-{verb}.md) | {(inspect.getdoc(function) or '').splitlines()[0]} |\n")
+        pages[f"verbs/counterpoint-{verb}.md"] = f"# counterpoint {verb}\n\n{fenced(plain)}"
     pages["verbs/index.md"] = "".join(listed)
     return pages
 
