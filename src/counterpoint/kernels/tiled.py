@@ -26,6 +26,9 @@ from counterpoint.kernels.tile import Cell, Job, Reduced, Scratch, Sums, Tile, W
 REACH = {torch.float32: 60.0, torch.float64: 600.0}
 """How far from 0 an exponent may lie so that sums of 10^10 exponentials keep in range."""
 
+WIDE = torch.__version__ >= "2.8"
+"""Whether a GPU's product of bfloat16 factors can be written in float32."""
+
 FIELDS = len(Sums.__slots__)
 
 
@@ -114,7 +117,7 @@ class Run:
         self.factors = [x.bfloat16() if half else x for x in (q, k)]
         if extra is not None:
             self.factors.append(extra.bfloat16() if half else extra)
-        self.wide = half and q.device.type == "cuda"  # products may accumulate and be written in float32
+        self.wide = half and q.device.type == "cuda" and WIDE
 
     # --- tiles -------------------------------------------------------------------------------------------------
 
@@ -266,6 +269,8 @@ class Run:
             self.score_gradient(s, cell, rows.part(tile.rows), columns.part(cols) if columns and block == 1 else NONE)
             if grads[3] is not None:
                 grads[3] += s.sum()
+            if self.job.precision == "bfloat16":
+                s = self.scratch("rounded", tile.shape, torch.bfloat16).copy_(s)
             self.add_product(grads[0], tile.rows, s, self.factors[block][cols])
             self.add_product(grads[block], cols, s.T, self.factors[0][tile.rows])
         return grads[0], grads[1], grads[2], grads[3]
@@ -276,7 +281,7 @@ class Run:
         if self.job.precision == "full":
             grad[where].addmm_(g, factor)
         else:
-            grad[where] += self.product(g.bfloat16(), factor, "gradient")
+            grad[where] += self.product(g, factor, "gradient")
 
     def score_gradient(self, s: Tensor, cell: Cell, rows: Pull, columns: Pull) -> None:
         """Turn a tile of scores into the gradient of the loss with respect to them, in place."""

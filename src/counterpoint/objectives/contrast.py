@@ -116,11 +116,13 @@ def contrast(
 
         own, extra = (extra, None) if owner is not None else (None, extra)
         columns_seen = m + (0 if extra is None else len(extra))
-        linear = None if form == "marginal" else linear_terms(plan, q, k, extra, bias, both)
-        asked = forms.asked(plan, form, both=both, linear=linear is not None, watched=stats is not None)
-        side = sizes.side(q.device, q.dtype, tile, budget)
         if backend == "auto":
             backend = "reference" if n * columns_seen <= DENSE else "tiled"
+        side = sizes.side(q.device, q.dtype, tile, budget)
+        linear = None  # the reference takes no short cut
+        if form != "marginal" and backend != "reference":
+            linear = linear_terms(plan, q, k, extra, bias, both)
+        asked = forms.asked(plan, form, both=both, linear=linear is not None, watched=stats is not None)
         log.debug(
             "contrast: %s back end, %s x %s, tile %s, %s precision, %s", backend, n, columns_seen, side, precision, plan
         )

@@ -79,8 +79,8 @@ class Labels(Targets):
     @cached_property
     def known(self) -> tuple[Tensor, Tensor]:
         """Labels of anchors and of candidates, unknown ones made -1 and -2 so that they never match."""
-        y = self.labels.int()
-        c = y if self.candidates is None else self.candidates.int()
+        y = self.labels.long()
+        c = y if self.candidates is None else self.candidates.long()
         return torch.where(y < 0, -1, y), torch.where(c < 0, -2, c)
 
     def positives(self, region: Region) -> Tensor | None:
