@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, get_type_hints
@@ -53,7 +55,6 @@ class Encoder(nn.Module, ABC):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
-    @torch.inference_mode()
     def encode(
         self,
         items: Sequence[Any],
@@ -62,12 +63,14 @@ class Encoder(nn.Module, ABC):
         budget: int = 16_384,
         normalize: bool | None = None,
         precision: str = "float32",
+        workers: int | None = None,
     ) -> np.ndarray:
         """Embeddings ``(N, D)`` float32 in the order given; the same item gives the same vector in any company.
 
         role: which prompt to use (``query``, ``document``; None: no prompt). budget: padded length units (tokens,
         for text) per forward pass. normalize: unit length (None: the encoder's own default). precision: ``float32``
-        or ``bfloat16``.
+        or ``bfloat16``. workers: batches computed at once on a CPU, each by one thread, which keeps the cores busier
+        than every core on every small product (None: as many as torch has threads); other devices take one at a time.
         """
         if precision not in ("float32", "bfloat16"):
             raise ConfigError(f"precision={precision!r}: type float32 or bfloat16.")
@@ -75,27 +78,38 @@ class Encoder(nn.Module, ABC):
         self.eval()
         out = np.empty((len(items), self.dim), dtype=np.float32)
         unit = self.normalize if normalize is None else normalize
+
+        def run(index: np.ndarray, data: Data) -> None:
+            with torch.inference_mode():
+                z = forward(move(data, self.device)).float()
+                out[index] = (nn.functional.normalize(z, dim=-1) if unit else z).cpu().numpy()
+
         try:
             with self._computing(precision) as forward:
-                for index, data in self._batches(items, role, budget):
-                    z = forward(move(data, self.device)).float()
-                    out[index] = (nn.functional.normalize(z, dim=-1) if unit else z).cpu().numpy()
+                _each(run, self._batches(items, role, budget), self._workers(workers))
         finally:
             self.train(was_training)
         return out
 
-    def _batches(
-        self, items: Sequence[Any], role: str | None, budget: int
-    ) -> Iterator[tuple[np.ndarray, Data]]:
+    def _workers(self, asked: int | None) -> int:
+        if self.device.type != "cpu":
+            return 1
+        return torch.get_num_threads() if asked is None else asked
+
+    def _batches(self, items: Sequence[Any], role: str | None, budget: int) -> Iterator[tuple[np.ndarray, Data]]:
         """Positions and collated data of batches that together cover the items once."""
         for index in buckets(self.lengths(items), budget):
             yield index, self.collate([items[i] for i in index], role)
 
     @contextmanager
     def _computing(self, precision: str) -> Iterator[Callable[[Data], Tensor]]:
-        """The forward pass in this precision."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            yield self
+        """What computes embeddings in this precision; it is called from several threads."""
+
+        def forward(data: Data) -> Tensor:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                return self(data)
+
+        yield forward
 
     # --- on disk: what `counterpoint.encoders.folder` asks of an encoder -----------------------------------------
 
@@ -111,15 +125,37 @@ class Encoder(nn.Module, ABC):
     def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:
         """The encoder that `write` wrote; config: its configuration as JSON gave it back."""
         encoder = cls(revive(get_type_hints(cls)["config"], config))  # type: ignore[call-arg]  # subclasses take it
-        missing, unexpected = encoder.load_state_dict(
-            read_weights(folder / "model.safetensors"), strict=False
-        )
+        missing, unexpected = encoder.load_state_dict(read_weights(folder / "model.safetensors"), strict=False)
         if missing or unexpected:
             raise ModelError(
                 f"The weights in {folder} do not fit its configuration: {len(missing)} are missing and "
                 f"{len(unexpected)} unknown, e.g. {(*missing, *unexpected)[0]!r}. Save the model again."
             )
         return encoder
+
+
+def _each(run: Callable[[np.ndarray, Data], None], batches: Iterator[tuple[np.ndarray, Data]], workers: int) -> None:
+    """Run every batch, on several threads of one core each where there is more than one batch."""
+    first = next(batches, None)
+    second = next(batches, None) if workers > 1 else None
+    if first is None or second is None:
+        for batch in (first, *batches) if first is not None else ():
+            run(*batch)
+        return
+    threads = torch.get_num_threads()
+    pending: set[Future[None]] = set()
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for batch in chain((first, second), batches):
+                pending.add(pool.submit(run, *batch))
+                if len(pending) >= 2 * workers:  # collated batches wait in memory: not too many
+                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        future.result()
+            for future in pending:
+                future.result()
+    finally:
+        torch.set_num_threads(threads)  # part of the setting is the process's, not the thread's
 
 
 def buckets(lengths: np.ndarray, budget: int) -> list[np.ndarray]:

@@ -73,7 +73,7 @@ def find(kind: str) -> type[Encoder]:
     """The encoder class of this kind: the library's, or one that the program has imported."""
     for info in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(info.name)
-    known = {cls.kind: cls for cls in _subclasses(Encoder) if cls.kind}
+    known = {cls.kind: cls for cls in _subclasses(Encoder) if cls.kind}  # type: ignore[type-abstract]
     if kind not in known:
         raise ModelError(
             f"There is no encoder of the kind {kind!r}; known are {', '.join(sorted(known))}. "
@@ -90,9 +90,7 @@ def _subclasses(cls: type[Encoder]) -> Iterator[type[Encoder]]:
 
 def _write(encoder: Encoder, folder: Path) -> None:
     if not encoder.kind:
-        raise ModelError(
-            f"{type(encoder).__name__} has no `kind`, the name a folder knows it by; give the class one."
-        )
+        raise ModelError(f"{type(encoder).__name__} has no `kind`, the name a folder knows it by; give the class one.")
     stages = encoder.write(folder)
     if stages:
         if encoder.normalize:

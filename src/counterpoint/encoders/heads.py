@@ -43,9 +43,7 @@ class Projector(nn.Sequential):
         bias: bool = True,
     ) -> None:
         if min(dim, out, *hidden) < 1:
-            raise ConfigError(
-                f"A projector from {dim} over {tuple(hidden)} to {out}: every width must be at least 1."
-            )
+            raise ConfigError(f"A projector from {dim} over {tuple(hidden)} to {out}: every width must be at least 1.")
         if norm not in ("batch", "layer", None):
             raise ConfigError(f"norm={norm!r}: type 'batch', 'layer' or None.")
         if norm_out and norm is None:
@@ -148,9 +146,7 @@ class Projected(Encoder):
         tokens, mask = self.encoder.tokens(data)
         return self.projection(tokens), mask
 
-    def _batches(
-        self, items: Sequence[Any], role: str | None, budget: int
-    ) -> Iterator[tuple[np.ndarray, Data]]:
+    def _batches(self, items: Sequence[Any], role: str | None, budget: int) -> Iterator[tuple[np.ndarray, Data]]:
         return self.encoder._batches(items, role, budget)
 
     @contextmanager

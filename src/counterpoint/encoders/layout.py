@@ -1,4 +1,4 @@
-"""The files of a model folder: weights without pickles, configurations as JSON, sentence-transformers' list of modules."""
+"""The files of a model folder: weights without pickles, configurations as JSON, sentence-transformers' modules."""
 
 from __future__ import annotations
 
@@ -54,13 +54,11 @@ def refuse_pickles(folder: Path) -> None:
     """A folder of weights that only pickle can read is refused: loading a pickle runs the code inside it."""
     if any(folder.glob("*.safetensors")):
         return
-    pickles = sorted(
-        p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt") for p in folder.glob(pattern)
-    )
+    pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt") for p in folder.glob(pattern))
     if pickles:
         raise ModelError(
-            f"{folder} holds its weights as a pickle ({', '.join(pickles)}), and loading a pickle runs the code in it, so "
-            "Counterpoint never does. If you trust the file, convert it once where that is safe, and load the result: "
+            f"{folder} holds its weights as a pickle ({', '.join(pickles)}), and loading a pickle runs the code in "
+            "it, so Counterpoint never does. If you trust the file, convert it where that is safe and load the result: "
             'python -c "from transformers import AutoModel; '
             f'AutoModel.from_pretrained({str(folder)!r}, use_safetensors=False).save_pretrained({str(folder)!r})"'
         )
@@ -72,8 +70,8 @@ def revive(cls: type, values: Mapping[str, Any]) -> Any:
     known, hints = {f.name for f in fields(cls)}, get_type_hints(cls)
     if unknown := sorted(set(values) - known):
         raise ModelError(
-            f"The model's {cls.__name__} holds {', '.join(map(repr, unknown))}, which this version of Counterpoint does "
-            "not know. The folder was written by another version: upgrade Counterpoint."
+            f"The model's {cls.__name__} holds {', '.join(map(repr, unknown))}, which this version of Counterpoint "
+            "does not know. The folder was written by another version: upgrade Counterpoint."
         )
     return cls(**{k: tuple(v) if get_origin(hints[k]) is tuple else v for k, v in values.items()})
 

@@ -69,7 +69,7 @@ def _attention(
     attention_mask: Tensor | None,
     **settings: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of `transformers`' signature: ``(1, H, L, d)`` each; without ``groups`` in the settings: ordinary sdpa."""
+    """Attention of `transformers`' signature on ``(1, H, L, d)``; without ``groups`` in the settings: ordinary sdpa."""
     parts: Groups | None = settings.pop("groups", None)
     if parts is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **settings)

@@ -32,8 +32,8 @@ def pool(hidden: Tensor, mask: Tensor | None = None, *, mode: Pooling = "mean") 
         return (weight @ hidden).squeeze(1) / weight.sum(-1).clamp(min=1)
     position = torch.arange(mask.shape[1], device=mask.device)
     at = mask.int().argmax(1) if mode == "cls" else (position * mask).argmax(1)
-    rows = torch.arange(len(hidden), device=hidden.device)
-    return hidden[rows, at].masked_fill(~real, 0.0)
+    at = at[:, None, None].expand(-1, 1, hidden.shape[2])
+    return hidden.gather(1, at).squeeze(1).masked_fill(~real, 0.0)
 
 
 def check(mode: str) -> None:

@@ -1,4 +1,4 @@
-"""Published text models: folders of transformers and sentence-transformers, and hub ids. Safetensors, no remote code."""
+"""Published text models: folders of transformers and sentence-transformers, and hub ids. No pickles, no remote code."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
-from transformers.utils import logging
 
 from counterpoint.encoders.layout import read_json, read_modules, read_prompts, refuse_pickles
 from counterpoint.encoders.pooling import Pooling
 from counterpoint.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 # Ours -> that of sentence-transformers' Pooling module.
 _POOLINGS: dict[Pooling, str] = {
@@ -57,8 +58,8 @@ def read(source: str | Path) -> Found:
     names = [name for name, _ in modules]
     if names[0] != "Transformer" or any(name not in ("Pooling", "Normalize") for name in names[1:]):
         raise ModelError(
-            f"{source} is made of the modules {', '.join(names)}; Counterpoint reads Transformer, Pooling and Normalize. "
-            "Models with other modules can be used through sentence-transformers itself."
+            f"{source} is made of the modules {', '.join(names)}; Counterpoint reads Transformer, Pooling and "
+            "Normalize. Models with other modules can be used through sentence-transformers itself."
         )
     at = modules[0][1]
     found = Found(model=model(at), tokenizer=tokenizer(at), max_length=0, prompts=read_prompts(folder))
@@ -80,17 +81,13 @@ def locate(source: str | Path) -> Path:
     if path.is_dir():
         return path
     if isinstance(source, Path) or not _HUB_ID.fullmatch(source):
-        raise ModelError(
-            f"There is no folder {source}. Give a model folder, or a hub id such as organisation/name."
-        )
+        raise ModelError(f"There is no folder {source}. Give a model folder, or a hub id such as organisation/name.")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(
-            snapshot_download(
-                source, allow_patterns=_FILES, ignore_patterns=["onnx/*", "openvino/*"], etag_timeout=5
-            )
+            snapshot_download(source, allow_patterns=_FILES, ignore_patterns=["onnx/*", "openvino/*"], etag_timeout=5)
         )
     except LocalEntryNotFoundError as error:
         raise ModelError(
@@ -106,12 +103,12 @@ def model(folder: Path) -> PreTrainedModel:
     if not (folder / "config.json").exists():
         raise ModelError(f"{folder} is no model folder: it holds no config.json.")
     refuse_pickles(folder)
+    from transformers import AutoConfig, AutoModel
+
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if config.is_encoder_decoder:
-            raise ModelError(
-                f"{folder} holds a {config.model_type}, an encoder with a decoder; give an encoder alone."
-            )
+            raise ModelError(f"{folder} holds a {config.model_type}, an encoder with a decoder; give an encoder alone.")
         with quiet():
             return AutoModel.from_pretrained(
                 folder,
@@ -132,6 +129,8 @@ def model(folder: Path) -> PreTrainedModel:
 @contextmanager
 def quiet() -> Iterator[None]:
     """`transformers` without progress bars, and without its report on layers we do not use (BERT's pooler)."""
+    from transformers.utils import logging
+
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
@@ -145,14 +144,14 @@ def quiet() -> Iterator[None]:
 
 def tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """The fast tokenizer of a folder."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
     try:
         found = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"No tokenizer can be read from {folder}: {error}") from error
     if not isinstance(found, PreTrainedTokenizerFast):
-        raise ModelError(
-            f"{folder} has a {type(found).__name__}; only tokenizers with a tokenizer.json are read."
-        )
+        raise ModelError(f"{folder} has a {type(found).__name__}; only tokenizers with a tokenizer.json are read.")
     return found
 
 
@@ -164,20 +163,16 @@ def pooling_config(pooling: Pooling, dim: int) -> dict[str, Any]:
 
 def _pooling(folder: Path) -> Pooling:
     said = read_json(folder / "config.json")
-    modes = said.get("pooling_mode") or [
-        name for name, key in _LEGACY.items() if said.get(f"pooling_mode_{key}")
-    ]
+    modes = said.get("pooling_mode") or [name for name, key in _LEGACY.items() if said.get(f"pooling_mode_{key}")]
     modes = [modes] if isinstance(modes, str) else list(modes)
     ours = [mine for mine, theirs in _POOLINGS.items() if [theirs] == modes]
     if not ours or said.get("pooling_mode_mean_sqrt_len_tokens"):
         raise ModelError(
-            f"{folder}/config.json asks for the pooling {', '.join(modes) or 'mean_sqrt_len'}; Counterpoint pools with one "
-            f"of {', '.join(_POOLINGS.values())}."
+            f"{folder}/config.json asks for the pooling {', '.join(modes) or 'mean_sqrt_len'}; Counterpoint pools with "
+            f"one of {', '.join(_POOLINGS.values())}."
         )
     if not said.get("include_prompt", True):
-        raise ModelError(
-            f"{folder}/config.json leaves the prompt out of the pooling, which Counterpoint does not do."
-        )
+        raise ModelError(f"{folder}/config.json leaves the prompt out of the pooling, which Counterpoint does not do.")
     return ours[0]
 
 

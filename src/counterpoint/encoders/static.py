@@ -6,19 +6,22 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from counterpoint.data.batch import Data
+from counterpoint.encoders import pretrained
 from counterpoint.encoders.layout import Stage, read_weights, revive, write_json, write_weights
 from counterpoint.encoders.subwords import TextEncoder
 from counterpoint.encoders.tokenizer import reservoir, train_tokenizer
 from counterpoint.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 _SET = "sentence_transformers.sparse_encoder.models.SparseStaticEmbedding"
 _MEAN = "sentence_transformers.models.StaticEmbedding"
@@ -52,9 +55,7 @@ class StaticTextConfig:
         if self.aggregate not in ("mean", "set"):
             raise ConfigError(f"aggregate={self.aggregate!r}: type mean or set.")
         if self.weights not in ("learned", "uniform") or self.init not in ("idf", "uniform"):
-            raise ConfigError(
-                f"weights={self.weights!r}, init={self.init!r}: type learned or uniform, idf or uniform."
-            )
+            raise ConfigError(f"weights={self.weights!r}, init={self.init!r}: type learned or uniform, idf or uniform.")
         if not 0 <= self.token_dropout < 1:
             raise ConfigError(f"token_dropout={self.token_dropout}: give a share in [0, 1).")
         if self.dim < 1 or self.max_length < 1:
@@ -118,7 +119,7 @@ class StaticText(TextEncoder):
         return encoder
 
     def idf(self, texts: list[str]) -> Tensor:
-        """``(V,)`` inverse document frequency ``log((N + 1) / (df + 0.5))``, at least 0.1; df: texts with the subword."""
+        """``(V,)`` inverse document frequency ``log((N + 1) / (df + 0.5))``, at least 0.1; df: texts that hold it."""
         df = np.zeros(len(self.table), dtype=np.int64)
         for start in range(0, len(texts), 4096):
             for ids in self.ids(texts[start : start + 4096]):
@@ -140,9 +141,7 @@ class StaticText(TextEncoder):
         flat = ids[real]
         offsets = F.pad(counts.cumsum(0), (1, 0))
         weights = None if self.log_weights is None else self.log_weights.exp()[flat]
-        z = F.embedding_bag(
-            flat, self.table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
-        )
+        z = F.embedding_bag(flat, self.table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True)
         return z / counts.clamp(min=1).unsqueeze(1).to(z.dtype)
 
     def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
@@ -161,13 +160,9 @@ class StaticText(TextEncoder):
         again: the last bit may differ). ``set``: its SparseStaticEmbedding (a vector of weights, one place per distinct
         token) followed by the table as a Dense layer. That is n times ours, so it is offered for unit vectors only.
         """
-        self.tokenizer.backend_tokenizer.enable_truncation(
-            self.max_length
-        )  # StaticEmbedding has no limit of its own
+        self.tokenizer.backend_tokenizer.enable_truncation(self.max_length)  # StaticEmbedding has no limit of its own
         self.tokenizer.save_pretrained(folder)
-        weights = (
-            torch.ones(len(self.table)) if self.log_weights is None else self.log_weights.detach().exp().cpu()
-        )
+        weights = torch.ones(len(self.table)) if self.log_weights is None else self.log_weights.detach().exp().cpu()
         table = self.table.detach().cpu()
         if self.config.aggregate == "mean":
             write_weights(
@@ -195,7 +190,7 @@ class StaticText(TextEncoder):
     @classmethod
     def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:
         settings: StaticTextConfig = revive(StaticTextConfig, config)
-        encoder = cls(settings, PreTrainedTokenizerFast.from_pretrained(folder))
+        encoder = cls(settings, pretrained.tokenizer(folder))
         held = read_weights(folder / "model.safetensors")
         if settings.aggregate == "mean":
             weights = held["token_weights"]
@@ -212,10 +207,8 @@ class StaticText(TextEncoder):
         held = read_weights(folder / "model.safetensors")
         table = held.get("embedding.weight", held.get("embeddings"))
         if table is None or "mapping" in held:
-            raise ModelError(
-                f"{folder} is no StaticEmbedding that Counterpoint reads: it holds {', '.join(held)}."
-            )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            raise ModelError(f"{folder} is no StaticEmbedding that Counterpoint reads: it holds {', '.join(held)}.")
+        tokenizer = pretrained.tokenizer(folder)
         learned = "weights" in held
         config = StaticTextConfig(
             dim=table.shape[1],
@@ -229,7 +222,7 @@ class StaticText(TextEncoder):
     def _filled(self, table: Tensor, weights: Tensor | None) -> Self:
         if table.shape[1] != self.dim or len(table) < len(self.tokenizer):
             raise ModelError(
-                f"The table of shape {tuple(table.shape)} does not fit {len(self.tokenizer)} tokens of width {self.dim}."
+                f"The table of shape {tuple(table.shape)} does not fit {len(self.tokenizer)} tokens {self.dim} wide."
             )
         self.table = nn.Parameter(table.contiguous())
         if self.log_weights is not None and weights is not None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
-from counterpoint.data.batch import Data, take
+from counterpoint.data.batch import Data
 from counterpoint.encoders.base import Encoder, buckets
 from counterpoint.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 WINDOW = 4096
 """Texts that `encode` tokenises at once and sorts by length among themselves; bounds memory on millions of texts."""
@@ -30,9 +32,7 @@ class TextEncoder(Encoder):
     modality: ClassVar[str] = "text"
     special: ClassVar[bool] = True
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, *, max_length: int, prompts: Mapping[str, str]
-    ) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, max_length: int, prompts: Mapping[str, str]) -> None:
         super().__init__()
         self.tokenizer, self.max_length, self.prompts = tokenizer, max_length, dict(prompts)
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
@@ -68,7 +68,7 @@ class TextEncoder(Encoder):
         return [encoding.ids for encoding in found]
 
     def collate_ids(self, ids: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """``input_ids`` and ``attention_mask``, each ``(N, T)`` long, T = longest: special tokens added, cut, padded."""
+        """``input_ids`` and ``attention_mask``, ``(N, T)`` long, T = longest; special tokens added, cut, padded."""
         room = self.max_length - len(self._before) - len(self._after)
         if cut := sum(len(row) > room for row in ids):
             self._tell(cut, len(ids))
@@ -95,17 +95,15 @@ class TextEncoder(Encoder):
         counts = np.fromiter(map(len, self.ids(items)), np.int64, len(items)) + around
         return np.clip(counts, 1, self.max_length)
 
-    def _batches(
-        self, items: Sequence[Any], role: str | None, budget: int
-    ) -> Iterator[tuple[np.ndarray, Data]]:
+    def _batches(self, items: Sequence[Any], role: str | None, budget: int) -> Iterator[tuple[np.ndarray, Data]]:
         # Each text is tokenised once: lengths come from the collated window.
         for start in range(0, len(items), WINDOW):
             data = self.collate(items[start : start + WINDOW], role)
             lengths = data["attention_mask"].sum(1).numpy()
             for index in buckets(lengths, budget):
                 longest = int(lengths[index[0]])
-                part = take(data, torch.from_numpy(index))
-                yield start + index, {k: v[:, :longest] for k, v in part.items()}
+                row = torch.from_numpy(index)
+                yield start + index, {k: v[row, :longest] for k, v in data.items()}
 
     def _tell(self, cut: int, of: int) -> None:
         if not self.truncated:

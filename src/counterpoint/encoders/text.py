@@ -7,22 +7,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, BertConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders import packed, pretrained
+from counterpoint.encoders import pretrained
 from counterpoint.encoders.layout import Stage, revive, write_json
 from counterpoint.encoders.pooling import Pooling, check, pool
 from counterpoint.encoders.subwords import TextEncoder
 from counterpoint.encoders.tokenizer import reservoir, train_tokenizer
 from counterpoint.errors import ConfigError
 
-PASS = {"cpu": 1024}
-"""Tokens per pass by device: on a CPU the activations of a pass should stay in its cache. Elsewhere one pass for all."""
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+PASS = {"cpu": 2048}
+"""Tokens per pass by device: on a CPU small enough for its caches, large enough for its products. Elsewhere all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class TextTransformerConfig:
     heads: int = 12
     max_length: int = 256
     vocabulary: int = 30_000
-    model: Literal["wordpiece", "bpe", "unigram"] = "wordpiece"
+    model: Literal["wordpiece", "bpe"] = "wordpiece"
     lowercase: bool = True
     identifiers: bool = False
     pooling: Pooling = "mean"
@@ -73,6 +75,10 @@ class TextTransformer(TextEncoder):
         prompts: Mapping[str, str] | None = None,
     ) -> None:
         """transformer: a model to take over (None: a fresh one, from the configuration)."""
+        from transformers import AutoModel  # here: importing transformers takes seconds
+
+        from counterpoint.encoders import packed
+
         super().__init__(tokenizer, max_length=config.max_length, prompts=prompts or {})
         self.config = config
         self.transformer = transformer or AutoModel.from_config(_architecture(config, tokenizer))
@@ -143,7 +149,7 @@ class TextTransformer(TextEncoder):
             rows.append(row)
             pooled.append(pool(hidden[-1], mask, mode=self.config.pooling))
         if not pooled:
-            return self.transformer.get_input_embeddings().weight.new_zeros(0, self.dim)
+            return next(self.parameters()).new_zeros(0, self.dim)
         # One gather puts the rows back in order; its gradient is a scatter without collisions.
         return torch.cat(pooled)[torch.cat(rows).argsort()]
 
@@ -172,9 +178,7 @@ class TextTransformer(TextEncoder):
             out.append(empty.index_put((place[:, 0], place[:, 1]), value))
         return out
 
-    def _passes(
-        self, data: Data, *, every: bool = False
-    ) -> Iterator[tuple[Tensor, tuple[Tensor, ...], Tensor | None]]:
+    def _passes(self, data: Data, *, every: bool = False) -> Iterator[tuple[Tensor, tuple[Tensor, ...], Tensor | None]]:
         """(rows, hidden states (n, t, D) of the asked layers, mask (n, t) or None), texts of like length together."""
         assert not isinstance(data, Tensor)
         ids, mask = data["input_ids"], _mask(data).bool()
@@ -194,6 +198,8 @@ class TextTransformer(TextEncoder):
     def _run_packed(
         self, ids: Tensor, mask: Tensor, lengths: Tensor, every: bool
     ) -> Iterator[tuple[tuple[Tensor, ...], None]]:
+        from counterpoint.encoders import packed
+
         groups = packed.groups(lengths.tolist())
         out = self.transformer(
             input_ids=ids[mask].unsqueeze(0),
@@ -225,9 +231,7 @@ class TextTransformer(TextEncoder):
             return
         # Autocast would convert every weight again for every pass.
         twin = copy.copy(self)
-        twin._modules = dict(self._modules) | {
-            "transformer": copy.deepcopy(self.transformer).to(torch.bfloat16)
-        }
+        twin._modules = dict(self._modules) | {"transformer": copy.deepcopy(self.transformer).bfloat16()}
         yield twin
 
     # --- on disk -----------------------------------------------------------------------------------------------------
@@ -237,9 +241,7 @@ class TextTransformer(TextEncoder):
             self.transformer.save_pretrained(folder)
         self.tokenizer.model_max_length = self.max_length
         self.tokenizer.save_pretrained(folder)
-        write_json(
-            folder / "sentence_bert_config.json", {"max_seq_length": self.max_length, "do_lower_case": False}
-        )
+        write_json(folder / "sentence_bert_config.json", {"max_seq_length": self.max_length, "do_lower_case": False})
         (folder / "1_Pooling").mkdir()
         write_json(folder / "1_Pooling/config.json", pretrained.pooling_config(self.config.pooling, self.dim))
         names = ("Transformer", "Pooling")
@@ -261,6 +263,8 @@ def _mask(data: Data) -> Tensor:
 
 
 def _architecture(config: TextTransformerConfig, tokenizer: PreTrainedTokenizerFast) -> Any:
+    from transformers import AutoConfig, BertConfig
+
     if config.architecture:
         known = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
         return AutoConfig.for_model(**(known | config.architecture))

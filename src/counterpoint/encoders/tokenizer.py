@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
 
 from counterpoint.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 SPECIAL = {
     "pad_token": "[PAD]",
@@ -50,10 +52,8 @@ def train_tokenizer(
             f"A vocabulary cannot be learned from {len(kept)} texts without a word in them. Give some text."
         )
     if vocabulary < len(SPECIAL) + 1:
-        raise ConfigError(
-            f"vocabulary={vocabulary}: it must hold more than the {len(SPECIAL)} special tokens."
-        )
-    words = pre_tokenizers.BertPreTokenizer()
+        raise ConfigError(f"vocabulary={vocabulary}: it must hold more than the {len(SPECIAL)} special tokens.")
+    words: Any = pre_tokenizers.BertPreTokenizer()
     if identifiers:
         words = pre_tokenizers.Split(_WORD_OR_DIGIT, behavior="removed", invert=True)
     tokenizer = _trained(kept, model, vocabulary, min_frequency, _normalizer(lowercase, identifiers), words)
@@ -61,6 +61,8 @@ def train_tokenizer(
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ids
     )
+    from transformers import PreTrainedTokenizerFast  # here: importing transformers takes a second
+
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=max_length, **SPECIAL)
 
 
@@ -85,7 +87,9 @@ def _normalizer(lowercase: bool, identifiers: bool) -> Any:
     return normalizers.Sequence(steps)
 
 
-def _trained(texts: list[str], model: str, vocabulary: int, min_frequency: int, normalizer: Any, words: Any) -> Tokenizer:
+def _trained(
+    texts: list[str], model: str, vocabulary: int, min_frequency: int, normalizer: Any, words: Any
+) -> Tokenizer:
     """A tokenizer with the vocabulary of these texts; the same texts always give the same one."""
     if model not in ("wordpiece", "bpe"):
         raise ConfigError(f"There is no subword model {model!r}. Type wordpiece or bpe.")
