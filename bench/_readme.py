@@ -1,4 +1,4 @@
-"""Writes bench/README.md: the last table of every benchmark, with the command that printed it. Command: python bench/_readme.py"""
+"""Writes bench/README.md: the last table of every benchmark, with its command. Type: python bench/_readme.py"""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from _table import RESULTS, number
 
 HEAD = """# Benchmarks
 
-Each script prints a table of ratios against a named peer, measured in the same run, and writes `results/NAME.json`; this
-page is written from those files by `python bench/_readme.py`. A ratio above 1 means that ours is better. Absolute times
-belong to the machine named under each table. `make bench` runs them all.
+Each script prints a table of ratios against a named peer, measured in the same run, and writes `results/NAME.json`;
+this page is written from those files by `python bench/_readme.py`. A ratio above 1 means that ours is better. Absolute
+times belong to the machine named under each table. `make bench` runs them all.
 """
 
 

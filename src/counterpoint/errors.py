@@ -7,7 +7,8 @@ from types import ModuleType
 
 
 class CounterpointError(Exception):
-    """Base of every error the library raises on purpose. The command line prints its text alone, without a traceback."""
+    """Base of every error the library raises on purpose. The command line prints its text alone, without a
+    traceback."""
 
 
 class DataError(CounterpointError, ValueError):

@@ -103,5 +103,6 @@ def test_a_saved_encoder_comes_back_the_same(name: str, tmp_path: Path) -> None:
 @every
 def test_difficult_items_do_not_break_it(name: str) -> None:
     encoder = make(name)
-    difficult: Sequence[Any] = ["", " ", "🦊 مرحبا 你好", "word " * 5000] if encoder.modality == "text" else items(encoder, 1)
+    texts: Sequence[Any] = ["", " ", "🦊 مرحبا 你好", "word " * 5000]
+    difficult = texts if encoder.modality == "text" else items(encoder, 1)
     assert np.isfinite(encoder.encode(difficult)).all()

@@ -11,7 +11,7 @@ from counterpoint.memory.base import Memory
 from tests.conformance.discovery import subclasses
 
 MEMORIES = subclasses(package, Memory)
-HOLDS_ROWS = {k: v for k, v in MEMORIES.items() if hasattr(v.example(0)[0], "dim")}  # a teacher holds a copy of a module
+HOLDS_ROWS = {k: v for k, v in MEMORIES.items() if hasattr(v.example(0)[0], "dim")}  # a teacher holds none
 holding_rows = pytest.mark.parametrize("cls", HOLDS_ROWS.values(), ids=HOLDS_ROWS)
 every = pytest.mark.parametrize("cls", MEMORIES.values(), ids=MEMORIES)
 

@@ -1,9 +1,8 @@
-"""The documentation derives from the code: a page for everything there is, and pictures that show what the engine does."""
+"""The documentation derives from the code: a page for everything, and pictures that show what the engine does."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 import torch

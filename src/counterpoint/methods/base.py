@@ -44,8 +44,8 @@ class Recipe:
 class Method(nn.Module):
     """Base of every method.
 
-    A subclass defines ``Config`` (a frozen dataclass of its own settings), `views`, `losses`, and `recipe`; `after_step`
-    where it keeps memory, `towers` where it trains more than the one encoder.
+    A subclass defines ``Config`` (a frozen dataclass of its own settings), `views`, `losses`, and `recipe`;
+    `after_step` where it keeps memory, `towers` where it trains more than the one encoder.
     """
 
     spec: ClassVar[Spec]

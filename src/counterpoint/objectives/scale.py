@@ -13,8 +13,8 @@ from counterpoint.errors import ConfigError
 class LogitScale(nn.Module):
     """``scale = 1 / temperature``, kept as its logarithm, so that equal steps are equal factors.
 
-    ``forward() -> ()`` tensor. A learnable scale is held at or below ``largest`` (Radford et al. 2021, arXiv 2103.00020:
-    100), because above it the loss is a hard maximum and training diverges.
+    ``forward() -> ()`` tensor. A learnable scale is held at or below ``largest`` (Radford et al. 2021, arXiv
+    2103.00020: 100), because above it the loss is a hard maximum and training diverges.
     """
 
     def __init__(self, temperature: float, *, learnable: bool = False, largest: float = 100.0) -> None:
@@ -23,8 +23,8 @@ class LogitScale(nn.Module):
             raise ConfigError(f"A temperature is positive; {temperature} was given. Try 0.05.")
         if learnable and 1 / temperature > largest:
             raise ConfigError(
-                f"Temperature {temperature} means a scale of {1 / temperature:.4g}, above the largest a learnable one may "
-                f"take ({largest:.4g}). Give a temperature of at least {1 / largest:.4g}, or do not learn it."
+                f"Temperature {temperature} means a scale of {1 / temperature:.4g}, above the largest a learnable one
+                may " f"take ({largest:.4g}). Give a temperature of at least {1 / largest:.4g}, or do not learn it."
             )
         self.largest = largest
         log_scale = torch.tensor(-math.log(temperature))

@@ -3,14 +3,14 @@
 Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", arXiv 2103.00020; with
 `form="sigmoid"`: Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training", arXiv 2303.15343.
 
-For whoever has two kinds of things about the same object: pictures and captions, sounds and labels. Each tower ends in a
-linear map to a common width; a row's two vectors must find each other among the batch, in both directions, at a learned
-temperature. A row that lacks one of the two takes no part in the comparison (and is counted by the loader).
+For whoever has two kinds of things about the same object: pictures and captions, sounds and labels. Each tower ends in
+a linear map to a common width; a row's two vectors must find each other among the batch, in both directions, at a
+learned temperature. A row that lacks one of the two takes no part in the comparison (and is counted by the loader).
 
     softmax:  L = ½ (CE_rows(scale u vᵀ, i) + CE_columns(scale u vᵀ, i))
     sigmoid:  L = -(1/N) Σ_ij log σ(z_ij (scale u_i·v_j + bias)),   z_ij = +1 where i = j, else -1
 
-Published: ViT or ResNet beside a 12-layer text transformer, batch 32,768, temperature from 0.07 (learned, scale <= 100),
+Published: ViT or ResNet beside a 12-layer text transformer, batch 32,768, learned temperature from 0.07 (scale <= 100),
 AdamW 5e-4, weight decay 0.2, 32 epochs of 4·10^8 pairs; sigmoid: scale 10, bias -10 at the start.
 """
 
@@ -21,20 +21,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from counterpoint.encoders.heads import Projected
-from counterpoint.encoders.image import ConvNetConfig, ImageTransformerConfig
-from counterpoint.encoders.static import StaticTextConfig
-from counterpoint.encoders.text import TextTransformerConfig
-from counterpoint.objectives.contrast import contrast
-from counterpoint.objectives.pairing import Diagonal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.heads import Projected
+from counterpoint.encoders.image import ConvNetConfig, ImageTransformerConfig
+from counterpoint.encoders.static import StaticTextConfig
+from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.objectives.contrast import contrast
+from counterpoint.objectives.pairing import Diagonal
 from counterpoint.objectives.scale import LogitScale
 from counterpoint.train.config import TrainConfig
 

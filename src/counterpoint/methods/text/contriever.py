@@ -2,9 +2,10 @@
 
 Izacard et al. 2021, "Unsupervised Dense Information Retrieval with Contrastive Learning", arXiv 2112.09118 (TMLR 2022).
 
-For whoever has a pile of documents, no queries and no labels, and wants a vector search that stands beside BM25. Two crops
-of one document are drawn independently (they may overlap), every token of each is deleted with a small probability; the
-encoder's crop must find the momentum encoder's crop of the same document among a long queue of earlier ones.
+For whoever has a pile of documents, no queries and no labels, and wants a vector search that stands beside BM25. Two
+crops of one document are drawn independently (they may overlap), every token of each is deleted with a small
+probability; the encoder's crop must find the momentum encoder's crop of the same document among a long queue of earlier
+ones.
 
     L_i = -log( exp(scale q_i·k_i) / (exp(scale q_i·k_i) + Σ_{k in queue} exp(scale q_i·k)) ),   scale = 1 / temperature
     key encoder <- momentum · key encoder + (1 - momentum) · encoder, once per step
@@ -14,8 +15,8 @@ Only q carries a gradient; other rows of the same batch are no negatives, they j
 
 Published: BERT-base, mean pooling, products of raw (not unit) vectors, chunks of 256 tokens, crops of 5-50 %, deletion
 0.1, temperature 0.05, queue 131,072, momentum 0.9995, batch 2,048, AdamW 5e-5 (0.9, 0.98), 20k warm-up, 500k steps.
-The released code encodes keys *with* dropout (its switch tests the wrong flag); `key_dropout` keeps that default, because
-every published number was measured so.
+The released code encodes keys *with* dropout (its switch tests the wrong flag); `key_dropout` keeps that default,
+because every published number was measured so.
 """
 
 from __future__ import annotations
@@ -27,13 +28,6 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from counterpoint.encoders.static import StaticText, StaticTextConfig
-from counterpoint.encoders.text import TextTransformerConfig
-from counterpoint.memory.queue import Queue
-from counterpoint.memory.teacher import Teacher
-from counterpoint.objectives.contrast import contrast
-from counterpoint.objectives.pairing import Diagonal, OnlyOwn
-from counterpoint.views.text import delete_tokens, independent_crops
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -44,18 +38,25 @@ from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Row, Schema
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.static import StaticText, StaticTextConfig
+from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError
 from counterpoint.evaluate.run import evaluate
+from counterpoint.memory.queue import Queue
+from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.objectives.contrast import contrast
+from counterpoint.objectives.pairing import Diagonal, OnlyOwn
 from counterpoint.objectives.scale import LogitScale
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
+from counterpoint.views.text import delete_tokens, independent_crops
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """chunk: tokens of the window the crops are drawn from. crop: least and largest share of it. delete: probability per
-    token. negatives: queue (momentum encoder) or in-batch. normalize: compare unit vectors."""
+    """chunk: tokens of the window the crops are drawn from. crop: least and largest share of it. delete: probability
+    per token. negatives: queue (momentum encoder) or in-batch. normalize: compare unit vectors."""
 
     chunk: int = 256
     crop: tuple[float, float] = (0.05, 0.5)

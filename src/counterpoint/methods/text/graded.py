@@ -17,15 +17,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from counterpoint.encoders.static import StaticTextConfig
-from counterpoint.encoders.text import TextTransformerConfig
-from counterpoint.objectives.rank import angle, cosent
 from torch import Tensor
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.schema import Row
+from counterpoint.encoders.static import StaticTextConfig
+from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.objectives.rank import angle, cosent
 from counterpoint.train.config import TrainConfig
 
 

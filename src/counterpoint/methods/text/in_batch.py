@@ -4,8 +4,8 @@ Henderson et al. 2017, "Efficient Natural Language Response Suggestion for Smart
 direction, dot products); normalised and with a temperature as in today's sentence encoders.
 
 For whoever has pairs that belong together: question and answer, title and text, docstring and code. Row i's anchor must
-find its positive among the positives, and the explicit hard negatives, of the whole batch; `both` lets each positive find
-its anchor as well. The larger the batch, the harder the task.
+find its positive among the positives, and the explicit hard negatives, of the whole batch; `both` lets each positive
+find its anchor as well. The larger the batch, the harder the task.
 
     L_i = -log( exp(scale a_i·p_i) / (Σ_j exp(scale a_i·p_j) + Σ_m exp(scale a_i·n_m)) )
 
@@ -19,17 +19,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from counterpoint.encoders.static import StaticTextConfig
-from counterpoint.encoders.text import TextTransformerConfig
-from counterpoint.objectives.contrast import contrast
-from counterpoint.objectives.pairing import Diagonal
 from torch import Tensor
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.static import StaticTextConfig
+from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.objectives.contrast import contrast
+from counterpoint.objectives.pairing import Diagonal
 from counterpoint.objectives.scale import LogitScale
 from counterpoint.train.config import TrainConfig
 

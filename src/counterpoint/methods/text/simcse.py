@@ -18,17 +18,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from counterpoint.encoders.static import StaticTextConfig
-from counterpoint.encoders.text import TextTransformerConfig
-from counterpoint.objectives.contrast import contrast
-from counterpoint.objectives.pairing import Diagonal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.static import StaticTextConfig
+from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.objectives.contrast import contrast
+from counterpoint.objectives.pairing import Diagonal
 from counterpoint.objectives.scale import LogitScale
 from counterpoint.train.config import TrainConfig
 

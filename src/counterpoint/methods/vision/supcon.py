@@ -2,8 +2,8 @@
 
 Khosla et al. 2020, "Supervised Contrastive Learning", arXiv 2004.11362 (the form with the sum outside the logarithm).
 
-For whoever has items (images or texts) with labels and wants an embedding in which classes are tight and apart. Each item
-enters with two views; every other view of the same class is a positive, every view of another class a negative.
+For whoever has items (images or texts) with labels and wants an embedding in which classes are tight and apart. Each
+item enters with two views; every other view of the same class is a positive, every view of another class a negative.
 
     L_i = -1/|P(i)| · Σ_{p in P(i)} log( exp(scale z_i·z_p) / Σ_{a ≠ i} exp(scale z_i·z_a) )
 
@@ -18,20 +18,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from counterpoint.encoders.heads import Projector
-from counterpoint.encoders.image import ConvNetConfig
-from counterpoint.objectives.contrast import contrast
-from counterpoint.objectives.pairing import Labels, NotSelf
-from counterpoint.views.image import SimCLRViews
 from torch import Tensor
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.heads import Projector
+from counterpoint.encoders.image import ConvNetConfig
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.objectives.contrast import contrast
+from counterpoint.objectives.pairing import Labels, NotSelf
 from counterpoint.objectives.scale import LogitScale
 from counterpoint.train.config import TrainConfig
+from counterpoint.views.image import SimCLRViews
 
 
 @dataclass(frozen=True, kw_only=True)
