@@ -186,6 +186,18 @@ def test_a_row_far_below_the_shift_is_found_and_computed_again() -> None:
     assert torch.allclose(rows, torch.full((2,), 2.0).log())
 
 
+@pytest.mark.parametrize("weight", [-50.0, -500.0, -torch.inf])
+def test_weights_that_leave_almost_nothing(weight: float) -> None:
+    z = unit(6, 3, torch.Generator().manual_seed(0)).float()
+    pairing = Diagonal() & Decoupled() & LogWeights(torch.full((6, 6), weight))
+    tiled, dense = (
+        contrast(z, z, pairing, reduction="none", both=True, backend=b, tile=2)  # type: ignore[arg-type]
+        for b in ("tiled", "reference")
+    )
+    assert torch.allclose(tiled, dense)
+    assert (tiled == 0).all() == (weight == -torch.inf)
+
+
 def test_all_rows_equal_and_single_rows() -> None:
     same = torch.ones(9, 3) / 3**0.5
     loss = contrast(same, same, scale=1e4, both=True, backend="tiled", tile=4)

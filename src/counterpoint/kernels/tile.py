@@ -176,7 +176,7 @@ class Rules(Protocol):
         ...
 
     def limit(self, scores: float) -> float:
-        """A bound on ``|S - offset + W|`` where ``|S| <= scores``."""
+        """A bound on ``|S - offset + W|`` where ``|S| <= scores`` and W is not -inf."""
         ...
 
 

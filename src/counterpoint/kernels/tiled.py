@@ -326,9 +326,11 @@ class Run:
 
     def outer(self, u: Tensor | None, v: Tensor | None, shape: tuple[int, int]) -> Tensor:
         """``u_i + v_j``, where None is 0; broadcast where one is."""
-        if u is None or v is None:
-            return self.q.new_zeros(()) if u is v else u[:, None] if u is not None else v[None, :]  # type: ignore[index]
-        return torch.add(u[:, None], v[None, :], out=self.scratch("coefficients", shape, self.q.dtype))
+        if u is not None and v is not None:
+            return torch.add(u[:, None], v[None, :], out=self.scratch("coefficients", shape, self.q.dtype))
+        if u is not None:
+            return u[:, None]
+        return self.q.new_zeros(()) if v is None else v[None, :]
 
 
 NONE = Pull(None, None, None)

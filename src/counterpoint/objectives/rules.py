@@ -125,7 +125,7 @@ class Weight(Rule):
         raise NotImplementedError
 
     def limit(self, scores: float) -> float:
-        """A bound on ``W`` from above where ``|S| <= scores``."""
+        """A bound on ``|W|`` where ``|S| <= scores`` and W is not -inf (which is as good as masked)."""
         return math.inf
 
 

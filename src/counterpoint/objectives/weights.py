@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from counterpoint.errors import ConfigError
@@ -55,7 +56,7 @@ class Importance(Weight):
         return region.right(self.weights).log() if region.knows(len(self.weights)) else None
 
     def limit(self, scores: float) -> float:
-        return float(self.weights.max().clamp_min(1).log())
+        return float(self.weights[self.weights > 0].log().abs().amax()) if self.weights.any() else 0.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class LogWeights(Weight):
         return region.entries(self.matrix) if region.knows(self.matrix.shape[1]) else None
 
     def limit(self, scores: float) -> float:
-        return float(self.matrix.max().clamp_min(0))
+        return float(self.matrix.abs().where(self.matrix > -torch.inf, 0).amax())
 
 
 @dataclass(frozen=True)
