@@ -185,6 +185,8 @@ def whiten(
         mean = reduce(statistics_of.sum(0)) / n if centred else x.new_zeros(d)
         blocks = (statistics_of - mean).view(-1, groups, width).transpose(0, 1)  # groups, rows, width
         s = reduce(blocks.mT @ blocks) / n + eps * torch.eye(width, dtype=x.dtype, device=x.device)
+        if not s.isfinite().all():
+            raise DataError("The rows to whiten hold NaN or infinity, or overflow; their covariance does not exist.")
         x = (x - mean).view(-1, groups, width).transpose(0, 1)
         if method == "zca":
             w: Tensor = _InverseRoot.apply(s)  # type: ignore[no-untyped-call]

@@ -23,8 +23,8 @@ class LogitScale(nn.Module):
             raise ConfigError(f"A temperature is positive; {temperature} was given. Try 0.05.")
         if learnable and 1 / temperature > largest:
             raise ConfigError(
-                f"Temperature {temperature} means a scale of {1 / temperature:.4g}, above the largest a learnable one may "
-                f"take ({largest:.4g}). Give at least {1 / largest:.4g}, or do not learn it."
+                f"Temperature {temperature} means a scale of {1 / temperature:.4g}, above the largest a learnable one "
+                f"may take ({largest:.4g}). Give at least {1 / largest:.4g}, or do not learn it."
             )
         self.largest = largest
         log_scale = torch.tensor(-math.log(temperature))
