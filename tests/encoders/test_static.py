@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from counterpoint.encoders import folder
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.errors import ConfigError, DataError
 from tests.encoders.samples import TEXTS, static
@@ -102,3 +104,34 @@ def test_wrong_settings_are_refused(wrong):
 def test_what_is_no_text_is_named():
     with pytest.raises(DataError, match="item 1 is of the type NoneType"):
         static().encode(["a", None])
+
+
+def test_saturating_counts_a_token_as_bm25_does():
+    """c (1 + k) / (c + k): with k = 0 it is ``set``; with k large, c itself, as in ``mean``."""
+    text = "cat cat cat dog mat mat"
+    one = static(aggregate="saturating", saturation=1.0)
+    weight = dict(zip(*(one.tokenizer.convert_ids_to_tokens(range(len(one.table))), one.log_weights.exp().tolist())))
+    row = {t: i for i, t in enumerate(one.tokenizer.convert_ids_to_tokens(range(len(one.table))))}
+    by_hand = sum(
+        c * 2 / (c + 1) * weight[token] * one.table[row[token]] for token, c in (("cat", 3), ("dog", 1), ("mat", 2))
+    )
+    assert torch.allclose(one(one.collate([text]))[0], by_hand / 3, atol=1e-6)
+    for saturation, other in ((0.0, "set"), (1e7, "mean")):
+        same = static(aggregate="saturating", saturation=saturation)
+        limit = static(aggregate=other)
+        limit.load_state_dict(same.state_dict())
+        assert np.allclose(same.encode([text, "dog"]), limit.encode([text, "dog"]), atol=1e-5)
+
+
+def test_a_saturating_encoder_survives_its_folder_and_is_not_offered_to_others(tmp_path):
+    one = static(aggregate="saturating")
+    folder.save(one, tmp_path / "model")
+    assert np.allclose(folder.load(tmp_path / "model").encode(["cat cat dog"]), one.encode(["cat cat dog"]), atol=1e-6)
+    assert not (tmp_path / "model" / "modules.json").exists()
+
+
+def test_a_role_may_add_a_token_of_its_own():
+    one = static(aggregate="set")
+    one.prompts = {"document": "[CLS] "}
+    with_role, without = (one.collate(["cat"], role=r)["input_ids"][0].tolist() for r in ("document", None))
+    assert with_role == [one.tokenizer.cls_token_id, *without]

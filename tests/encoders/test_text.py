@@ -140,6 +140,24 @@ def test_ids_are_whole_and_bare_and_collate_ids_cuts_them():
     assert encoder.lengths(["", TEXTS[3]]).tolist() == [2, 6]
 
 
+def test_training_texts_are_tokenised_once(monkeypatch):
+    encoder = transformer().train()
+    encoder._room = 60
+    plain = encoder._tokenised(TEXTS)
+    asked: list[str] = []
+    original = encoder._tokenised
+    monkeypatch.setattr(encoder, "_tokenised", lambda texts: asked.extend(texts) or original(texts))
+    for _ in range(2):
+        found = encoder.ids(TEXTS)
+        assert found == plain
+        found[0].append(-1)  # what is handed out belongs to the caller
+    assert asked.count(TEXTS[0]) == 1
+    assert asked.count("a dog") == 1  # twice among the texts
+    assert asked.count(TEXTS[3]) == 2  # no room for it
+    encoder.eval().ids(TEXTS)
+    assert asked.count(TEXTS[0]) == 2
+
+
 @pytest.mark.parametrize("pooling", ["cls", "mean", "weighted", "last", "max"])
 def test_every_parameter_learns(pooling):
     encoder = transformer(pooling=pooling).train()
@@ -157,6 +175,8 @@ def test_wrong_settings_are_refused():
         TextTransformerConfig(pooling="median")
     with pytest.raises(ConfigError, match="model_type"):
         TextTransformerConfig(architecture={"hidden_size": 8})
+    with pytest.raises(ConfigError, match="positions for 16 tokens"):
+        transformer(architecture={"model_type": "bert", "hidden_size": 8, "max_position_embeddings": 16})
     with pytest.raises(DataError, match="no room"):
         transformer(max_length=2)
 

@@ -45,7 +45,7 @@ class Plain(nn.Module):
     @property
     def names(self) -> list[str]:
         if isinstance(self.inner, StaticText):
-            return ["input_ids"]
+            return ["input_ids", "counts"] if self.inner.config.aggregate == "saturating" else ["input_ids"]
         return ["input_ids", "attention_mask"] if isinstance(self.inner, TextTransformer) else ["input"]
 
     def inputs(self, data: Data) -> tuple[Tensor, ...]:
@@ -63,7 +63,7 @@ class Plain(nn.Module):
             hidden = encoder.transformer(input_ids=ids, attention_mask=mask).last_hidden_state
             return pool(hidden, mask, mode=encoder.config.pooling)
         if isinstance(encoder, StaticText):
-            tokens, mask = encoder.tokens({"input_ids": inputs[0]})
+            tokens, mask = encoder.tokens(dict(zip(self.names, inputs)))
             return pool(tokens, mask, mode="mean")
         return encoder(inputs[0])
 

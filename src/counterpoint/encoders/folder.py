@@ -73,7 +73,8 @@ def find(kind: str) -> type[Encoder]:
     """The encoder class of this kind: the library's, or one that the program has imported."""
     for info in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(info.name)
-    known = {cls.kind: cls for cls in _subclasses(Encoder) if cls.kind}  # type: ignore[type-abstract]
+    # "kind" in vars: torch's export leaves subclasses of its own behind, which only inherit one.
+    known = {cls.kind: cls for cls in _subclasses(Encoder) if vars(cls).get("kind")}  # type: ignore[type-abstract]
     if kind not in known:
         raise ModelError(
             f"There is no encoder of the kind {kind!r}; known are {', '.join(sorted(known))}. "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +33,12 @@ _DENSE = "sentence_transformers.models.Dense"
 class StaticTextConfig:
     """dim: width. vocabulary: most subwords. model, lowercase, identifiers, min_frequency: see `train_tokenizer`.
 
-    max_length: tokens of a text that are read. aggregate: ``mean`` over the tokens, or ``set``: each distinct token
-    once (long texts do not drown in their frequent words). weights: of subwords, ``learned`` or ``uniform`` (all 1, no
-    parameter). init: of the learned weights, ``idf`` (inverse document frequency in the texts given) or ``uniform``.
-    token_dropout: share of tokens left out in training. std: of the initial embeddings, times sqrt(dim).
+    max_length: tokens of a text that are read. aggregate: ``mean`` over the tokens; ``set``: each distinct token once
+    (long texts do not drown in their frequent words); ``saturating``: a token that stands c times counts
+    ``c (1 + k) / (c + k)``, k = ``saturation``, as in BM25. weights: of subwords, ``learned`` or ``uniform`` (all 1, no
+    parameter). init: of the learned weights, ``idf`` (inverse document frequency in the texts given, to the power
+    ``idf_power``) or ``uniform``. token_dropout: share of tokens left out in training. std: of the initial embeddings,
+    times sqrt(dim).
     """
 
     dim: int = 512
@@ -45,15 +48,19 @@ class StaticTextConfig:
     identifiers: bool = False
     min_frequency: int = 2
     max_length: int = 512
-    aggregate: Literal["mean", "set"] = "mean"
+    aggregate: Literal["mean", "set", "saturating"] = "mean"
+    saturation: float = 1.0
     weights: Literal["learned", "uniform"] = "learned"
     init: Literal["idf", "uniform"] = "idf"
+    idf_power: float = 1.0
     token_dropout: float = 0.0
     std: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.aggregate not in ("mean", "set"):
-            raise ConfigError(f"aggregate={self.aggregate!r}: type mean or set.")
+        if self.aggregate not in ("mean", "set", "saturating"):
+            raise ConfigError(f"aggregate={self.aggregate!r}: type mean, set or saturating.")
+        if self.saturation < 0:
+            raise ConfigError(f"saturation={self.saturation}: 0 counts a token once, larger values repetitions more.")
         if self.weights not in ("learned", "uniform") or self.init not in ("idf", "uniform"):
             raise ConfigError(f"weights={self.weights!r}, init={self.init!r}: type learned or uniform, idf or uniform.")
         if not 0 <= self.token_dropout < 1:
@@ -63,7 +70,7 @@ class StaticTextConfig:
 
 
 class StaticText(TextEncoder):
-    """``z = 1/n · Σ_t w_t e_t`` over the n tokens (``mean``) or the n distinct tokens (``set``) of a text.
+    """``z = 1/n · Σ_t w_t e_t`` over the n tokens (``mean``) or the n distinct ones (``set``, ``saturating``) of a text.
 
     Weights are kept as logarithms, so they stay positive. Special tokens are not used. An empty text gives zeros.
 
@@ -115,7 +122,7 @@ class StaticText(TextEncoder):
         encoder = cls(config, tokenizer, prompts=prompts)
         if encoder.log_weights is not None and config.init == "idf":
             with torch.no_grad():
-                encoder.log_weights.copy_(encoder.idf(kept).log())
+                encoder.log_weights.copy_(config.idf_power * encoder.idf(kept).log())
         return encoder
 
     def idf(self, texts: list[str]) -> Tensor:
@@ -127,8 +134,28 @@ class StaticText(TextEncoder):
         return torch.log((len(texts) + 1) / (torch.from_numpy(df).float() + 0.5)).clamp(min=0.1)
 
     def _reduced(self, row: Sequence[int]) -> Sequence[int]:
-        once = dict.fromkeys(row) if self.config.aggregate == "set" else row
+        once = row if self.config.aggregate == "mean" else dict.fromkeys(row)
         return [i for i in once if i != self.pad]
+
+    def collate_ids(self, ids: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """As every text encoder's; where repetitions saturate, also ``counts`` ``(N, T)``: how often each token stands."""
+        data = super().collate_ids(ids)
+        if self.config.aggregate == "saturating":
+            counts = np.ones(data["input_ids"].shape, dtype=np.float32)
+            for row, tokens in enumerate(ids):
+                found = Counter(t for t in tokens[: self.max_length] if t != self.pad)  # in the order of `_reduced`
+                counts[row, : len(found)] = list(found.values())
+            data["counts"] = torch.from_numpy(counts)
+        return data
+
+    def _weights(self, data: Mapping[str, Tensor]) -> Tensor | None:
+        """What each token is multiplied with, ``(N, T)``; None: 1."""
+        weights = None if self.log_weights is None else self.log_weights.exp()[data["input_ids"]]
+        if "counts" not in data:
+            return weights
+        c, k = data["counts"], self.config.saturation
+        times = c * (1 + k) / (c + k)
+        return times if weights is None else weights * times
 
     def forward(self, data: Data) -> Tensor:
         assert not isinstance(data, Tensor)
@@ -140,7 +167,8 @@ class StaticText(TextEncoder):
         counts = real.sum(1)
         flat = ids[real]
         offsets = F.pad(counts.cumsum(0), (1, 0))
-        weights = None if self.log_weights is None else self.log_weights.exp()[flat]
+        weights = self._weights(data)
+        weights = None if weights is None else weights[real]
         z = F.embedding_bag(flat, self.table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True)
         return z / counts.clamp(min=1).unsqueeze(1).to(z.dtype)
 
@@ -148,16 +176,14 @@ class StaticText(TextEncoder):
         """Weighted embeddings of the tokens; their mean is the embedding."""
         assert not isinstance(data, Tensor)
         ids = data["input_ids"]
-        z = F.embedding(ids, self.table)
-        if self.log_weights is not None:
-            z = z * self.log_weights.exp()[ids].unsqueeze(-1)
-        return z, ids != self.pad
+        z, weights = F.embedding(ids, self.table), self._weights(data)
+        return z if weights is None else z * weights.unsqueeze(-1), ids != self.pad
 
     # --- on disk ---------------------------------------------------------------------------------------------------
 
     def write(self, folder: Path) -> list[Stage]:
         """``mean``: sentence-transformers' StaticEmbedding, weights multiplied into the table (reading divides them out
-        again: the last bit may differ). ``set``: its SparseStaticEmbedding (a vector of weights, one place per distinct
+        again: the last bit may differ). ``saturating``: no equivalent there. ``set``: its SparseStaticEmbedding (a vector of weights, one place per distinct
         token) followed by the table as a Dense layer. That is n times ours, so it is offered for unit vectors only.
         """
         self.tokenizer.backend_tokenizer.enable_truncation(self.max_length)  # StaticEmbedding has no limit of its own
@@ -185,7 +211,8 @@ class StaticText(TextEncoder):
                 "activation_function": "torch.nn.modules.linear.Identity",
             },
         )
-        return [Stage(type=_SET, path=""), Stage(type=_DENSE, path="Table")] if self.normalize else []
+        expressible = self.normalize and self.config.aggregate == "set"
+        return [Stage(type=_SET, path=""), Stage(type=_DENSE, path="Table")] if expressible else []
 
     @classmethod
     def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:
