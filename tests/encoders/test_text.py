@@ -176,7 +176,7 @@ def test_wrong_settings_are_refused():
     with pytest.raises(ConfigError, match="model_type"):
         TextTransformerConfig(architecture={"hidden_size": 8})
     with pytest.raises(ConfigError, match="positions for 16 tokens"):
-        transformer(architecture={"model_type": "bert", "hidden_size": 8, "max_position_embeddings": 16})
+        transformer(architecture={"model_type": "bert", "hidden_size": 12, "max_position_embeddings": 16})
     with pytest.raises(DataError, match="no room"):
         transformer(max_length=2)
 

@@ -176,10 +176,17 @@ def _pooling(folder: Path) -> Pooling:
     return ours[0]
 
 
+def places(config: Any) -> int | None:
+    """The tokens a model has positions for; None: it has no table of them."""
+    count = getattr(config, "max_position_embeddings", None)
+    if count and config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        count -= config.pad_token_id + 1  # positions up to the padding id are not used
+    return count or None
+
+
 def _longest(found: Found, said: int | None) -> int:
     """The longest text in tokens: what the folder says, within what the tokenizer and the positions allow."""
-    places = getattr(found.model.config, "max_position_embeddings", None)
-    if places and found.model.config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        places -= found.model.config.pad_token_id + 1  # positions up to the padding id are not used
-    limits = [n for n in (said, places, found.tokenizer.model_max_length) if n and 0 < n < 1_000_000]
+    limits = [
+        n for n in (said, places(found.model.config), found.tokenizer.model_max_length) if n and 0 < n < 1_000_000
+    ]
     return int(min(limits, default=512))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 WINDOW = 4096
 """Texts that `encode` tokenises at once and sorts by length among themselves; bounds memory on millions of texts."""
+
+REMEMBERED = 64_000_000
+"""Characters of training texts whose token ids are kept: every epoch after the first then skips the tokenizer."""
 
 
 class TextEncoder(Encoder):
@@ -41,6 +45,8 @@ class TextEncoder(Encoder):
         self._backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._backend.no_padding()
         self._backend.no_truncation()
+        self._seen: dict[str, array[int]] = {}
+        self._room = REMEMBERED
         self._before, self._after = self._around() if self.special else ([], [])
         if max_length <= len(self._before) + len(self._after):
             raise DataError(f"max_length={max_length} leaves no room for text besides the special tokens.")
@@ -58,14 +64,25 @@ class TextEncoder(Encoder):
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text: whole, without prompt, special tokens or truncation."""
         try:
-            found = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+            return self._remembered(texts) if self.training else self._tokenised(texts)
         except TypeError as error:
             wrong = next((i for i, t in enumerate(texts) if not isinstance(t, str)), 0)
             raise DataError(
                 f"Texts are strings; item {wrong} is of the type {type(texts[wrong]).__name__}. "
                 "Leave out rows without text, or give '' for them."
             ) from error
-        return [encoding.ids for encoding in found]
+
+    def _tokenised(self, texts: Sequence[str]) -> list[list[int]]:
+        return [e.ids for e in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def _remembered(self, texts: Sequence[str]) -> list[list[int]]:
+        new = [text for text in dict.fromkeys(texts) if text not in self._seen]
+        fresh = dict(zip(new, self._tokenised(new))) if new else {}
+        for text, ids in fresh.items():
+            if len(text) <= self._room:
+                self._room -= len(text)
+                self._seen[text] = array("i", ids)
+        return [list(fresh[text]) if text in fresh else self._seen[text].tolist() for text in texts]
 
     def collate_ids(self, ids: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """``input_ids`` and ``attention_mask``, ``(N, T)`` long, T = longest; special tokens added, cut, padded."""

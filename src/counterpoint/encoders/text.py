@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,6 +84,9 @@ class TextTransformer(TextEncoder):
         self.config = config
         self.transformer = transformer or AutoModel.from_config(_architecture(config, tokenizer))
         self.dim = self.transformer.config.hidden_size
+        places = pretrained.places(self.transformer.config)
+        if places and config.max_length > places:
+            raise ConfigError(f"max_length={config.max_length}: this model has positions for {places} tokens at most.")
         if getattr(self.transformer, "pooler", None) is not None:
             # A layer on the first token for next-sentence prediction: our pooling reads the tokens themselves.
             self.transformer.pooler = None
@@ -223,6 +227,10 @@ class TextTransformer(TextEncoder):
         ids, mask = ids.gather(1, front), mask.gather(1, front)
         out = self.transformer(input_ids=ids, attention_mask=mask.long(), output_hidden_states=every)
         yield (out.hidden_states if every else (out.last_hidden_state,)), mask
+
+    def _batches(self, items: Sequence[Any], role: str | None, budget: int) -> Iterator[tuple[np.ndarray, Data]]:
+        # Cut to passes already here, each is a thread's work.
+        return super()._batches(items, role, min(budget, PASS.get(self.device.type, budget)))
 
     @contextmanager
     def _computing(self, precision: str) -> Iterator[Callable[[Data], Tensor]]:
