@@ -55,18 +55,12 @@ def texts() -> Iterator[str]:
 
 
 def build(cls: type[Method], modality: str, seed: int = 0) -> Method:
-    """The method at its smoke size; encoders are those of its recipe (for a labelled image, an image encoder)."""
-    from counterpoint.encoders.image import ConvNetConfig
-    from counterpoint.encoders.static import StaticTextConfig
-
+    """The method at its smoke size; encoders are those of its recipe."""
     torch.manual_seed(seed)
     recipe = cls.recipe("smoke")
-    if isinstance(recipe.encoder, Mapping):
+    if "towers" in cls.spec.needs:
         encoders: Any = {stream: build_encoder(c, texts()) for stream, c in recipe.encoder.items()}
     else:
-        config = recipe.encoder
-        fits = isinstance(config, StaticTextConfig) == (modality == "text")
-        if not fits:
-            config = StaticTextConfig(dim=16) if modality == "text" else ConvNetConfig()
+        config = recipe.encoder[modality] if isinstance(recipe.encoder, Mapping) else recipe.encoder
         encoders = build_encoder(config, texts())
     return cls(encoders, recipe.config)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import statistics
 from collections.abc import Mapping
 from typing import Any
@@ -12,33 +11,55 @@ from counterpoint.data.rows import Rows
 from counterpoint.data.schema import Schema
 from counterpoint.data.stream import Stream
 from counterpoint.errors import ConfigError
-from counterpoint.methods.base import Method
+from counterpoint.methods.base import Method, find
+from counterpoint.workflow.values import typed
 
 LONG = 60
 """Median words from which texts count as documents: their parts can then be contrasted with each other."""
 
+KINDS = {
+    "texts": "single texts",
+    "pairs": "pairs",
+    "scored": "scored pairs",
+    "labelled": "items with labels",
+    "images": "images",
+    "towers": "two modalities of one thing",
+}
+"""What rows hold, in words."""
 
-def choose(schema: Schema, rows: Rows | Stream) -> tuple[str, str]:
-    """The method for rows of this shape, and the sentence that says why."""
+USUAL = {
+    "pairs": "in-batch",
+    "scored": "graded",
+    "labelled": "supcon",
+    "images": "directpred",
+    "towers": "two-tower",
+}
+"""The method of a kind of rows; single texts have two, by their length."""
+
+
+def choose(schema: Schema, rows: Rows | Stream, named: str) -> tuple[type[Method], str]:
+    """The method for rows of this shape (``auto``) or the one named, and the sentence that says why."""
+    if named != "auto":
+        cls = find(named)
+        check(cls, schema)
+        return cls, f"Method {named} ({cls.spec.title}), as asked; {holds(schema)}."
+    more = ""
     if schema.kind == "texts":
         words = statistics.median(len(t.split()) for t in rows.texts(1000))
-        if words >= LONG:
-            return (
-                "contriever",
-                f"{schema.why} The texts are long (median {words:.0f} words): their crops are contrasted.",
-            )
-        return (
-            "simcse",
-            f"{schema.why} The texts are short (median {words:.0f} words): two dropout draws are contrasted.",
+        name, shape, what = (
+            ("contriever", "long", "crops of a text are") if words >= LONG else ("simcse", "short", "whole texts are")
         )
-    name = {
-        "pairs": "in-batch",
-        "scored": "graded",
-        "labelled": "supcon",
-        "images": "directpred",
-        "towers": "two-tower",
-    }[schema.kind]
-    return name, schema.why
+        more = f" They are {shape} (median {words:.0f} words), so {what} contrasted."
+    else:
+        name = USUAL[schema.kind]
+    cls = find(name)
+    return cls, f"Method {name} ({cls.spec.title}), because {holds(schema)}.{more}"
+
+
+def holds(schema: Schema) -> str:
+    """What the rows hold and what decided it: ``the rows hold pairs: q and a are names of the two sides of a pair``."""
+    why = schema.why.removeprefix(f"{schema.kind}: ").rstrip(".")
+    return f"the rows hold {KINDS[schema.kind]}{', ' if why.startswith('as named') else ': '}{why}"
 
 
 def check(cls: type[Method], schema: Schema) -> None:
@@ -46,35 +67,17 @@ def check(cls: type[Method], schema: Schema) -> None:
     spec, modalities = cls.spec, set(schema.modalities.values())
     if schema.kind not in spec.needs:
         raise ConfigError(
-            f"The method {spec.name} needs {' or '.join(spec.needs)}; these rows hold {schema.kind} ({schema.why}) "
-            "Leave --method out and the columns decide, or say which column plays which part with --columns."
+            f"The method {spec.name} needs {' or '.join(KINDS[k] for k in spec.needs)}, but {holds(schema)}. Leave "
+            "--method out and the columns decide, or say which column plays which part with --columns."
         )
     if not modalities <= set(spec.modalities):
         raise ConfigError(
-            f"The method {spec.name} learns from {' and '.join(spec.modalities)}; "
-            f"these rows hold {' and '.join(sorted(modalities))}."
+            f"The method {spec.name} learns from {' and '.join(spec.modalities)}; these rows hold "
+            f"{' and '.join(sorted(modalities))}. Leave --method out and the columns decide."
         )
 
 
-def configured(cls: type[Method], base: Any, given: Mapping[str, str]) -> Any:
-    """The method's Config with ``KEY=VALUE`` settings applied; values are read as JSON, else as text."""
-    known = {f.name: f for f in dataclasses.fields(cls.Config)}
-    values: dict[str, Any] = {}
-    for key, text in given.items():
-        if key not in known:
-            raise ConfigError(f"The method {cls.spec.name} has no setting {key!r}. It has: {', '.join(known)}.")
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        present = getattr(base, key)
-        value = tuple(value) if isinstance(value, list) else value
-        if isinstance(present, float) and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if type(value) is not type(present):
-            raise ConfigError(
-                f"The setting {key} of {cls.spec.name} is of the kind {type(present).__name__} (now {present!r}); "
-                f"{text!r} was given. Type for instance: --set {key}={json.dumps(present)}"
-            )
-        values[key] = value
+def configured(cls: type[Method], base: Any, given: Mapping[str, Any]) -> Any:
+    """The method's Config with settings applied; text is read as what the setting holds."""
+    values = typed(cls.Config, given, of=f"the method {cls.spec.name}", option="--set {}=VALUE")
     return dataclasses.replace(base, **values)

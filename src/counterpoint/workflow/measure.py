@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from counterpoint.data.rows import Rows
-from counterpoint.data.schema import Row, Schema
+from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
+from counterpoint.errors import CounterpointError, MissingExtra
 from counterpoint.evaluate.result import Evaluation
 from counterpoint.evaluate.run import evaluate
 from counterpoint.views.image import SimCLRViews
+from counterpoint.workflow.rows import Given, spread
+
+FEWEST_WORDS = 6
+"""Of a text that is cut in two."""
+MOST_KNOWN = 5_000
+"""Training rows that a probe learns from."""
 
 
 def halves(rows: Sequence[Row]) -> list[Row]:
@@ -21,7 +28,7 @@ def halves(rows: Sequence[Row]) -> list[Row]:
     out = []
     for row in rows:
         words = row["text"].split()
-        if len(words) >= 6:
+        if len(words) >= FEWEST_WORDS:
             middle = len(words) // 2
             out.append({"anchor": " ".join(words[:middle]), "positive": " ".join(words[middle:]), "row": row["row"]})
     return out
@@ -36,33 +43,64 @@ def crops(rows: Sequence[Row], encoder: Encoder) -> list[Row]:
     return [{"anchor": a, "positive": b, "row": r["row"]} for r, a, b in pairs]
 
 
-def measure(
-    towers: Mapping[str, Encoder], schema: Schema, test: Sequence[Row], train: Rows | None, *, beside: bool
-) -> Evaluation:
-    """Figures of the encoders on held-out rows, with baselines (``beside``) or without."""
-    one = next(iter(towers.values()))
-    data: Sequence[Row] = test
-    if schema.kind == "texts":
-        data = halves(test)
-    elif schema.kind == "images":
-        data = crops(test, one)
-    known = train[: min(len(train), 5000)] if schema.kind == "labelled" and train is not None else None
-    encoders = towers if schema.kind == "towers" else one
+def measure(towers: Mapping[str, Encoder], given: Given, *, beside: bool) -> Evaluation:
+    """Figures of the encoders on the held-out rows, with baselines (``beside``) or without."""
+    one, kind = next(iter(towers.values())), given.schema.kind
+    data: Sequence[Row] = given.held
+    if kind == "texts":
+        data = halves(data)
+    elif kind == "images":
+        data = crops(data, one)
+    known = spread(given.known, MOST_KNOWN) if kind == "labelled" and given.known is not None else None
+    encoders = towers if kind == "towers" else one
     return evaluate(encoders, data, train=known, baselines=None if beside else ())
 
 
+def measured(towers: Mapping[str, Encoder], given: Given) -> tuple[Evaluation | None, list[str]]:
+    """The final figures and what to say of them. A run that is trained does not fail for what cannot be measured."""
+    if not given.held:
+        return None, []
+    try:
+        found = measure(towers, given, beside=True)
+    except MissingExtra as error:
+        found = measure(towers, given, beside=False)
+        return found, [f"No baseline was measured. {error}"]
+    except CounterpointError as error:
+        return None, [f"The model could not be measured. {error}"]
+    notes = list(found.notes)
+    if given.schema.kind == "texts":
+        notes.append("Texts carry no judgements: the first half of each held-out text had to find its second half.")
+    if given.schema.kind == "images":
+        notes.append("Images carry no judgements: one crop of each held-out image had to find another.")
+    return found, notes
+
+
 def as_metrics(found: Evaluation) -> dict[str, Any]:
-    """An evaluation in the shape of ``metrics.json``: systems, their intervals, differences with theirs."""
+    """An evaluation in the shape of ``metrics.json``: systems, their intervals, differences with theirs.
+
+    Figures that are not defined (a correlation of constants) are left out.
+    """
     systems: dict[str, dict[str, float]] = {"model": {}}
     intervals: dict[str, dict[str, list[float]]] = {"model": {}}
     differences: dict[str, dict[str, Any]] = {}
+
+    def put(system: str, metric: str, value: Any) -> None:
+        if all(map(math.isfinite, (value.value, value.low, value.high))):
+            systems.setdefault(system, {})[metric] = value.value
+            intervals.setdefault(system, {})[metric] = [value.low, value.high]
+
     for f in found.figures:
-        systems["model"][f.metric] = f.value.value
-        intervals["model"][f.metric] = [f.value.low, f.value.high]
+        put("model", f.metric, f.value)
         for name, c in f.baselines.items():
-            systems.setdefault(name, {})[f.metric] = c.value.value
-            intervals.setdefault(name, {})[f.metric] = [c.value.low, c.value.high]
+            put(name, f.metric, c.value)
             d = c.difference
-            shown = {"metric": f.metric, "value": d.value, "ci95": [d.low, d.high]}
-            differences[f"model - {name}, {f.metric}"] = shown
-    return {"task": found.task, "systems": systems, "intervals": intervals, "differences": differences}
+            if all(map(math.isfinite, (d.value, d.low, d.high))):
+                shown = {"metric": f.metric, "value": d.value, "ci95": [d.low, d.high]}
+                differences[f"model - {name}, {f.metric}"] = shown
+    return {
+        "task": found.task,
+        "counts": found.counts,
+        "systems": systems,
+        "intervals": intervals,
+        "differences": differences,
+    }

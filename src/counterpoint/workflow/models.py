@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from counterpoint.data.rows import Rows
 from counterpoint.data.stream import Stream
 from counterpoint.encoders import folder as model_folder
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.image import ConvNet, ConvNetConfig, ImageTransformer, ImageTransformerConfig
+from counterpoint.encoders.layout import refuse_pickles
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.errors import ConfigError, ModelError
 
-FINE_TUNE: dict[str, Any] = {"batch": 64, "lr": 2e-5, "warmup": 0.1, "schedule": "linear", "weight_decay": 0.01}
-"""Settings for an encoder that was trained before: small steps, so that what it knows is kept."""
+Beginning: TypeAlias = Literal["recipe", "scratch", "pretrained"]
+"""How an encoder begins: as its recipe says, as a transformer from random weights, or with weights trained before."""
 
-FROM_SCRATCH: dict[str, Any] = {"batch": 128, "lr": 5e-4, "warmup": 0.1, "weight_decay": 0.01}
-"""Settings for a transformer from random weights."""
+SETTINGS: dict[Beginning, dict[str, Any]] = {
+    "recipe": {},
+    "scratch": {"batch": 128, "lr": 5e-4, "warmup": 0.1, "weight_decay": 0.01},
+    # Small steps, so that what the encoder knows is kept.
+    "pretrained": {"batch": 64, "lr": 2e-5, "warmup": 0.1, "schedule": "linear", "weight_decay": 0.01},
+}
+"""Settings of the training run that replace the recipe's."""
+
+VOCABULARY_FROM = 200_000
+"""Texts that a vocabulary is learned from, at most."""
 
 
 def build_encoder(config: Any, texts: Iterator[str]) -> Encoder:
@@ -37,23 +46,49 @@ def build_encoder(config: Any, texts: Iterator[str]) -> Encoder:
             raise ConfigError(f"{type(config).__name__} is no configuration of an encoder.")
 
 
-def make_encoder(modality: str, choice: str, recipe: Any, rows: Rows | Stream) -> tuple[Encoder, str]:
-    """The encoder of one modality: ``auto`` (the recipe's), ``static``, ``transformer``, or a folder or hub id.
-
-    Returns it with how it starts: ``recipe``, ``scratch`` or ``pretrained``.
-    """
-    if choice == "auto":
-        return build_encoder(recipe, rows.texts(200_000)), "recipe"
+def fresh_config(modality: str, choice: str, recipe: Any, *, smoke: bool) -> Any:
+    """The configuration of ``static`` or ``transformer``: the recipe's where it is one, else the default."""
     if choice == "static" and modality == "text":
-        return build_encoder(StaticTextConfig(), rows.texts(200_000)), "recipe"
-    if choice == "transformer":
-        fresh = TextTransformerConfig() if modality == "text" else ImageTransformerConfig()
-        return build_encoder(fresh, rows.texts(200_000)), "scratch"
-    if Path(choice).is_dir() and modality in (towers := load_towers(choice)):
-        return towers[modality], "pretrained"
-    if modality == "text":
+        return recipe if isinstance(recipe, StaticTextConfig) else StaticTextConfig(token_dropout=0.3)
+    if choice == "transformer" and modality == "text":
+        if isinstance(recipe, TextTransformerConfig):
+            return recipe
+        tiny = TextTransformerConfig(layers=2, width=64, heads=4, vocabulary=2000, max_length=64)
+        return tiny if smoke else TextTransformerConfig()
+    if choice == "transformer" and modality == "image":
+        return recipe if isinstance(recipe, ImageTransformerConfig) else ImageTransformerConfig()
+    raise ConfigError(
+        f"--encoder {choice} is an encoder of text, and these rows hold {modality}s. Leave --encoder out, or type "
+        "--encoder transformer, or name a model folder."
+    )
+
+
+def make_encoder(
+    modality: str, choice: str, recipe: Any, rows: Rows | Stream, *, smoke: bool = False
+) -> tuple[Encoder, Beginning]:
+    """The encoder of one modality: ``auto`` (the recipe's), ``static``, ``transformer``, or a folder or hub id."""
+    if choice == "auto":
+        return build_encoder(recipe, rows.texts(VOCABULARY_FROM)), "recipe"
+    if choice in ("static", "transformer"):
+        config = fresh_config(modality, choice, recipe, smoke=smoke)
+        begins: Beginning = "scratch" if choice == "transformer" else "recipe"
+        return build_encoder(config, rows.texts(VOCABULARY_FROM)), begins
+    if (root := model_path(choice)).is_dir():
+        if modality == "text" or ours(root):
+            towers = load_towers(choice)
+            if modality not in towers:
+                raise ConfigError(
+                    f"{choice} encodes {' and '.join(towers)}; these rows hold {modality}s. Name another model, or "
+                    "leave --encoder out."
+                )
+            return towers[modality], "pretrained"
+        refuse_pickles(root)
+    elif modality == "text":
         return TextTransformer.from_pretrained(choice), "pretrained"
     return ImageTransformer.from_pretrained(choice), "pretrained"
+
+
+# --- folders ---------------------------------------------------------------------------------------------------
 
 
 def model_path(path: Path | str) -> Path:
@@ -62,14 +97,25 @@ def model_path(path: Path | str) -> Path:
     return path / "model" if (path / "model").is_dir() else path
 
 
+def ours(root: Path) -> bool:
+    """Whether a model folder was written here: one encoder, or a folder for each."""
+    return (root / model_folder.CARD).exists() or bool(parts(root))
+
+
+def parts(root: Path) -> list[Path]:
+    """The folders of a model of several encoders; one that a killed process was writing has a name with a dot."""
+    return sorted(p.parent for p in root.glob(f"[!.]*/{model_folder.CARD}"))
+
+
 def load_towers(path: Path | str) -> dict[str, Encoder]:
     """The encoders of a run folder or a model folder, by modality."""
     root = model_path(path)
     if not root.is_dir():
         raise ModelError(f"There is no model folder {path}. Give the folder that `counterpoint fit --out` wrote.")
-    parts = [p for p in sorted(root.iterdir()) if (p / "counterpoint.json").exists()]
-    if parts and not (root / "counterpoint.json").exists():
-        return {p.name: model_folder.load(p) for p in parts}
+    if (root / "config.json").exists() and (root / "checkpoints").is_dir():
+        raise ModelError(f"The run in {path} has no model yet. Finish it first: counterpoint fit --out {path} --resume")
+    if not (root / model_folder.CARD).exists() and (found := parts(root)):
+        return {p.name: model_folder.load(p) for p in found}
     encoder = model_folder.load(root)
     return {encoder.modality: encoder}
 
@@ -82,10 +128,10 @@ def load(path: Path | str, stream: str | None = None) -> Encoder:
     towers = load_towers(path)
     if stream is None and len(towers) == 1:
         return next(iter(towers.values()))
+    if stream is None:
+        raise ModelError(f"{path} holds the towers {', '.join(towers)}. Name one of them with --stream (stream=).")
     if stream not in towers:
-        raise ModelError(
-            f"{path} holds the towers {', '.join(towers)}; {stream or 'none'} was asked for. Name one of them."
-        )
+        raise ModelError(f"{path} encodes {' and '.join(towers)}, not {stream}.")
     return towers[stream]
 
 

@@ -26,6 +26,8 @@ from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.heads import Projector
 from counterpoint.encoders.image import ConvNetConfig
+from counterpoint.encoders.static import StaticTextConfig
+from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.methods.base import Method, Recipe, method
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Labels, NotSelf
@@ -89,7 +91,7 @@ class SupCon(Method):
         if size == "published":
             return Recipe(
                 config=Config(),
-                encoder=ConvNetConfig.resnet50(),
+                encoder={"image": ConvNetConfig.resnet50(), "text": TextTransformerConfig()},
                 train=TrainConfig(
                     batch=6144,
                     epochs=700,
@@ -102,6 +104,10 @@ class SupCon(Method):
         small = size == "small"
         return Recipe(
             config=Config(projection=128 if small else 32),
-            encoder=ConvNetConfig(),
+            encoder={
+                "image": ConvNetConfig(),
+                # The two views of a text differ by what dropout leaves out.
+                "text": StaticTextConfig(dim=256 if small else 64, token_dropout=0.3),
+            },
             train=TrainConfig(batch=256 if small else 32, epochs=20 if small else 1, lr=1e-3),
         )

@@ -1,0 +1,182 @@
+"""Which rows are learned from, which are measured on, and in which batches they come."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from counterpoint.data import registry
+from counterpoint.data.infer import infer
+from counterpoint.data.inspect import leakage
+from counterpoint.data.loader import Loader, StreamLoader
+from counterpoint.data.log import Log
+from counterpoint.data.read import Source, read, train_part
+from counterpoint.data.rows import Rows
+from counterpoint.data.sampler import LengthBucketed, NoDuplicates, PxK, Sampler, Shuffled
+from counterpoint.data.schema import Row, Schema
+from counterpoint.data.stream import Stream
+from counterpoint.errors import DataError
+from counterpoint.train.config import TrainConfig
+
+MOST_HELD, FEWEST_HELD = 1000, 10
+"""Rows held out to measure on, at most and at least."""
+
+STEPS_OF_SMALL = 8
+"""Steps an epoch should have: where a recipe's batch would leave fewer, a smaller one is taken."""
+
+
+@dataclass
+class Given:
+    """The rows of a run. held: what is measured on. log: receives what reading skipped and decided."""
+
+    schema: Schema
+    rows: Rows | Stream
+    held: list[Row] = field(default_factory=list)
+    log: Log = field(default_factory=Log)
+
+    @property
+    def known(self) -> Rows | None:
+        """The training rows, where they can be taken in any order."""
+        return self.rows if isinstance(self.rows, Rows) else None
+
+    @property
+    def modalities(self) -> list[str]:
+        return sorted(set(self.schema.modalities.values()))
+
+
+def gather(
+    data: Source,
+    *,
+    columns: Mapping[str, str | list[str]],
+    test: Source,
+    split: str | None,
+    streaming: bool | None,
+) -> Given:
+    """Read the rows, find the parts that their columns play, and set aside what is measured on."""
+    log = Log()
+    raw = read(data, split=split, streaming=streaming, log=log)
+    raw = raw if split else train_part(raw, log)
+    schema = infer(raw, columns=registry.parts(data, columns))
+    if isinstance(raw, datasets.IterableDataset):
+        found = Given(schema, Stream(raw, schema), log=log)
+        found.rows.log = log
+    else:
+        found = Given(schema, Rows(raw, schema, log=log), log=log)
+    hold_out(found, test)
+    return found
+
+
+def hold_out(given: Given, test: Source) -> None:
+    """Set rows aside to be measured on: the test rows given, else a part of the data; notes go to the log."""
+    log, rows = given.log, given.rows
+    if test:
+        held = rows_like(given.schema, test, log=log)
+        given.held = spread(held, MOST_HELD)
+        if isinstance(rows, Rows) and (repeated := overlap(rows, held)):
+            log.note(repeated)
+        return
+    ask = "give --test FILE to measure the model"
+    if isinstance(rows, Stream):
+        return log.note(f"A stream has no part that could be held out: {ask}.")
+    size = min(MOST_HELD, len(rows) // 10)
+    if size < FEWEST_HELD:
+        return log.note(f"{len(rows):,} rows are too few to hold a part out: {ask}.")
+    try:
+        given.rows, held = rows.split(size)
+    except DataError as error:
+        return log.note(f"No part was held out, {ask}. {error}")
+    if given.schema.kind == "labelled" and len(np.unique(given.rows.labels())) < 2:
+        given.rows = rows
+        return log.note(f"No part was held out, as one class only would be left to learn from: {ask}.")
+    given.held = spread(held, MOST_HELD)
+    log.note(f"{len(given.held):,} of {len(rows):,} rows are held out to measure on.")
+
+
+def rows_like(schema: Schema, source: Source, *, part: str = "test", log: Log | None = None) -> Rows:
+    """The rows of another source with the same columns: of the part asked for where it has parts, else all of them."""
+    sources = [source] if isinstance(source, str | Path) else list(source)
+    one = len(sources) == 1 and not glob.has_magic(str(sources[0]))
+    try:
+        # Several files, or a pattern, mean all of them, whatever their names say.
+        raw = read(sources, split=part if one else "all", streaming=False, log=Log())
+    except DataError:
+        raw = read(sources, split="all", streaming=False, log=log)
+    try:
+        infer(raw, columns=schema.columns)
+    except DataError as error:
+        raise DataError(f"The test rows do not have the columns of the training rows. {error}") from error
+    return Rows(named_classes(raw, schema), schema, log=log)
+
+
+def named_classes(raw: datasets.Dataset, schema: Schema) -> datasets.Dataset:
+    """Class numbers as names, where the source numbers its classes in another way than the schema does."""
+    column = str(schema.columns.get("label", ""))
+    names = getattr(raw.features.get(column), "names", None)
+    if names is None or tuple(names) == schema.labels:
+        return raw
+    labels = [None if n is None or n < 0 else names[n] for n in raw.with_format("arrow")[column].to_pylist()]
+    return raw.remove_columns(column).add_column(column, pa.array(labels, pa.string()))
+
+
+def spread(rows: Rows, most: int) -> list[Row]:
+    """At most so many rows, spread evenly: sources are often sorted by class."""
+    return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
+
+
+def overlap(train: Rows, test: Rows) -> str:
+    """The sentence that says how many test texts (or images) are training ones too; empty where none is."""
+    if "text" in train.schema.modalities.values():
+        repeated, what = leakage(train.texts(), test.texts()), "texts"
+    else:
+        known = set(digests(train))
+        repeated, what = sum(d in known for d in digests(test)), "images"
+    return f"{repeated:,} test {what} are training {what} too: the figures flatter the model." if repeated else ""
+
+
+def digests(rows: Rows) -> Iterator[bytes]:
+    """Of the encoded images."""
+    for cell in rows.column(str(rows.schema.columns["image"])):
+        value = cell.as_py()
+        encoded = value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
+        yield hashlib.blake2b(encoded, digest_size=16).digest()
+
+
+# --- batches ---------------------------------------------------------------------------------------------------
+
+
+def fitting(config: TrainConfig, rows: Rows | Stream, log: Log) -> TrainConfig:
+    """The recipe's settings with a batch that suits few rows: an epoch of one step teaches little."""
+    if isinstance(rows, Stream):
+        return config
+    batch = max(8, len(rows) // STEPS_OF_SMALL)
+    if batch >= config.batch:
+        return config
+    log.note(f"{len(rows):,} rows: the batch is {batch:,} instead of the recipe's {config.batch:,} (--batch N: another).")
+    return replace(config, batch=batch)
+
+
+def make_loader(given: Given, config: TrainConfig) -> Loader | StreamLoader:
+    """Batches that suit the rows: no duplicates among candidates, several rows per class, like lengths together."""
+    rows, batch, seed = given.rows, config.batch, config.seed
+    if isinstance(rows, Stream):
+        rows.seed = seed
+        return StreamLoader(rows, batch)
+    sampler: Sampler
+    match given.schema.kind:
+        case "pairs":
+            sampler = NoDuplicates(rows.keys(), batch, seed=seed)
+        case "labelled":
+            sampler = PxK(rows.labels(), batch, seed=seed)
+        case "texts" | "scored":
+            sampler = LengthBucketed(rows.lengths(), batch, seed=seed)
+        case _:
+            sampler = Shuffled(len(rows), batch, seed=seed)
+    return Loader(rows, sampler)
