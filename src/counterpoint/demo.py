@@ -3,8 +3,9 @@
 Pairs of (first paragraph of the docstring, function) are harvested with `ast` from the standard library and the
 installed packages. The function is its source without the docstring, from the ``def`` line on; BM25 and the encoder see
 the same. Whole packages are held out: some to choose the stopping point and the weight of the hybrid (dev), some to be
-measured on once (test). An encoder of weighted subwords is trained from scratch by in-batch ranking, measured beside BM25 and the
-hybrid of both on the packages it never saw, and put into an index of every documented function on the machine.
+measured on once (test). An encoder of weighted subwords is trained from scratch by in-batch ranking, measured beside
+BM25 and the hybrid of both on the packages it never saw, and put into an index of every documented function on the
+machine.
 """
 
 from __future__ import annotations

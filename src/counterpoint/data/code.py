@@ -49,8 +49,9 @@ class CodePair:
     """A function: what it says it does, and how it does it.
 
     text: first paragraph of the docstring, on one line ('' where there is none). code: source of the function without
-    its docstring and decorators, from the ``def`` line on, dedented. package: top-level package (``python`` for the standard library). name: qualified name within
-    the module. file: path of the source file; line: of the ``def``, counted from 1.
+    its docstring and decorators, from the ``def`` line on, dedented. package: the distribution (``python`` for the
+    standard library). name: qualified name within the module. file: path of the source file; line: of the ``def``,
+    counted from 1.
     """
 
     text: str
@@ -93,7 +94,7 @@ def harvest(
 
 
 def _in_processes(jobs: list[Job], workers: int) -> list[list[CodePair]]:
-    """`_functions` of every job, in order. Processes of our own: those of `multiprocessing` run the caller's script again."""
+    """`_functions` of every job, in order, by processes of our own: `multiprocessing` runs the caller's script again."""
     command = [sys.executable, "-c", "from counterpoint.data import code; code._serve()"]
 
     def share(number: int) -> list[list[CodePair]]:
