@@ -73,7 +73,7 @@ class Size:
     queries: int
 
 
-SIZES = {"full": Size(1024, 1024, 120, 1_000_000, 5_000), "smoke": Size(256, 256, 20, 6_000, 400)}
+SIZES = {"full": Size(1024, 1024, 72, 1_000_000, 5_000), "smoke": Size(256, 256, 20, 6_000, 400)}
 
 
 def run(
@@ -220,12 +220,12 @@ def learn(train: Sequence[CodePair], dev: Held, size: Size, folder: Path, seed: 
         batch=size.batch,
         steps=size.steps,
         seed=seed,
-        lr=1e-3,
+        lr=4e-3,
         betas=(0.9, 0.98),
-        groups={"log_weights|log_scale": 10.0},
+        groups={"log_weights|log_scale": 2.5},
         warmup=0.1,
         clip=0.0,
-        eval_every=max(1, size.steps // 6),
+        eval_every=max(1, size.steps // 4),
         metric="mrr@10",
         patience=2,
         tensorboard=False,
