@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from counterpoint.errors import CounterpointError
@@ -28,14 +31,14 @@ def overview() -> str:
 
 def verbs() -> dict[str, Callable[..., Any]]:
     """Verb -> function; imported here, so that `import counterpoint` stays light."""
-    from counterpoint.cli import demo, doctor, encode, evaluate, export, fit, index, inspect, methods, report
+    from counterpoint.cli import demo, doctor, encode, evaluate, export, fit, index, inspect, methods, report, search
 
     return {
         "fit": fit.fit,
         "eval": evaluate.evaluate,
         "encode": encode.encode,
         "index": index.index,
-        "search": index.search,
+        "search": search.search,
         "export": export.export,
         "report": report.report,
         "methods": methods.methods,
@@ -46,7 +49,10 @@ def verbs() -> dict[str, Callable[..., Any]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb. Errors made on purpose print their sentence and exit with 2; Ctrl-C exits with 130."""
+    """Run one verb and return its exit code.
+
+    0: done. 2: an error made on purpose, whose sentence is printed. 130: stopped by Ctrl-C.
+    """
     from counterpoint._version import __version__
 
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -59,11 +65,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     import tyro
 
     try:
-        tyro.extras.subcommand_cli_from_dict(verbs(), prog="counterpoint", args=arguments)
+        with sentences():
+            code = tyro.extras.subcommand_cli_from_dict(
+                verbs(), prog="counterpoint", args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
+            )
+        return code if isinstance(code, int) else 0
     except CounterpointError as error:
         print(f"counterpoint: {error}", file=sys.stderr)
-        return 2
+    except BrokenPipeError:  # `counterpoint search ... | head`: whoever read has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:  # a full disk, a folder without permission
+        print(f"counterpoint: {error.strerror or error}: {error.filename or 'the file system'}", file=sys.stderr)
     except KeyboardInterrupt:
         print("counterpoint: interrupted.", file=sys.stderr)
         return 130
-    return 0
+    except SystemExit as error:  # tyro has printed its help, or what it does not understand
+        return error.code if isinstance(error.code, int) else 2
+    return 2
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """The library's warnings as sentences, without the place in its source."""
+    before = warnings.showwarning
+
+    def show(message: Any, category: Any, *where: Any, **more: Any) -> None:
+        if category is UserWarning:
+            print(f"counterpoint: {message}", file=sys.stderr)
+        else:
+            before(message, category, *where, **more)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import arg
+
+from counterpoint.cli.options import Data, Model, Name
 
 
 def encode(
-    model: Positional[Path],
-    data: Positional[tuple[str, ...]],
+    model: Model,
+    data: Data,
     /,
     *,
-    out: Path,
-    column: str | None = None,
-    stream: str | None = None,
+    out: Annotated[Path, arg(metavar="FILE")],
+    column: Name = None,
+    split: Name = None,
+    stream: Name = None,
     role: Literal["none", "query", "document"] = "none",
     precision: Literal["float32", "bfloat16"] = "float32",
 ) -> None:
@@ -28,8 +31,9 @@ def encode(
         model: a run folder, a model folder, or any sentence-transformers or transformers folder.
         data: files of rows, as for `fit`.
         out: where to write: a path that ends in .npy or .parquet.
-        column: the column to encode (none: the only text or image column).
-        stream: which tower, where the model has several.
+        column: the column to encode (none: the only column of the model's modality, or `text`).
+        split: which split of the data (none: all rows).
+        stream: which tower, text or image, where the model has both.
         role: which prompt to put before each text.
         precision: bfloat16 is faster on machines with units for it.
     """
@@ -37,29 +41,35 @@ def encode(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from counterpoint.cli.rows import text_column
-    from counterpoint.data.read import read
-    from counterpoint.errors import ConfigError
+    from counterpoint.cli.rows import find_column, items, read_all
+    from counterpoint.data.log import Log
+    from counterpoint.errors import ConfigError, DataError
     from counterpoint.workflow.models import load
 
     if out.suffix not in (".npy", ".parquet"):
         raise ConfigError(f"--out {out}: embeddings are written as .npy or .parquet; end the name with one of them.")
-    encoder = load(model, stream)
-    rows = read(list(data), split="all")
-    name = column or ("image" if encoder.modality == "image" else text_column(rows, None))
-    items = rows[name]
+    encoder, log = load(model, stream), Log()
+    rows = read_all(data, split=split, log=log)
+    name = find_column(rows, encoder.modality, column)
     start = time.perf_counter()
-    vectors = encoder.encode(list(items), role=None if role == "none" else role, precision=precision)
+    kept, vectors = [], []
+    for numbers, part in items(rows, name, encoder.modality, log=log):
+        kept += numbers
+        vectors.append(encoder.encode(part, role=None if role == "none" else role, precision=precision))
+    if not kept:
+        raise DataError(f"No row could be encoded. {' '.join(log.lines())}")
+    matrix = np.concatenate(vectors)
     seconds = time.perf_counter() - start
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = out.with_name(f".{out.name}.new")
     if out.suffix == ".npy":
         with open(aside, "wb") as file:
-            np.save(file, vectors, allow_pickle=False)
+            np.save(file, matrix, allow_pickle=False)
     else:
-        cells = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-        pq.write_table(rows.data.table.append_column("embedding", cells), aside)
+        cells = pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), matrix.shape[1])
+        pq.write_table(rows.with_format("arrow")[kept].append_column("embedding", cells), aside)
     aside.replace(out)  # whole or not at all
-    print(
-        f"{len(vectors):,} x {vectors.shape[1]} in {seconds:.1f} s ({len(vectors) / max(seconds, 1e-9):,.0f} rows/s): {out}"
-    )
+    for line in log.lines():
+        print(line)
+    speed = f"{seconds:.1f} s ({len(matrix) / max(seconds, 1e-9):,.0f} rows/s)"
+    print(f"{len(matrix):,} embeddings of width {matrix.shape[1]} in {speed}: {out}")

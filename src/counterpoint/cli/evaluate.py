@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import json as writer
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from tyro.conf import Positional
+from counterpoint.cli.options import Data, File, Model, Name, Names, Pairs, Sources
+from counterpoint.cli.options import columns as column_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from counterpoint.data.beir import Retrieval
+    from counterpoint.data.log import Log
+    from counterpoint.data.schema import Row, Schema
+    from counterpoint.encoders.base import Encoder
 
 
 def evaluate(
-    model: Positional[Path],
-    data: Positional[tuple[str, ...]],
+    model: Model,
+    data: Data,
     /,
     *,
-    columns: tuple[str, ...] = (),
-    split: str | None = None,
-    train: tuple[str, ...] = (),
-    baselines: tuple[str, ...] = (),
-    tokenizer: str = "words",
+    columns: Pairs = (),
+    split: Name = None,
+    train: Sources = (),
+    baselines: Names = (),
+    tokenizer: Literal["words", "code"] = "words",
     limit: int = 20_000,
-    json: Path | None = None,
+    json: File = None,
 ) -> None:
     """Measure an encoder. The data decide the task: retrieval, similarity, classification and clustering, pairs.
 
@@ -31,58 +42,91 @@ def evaluate(
 
     Args:
         model: a run folder, a model folder, or any sentence-transformers or transformers folder.
-        data: a BEIR folder, a registered set, or files of rows as for `fit`.
-        columns: which column plays which part, e.g. anchor=question,positive=answer.
-        split: which split of the data.
+        data: a BEIR folder, a registered set (`counterpoint data` lists them), or files of rows as for `fit`.
+        columns: which column plays which part, e.g. anchor=question,positive=answer (none: names and types decide).
+        split: which split of the data (none: test where there are several).
         train: labelled rows to learn the probe from (none: 70 % of the data).
         baselines: names of baselines to measure beside (none: those usual for the task).
-        tokenizer: what a word is for BM25: words or code.
-        limit: most rows measured on (the first ones).
+        tokenizer: what a word is for BM25: words, or code (identifiers split into parts).
+        limit: most rows measured on, spread evenly.
         json: also write the figures to this file.
     """
     from rich.console import Console
 
-    from counterpoint.cli.pairs import columns as column_parts
-    from counterpoint.data import registry
-    from counterpoint.data.beir import read_beir
-    from counterpoint.data.infer import infer
     from counterpoint.data.log import Log
-    from counterpoint.data.read import read
-    from counterpoint.data.rows import Rows
     from counterpoint.evaluate.run import evaluate as run
     from counterpoint.workflow.models import load_towers
+    from counterpoint.workflow.rows import rows_like, spread
 
-    towers = load_towers(model)
-    console, log = Console(), Log()
-    source = Path(data[0])
-    if len(data) == 1 and data[0] in registry.ENTRIES and registry.ENTRIES[data[0]].task == "retrieval":
-        rows = registry.load(data[0])
-        known = None
-    elif len(data) == 1 and source.is_dir() and any(source.glob("corpus.jsonl*")):
-        rows, known = read_beir(source, split=split or "test"), None
+    towers, log = load_towers(model), Log()
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    found = retrieval(data, split)
+    known: Sequence[Row] | None = None
+    measured: Retrieval | Sequence[Row]
+    if found is not None:
+        measured = found
+        encoder: Encoder | Mapping[str, Encoder] = fitting(towers, ["text"], model)
     else:
-        raw = read(list(data), split=split, log=log)
-        schema = infer(raw, columns=registry.parts(data, column_parts(columns)))
-        console.print(f"Measured as {schema.kind}: {schema.why}.")
-        rows = Rows(raw, schema, log=log)
-        rows = rows[: min(limit, len(rows))]
-        known = None
+        schema, measured = rows_to_measure(
+            data, train, columns=column_parts(columns), split=split, limit=limit, log=log
+        )
         if train:
-            taught = Rows(read(list(train), split=split), schema)
-            known = taught[: min(limit, len(taught))]
+            known = spread(rows_like(schema, train, part="train", log=log), limit)
+        encoder = fitting(towers, sorted(set(schema.modalities.values())), model)
+        console.print(f"Measured as {schema.why}")
     for line in log.lines():
         console.print(line)
-    found = run(
-        towers if len(towers) > 1 else next(iter(towers.values())),
-        rows,
-        train=known,
-        baselines=baselines or None,
-        tokenizer=tokenizer,
-    )
-    console.print(found.table(name=model.name))
-    for note in found.notes:
+    result = run(encoder, measured, train=known, baselines=baselines or None, tokenizer=tokenizer)
+    console.print(result.table(name=model.name))
+    for note in result.notes:
         console.print(note)
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
-        json.write_text(writer.dumps(found.to_json(), indent=2), encoding="utf-8")
+        json.write_text(writer.dumps(result.to_json(), indent=2), encoding="utf-8")
         console.print(f"Written to {json}")
+
+
+def retrieval(data: Sequence[str], split: str | None) -> Retrieval | None:
+    """The retrieval set that the data are, if they are one."""
+    from counterpoint.data import registry
+    from counterpoint.data.beir import read_beir
+
+    if len(data) != 1:
+        return None
+    if data[0] in registry.ENTRIES and registry.ENTRIES[data[0]].task == "retrieval":
+        return registry.load(data[0], split)  # type: ignore[return-value]  # of this task it is one
+    folder = Path(data[0])
+    return read_beir(folder, split=split or "test") if any(folder.glob("corpus.jsonl*")) else None
+
+
+def rows_to_measure(
+    data: Sequence[str],
+    train: Sequence[str],
+    *,
+    columns: dict[str, str | list[str]],
+    split: str | None,
+    limit: int,
+    log: Log,
+) -> tuple[Schema, list[Row]]:
+    """The rows and the parts of their columns; classes are those of the training rows, where there are some."""
+    from counterpoint.data import registry
+    from counterpoint.data.infer import infer
+    from counterpoint.data.read import read
+    from counterpoint.workflow.rows import rows_like, spread
+
+    first = list(train or data)
+    whole = read(first, split=None if train else split or "all", streaming=False)
+    schema = infer(whole, columns=registry.parts(first, columns))
+    return schema, spread(rows_like(schema, list(data), split=split, log=log), limit)
+
+
+def fitting(towers: Mapping[str, Encoder], modalities: Sequence[str], model: Path) -> Encoder | Mapping[str, Encoder]:
+    """The encoder of these modalities, or both; an error where the model has none."""
+    from counterpoint.errors import ModelError
+
+    if missing := [m for m in modalities if m not in towers]:
+        raise ModelError(
+            f"{model} encodes {' and '.join(towers)}; these rows hold {' and '.join(modalities)}, so there is nothing "
+            f"for {missing[0]}. Name another model, or other columns with --columns."
+        )
+    return towers[modalities[0]] if len(modalities) == 1 else towers

@@ -5,14 +5,17 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import itertools
+import json
 import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import OmitArgPrefixes, arg
 
-from counterpoint.cli.pairs import columns as column_parts
-from counterpoint.cli.pairs import key_values
+from counterpoint.cli.options import Data, File, Name, Pairs, Sources, key_values
+from counterpoint.cli.options import columns as column_parts
+from counterpoint.errors import ConfigError
 from counterpoint.train import config as train_config
 from counterpoint.train.config import TrainConfig
 
@@ -22,9 +25,24 @@ def field_docs(cls: type) -> dict[str, str]:
     body = ast.parse(inspect.getsource(cls)).body[0].body  # type: ignore[attr-defined]
     return {
         field.target.id: ast.unparse(doc.value)[1:-1].replace("\\n", " ")
-        for field, doc in zip(body, body[1:])
+        for field, doc in itertools.pairwise(body)
         if isinstance(field, ast.AnnAssign) and isinstance(doc, ast.Expr) and isinstance(field.target, ast.Name)
     }
+
+
+def metavar(hint: Any) -> str:
+    """What stands for a value in the help."""
+    arguments = [a for a in typing.get_args(hint) if a is not type(None)]
+    origin = typing.get_origin(hint)
+    if origin is typing.Literal:
+        return "{" + ",".join(map(str, arguments)) + "}"
+    if origin is tuple:
+        return metavar(arguments[0]) + ("..." if arguments[-1] is ... else f" {metavar(arguments[-1])}")
+    if origin is dict:
+        return "PATTERN FACTOR..."
+    if origin is not None:  # a value or None
+        return metavar(arguments[0])
+    return {bool: "{True,False}", str: "NAME"}.get(hint, hint.__name__.upper())
 
 
 def overrides() -> type:
@@ -32,32 +50,34 @@ def overrides() -> type:
     hints, docs = typing.get_type_hints(TrainConfig, vars(train_config)), field_docs(TrainConfig)
     fields: list[Any] = []
     for f in dataclasses.fields(TrainConfig):
-        kind = Annotated[hints[f.name] | None, arg(help=f"{docs.get(f.name, '')} (None: the recipe's)")]
-        fields.append((f.name, kind, dataclasses.field(default=None)))
+        hint: Any = hints[f.name]
+        shown = arg(help=docs.get(f.name, ""), help_behavior_hint="", metavar=metavar(hint))
+        fields.append((f.name, Annotated[hint | None, shown], dataclasses.field(default=None)))
     return dataclasses.make_dataclass("Train", fields, frozen=True, kw_only=True)
 
 
 Train = overrides()
+NONE_GIVEN = Train()
 
 
 def fit(
-    data: Positional[tuple[str, ...]],
+    data: Data = (),
     /,
     *,
-    out: Path,
-    method: str = "auto",
-    columns: tuple[str, ...] = (),
-    encoder: str = "auto",
-    test: tuple[str, ...] = (),
+    out: Annotated[Path, arg(metavar="RUN")],
+    method: Annotated[str, arg(metavar="NAME")] = "auto",
+    columns: Pairs = (),
+    encoder: Annotated[str, arg(metavar="NAME")] = "auto",
+    test: Sources = (),
     size: Literal["small", "published", "smoke"] = "small",
-    set: tuple[str, ...] = (),
-    config: Path | None = None,
-    split: str | None = None,
+    set: Pairs = (),
+    config: File = None,
+    split: Name = None,
     streaming: bool = False,
     resume: bool = False,
     overwrite: bool = False,
-    train: OmitArgPrefixes[Train] = Train(),  # type: ignore[valid-type]
-) -> None:
+    train: OmitArgPrefixes[Train] = NONE_GIVEN,  # type: ignore[valid-type]
+) -> int:
     """Train an encoder on your rows, measure it beside a baseline, write its model folder and its report.
 
     When no method is named, the columns decide, and it says which and why: one text -> unsupervised text contrast;
@@ -68,32 +88,32 @@ def fit(
 
     Args:
         data: files (jsonl, csv, tsv, parquet, arrow, txt, webdataset .tar), globs, a folder of images, a folder that
-            `datasets` saved, the name of a registered set, or a hub id.
+            `datasets` saved, the name of a registered set (`counterpoint data` lists them), or a hub id.
         out: the run folder to write.
         method: which method (auto: the columns decide). `counterpoint methods` lists them.
-        columns: which column plays which part, e.g. anchor=question,positive=answer.
+        columns: which column plays which part, e.g. anchor=question,positive=answer (none: names and types decide).
         encoder: auto (the recipe's), static, transformer (from scratch), or a model folder or hub id to start from.
         test: rows to measure on (none: a part of the data is held out).
-        size: which recipe of the method to start from: small (a laptop), published (the paper's) or smoke.
-        set: settings of the method, KEY=VALUE (`counterpoint methods NAME` lists them).
-        config: a YAML or JSON file with settings of the training run (or the config.json of an earlier run).
+        size: which recipe of the method to start from: small (a laptop), published (the paper's) or smoke (a trial).
+        set: settings of the method (`counterpoint methods NAME` lists them).
+        config: a YAML or JSON file with settings of the training run, or the config.json of an earlier run.
         split: which split of the data (none: train where there are several).
-        streaming: read row by row, for data that does not fit on the disk or in memory.
-        resume: continue the run in this folder.
-        overwrite: delete the run in this folder and start again.
-        train: settings of the training run.
+        streaming: read row by row, for data that fits neither the disk nor memory; needs --steps.
+        resume: continue the run in this folder; whatever is left out is as it was.
+        overwrite: replace the run in this folder.
+        train: settings of the training run; those left out are the recipe's.
     """
     from counterpoint.workflow.fit import fit as run
 
     given = read_config(config) if config else {}
     given |= {k: v for k, v in dataclasses.asdict(train).items() if v is not None}  # type: ignore[call-overload]
-    run(
-        list(data),
+    found = run(
+        data,
         out=out,
         method=method,
         columns=column_parts(columns),
         encoder=encoder,
-        test=list(test),
+        test=test,
         size=size,
         settings=key_values(set, "--set"),
         train=given,
@@ -102,23 +122,20 @@ def fit(
         resume=resume,
         overwrite=overwrite,
     )
+    return 130 if found.result.stopped == "interrupted" else 0
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """Settings of the training run from a YAML or JSON file; a run's config.json holds them under ``train``."""
     import yaml
 
-    from counterpoint.errors import ConfigError
-
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+        # Not one parser for both: YAML 1.1 takes the 2e-05 that JSON writes for a word.
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"The settings in {path} cannot be read: {error}") from error
     values = values.get("train", values) if isinstance(values, dict) else values
-    known = {f.name for f in dataclasses.fields(TrainConfig)}
-    if not isinstance(values, dict) or not set(values) <= known:
-        wrong = sorted(set(values) - known) if isinstance(values, dict) else type(values).__name__
-        raise ConfigError(
-            f"{path} should hold settings of the training run; {wrong} is none. Known: {', '.join(sorted(known))}."
-        )
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} should hold settings of the training run as NAME: VALUE, for example: epochs: 3")
     return values

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 
 def data(
-    what: Positional[Literal["list", "describe", "inspect"]] = "list", source: Positional[tuple[str, ...]] = (), /
+    what: Annotated[Positional[Literal["list", "describe", "inspect"]], arg(help_behavior_hint="")] = "list",
+    source: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME | FILE...", help_behavior_hint="")] = (),
+    /,
 ) -> None:
     """List the data sets known by name, or inspect rows: counts, lengths, duplicates, leakage between splits.
 
     Example: counterpoint data inspect train.jsonl test.jsonl
 
     Args:
-        what: list, describe NAME, or inspect FILE...
-        source: a data set's name, or files.
+        what: list (also where nothing is typed), describe NAME, or inspect FILE.
+        source: a data set's name, or files (several: texts that are in two of them are counted).
     """
     from rich.console import Console
     from rich.table import Table
@@ -25,7 +27,7 @@ def data(
     from counterpoint.data.inspect import inspect
     from counterpoint.errors import ConfigError
 
-    console = Console()
+    console = Console(markup=False, highlight=False)
     if what == "inspect":
         if not source:
             raise ConfigError("Which rows? Type: counterpoint data inspect FILE...")
@@ -40,3 +42,6 @@ def data(
         for name, entry in sorted(registry.ENTRIES.items()):
             table.add_row(name, entry.title, entry.modality, entry.task, entry.licence)
         console.print(table)
+        console.print(
+            "\nOne set: counterpoint data describe NAME. Local copies: in the folder that COUNTERPOINT_DATA names."
+        )

@@ -5,20 +5,12 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
+from typing import Annotated
 
-from tyro.conf import Positional
-
-NEEDS = {
-    "texts": "one column of texts",
-    "pairs": "anchor and positive (and negatives)",
-    "scored": "two texts and a score",
-    "labelled": "items and a label",
-    "images": "images",
-    "towers": "two modalities of one thing",
-}
+from tyro.conf import Positional, arg
 
 
-def methods(name: Positional[str] = "") -> None:
+def methods(name: Annotated[Positional[str], arg(metavar="[NAME]", help_behavior_hint="")] = "", /) -> None:
     """List the methods, or describe one: its paper, its equation, its settings, its published recipe.
 
     Example: counterpoint methods contriever
@@ -30,23 +22,27 @@ def methods(name: Positional[str] = "") -> None:
     from rich.table import Table
 
     from counterpoint.methods.base import discover, find
+    from counterpoint.workflow.choose import KINDS
 
-    console = Console()
+    console = Console(markup=False, highlight=False, soft_wrap=bool(name))
     if not name:
         table = Table("method", "title", "year", "needs", "modalities", box=None, header_style="bold")
         for key, cls in discover().items():
             spec = cls.spec
-            needs = " | ".join(NEEDS[n] for n in spec.needs)
-            table.add_row(key, spec.title, str(spec.year), needs, ", ".join(spec.modalities))
+            table.add_row(
+                key, spec.title, str(spec.year), " | ".join(KINDS[n] for n in spec.needs), ", ".join(spec.modalities)
+            )
         console.print(table)
         console.print(
             "\nOne method's page: counterpoint methods NAME. Train with it: counterpoint fit DATA --method NAME"
         )
         return
     cls = find(name)
-    console.print(inspect.getdoc(sys.modules[cls.__module__]) or "", highlight=False, markup=False)
-    console.print("\nSettings (counterpoint fit DATA --method", name, "--set KEY=VALUE …)", markup=False)
-    for f in dataclasses.fields(cls.Config):
-        console.print(f"  {f.name} = {f.default!r}", markup=False)
-    console.print("\nPublished recipe", markup=False)
-    console.print(cls.recipe("published"), markup=False)
+    console.print(inspect.getdoc(sys.modules[cls.__module__]) or "")
+    console.print(f"\nSettings (counterpoint fit DATA --method {name} --set KEY=VALUE):")
+    for field, value in dataclasses.asdict(cls.Config()).items():
+        console.print(f"  {field} = {value!r}")
+    console.print("\nPublished recipe:")
+    recipe = cls.recipe("published")
+    for part in dataclasses.fields(recipe):
+        console.print(f"  {part.name} = {getattr(recipe, part.name)!r}")

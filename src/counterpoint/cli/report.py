@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 
-def report(run: Positional[Path]) -> None:
+def report(run: Annotated[Positional[Path], arg(metavar="RUN", help_behavior_hint="")], /) -> None:
     """Write the report of a run again: one HTML file with curves, monitors, evaluation, neighbours, a map.
 
     Example: counterpoint report runs/demo

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,7 +24,7 @@ class Batches(Protocol):
     def __iter__(self) -> Iterator[list[Row]]: ...
     def __next__(self) -> list[Row]: ...
     def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 class Loader:
@@ -70,7 +70,7 @@ class Loader:
         """Epoch and batches given of it, with what they are positions in; JSON-able."""
         return {"epoch": self.epoch, "done": self._done, "of": self._identity}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue with exactly the batches that would have followed. `DataError` when rows or sampler differ."""
         if state["of"] != self._identity:
             changed = {k: (v, self._identity[k]) for k, v in state["of"].items() if v != self._identity[k]}
@@ -126,7 +126,7 @@ class StreamLoader:
     def state_dict(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "stream": self.stream.state_dict() if self._rows is not None else None}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.epoch, self._rows = int(state["epoch"]), None
         if state["stream"] is not None:
             self._rows = self.stream.rows(self.epoch, state["stream"])

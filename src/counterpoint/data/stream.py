@@ -31,7 +31,7 @@ class Stream:
     ) -> None:
         images = any(m == "image" for m in schema.modalities.values())
         # A copy that is never iterated: iterations of one data set, or of two that share a source, share a position.
-        self.dataset = copy.deepcopy(dataset.decode(False) if images and dataset.features else dataset)
+        self.dataset = _twin(dataset.decode(False) if images and dataset.features else dataset)
         self.schema, self.buffer, self.seed = schema, buffer, seed
         self.log = Log()
         self.given = 0  # usable rows given in this epoch
@@ -41,7 +41,7 @@ class Stream:
     def rows(self, epoch: int, state: dict[str, Any] | None = None) -> Iterator[Row]:
         """The rows of an epoch; with a state, those that follow it."""
         state = state or {"source": None, "block": 0, "first": 0, "done": 0, "given": 0}
-        source = copy.deepcopy(self.dataset)
+        source = _twin(self.dataset)
         if state["source"] is not None:
             source.load_state_dict(copy.deepcopy(state["source"]))
         self.given = state["given"]
@@ -97,3 +97,13 @@ class Stream:
             self.log.skip(f"row {number}", "neither of its two sides")
             return None
         return row
+
+
+def _twin(dataset: datasets.IterableDataset) -> datasets.IterableDataset:
+    """A copy with a position of its own.
+
+    What `datasets` remembers of open file systems stays shared: it is one table of the whole process, and copying it in
+    another thread adds entries to it while it is being copied.
+    """
+    shared = [value for name, value in vars(dataset).items() if name.endswith("hffs_cache")]
+    return copy.deepcopy(dataset, {id(value): value for value in shared})

@@ -68,11 +68,11 @@ def fit(
     """Train an encoder on rows, measure it beside a baseline, write its model folder and its report.
 
     data: whatever `counterpoint.data.read.read` takes. method: its name (auto: the columns decide). columns: part ->
-    column. encoder: auto, static, transformer, or a folder or hub id. test: rows to measure on (none: a part of the data
-    is held out). size: the recipe to start from: small, published, smoke. settings: of the method. train: fields of
-    `TrainConfig` that replace the recipe's. overwrite: replace the run in the folder. resume: continue it; whatever is
-    left out is then as it was. say: receives each sentence about what was decided, and the table of figures (None: the
-    terminal).
+    column. encoder: auto, static, transformer, or a folder or hub id. test: rows to measure on (none: a part of the
+    data is held out). size: the recipe to start from: small, published, smoke. settings: of the method. train: fields
+    of `TrainConfig` that replace the recipe's. overwrite: replace the run in the folder. resume: continue it; whatever
+    is left out is then as it was. say: receives each sentence about what was decided, and the table of figures (None:
+    the terminal).
 
     Raises `DataError` for rows that cannot be used, `ConfigError` for settings that contradict each other or the rows,
     `ModelError` for folders that cannot be read or written.
@@ -98,9 +98,7 @@ def fit(
             say(f"The run in {folder} was stopped before its first checkpoint; it begins again.")
 
     with clock("read"):
-        given = gather(
-            asked.data, columns=asked.columns, test=asked.test, split=asked.split, streaming=asked.streaming
-        )
+        given = gather(asked.data, columns=asked.columns, test=asked.test, split=asked.split, streaming=asked.streaming)
     with clock("set-up"):
         plan = make_plan(asked, given, folder, begun=resume and place.has_checkpoint(folder))
     told = [*given.log.lines(), plan.why]
@@ -123,7 +121,7 @@ def fit(
         # A resumed run needs the same vocabulary, whatever became of the files it was learned from.
         save_towers(plan.towers, folder / "start")
     result = trainer.fit()
-    clock.seconds["train"] = result.seconds
+    clock.seconds["train"] = round(result.seconds, 2)
 
     trained = dict(plan.learner.towers())
     save_towers(trained, folder / "model")
@@ -196,10 +194,11 @@ def make_plan(asked: Asked, given: Given, folder: Path, *, begun: bool) -> Plan:
         train = fitting(train, given.rows, given.log)
     if asked.size == "published" and begins == "recipe" and train.lr < 1e-4 and "text" in towers:
         given.log.note(
-            "The published recipe goes on from a pretrained encoder; this one starts from random weights, for which its "
-            f"learning rate of {train.lr:g} is small. Name one: --encoder FOLDER, or a hub id."
+            "The published recipe goes on from a pretrained encoder; this one starts from random weights, for which "
+            f"its learning rate of {train.lr:g} is small. Name one: --encoder FOLDER, or a hub id."
         )
-    learner = cls(towers if "towers" in cls.spec.needs else next(iter(towers.values())), config)
+    model: Any = towers if "towers" in cls.spec.needs else next(iter(towers.values()))
+    learner = cls(model, config)
     return Plan(cls.spec.name, why, learner, towers, train, begins, begun)
 
 

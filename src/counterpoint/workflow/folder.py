@@ -1,4 +1,4 @@
-"""The folder of a `fit`: what was asked for is kept in it, so that a resume asks for the same; and what it may replace."""
+"""The folder of a `fit`: what may be replaced in it, and what was asked for, so that a resume asks for the same."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def continued(folder: Path, asked: Asked) -> Asked:
     finished = folder / "metrics.json"
     if finished.exists() and read_json(finished).get("stopped") != "interrupted" and not asked.train:
         raise ConfigError(
-            f"The run in {folder} is finished: there is nothing to resume. To train longer give more --epochs or --steps, "
-            "to begin again add --overwrite instead of --resume."
+            f"The run in {folder} is finished: there is nothing to resume. To train longer, give more --epochs or "
+            "--steps; to begin again, add --overwrite instead of --resume."
         )
     return replace(before, data=asked.data or before.data, train={**before.train, **asked.train})
 

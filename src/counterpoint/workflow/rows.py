@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
@@ -19,6 +18,7 @@ from counterpoint.data.inspect import leakage
 from counterpoint.data.loader import Loader, StreamLoader
 from counterpoint.data.log import Log
 from counterpoint.data.read import Source, read, train_part
+from counterpoint.data.read import part as split_of
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import LengthBucketed, NoDuplicates, PxK, Sampler, Shuffled
 from counterpoint.data.schema import Row, Schema
@@ -100,20 +100,34 @@ def hold_out(given: Given, test: Source) -> None:
     log.note(f"{len(given.held):,} of {len(rows):,} rows are held out to measure on.")
 
 
-def rows_like(schema: Schema, source: Source, *, part: str = "test", log: Log | None = None) -> Rows:
-    """The rows of another source with the same columns: of the part asked for where it has parts, else all of them."""
+def rows_like(
+    schema: Schema, source: Source, *, split: str | None = None, part: str = "test", log: Log | None = None
+) -> Rows:
+    """The rows of another source with the same columns: of the split, else of the part where it has one, else all."""
     sources = [source] if isinstance(source, str | Path) else list(source)
     one = len(sources) == 1 and not glob.has_magic(str(sources[0]))
-    try:
+    log = Log() if log is None else log
+    if split is not None:
+        raw = read(sources, split=split, streaming=False, log=log)
+    else:
         # Several files, or a pattern, mean all of them, whatever their names say.
-        raw = read(sources, split=part if one else "all", streaming=False, log=Log())
-    except DataError:
-        raw = read(sources, split="all", streaming=False, log=log)
+        raw = part_of(sources, part, log) if one else read(sources, split="all", streaming=False, log=log)
     try:
         infer(raw, columns=schema.columns)
     except DataError as error:
         raise DataError(f"The test rows do not have the columns of the training rows. {error}") from error
     return Rows(named_classes(raw, schema), schema, log=log)
+
+
+def part_of(sources: list[str | Path], part: str, log: Log) -> datasets.Dataset:
+    """The rows of a part where the source has one of that name, else all of them."""
+    try:
+        raw = read(sources, split=part, streaming=False, log=log)
+    except DataError:
+        return read(sources, split="all", streaming=False, log=log)
+    if split_of(Path(sources[0]).name.split(".")[0]) != part:  # else the file is that part
+        log.note(f"Of {sources[0]}, the part {part} is used.")
+    return raw
 
 
 def named_classes(raw: datasets.Dataset, schema: Schema) -> datasets.Dataset:
@@ -159,7 +173,9 @@ def fitting(config: TrainConfig, rows: Rows | Stream, log: Log) -> TrainConfig:
     batch = max(8, len(rows) // STEPS_OF_SMALL)
     if batch >= config.batch:
         return config
-    log.note(f"{len(rows):,} rows: the batch is {batch:,} instead of the recipe's {config.batch:,} (--batch N: another).")
+    log.note(
+        f"There are {len(rows):,} rows, so the batch is {batch:,} instead of {config.batch:,} (--batch N sets another)."
+    )
     return replace(config, batch=batch)
 
 

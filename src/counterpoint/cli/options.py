@@ -1,10 +1,22 @@
-"""``KEY=VALUE`` words of the command line."""
+"""Options that several verbs share, and ``KEY=VALUE`` words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+from tyro.conf import Positional, arg
 
 from counterpoint.errors import ConfigError
+
+Model: TypeAlias = Annotated[Positional[Path], arg(metavar="MODEL", help_behavior_hint="")]
+Data: TypeAlias = Annotated[Positional[tuple[str, ...]], arg(metavar="DATA...", help_behavior_hint="")]
+Sources: TypeAlias = Annotated[tuple[str, ...], arg(metavar="DATA...", help_behavior_hint="")]
+Pairs: TypeAlias = Annotated[tuple[str, ...], arg(metavar="KEY=VALUE...", help_behavior_hint="")]
+Names: TypeAlias = Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="")]
+Name: TypeAlias = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
+File: TypeAlias = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
 
 
 def key_values(words: Sequence[str], option: str) -> dict[str, str]:

@@ -1,0 +1,81 @@
+"""`counterpoint search`: questions to an index."""
+
+from __future__ import annotations
+
+import json as writer
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+def search(
+    folder: Annotated[Positional[Path], arg(metavar="INDEX", help_behavior_hint="")],
+    queries: Annotated[Positional[tuple[str, ...]], arg(metavar="QUERY...", help_behavior_hint="")],
+    /,
+    *,
+    k: int = 5,
+    mode: Literal["auto", "dense", "bm25", "hybrid"] = "auto",
+    alpha: float = 0.5,
+    json: bool = False,
+) -> None:
+    """Answer questions from an index.
+
+    Example: counterpoint search runs/demo "parse an ISO date"
+
+    Args:
+        folder: an index folder, or a run folder that holds one.
+        queries: the questions, each in quotes.
+        k: results per question.
+        mode: dense (meaning), bm25 (shared words), hybrid (both); auto: hybrid where the index has words.
+        alpha: share of the dense score in hybrid.
+        json: one JSON object per hit instead of a table.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    from counterpoint.errors import DataError
+    from counterpoint.search.store import Index
+    from counterpoint.workflow.models import load
+
+    if not queries or not all(q.strip() for q in queries):
+        raise DataError(f'The question is empty. Type for instance: counterpoint search {folder} "parse an ISO date"')
+    opened = Index.open(folder / "index" if (folder / "index").is_dir() else folder)
+    chosen = mode if mode != "auto" else ("hybrid" if opened.bm25 is not None else "dense")
+    encoder = load(opened.model, "text") if chosen != "bm25" and opened.model else None
+    if encoder is not None:
+        opened.search(["warm up"], encoder=encoder, k=1, mode=chosen)  # first calls load kernels; not the search's time
+    start = time.perf_counter()
+    results = opened.search(list(queries), encoder=encoder, k=k, mode=chosen, alpha=alpha)
+    milliseconds = (time.perf_counter() - start) * 1000
+    console = Console(highlight=False)
+    for query, hits in zip(queries, results):
+        if json:
+            for hit in hits:
+                record = {"query": query, "rank": hit.rank, "score": hit.score, **hit.row}
+                print(writer.dumps(record, ensure_ascii=False, default=str))
+            continue
+        console.print(Text(query, style="bold"))
+        for hit in hits:
+            console.print(line(hit.row, hit.score, opened.settings["text"]))
+        if not hits:
+            console.print(Text("  no row shares a word with it", style="dim"))
+    if not json:
+        console.print(Text(f"{milliseconds:.0f} ms, {chosen}, {len(opened):,} rows", style="dim"))
+
+
+def line(row: dict[str, Any], score: float, text: str | None) -> Text:
+    """A hit in the terminal: score, place (file and line, where the row has them), the beginning of the text."""
+    from rich.text import Text
+
+    shown = Text(f"  {score:6.3f}  ", style="cyan")
+    if "file" in row and "line" in row:
+        shown.append(f"{row['file']}:{row['line']}", style="green")
+        shown.append(f"  {row.get('name', '')}  ")
+    first = str(row.get("summary") or row.get(text or "", ""))
+    shown.append(" ".join(first.split())[:110], style="dim")
+    return shown
