@@ -12,7 +12,7 @@ import pytest
 from counterpoint.encoders.tokenizer import SPECIAL, reservoir, train_tokenizer
 from counterpoint.errors import ConfigError, DataError
 
-TEXTS = [f"Reading line{i} of parseHTTPResponse_v2 returns nothing but résumés, {'ab' * (i % 5)}{i * 37}" for i in range(300)]
+TEXTS = [f"Reading line{i} of parseHTTPResponse_v2 yields only résumés, {'ab' * (i % 5)}{i * 37}" for i in range(300)]
 TEXTS += ["日本語 текст עברית العربية 🦊 ﬁne"]
 DIGEST = """
 import hashlib, json, sys

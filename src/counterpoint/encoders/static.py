@@ -70,7 +70,7 @@ class StaticTextConfig:
 
 
 class StaticText(TextEncoder):
-    """``z = 1/n · Σ_t w_t e_t`` over the n tokens (``mean``) or the n distinct ones (``set``, ``saturating``) of a text.
+    """``z = 1/n · Σ_t w_t e_t`` over the n tokens (``mean``) or n distinct ones (``set``, ``saturating``) of a text.
 
     Weights are kept as logarithms, so they stay positive. Special tokens are not used. An empty text gives zeros.
 
@@ -138,7 +138,7 @@ class StaticText(TextEncoder):
         return [i for i in once if i != self.pad]
 
     def collate_ids(self, ids: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """As every text encoder's; where repetitions saturate, also ``counts`` ``(N, T)``: how often each token stands."""
+        """As every text encoder's; where repetitions saturate, with ``counts`` ``(N, T)``: how often each token stands."""
         data = super().collate_ids(ids)
         if self.config.aggregate == "saturating":
             counts = np.ones(data["input_ids"].shape, dtype=np.float32)
@@ -183,8 +183,9 @@ class StaticText(TextEncoder):
 
     def write(self, folder: Path) -> list[Stage]:
         """``mean``: sentence-transformers' StaticEmbedding, weights multiplied into the table (reading divides them out
-        again: the last bit may differ). ``saturating``: no equivalent there. ``set``: its SparseStaticEmbedding (a vector of weights, one place per distinct
+        again: the last bit may differ). ``set``: its SparseStaticEmbedding (a vector of weights, one place per distinct
         token) followed by the table as a Dense layer. That is n times ours, so it is offered for unit vectors only.
+        ``saturating``: that library has no equivalent.
         """
         self.tokenizer.backend_tokenizer.enable_truncation(self.max_length)  # StaticEmbedding has no limit of its own
         self.tokenizer.save_pretrained(folder)
