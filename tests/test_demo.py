@@ -14,8 +14,8 @@ from counterpoint.data.code import CodePair
 from counterpoint.errors import ConfigError
 
 pytest.importorskip("bm25s")
-VERBS = ["open", "close", "read", "write", "parse", "merge", "split", "sort", "filter", "count", "join", "copy", "move", "delete", "rename", "hash"]
-NOUNS = ["file", "table", "row", "column", "header", "archive", "socket", "token", "tree", "graph", "node", "edge", "date", "path", "query", "index"]
+VERBS = ["open", "close", "read", "write", "parse", "merge", "split", "sort", "filter", "count", "join", "copy", "move"]
+NOUNS = ["file", "table", "row", "column", "archive", "socket", "token", "tree", "graph", "node", "edge", "date", "path"]
 
 
 def made(packages: int = 30, functions: int = 24) -> list[CodePair]:
