@@ -61,7 +61,7 @@ def search(
             continue
         console.print(Text(query, style="bold"))
         for hit in hits:
-            console.print(line(hit.row, hit.score, opened.settings["text"]))
+            console.print(line(hit.row, hit.score, opened.settings["text"]), soft_wrap=True)
         if not hits:
             console.print(Text("  no row shares a word with it", style="dim"))
     if not json:
