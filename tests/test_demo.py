@@ -15,7 +15,7 @@ from counterpoint.errors import ConfigError
 
 pytest.importorskip("bm25s")
 VERBS = ["open", "close", "read", "write", "parse", "merge", "split", "sort", "filter", "count", "join", "copy", "move"]
-NOUNS = ["file", "table", "row", "column", "archive", "socket", "token", "tree", "graph", "node", "edge", "date", "path"]
+NOUNS = ["file", "table", "row", "column", "archive", "socket", "token", "tree", "graph", "node", "edge", "date"]
 
 
 def made(packages: int = 30, functions: int = 24) -> list[CodePair]:

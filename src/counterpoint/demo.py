@@ -128,11 +128,9 @@ def run(
             "seed": seed,
             "versions": versions(),
         }
-        shown = test.corpus[:1500]
-        vectors = encoder.encode([p.code for p in shown], role="document")
-        collect(folder, vectors, [f"{p.name}: {p.text}" for p in shown], groups=[p.package for p in shown])
-        write_json(folder / "metrics.json", metrics)
-        page.write(folder)
+        vectors = encoder.encode([p.code for p in test.corpus], role="document")
+        shown = [f"{p.name}: {p.text}" for p in test.corpus]
+        collect(folder, vectors, shown, groups=[p.package for p in test.corpus])
     metrics["seconds"] = {name: round(s, 1) for name, s in clock.seconds.items()}
     write_json(folder / "metrics.json", metrics)
     report = page.write(folder)
