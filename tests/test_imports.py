@@ -17,7 +17,7 @@ BELOW: dict[str, set[str]] = {
     "objectives": {"kernels"},
     "data": set(),
     "views": {"data"},
-    "encoders": {"data"},
+    "encoders": {"data", "kernels"},
     "memory": {"data", "objectives"},
     "train": {"data", "objectives", "memory"},
     "evaluate": {"data", "encoders", "objectives", "search"},

@@ -16,6 +16,8 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from counterpoint.kernels.attention import attention
+
 NAME = "counterpoint_packed"
 
 # Models in which tokens meet in attention only, whose positions can be given, and whose attention sees the whole text.
@@ -73,6 +75,12 @@ def _attention(
     parts: Groups | None = settings.pop("groups", None)
     if parts is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
+    drop = settings.get("dropout", 0.0)
+    if query.device.type == "cpu" and (drop or query.requires_grad):  # training
+        lengths = tuple(length for _, count, length in parts for _ in range(count))
+        scale = settings.get("scaling") or query.shape[-1] ** -0.5
+        z = attention(*(x[0].transpose(0, 1) for x in (query, key, value)), lengths, scale=scale, dropout=drop)
+        return z.unsqueeze(0), None
     out = []
     for start, count, length in parts:
         q, k, v = (

@@ -20,6 +20,7 @@ from counterpoint.encoders.pooling import Pooling, check, pool
 from counterpoint.encoders.subwords import TextEncoder
 from counterpoint.encoders.tokenizer import reservoir, train_tokenizer
 from counterpoint.errors import ConfigError
+from counterpoint.kernels.dropout import quicken
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -91,6 +92,7 @@ class TextTransformer(TextEncoder):
             # A layer on the first token for next-sentence prediction: our pooling reads the tokens themselves.
             self.transformer.pooler = None
         self._packed = packed.enable(self.transformer)
+        quicken(self.transformer)
 
     @classmethod
     def from_texts(
@@ -190,43 +192,44 @@ class TextTransformer(TextEncoder):
             mask = mask.clone()
             mask[~real, 0] = True  # a row without a token reads its first place: finite, whatever it says
         lengths, order = mask.sum(1).sort(descending=True, stable=True)
-        for part in _parts(lengths.tolist(), ids.device, self._packed):
-            rows = order[part]
-            run = self._run_packed if self._packed else self._run_padded
-            start = 0
-            for hidden, kept in run(ids[rows], mask[rows], lengths[part], every):
-                count = len(hidden[-1])
-                yield rows[start : start + count], hidden, kept
-                start += count
+        parts = list(_parts(lengths.tolist(), ids.device, self._packed))
+        run = self._run_packed if self._packed else self._run_padded
+        start = 0
+        for hidden, kept in run(ids[order], mask[order], lengths.tolist(), parts, every):
+            count = len(hidden[-1])
+            yield order[start : start + count], hidden, kept
+            start += count
 
     def _run_packed(
-        self, ids: Tensor, mask: Tensor, lengths: Tensor, every: bool
+        self, ids: Tensor, mask: Tensor, lengths: list[int], parts: list[slice], every: bool
     ) -> Iterator[tuple[tuple[Tensor, ...], None]]:
         from counterpoint.encoders import packed
 
-        groups = packed.groups(lengths.tolist())
-        out = self.transformer(
-            input_ids=ids[mask].unsqueeze(0),
-            position_ids=packed.positions(self.transformer, groups, ids.device),
-            output_hidden_states=every,
-            groups=groups,
-        )
-        layers = out.hidden_states if every else (out.last_hidden_state,)
-        for start, count, length in groups:
-            yield (
-                tuple(h[0, start : start + count * length].unflatten(0, (count, length)) for h in layers),
-                None,
+        # Looked up once for all passes: the gradient of a lookup is as large as the vocabulary.
+        words = self.transformer.get_input_embeddings()(ids[mask])
+        for part, tokens in zip(parts, words.split([sum(lengths[part]) for part in parts])):
+            groups = packed.groups(lengths[part])
+            out = self.transformer(
+                inputs_embeds=tokens.unsqueeze(0),
+                position_ids=packed.positions(self.transformer, groups, ids.device),
+                output_hidden_states=every,
+                groups=groups,
             )
+            layers = out.hidden_states if every else (out.last_hidden_state,)
+            # Split, not sliced: the gradient of a slice is as large as what it was cut from.
+            cut = [layer[0].split([count * length for _, count, length in groups]) for layer in layers]
+            for (_, count, length), hidden in zip(groups, zip(*cut)):
+                yield tuple(h.unflatten(0, (count, length)) for h in hidden), None
 
     def _run_padded(
-        self, ids: Tensor, mask: Tensor, lengths: Tensor, every: bool
+        self, ids: Tensor, mask: Tensor, lengths: list[int], parts: list[slice], every: bool
     ) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-        longest = int(lengths[0])
-        # Real tokens to the front: a text may lie anywhere among its padding.
-        front = mask.long().argsort(dim=1, descending=True, stable=True)[:, :longest]
-        ids, mask = ids.gather(1, front), mask.gather(1, front)
-        out = self.transformer(input_ids=ids, attention_mask=mask.long(), output_hidden_states=every)
-        yield (out.hidden_states if every else (out.last_hidden_state,)), mask
+        for part in parts:
+            # Real tokens to the front: a text may lie anywhere among its padding.
+            front = mask[part].long().argsort(dim=1, descending=True, stable=True)[:, : lengths[part.start]]
+            tokens, kept = ids[part].gather(1, front), mask[part].gather(1, front)
+            out = self.transformer(input_ids=tokens, attention_mask=kept.long(), output_hidden_states=every)
+            yield (out.hidden_states if every else (out.last_hidden_state,)), kept
 
     def _batches(self, items: Sequence[Any], role: str | None, budget: int) -> Iterator[tuple[np.ndarray, Data]]:
         # Cut to passes already here, each is a thread's work.
