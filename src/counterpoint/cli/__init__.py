@@ -72,9 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code if isinstance(code, int) else 0
     except CounterpointError as error:
         print(f"counterpoint: {error}", file=sys.stderr)
-    except BrokenPipeError:  # `counterpoint search ... | head`: whoever read has had enough
+    except BrokenPipeError:  # `counterpoint search ... | head`: whoever read has had enough; rich does the same
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 1
     except OSError as error:  # a full disk, a folder without permission
         print(f"counterpoint: {error.strerror or error}: {error.filename or 'the file system'}", file=sys.stderr)
     except KeyboardInterrupt:

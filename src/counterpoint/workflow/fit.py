@@ -105,12 +105,15 @@ def fit(
     for sentence in told:
         say(sentence)
 
+    watch = _watch(given) if given.held and (plan.train.eval_every or plan.train.metric) else None
+    if watch and plan.train.metric:
+        _check_metric(plan.train.metric, watch(plan.learner))
     trainer = Trainer(
         plan.learner,
         make_loader(given, plan.train),
         plan.train,
         folder=folder,
-        evaluate=_watch(given) if given.held and (plan.train.eval_every or plan.train.metric) else None,
+        evaluate=watch,
         resume=resume,
         overwrite=overwrite,
         extra=describe(plan, asked, given),
@@ -207,6 +210,12 @@ def _watch(given: Given) -> Callable[[Method], dict[str, float]]:
         return {f.metric: f.value.value for f in measure(trained.towers(), given, beside=False).figures}
 
     return watch
+
+
+def _check_metric(name: str, figures: Mapping[str, float]) -> None:
+    """Before anything is written, so that a slip in the name does not cost the run that is there."""
+    if name not in figures:
+        raise ConfigError(f"The evaluation gives no figure {name!r}. Type --metric with one of: {', '.join(figures)}.")
 
 
 # --- what is told ----------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def typed(cls: type, given: Mapping[str, Any], *, of: str, option: str) -> dict[
     out = {}
     for name, value in given.items():
         if name not in known:
-            raise ConfigError(f"{of} has no setting {name!r}. It has: {', '.join(sorted(known))}.")
+            raise ConfigError(f"{of[:1].upper()}{of[1:]} has no setting {name!r}. It has: {', '.join(sorted(known))}.")
         try:
             out[name] = _as(hints[name], value)
         except (ValueError, TypeError) as error:

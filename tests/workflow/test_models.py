@@ -1,0 +1,116 @@
+"""Encoders by name, from folders of three libraries, and back from a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from counterpoint import load
+from counterpoint.encoders import folder
+from counterpoint.encoders.image import ConvNet, ConvNetConfig, ImageTransformerConfig
+from counterpoint.encoders.static import StaticText, StaticTextConfig
+from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
+from counterpoint.errors import ConfigError, ModelError
+from counterpoint.workflow.models import SETTINGS, fresh_config, load_towers, make_encoder, save_towers
+from tests.workflow import made
+from tests.workflow.conftest import Run
+
+TEXTS = [r["text"] for r in made.rows("texts", 60)]
+STEPS = ("--size", "smoke", "--steps", "2", "--tensorboard", "False")
+
+
+class Rows:
+    """The texts that a vocabulary is learned from."""
+
+    def texts(self, limit: int) -> list[str]:
+        return TEXTS
+
+
+@pytest.fixture(scope="module")
+def transformer() -> TextTransformer:
+    return TextTransformer.from_texts(TEXTS, TextTransformerConfig(layers=1, width=16, heads=2, max_length=32)).eval()
+
+
+@pytest.fixture(params=["ours", "sentence-transformers", "transformers", "static of sentence-transformers"])
+def published(request: pytest.FixtureRequest, tmp_path: Path, transformer: TextTransformer) -> Path:
+    """A folder as each library leaves it."""
+    out = tmp_path / "published"
+    static = request.param.startswith("static")
+    folder.save(StaticText.from_texts(TEXTS, StaticTextConfig(dim=16)) if static else transformer, out)
+    if request.param != "ours":
+        (out / "counterpoint.json").unlink()
+    if request.param == "transformers":
+        (out / "modules.json").unlink()
+    return out
+
+
+def test_a_published_encoder_is_trained_on_in_small_steps(run: Run, tmp_path: Path, published: Path) -> None:
+    data, out = made.jsonl(tmp_path / "pairs.jsonl", made.rows("pairs", 40)), tmp_path / "run"
+    assert run("fit", data, "--out", out, "--encoder", published, *STEPS).code == 0
+    config = json.loads((out / "config.json").read_text())
+    assert config["begins"] == "pretrained"
+    assert config["train"]["lr"] == SETTINGS["pretrained"]["lr"] == 2e-5
+    before, begun, after = (load(p).encode(TEXTS[:5]) for p in (published, out / "start", out))
+    np.testing.assert_allclose(begun, before, atol=1e-6)
+    assert 0 < np.abs(after - before).max() < 0.05
+
+
+def test_what_is_asked_for_goes_before_the_settings_of_a_beginning(run: Run, tmp_path: Path) -> None:
+    data = made.jsonl(tmp_path / "pairs.jsonl", made.rows("pairs", 40))
+    assert run("fit", data, "--out", tmp_path / "run", "--encoder", "transformer", "--lr", "3e-4", *STEPS).code == 0
+    train = json.loads((tmp_path / "run/config.json").read_text())["train"]
+    assert train["lr"] == 3e-4
+    assert train["warmup"] == SETTINGS["scratch"]["warmup"]
+
+
+def test_a_run_is_trained_on(run: Run, tmp_path: Path) -> None:
+    """The folder of a run is an encoder like any other: first single texts, then pairs."""
+    texts = made.jsonl(tmp_path / "texts.jsonl", made.rows("texts", 40))
+    pairs = made.jsonl(tmp_path / "pairs.jsonl", made.rows("pairs", 40))
+    assert run("fit", texts, "--out", tmp_path / "one", *STEPS).code == 0
+    assert run("fit", pairs, "--out", tmp_path / "two", "--encoder", tmp_path / "one", *STEPS).code == 0
+    np.testing.assert_allclose(
+        load(tmp_path / "two/start").encode(TEXTS), load(tmp_path / "one").encode(TEXTS), atol=1e-6
+    )
+
+
+def test_encoders_by_name() -> None:
+    rows = Rows()
+    made_static, begins = make_encoder("text", "static", TextTransformerConfig(), rows)  # type: ignore[arg-type]
+    assert isinstance(made_static, StaticText)
+    assert begins == "recipe"
+    tiny, begins = make_encoder("text", "transformer", StaticTextConfig(), rows, smoke=True)  # type: ignore[arg-type]
+    assert isinstance(tiny, TextTransformer)
+    assert begins == "scratch"
+    recipe = StaticTextConfig(dim=7)
+    assert fresh_config("text", "static", recipe, smoke=False) is recipe
+    assert isinstance(fresh_config("image", "transformer", ConvNetConfig(), smoke=False), ImageTransformerConfig)
+
+
+def test_an_image_transformer_of_transformers(tmp_path: Path) -> None:
+    from transformers import ViTConfig, ViTModel
+
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    ViTModel(ViTConfig(image_size=32, patch_size=8, **size)).save_pretrained(tmp_path / "vit")
+    found, begins = make_encoder("image", str(tmp_path / "vit"), ConvNetConfig(), Rows())  # type: ignore[arg-type]
+    assert (found.modality, found.dim, begins) == ("image", 16, "pretrained")
+
+
+def test_towers_come_back_by_name(tmp_path: Path, transformer: TextTransformer) -> None:
+    save_towers(
+        {"text": transformer, "image": ConvNet(ConvNetConfig(size=16, widths=(8,), depths=(1,)))}, tmp_path / "m"
+    )
+    (tmp_path / "m/.image.123").mkdir()
+    (tmp_path / "m/.image.123/counterpoint.json").write_text("{}")  # what a killed process was writing
+    assert list(load_towers(tmp_path / "m")) == ["image", "text"]
+    assert load(tmp_path / "m", "text").dim == 16
+    with pytest.raises(ModelError, match=r"holds the towers image, text\. Name one of them"):
+        load(tmp_path / "m")
+    with pytest.raises(ModelError, match="encodes image and text, not audio"):
+        load(tmp_path / "m", "audio")
+    folder.save(transformer, tmp_path / "one")
+    with pytest.raises(ConfigError, match="encodes text; these rows hold images"):
+        make_encoder("image", str(tmp_path / "one"), ConvNetConfig(), Rows())  # type: ignore[arg-type]
