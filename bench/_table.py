@@ -36,9 +36,7 @@ class Result:
         return self.ours / self.peer if self.higher_is_better else self.peer / self.ours
 
 
-def finish(
-    name: str, results: Iterable[Result], *, device: str | None = None, threads: int | None = None
-) -> None:
+def finish(name: str, results: Iterable[Result], *, device: str | None = None, threads: int | None = None) -> None:
     """Print the table and write ``bench/results/NAME.json``."""
     import torch
 
@@ -98,9 +96,7 @@ def commit() -> str:
     here = Path(__file__).parent
 
     def git(*args: str) -> str:
-        return subprocess.run(
-            ["git", *args], cwd=here, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        return subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         dirty = git("status", "--porcelain", "--untracked-files=no", "--", "../src", ".", ":!results")

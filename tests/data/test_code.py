@@ -113,9 +113,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def pairs(sizes: dict[str, int]) -> list[CodePair]:
-    return [
-        CodePair(f"{p} number {i}", f"{p}{i}", p, "f", "f.py", i) for p, n in sizes.items() for i in range(n)
-    ]
+    return [CodePair(f"{p} number {i}", f"{p}{i}", p, "f", "f.py", i) for p, n in sizes.items() for i in range(n)]
 
 
 def test_packages_are_whole_and_giants_train() -> None:
@@ -132,9 +130,7 @@ def test_packages_are_whole_and_giants_train() -> None:
 def test_one_more_package_moves_only_the_margin() -> None:
     before = split(pairs({f"p{i}": 30 for i in range(40)}), test=200, dev=100, giant=100).parts
     after = split(pairs({f"p{i}": 30 for i in range(40)} | {"new": 30}), test=200, dev=100, giant=100).parts
-    assert (
-        sum(before[p] != after[p] for p in before) <= 2
-    )  # one pushed from test to dev, one from dev to train
+    assert sum(before[p] != after[p] for p in before) <= 2  # one pushed from test to dev, one from dev to train
 
 
 def test_copies_of_held_out_docstrings_do_not_train() -> None:

@@ -94,7 +94,7 @@ def harvest(
 
 
 def _in_processes(jobs: list[Job], workers: int) -> list[list[CodePair]]:
-    """`_functions` of every job, in order, by processes of our own (`multiprocessing` runs the caller's script again)."""
+    """`_functions` of every job, in order, in own processes: `multiprocessing` would run the caller's script again."""
     command = [sys.executable, "-c", "from counterpoint.data import code; code._serve()"]
 
     def share(number: int) -> list[list[CodePair]]:

@@ -138,7 +138,7 @@ class StaticText(TextEncoder):
         return [i for i in once if i != self.pad]
 
     def collate_ids(self, ids: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """As every text encoder's; where repetitions saturate, with ``counts`` ``(N, T)``: how often each token stands."""
+        """As every text encoder's; where repetitions saturate, with ``counts`` ``(N, T)`` of each token."""
         data = super().collate_ids(ids)
         if self.config.aggregate == "saturating":
             counts = np.ones(data["input_ids"].shape, dtype=np.float32)
