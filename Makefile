@@ -1,6 +1,6 @@
 # The two commands: `make demo` and `make test`. Both make .venv on first use, are idempotent, and work offline afterwards.
 PY := .venv/bin/python
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3 || echo python3)
+PYTHON ?=
 DATA := $(if $(COUNTERPOINT_DATA),$(COUNTERPOINT_DATA),$(wildcard ../shared/data))
 export COUNTERPOINT_DATA := $(if $(DATA),$(abspath $(DATA)),)
 export TOKENIZERS_PARALLELISM := true

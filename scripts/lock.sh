@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-"${PYTHON:-python3}" -m venv "$work/venv"
+"${PYTHON:-python3.11}" -m venv "$work/venv"
 pip() { "$work/venv/bin/python" -m pip --disable-pip-version-check -q "$@"; }
 pip install "$(grep -oE '^torch==[0-9.]+' requirements.lock 2>/dev/null || echo torch==2.13.0)"
 pip install "setuptools>=77" wheel

@@ -2,16 +2,19 @@
 # Makes .venv with the exact versions of requirements.lock. Fails with a sentence; leaves .venv/ready when all is well.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-python=${PYTHON:-python3}
-
 say() { printf '%s\n' "$*" >&2; }
-if ! command -v "$python" >/dev/null 2>&1; then
-  say "Python was not found. Install Python 3.11 or newer (with its venv module), or type: make PYTHON=/path/to/python3 …"
-  exit 1
-fi
-if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-  say "$("$python" --version) is too old: Counterpoint needs Python 3.11 or newer. Type: make PYTHON=/path/to/python3.11 …"
-  exit 1
+works() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
+
+python=${PYTHON:-}
+if [ -n "$python" ]; then
+  works "$python" || { say "$python is no Python 3.11 or newer. Type: make PYTHON=/path/to/python3.11 …"; exit 1; }
+else
+  # The one the lock file was made with first. A name that is found may still not run (version managers leave such), so try.
+  for python in python3.11 python3 python3.12 python3.13; do works "$python" && break || python=; done
+  if [ -z "$python" ]; then
+    say "No Python 3.11 or newer was found. Install one (with its venv module), or type: make PYTHON=/path/to/python3.11 …"
+    exit 1
+  fi
 fi
 if ! "$python" -c 'import venv, ensurepip' >/dev/null 2>&1; then
   say "This Python has no venv module. On Debian and Ubuntu, type: apt-get install python3-venv"
