@@ -155,12 +155,12 @@ def test_scored_pairs(run: Run, tmp_path: Path) -> None:
 
 def test_labelled_texts(run: Run, tmp_path: Path) -> None:
     data = made.jsonl(tmp_path / "labelled.jsonl", made.rows("labelled"))
-    test = made.jsonl(tmp_path / "test.jsonl", made.rows("labelled", 60, seed=7))
+    test = made.jsonl(tmp_path / "test.jsonl", made.rows("labelled", 27, seed=7))
     out = tmp_path / "run"
     said = run("fit", data, "--out", out, "--test", test, *STEPS)
     assert said.code == 0, said.all
     assert "Method supcon" in said.out
-    assert json.loads((out / "metrics.json").read_text())["counts"]["test rows"] == 60
+    assert json.loads((out / "metrics.json").read_text())["counts"]["test rows"] == 27
     assert json.loads((out / "config.json").read_text())["encoders"]["text"]["kind"] == "static-text"
     said = run("eval", out, test, "--train", data)
     assert said.code == 0, said.all
@@ -220,10 +220,10 @@ def test_two_modalities(run: Run, tmp_path: Path) -> None:
 def test_a_stream_learns_too(run: Run, tmp_path: Path, streaming: bool) -> None:
     """Streamed rows cannot be held out from; test rows are measured on all the same."""
     data = made.jsonl(tmp_path / "pairs.jsonl", made.rows("pairs"))
-    test = made.jsonl(tmp_path / "held.jsonl", made.rows("pairs", 40, seed=4))
+    test = made.jsonl(tmp_path / "held.jsonl", made.rows("pairs", 20, seed=4))
     flags = ["--streaming"] if streaming else []
     said = run("fit", data, "--out", tmp_path / "run", "--test", test, *STEPS, *flags)
     assert said.code == 0, said.all
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
-    assert metrics["queries"] == 40
+    assert metrics["queries"] == 20
     assert metrics["rows"] == (None if streaming else 160)
