@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from counterpoint import demo
 from counterpoint.cli import main
@@ -83,6 +84,14 @@ def test_the_index_answers_with_file_and_line(
     assert main(["search", str(folder), pair.name.replace("_", " "), "--mode", "bm25", "--k", "1"]) == 0
     assert f"{pair.file}:{pair.line}" in capsys.readouterr().out
     assert (folder / "report.html").stat().st_size > 100_000
+
+
+def test_one_seed_gives_one_result(ran: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
+    """The encoder trained twice with the same seed is the same, bit for bit."""
+    pairs, size = made(), demo.Size(32, 64, 4, 10_000, 60)
+    dev = demo.Held(pairs[:100], 50)
+    first, second = (demo.learn(pairs[100:], dev, size, tmp_path / name, seed=3).encoder for name in "ab")
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
 def test_a_run_is_not_overwritten_unasked(ran: tuple[Path, dict[str, object]]) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
@@ -200,6 +201,7 @@ def count(pairs: Sequence[CodePair]) -> int:
 def learn(train: Sequence[CodePair], dev: Held, size: Size, folder: Path, seed: int) -> InBatch:
     """An encoder of weighted subwords, trained by in-batch ranking; the best step on dev is kept."""
     rows = Rows(Dataset.from_dict({"text": [p.text for p in train], "code": [p.code for p in train]}), SCHEMA)
+    torch.manual_seed(seed)  # the embeddings are drawn here, before the trainer seeds itself
     encoder = StaticText.from_texts(
         (text[:2000] for text in rows.texts()),
         StaticTextConfig(
