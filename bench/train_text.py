@@ -20,7 +20,8 @@ Before anything is timed, both train a few steps in float32 without dropout, and
 not bought by learning something else.
 
 Sides take turns, the first step of each run does not count, and the medians of the runs are compared. Seconds on the
-processor stand beside those on the clock: on a machine that others use too, they are what to look at.
+processor stand beside those on the clock: on a machine that others use too, they are what to look at (and there
+--threads 1, as threads that wait for each other lose most).
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+# For both sides, and before torch is imported: a thread that waits sleeps soon. With GNU's default, threads that share
+# a core with other work spin for its whole time slice at each of thousands of barriers, up to ten times slower.
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 import torch
 from datasets import Dataset, disable_progress_bars
@@ -299,7 +304,7 @@ def data() -> dict[str, Pairs]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=64, help="pairs per step")
-    parser.add_argument("--steps", type=int, default=3, help="steps of a run that count; one more comes first")
+    parser.add_argument("--steps", type=int, default=2, help="steps of a run that count; one more comes first")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--max-length", type=int, default=128, help="tokens of a text that are read")
     parser.add_argument("--threads", type=int, default=0, help="0: as many as there are cores")
