@@ -204,7 +204,7 @@ _ALL = (
     ),
     Entry(
         name="stamps", title="Tux Paint stamps and their captions", modality="image+text", task="towers",
-        source="packages.debian.org/tuxpaint-stamps-default", licence="GPL-2.0-or-later", path="stamps",
+        source="Debian package tuxpaint-stamps-default", licence="GPL-2.0-or-later", path="stamps",
         columns={"image": "image", "text": "caption"}, splits=TT, reader=readers.zipped_pictures,
     ),
     Entry(
