@@ -247,9 +247,9 @@ def main() -> None:
                         Result(case=title, metric=metric, unit=unit, ours=ours[key], peer=peer and peer[key], **named)
                     )
                 if peer:
-                    table.append(
-                        [*shown, who, f"{peer['seconds'] / ours['seconds']:.1f}", f"{peer['mib'] / ours['mib']:.1f}"]
-                    )
+                    # The peak may lie below what loading left free: then there is no ratio to give.
+                    less = f"{peer['mib'] / ours['mib']:.1f}" if ours["mib"] else "-"
+                    table.append([*shown, who, f"{peer['seconds'] / ours['seconds']:.1f}", less])
             if not others:
                 table.append([*shown, "-", "-", "-"])
     show(["case", "s", "MiB over base", "GFLOP/s", "of rate", "beside", "times faster", "times less memory"], table)
