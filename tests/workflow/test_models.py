@@ -114,3 +114,20 @@ def test_towers_come_back_by_name(tmp_path: Path, transformer: TextTransformer) 
     folder.save(transformer, tmp_path / "one")
     with pytest.raises(ConfigError, match="encodes text; these rows hold images"):
         make_encoder("image", str(tmp_path / "one"), ConvNetConfig(), Rows())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("modality", ["text", "image"])
+def test_a_hub_id_without_a_network_is_said_at_once(modality: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One question to the hub, and its failure is the answer: nothing tries again and again."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    asked = []
+
+    def unreachable(source: str, **more: object) -> None:
+        asked.append(source)
+        raise LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    with pytest.raises(ModelError, match="the hub cannot be reached"):
+        make_encoder(modality, "nobody/nothing", ConvNetConfig(), Rows())  # type: ignore[arg-type]
+    assert asked == ["nobody/nothing"]

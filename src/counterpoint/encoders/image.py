@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from counterpoint.data.pixels import decode
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.layout import refuse_pickles
 from counterpoint.errors import ConfigError, DataError, ModelError
 
 if TYPE_CHECKING:  # transformers' models take a second to import: where they are built
@@ -314,8 +315,13 @@ def _pretrained(source: str, model_type: str) -> tuple[PreTrainedModel, dict[str
     from transformers import AutoModel
     from transformers.image_processing_base import ImageProcessingMixin
 
+    from counterpoint.encoders.pretrained import locate
+
+    folder = locate(source)  # says at once where the hub cannot be reached; transformers would try for a minute
+    if (folder / "config.json").exists():
+        refuse_pickles(folder)
     try:
-        model = AutoModel.from_pretrained(source, use_safetensors=True, trust_remote_code=False)
+        model = AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"No image model could be read from {source!r}: {error} "
@@ -324,7 +330,7 @@ def _pretrained(source: str, model_type: str) -> tuple[PreTrainedModel, dict[str
     if model_type and model.config.model_type != model_type:
         raise ModelError(f"{source!r} is a {model.config.model_type}; expected a {model_type}. Try ImageTransformer.")
     try:
-        said, _ = ImageProcessingMixin.get_image_processor_dict(source)
+        said, _ = ImageProcessingMixin.get_image_processor_dict(folder)
     except OSError:  # a folder without preprocessor_config.json
         said = {}
     size = getattr(model.config, "image_size", None) or said.get("size", 224)

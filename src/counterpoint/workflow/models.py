@@ -11,7 +11,6 @@ from counterpoint.data.stream import Stream
 from counterpoint.encoders import folder as model_folder
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.image import ConvNet, ConvNetConfig, ImageTransformer, ImageTransformerConfig
-from counterpoint.encoders.layout import refuse_pickles
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.errors import ConfigError, ModelError
@@ -82,7 +81,6 @@ def make_encoder(
                     "leave --encoder out."
                 )
             return towers[modality], "pretrained"
-        refuse_pickles(root)
     elif modality == "text":
         return TextTransformer.from_pretrained(choice), "pretrained"
     return ImageTransformer.from_pretrained(choice), "pretrained"
