@@ -277,6 +277,29 @@ def test_a_full_disk_at_the_model_keeps_the_checkpoint(
     assert (tmp_path / "run/report.html").exists()
 
 
+def test_a_full_disk_at_a_resume_keeps_what_was_asked(
+    run: Run, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    assert run("fit", pairs, "--out", out, *STEPS).code == 0
+    before = (out / "config.json").read_text()
+    honest = Path.write_text
+
+    def full(path: Path, text: str, **more: Any) -> int:
+        if "config.json" in path.name:
+            honest(path, text[:20], **more)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return honest(path, text, **more)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    said = run("fit", "--out", out, "--resume", "--steps", "16")
+    assert said.code == 2
+    assert "No space left on device" in said.all
+    assert (out / "config.json").read_text() == before
+    monkeypatch.undo()
+    assert run("fit", "--out", out, "--resume", "--steps", "16").code == 0
+
+
 def test_errors_of_the_python_interface(pairs: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="There is no recipe of the size 'tiny'"):
         fit(pairs, out=tmp_path / "run", size="tiny")

@@ -67,8 +67,10 @@ class Run:
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:
         """Write ``config.json``; at a resume only once it has succeeded, so that a failed one loses nothing."""
+        aside = self.folder / ".config.json.new"
         try:
-            (self.folder / "config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+            aside.write_text(json.dumps(settings, indent=2), encoding="utf-8")
+            aside.replace(self.folder / "config.json")
         except OSError as error:
             raise self._unwritable(error) from error
 
