@@ -199,6 +199,19 @@ def test_a_folder_holds_one_run(run: Run, pairs: Path, tmp_path: Path) -> None:
     assert json.loads((out / "metrics.json").read_text())["steps"] == 16
 
 
+def test_a_finished_run_that_was_killed_while_it_trained_longer(run: Run, pairs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert run("fit", pairs, "--out", out, *STEPS).code == 0
+    finished = (out / "metrics.json").read_text()
+    assert run("fit", "--out", out, "--resume", "--steps", "16").code == 0
+    longer = weights(out)
+    checkpoint.remove([out / "checkpoints/step-00000016"])  # as if killed in the last step
+    (out / "metrics.json").write_text(finished)
+    assert run("fit", "--out", out, "--resume").code == 0
+    assert weights(out) == longer
+    assert json.loads((out / "metrics.json").read_text())["steps"] == 16
+
+
 def test_a_resume_wants_the_same_rows(run: Run, pairs: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert run("fit", pairs, "--out", out, *STEPS).code == 0

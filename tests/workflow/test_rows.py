@@ -9,11 +9,11 @@ import pytest
 
 from counterpoint.data.log import Log
 from counterpoint.data.sampler import LengthBucketed, NoDuplicates, PxK, Shuffled
-from counterpoint.errors import DataError
+from counterpoint.errors import DataError, MissingExtra
 from counterpoint.evaluate.result import Comparison, Evaluation, Figure
 from counterpoint.evaluate.statistics import Interval
 from counterpoint.train.config import TrainConfig
-from counterpoint.workflow.measure import as_metrics, halves
+from counterpoint.workflow.measure import as_metrics, halves, measured
 from counterpoint.workflow.rows import Given, fitting, gather, make_loader, rows_like, spread
 from tests.workflow import made
 
@@ -124,3 +124,26 @@ def test_figures_that_are_not_defined_are_left_out() -> None:
         "intervals": {"model": {"pearson": [0.4, 0.6]}, "base": {"pearson": [0.4, 0.6]}},
         "differences": {},
     }
+
+
+def test_a_trained_model_does_not_fail_for_what_cannot_be_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = given(made.jsonl(tmp_path / "x.jsonl", made.rows("pairs", 120)))
+    figures = Evaluation("retrieval", (), {})
+
+    def without_bm25(*words: Any, baselines: Any, **more: Any) -> Evaluation:
+        if baselines is None:
+            raise MissingExtra("This needs the package 'bm25s'.")
+        return figures
+
+    def impossible(*words: Any, **more: Any) -> Evaluation:
+        raise DataError("There is one class only.")
+
+    towers: Any = {"text": None}
+    monkeypatch.setattr("counterpoint.workflow.measure.evaluate", without_bm25)
+    assert measured(towers, found) == (figures, ["No baseline was measured. This needs the package 'bm25s'."])
+    monkeypatch.setattr("counterpoint.workflow.measure.evaluate", impossible)
+    assert measured(towers, found) == (None, ["The model could not be measured. There is one class only."])
+    found.held = []
+    assert measured(towers, found) == (None, [])

@@ -66,13 +66,21 @@ def continued(folder: Path, asked: Asked) -> Asked:
                 f"The run in {folder} was begun with {f.name} {then!r}, which --resume cannot change to {now!r}. Leave "
                 f"that out to continue the run, or add --overwrite instead of --resume to begin another."
             )
-    finished = folder / "metrics.json"
-    if finished.exists() and read_json(finished).get("stopped") != "interrupted" and not asked.train:
+    if _finished(folder) and not asked.train:
         raise ConfigError(
             f"The run in {folder} is finished: there is nothing to resume. To train longer, give more --epochs or "
             "--steps; to begin again, add --overwrite instead of --resume."
         )
     return replace(before, data=asked.data or before.data, train={**before.train, **asked.train})
+
+
+def _finished(folder: Path) -> bool:
+    """Whether the run ended by itself, and was not begun again to train longer."""
+    if not (folder / "metrics.json").exists():
+        return False
+    metrics = read_json(folder / "metrics.json")
+    newest = max(map(checkpoint.number, checkpoint.numbered(folder / "checkpoints", "step")), default=0)
+    return metrics.get("stopped") != "interrupted" and newest <= metrics.get("steps", 0)
 
 
 def has_checkpoint(folder: Path) -> bool:

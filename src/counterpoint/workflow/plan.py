@@ -1,0 +1,67 @@
+"""What is going to be trained: the method, its encoders, its settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.layout import read_json
+from counterpoint.errors import ConfigError
+from counterpoint.methods.base import Method
+from counterpoint.train.config import TrainConfig
+from counterpoint.workflow.choose import choose, configured
+from counterpoint.workflow.folder import Asked
+from counterpoint.workflow.models import SETTINGS, Beginning, make_encoder
+from counterpoint.workflow.rows import Given, fitting
+
+SIZES = ("small", "published", "smoke")
+FOR_PRETRAINED = 1e-4
+"""A learning rate below this is one for an encoder that was trained before."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A method with its encoders, and how it will be trained. begins: how the encoders start. begun: a run goes on."""
+
+    name: str
+    why: str
+    learner: Method
+    towers: dict[str, Encoder]
+    train: TrainConfig
+    begins: Beginning
+    begun: bool
+
+
+def make_plan(asked: Asked, given: Given, folder: Path, *, begun: bool) -> Plan:
+    """The method the rows call for, its encoders (those the run began with, where it goes on) and its settings."""
+    if asked.size not in SIZES:
+        raise ConfigError(f"There is no recipe of the size {asked.size!r}. Type one of: {', '.join(SIZES)}.")
+    cls, why = choose(given.schema, given.rows, asked.method)
+    recipe = cls.recipe(asked.size)
+    config = configured(cls, recipe.config, asked.settings)
+    torch.manual_seed(asked.train.get("seed", recipe.train.seed))  # encoders and heads are drawn here
+    towers: dict[str, Encoder] = {}
+    begins: Beginning = "recipe"
+    for stream in given.modalities:
+        base = recipe.encoder[stream] if isinstance(recipe.encoder, Mapping) else recipe.encoder
+        choice = str(folder / "start") if begun else asked.encoder
+        towers[stream], begins = make_encoder(stream, choice, base, given.rows, smoke=asked.size == "smoke")
+    if begun:
+        begins = read_json(folder / "config.json")["begins"]
+    train = dataclasses.replace(recipe.train, **{**SETTINGS[begins], **asked.train})
+    if "batch" not in asked.train:
+        train = fitting(train, given.rows, given.log)
+    if asked.size == "published" and begins == "recipe" and train.lr < FOR_PRETRAINED and "text" in towers:
+        given.log.note(
+            "The published recipe goes on from a pretrained encoder; this one starts from random weights, for which "
+            f"its learning rate of {train.lr:g} is small. Name one: --encoder FOLDER, or a hub id."
+        )
+    model: Any = towers if "towers" in cls.spec.needs else next(iter(towers.values()))
+    learner = cls(model, config)
+    return Plan(cls.spec.name, why, learner, towers, train, begins, begun)

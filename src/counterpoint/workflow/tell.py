@@ -1,0 +1,73 @@
+"""What a run tells: its settings for ``config.json``, its page, what can be typed next."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from counterpoint._version import __version__
+from counterpoint.encoders.base import Encoder
+from counterpoint.errors import MissingExtra
+from counterpoint.report import page
+from counterpoint.report.collect import collect
+from counterpoint.workflow.folder import Asked, as_json
+from counterpoint.workflow.plan import Plan
+from counterpoint.workflow.rows import Given
+
+
+def describe(plan: Plan, asked: Asked, given: Given) -> dict[str, Any]:
+    """What ``config.json`` holds beside the settings of the training run."""
+    return {
+        "method": plan.name,
+        "why": plan.why,
+        "begins": plan.begins,
+        "settings": dataclasses.asdict(plan.learner.config),
+        "encoders": {
+            stream: {"kind": e.kind, **dataclasses.asdict(e.config), "weights": sum(p.numel() for p in e.parameters())}
+            for stream, e in plan.towers.items()
+        },
+        "schema": dataclasses.asdict(given.schema),
+        "rows": None if given.known is None else len(given.known),
+        "asked": as_json(asked),
+    }
+
+
+def report(folder: Path, towers: Mapping[str, Encoder], given: Given, say: Callable[[str], None]) -> None:
+    """The page of the run; a missing extra is told, not raised: the model is there."""
+    stream = "text" if "text" in towers else next(iter(towers))
+    key = next((k for k, m in given.schema.modalities.items() if m == stream), None)
+    shown = [r for r in given.held if key and r.get(key) is not None]
+    if key and shown:
+        vectors = towers[stream].encode([r[key] for r in shown], normalize=True)
+        names = [r[key] if isinstance(r[key], str) else f"row {r['row']}" for r in shown]
+        groups = [given.schema.labels[r["label"]] for r in shown] if given.schema.labels else None
+        collect(folder, vectors, names, groups=groups)
+    try:
+        say(f"Report: {page.write(folder)}")
+    except MissingExtra as error:
+        say(f"No report was written. {error}")
+
+
+def next_commands(folder: Path, given: Given, towers: Mapping[str, Encoder]) -> list[str]:
+    """What can be typed now."""
+    stream = f" --stream {next(iter(towers))}" if len(towers) > 1 else ""
+    lines = [f"counterpoint encode {folder} ROWS --out vectors.npy{stream}"]
+    if given.schema.kind not in ("texts", "images"):  # rows like these hold something to measure against
+        lines.insert(0, f"counterpoint eval {folder} TEST_ROWS")
+    if "text" in towers:
+        lines.append(f'counterpoint index {folder} ROWS && counterpoint search {folder} "a question"')
+    return [*lines, f"counterpoint export {folder} --to onnx --out model.onnx{stream}"]
+
+
+def title(data: list[str]) -> str:
+    """The source in a title: its name, or how many there are."""
+    return Path(data[0]).name if len(data) == 1 else f"{len(data)} sources"
+
+
+def versions() -> dict[str, str]:
+    named = ("torch", "transformers", "tokenizers", "datasets", "numpy")
+    return {"counterpoint": __version__, "python": platform.python_version()} | {n: version(n) for n in named}
