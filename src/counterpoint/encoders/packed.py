@@ -79,7 +79,7 @@ def _attention(
     if query.device.type == "cpu" and (drop or query.requires_grad):  # training
         lengths = tuple(length for _, count, length in parts for _ in range(count))
         scale = settings.get("scaling") or query.shape[-1] ** -0.5
-        z = attention(*(x.squeeze(0).transpose(0, 1) for x in (query, key, value)), lengths, scale=scale, dropout=drop)
+        z = attention(*(x[0].transpose(0, 1) for x in (query, key, value)), lengths, scale=scale, dropout=drop)
         return z.unsqueeze(0), None
     out = []
     for start, count, length in parts:

@@ -216,8 +216,8 @@ class TextTransformer(TextEncoder):
                 groups=groups,
             )
             layers = out.hidden_states if every else (out.last_hidden_state,)
-            # Split, not sliced or indexed: the gradient of a slice is as large as what it was cut from.
-            cut = [layer.squeeze(0).split([count * length for _, count, length in groups]) for layer in layers]
+            # Split, not sliced: the gradient of a slice is as large as what it was cut from.
+            cut = [layer[0].split([count * length for _, count, length in groups]) for layer in layers]
             for (_, count, length), hidden in zip(groups, zip(*cut)):
                 yield tuple(h.unflatten(0, (count, length)) for h in hidden), None
 
