@@ -14,7 +14,8 @@ from counterpoint.memory.prototypes import MeanPrototypes
 from counterpoint.memory.statistics import RunningMoment, RunningVariance
 from counterpoint.objectives.base import is_objective
 from counterpoint.objectives.ranks import RankBehaviour
-from counterpoint.objectives.reduce import batch_size, total
+from counterpoint.objectives.reduce import batch_size
+from counterpoint.processes import total
 
 
 def alone(x, op="sum"):

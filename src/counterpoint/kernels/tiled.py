@@ -14,14 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from counterpoint.kernels.accumulate import Side, reduced
-from counterpoint.kernels.tile import Cell, Job, Reduced, Scratch, Sums, Tile, Watcher
+from counterpoint.kernels.backend import Gradients, Pull
+from counterpoint.kernels.tile import Cell, Job, Scratch, Sums, Tile, Watcher
 
 REACH = {torch.float32: 60.0, torch.float64: 600.0}
 """How far from 0 an exponent may lie so that sums of 10^10 exponentials keep in range."""
@@ -29,63 +28,60 @@ REACH = {torch.float32: 60.0, torch.float64: 600.0}
 WIDE = torch.__version__ >= "2.8"
 """Whether a GPU's product of bfloat16 factors can be written in float32."""
 
-FIELDS = len(Sums.__slots__)
+
+def forward(
+    q: Tensor, k: Tensor, extra: Tensor | None, bias: Tensor | None, job: Job
+) -> tuple[Sums, Sums | None, float | None]:
+    """See `kernels.backend.Backend`."""
+    run = Run(q, k, extra, bias, job)
+    rows, columns = run.forward()
+    return rows, columns if job.asked.both else None, run.shift
 
 
-def reduce(q: Tensor, k: Tensor, extra: Tensor | None, bias: Tensor | None, job: Job) -> Reduced:
-    """Reductions of ``S = q @ [k; extra].T + bias``; q ``(N, D)``, k ``(M, D)``, extra ``(K, D)``, bias ``()``.
-
-    float32 or float64. Gradients reach q, k, extra and bias, each only where it requires one.
-    """
-    out = _Reduce.apply(q, k, extra, bias, job)  # type: ignore[no-untyped-call]
-    return Reduced(Sums(*out[:FIELDS]), Sums(*out[FIELDS:]) if job.asked.both else None)
-
-
-class _Reduce(torch.autograd.Function):
-    """The fields of `Sums` for the rows, then for the columns; None where not asked."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, extra: Tensor | None, bias: Tensor | None, job: Job) -> Any:
-        run = Run(q, k, extra, bias, job)
-        rows, columns = run.forward()
-        ctx.job, ctx.shift = job, run.shift
-        ctx.save_for_backward(q, k, extra, bias, rows.over, rows.positives, columns.over, columns.positives)
-        ctx.set_materialize_grads(False)
-        out = [*astuple(rows), *(astuple(columns) if job.asked.both else ())]
-        ctx.mark_non_differentiable(*(x for i, x in enumerate(out) if x is not None and i % FIELDS >= 3))
-        return tuple(out)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        q, k, extra, bias, *lse = ctx.saved_tensors
-        run = Run(q, k, extra, bias, ctx.job, ctx.shift)
-        rows = Pull.of(lse[0], lse[1], grads[:3], ctx.shift)
-        columns = Pull.of(lse[2], lse[3], grads[FIELDS : FIELDS + 3], ctx.shift) if ctx.job.asked.both else None
-        return *run.backward(rows, columns, ctx.needs_input_grad), None
+def backward(
+    q: Tensor,
+    k: Tensor,
+    extra: Tensor | None,
+    bias: Tensor | None,
+    job: Job,
+    shift: float | None,
+    rows: Pull,
+    columns: Pull | None,
+    needed: Sequence[bool],
+) -> Gradients:
+    """See `kernels.backend.Backend`."""
+    return Run(q, k, extra, bias, job, shift).backward(
+        Coefficients.of(rows, shift), None if columns is None else Coefficients.of(columns, shift), needed
+    )
 
 
 @dataclass(slots=True)
-class Pull:
-    """What one side of the pair matrix is pulled by: gradients that arrived, and the logsumexps they arrived at.
+class Coefficients:
+    """What one side of the pair matrix is pulled by, as vectors that a tile is multiplied with.
 
     With a shift, over and positives hold ``grad * exp(shift - logsumexp)``, by which ``exp(S - shift)`` is multiplied.
     """
 
-    over: Tensor | None
-    positives: Tensor | None
-    dot: Tensor | None
+    over: Tensor | None = None
+    positives: Tensor | None = None
+    dot: Tensor | None = None
     over_lse: Tensor | None = None
     positives_lse: Tensor | None = None
 
     @classmethod
-    def of(cls, over: Tensor, positives: Tensor | None, grads: Sequence[Tensor | None], shift: float | None) -> Pull:
+    def of(cls, pull: Pull, shift: float | None) -> Coefficients:
+        grads, sums = pull.grads, pull.sums
         if shift is None:
-            return cls(grads[0], grads[1], grads[2], over, positives)
-        return cls(_coefficient(grads[0], over, shift), _coefficient(grads[1], positives, shift), grads[2])
+            return cls(grads.over, grads.positives, grads.dot, sums.over, sums.positives)
+        over, positives = (
+            _coefficient(grads.over, sums.over, shift),
+            _coefficient(grads.positives, sums.positives, shift),
+        )
+        return cls(over, positives, grads.dot)
 
-    def part(self, where: slice) -> Pull:
-        return Pull(*(None if x is None else x[where] for x in astuple(self)))
+    def part(self, where: slice) -> Coefficients:
+        values = (getattr(self, name) for name in self.__slots__)
+        return Coefficients(*(None if x is None else x[where] for x in values))
 
 
 def _coefficient(grad: Tensor | None, lse: Tensor | None, shift: float) -> Tensor | None:
@@ -97,10 +93,6 @@ def _coefficient(grad: Tensor | None, lse: Tensor | None, shift: float) -> Tenso
 def _no_nothing(lse: Tensor) -> Tensor:
     """The logsumexp of nothing, -inf, as +inf: then ``exp(x - lse)`` is the 0 it should be."""
     return lse.masked_fill(lse == -torch.inf, torch.inf)
-
-
-def astuple(x: Any) -> tuple[Any, ...]:
-    return tuple(getattr(x, name) for name in x.__slots__)
 
 
 class Run:
@@ -254,9 +246,7 @@ class Run:
 
     # --- backward ----------------------------------------------------------------------------------------------
 
-    def backward(
-        self, rows: Pull, columns: Pull | None, needed: tuple[bool, ...]
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    def backward(self, rows: Coefficients, columns: Coefficients | None, needed: Sequence[bool]) -> Gradients:
         """Gradients of q, k, extra and bias; None where not needed."""
         grads = [
             torch.zeros_like(x) if x is not None and need else None
@@ -283,7 +273,7 @@ class Run:
         else:
             grad[where] += self.product(g, factor, "gradient")
 
-    def score_gradient(self, s: Tensor, cell: Cell, rows: Pull, columns: Pull) -> None:
+    def score_gradient(self, s: Tensor, cell: Cell, rows: Coefficients, columns: Coefficients) -> None:
         """Turn a tile of scores into the gradient of the loss with respect to them, in place."""
         if self.job.asked.form == "sigmoid":
             self.sigmoid_weights(s.sigmoid_(), cell)
@@ -295,7 +285,7 @@ class Run:
         if self.job.asked.dot and cell.targets is not None:
             s.addcmul_(cell.targets, self.outer(rows.dot, columns.dot, _pair(s)))
 
-    def shifted_gradient(self, s: Tensor, cell: Cell, rows: Pull, columns: Pull) -> None:
+    def shifted_gradient(self, s: Tensor, cell: Cell, rows: Coefficients, columns: Coefficients) -> None:
         """``exp(S + W - shift) (u_i + v_j)``, for both directions at once, and the same over the positives."""
         self.exponentiate(s, cell)
         only = None
@@ -308,7 +298,7 @@ class Run:
         if only is not None:
             s.add_(only)
 
-    def online_gradient(self, s: Tensor, cell: Cell, rows: Pull, columns: Pull) -> None:
+    def online_gradient(self, s: Tensor, cell: Cell, rows: Coefficients, columns: Coefficients) -> None:
         """The same from ``exp(S + W - logsumexp)`` of each row and of each column: an exponential for each."""
         self.exponentiate(s, cell)
         parts = [(s, rows.over, rows.over_lse, 1), (s, columns.over, columns.over_lse, 0)]
@@ -333,7 +323,7 @@ class Run:
         return self.q.new_zeros(()) if v is None else v[None, :]
 
 
-NONE = Pull(None, None, None)
+NONE = Coefficients()
 
 
 def _pair(s: Tensor) -> tuple[int, int]:

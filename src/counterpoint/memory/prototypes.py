@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.memory.base import Memory, Update, checked, unit_vectors
-from counterpoint.objectives.reduce import Reduce, total
+from counterpoint.objectives.reduce import Reduce
+from counterpoint.processes import total
 
 
 def _check(count: int, dim: int) -> None:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from counterpoint.errors import ConfigError
 from counterpoint.memory.base import Memory, Update, checked
-from counterpoint.objectives.reduce import Reduce, total
+from counterpoint.objectives.reduce import Reduce
+from counterpoint.processes import total
 
 
 class RunningMoment(Memory):

@@ -18,8 +18,8 @@ from counterpoint.objectives.reduce import (
     batch_size,
     reduced,
     same_shape,
-    total,
 )
+from counterpoint.processes import total
 
 
 def _example_targets(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:

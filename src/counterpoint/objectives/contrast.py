@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from counterpoint.kernels import reference, sizes, tiled
+from counterpoint.kernels.backend import reduce
 from counterpoint.kernels.tile import Form, Job
 from counterpoint.objectives import forms
 from counterpoint.objectives.base import objective
@@ -128,7 +129,11 @@ def contrast(
         )
         watcher = None if stats is None else stats.watch(plan, q, k, extra, side)
         job = Job(rules=plan, asked=asked, limit=limit, tile=side, precision=precision, watcher=watcher)
-        reduced = (reference if backend == "reference" else tiled).reduce(q, k, extra, bias, job)
+        reduced = (
+            reference.reduce(q, k, extra, bias, job)
+            if backend == "reference"
+            else reduce(tiled, q, k, extra, bias, job)
+        )
         if linear is not None:
             reduced.rows.dot, reduced.rows.total = linear[:2]
             if reduced.columns is not None:

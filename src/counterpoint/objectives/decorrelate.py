@@ -22,8 +22,8 @@ from counterpoint.objectives.reduce import (
     batch_size,
     no_autocast,
     same_shape,
-    total,
 )
+from counterpoint.processes import total
 
 Whitening: TypeAlias = Literal["zca", "cholesky"]
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from counterpoint.errors import ConfigError, DataError
@@ -18,37 +17,6 @@ class Reduce(Protocol):
     """Combine a tensor of this process with the same tensor of the others, element by element."""
 
     def __call__(self, x: Tensor, op: Literal["sum", "max"] = "sum", /) -> Tensor: ...
-
-
-class _Sum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        x = x.clone()
-        dist.all_reduce(x)
-        return x
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        grad = grad.clone()
-        dist.all_reduce(grad)
-        return grad
-
-
-def total(x: Tensor, op: Literal["sum", "max"] = "sum", /) -> Tensor:
-    """``x`` summed (or its largest element, without gradient) over all processes; ``x`` itself where there is one.
-
-    The gradient is summed over the processes too: when every process computes the loss of the whole batch
-    from such sums, and gradients of parameters are then *averaged* over processes (as torch's DDP does), the
-    result is the gradient of one process that holds the whole batch.
-    """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return x
-    if op == "sum":
-        summed: Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]
-        return summed
-    x = x.detach().clone()
-    dist.all_reduce(x, dist.ReduceOp.MAX)
-    return x
 
 
 def reduced(values: Tensor, reduction: Reduction) -> Tensor:

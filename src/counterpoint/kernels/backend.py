@@ -1,0 +1,108 @@
+"""What a back end is: the reductions of a pair matrix, and their gradient, each as a function of plain tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from counterpoint.kernels.tile import Job, Reduced, Sums
+
+Gradients: TypeAlias = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
+"""Of q, k, extra and bias; None where not needed."""
+
+
+@dataclass(slots=True)
+class Pull:
+    """What one side of the pair matrix is pulled by: its reductions, and the gradients that arrived at three of them.
+
+    sums: over and positives are set where they were asked for. They may cover more pairs than the matrix at hand: the
+    rows of a matrix that is computed in blocks of columns are pulled by the logsumexps of the whole row.
+    grads: over, positives and dot, ``(N,)`` or ``(M,)`` each, None where none arrived.
+    """
+
+    sums: Sums
+    grads: Grads
+
+
+@dataclass(slots=True)
+class Grads:
+    over: Tensor | None = None
+    positives: Tensor | None = None
+    dot: Tensor | None = None
+
+
+class Backend(Protocol):
+    """The scores are ``S = q @ [k; extra].T + bias``: q ``(N, D)``, k ``(M, D)``, extra ``(K, D)``, bias ``()``.
+
+    All float32 or all float64, N and M at least 1. Neither function keeps an autograd graph.
+    """
+
+    def forward(
+        self, q: Tensor, k: Tensor, extra: Tensor | None, bias: Tensor | None, job: Job, /
+    ) -> tuple[Sums, Sums | None, Any]:
+        """Reductions by row, by candidate (where ``job.asked.both``), and what `backward` wants to know again."""
+        ...
+
+    def backward(
+        self,
+        q: Tensor,
+        k: Tensor,
+        extra: Tensor | None,
+        bias: Tensor | None,
+        job: Job,
+        state: Any,
+        rows: Pull,
+        columns: Pull | None,
+        needed: Sequence[bool],
+        /,
+    ) -> Gradients:
+        """Gradients of q, k, extra and bias (``needed``: which of the four)."""
+        ...
+
+
+FIELDS = len(Sums.__slots__)
+DIFFERENTIABLE = 3
+"""The first fields of `Sums`, over, positives and dot, have gradients."""
+
+
+def reduce(backend: Backend, q: Tensor, k: Tensor, extra: Tensor | None, bias: Tensor | None, job: Job) -> Reduced:
+    """The reductions as functions that autograd knows: gradients reach q, k, extra and bias."""
+    out = _Reduce.apply(backend, q, k, extra, bias, job)  # type: ignore[no-untyped-call]
+    return Reduced(Sums(*out[:FIELDS]), Sums(*out[FIELDS:]) if job.asked.both else None)
+
+
+def values(sums: Sums) -> tuple[Tensor | None, ...]:
+    return tuple(getattr(sums, name) for name in sums.__slots__)
+
+
+class _Reduce(torch.autograd.Function):
+    """The fields of `Sums` for the rows, then for the columns; None where not asked."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, backend: Backend, q: Tensor, k: Tensor, extra: Tensor | None, bias: Tensor | None, job: Job
+    ) -> Any:
+        rows, columns, state = backend.forward(q, k, extra, bias, job)
+        ctx.backend, ctx.job, ctx.state = backend, job, state
+        lse = [rows.over, rows.positives, *((columns.over, columns.positives) if columns else (None, None))]
+        ctx.save_for_backward(q, k, extra, bias, *lse)
+        ctx.set_materialize_grads(False)
+        out = [*values(rows), *(values(columns) if columns else ())]
+        ctx.mark_non_differentiable(*(x for i, x in enumerate(out) if x is not None and i % FIELDS >= DIFFERENTIABLE))
+        return tuple(out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        q, k, extra, bias, *lse = ctx.saved_tensors
+        rows = Pull(Sums(lse[0], lse[1]), Grads(*grads[:DIFFERENTIABLE]))
+        columns = None
+        if ctx.job.asked.both:
+            columns = Pull(Sums(lse[2], lse[3]), Grads(*grads[FIELDS : FIELDS + DIFFERENTIABLE]))
+        needed = ctx.needs_input_grad[1:5]
+        return None, *ctx.backend.backward(q, k, extra, bias, ctx.job, ctx.state, rows, columns, needed), None
