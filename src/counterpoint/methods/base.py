@@ -16,7 +16,8 @@ from counterpoint.data.batch import Batch, Data, View
 from counterpoint.data.schema import Kind, Row
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError
-from counterpoint.train.config import TrainConfig
+from counterpoint.train.budget import Budget
+from counterpoint.train.config import Statistics, TrainConfig
 from counterpoint.train.gradcache import embed
 
 
@@ -55,7 +56,9 @@ class Method(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.config = self.Config() if config is None else config
-        self.micro_batch: int | None = None  # set by the trainer: items per encoder pass, None = all at once
+        # Set by the trainer: items per encoder pass, or what finds their number (None: all at once).
+        self.micro_batch: int | Budget | None = None
+        self.batch_statistics: Statistics = "refuse"  # set by the trainer: of batch normalisation in these passes
         self.precision = "float32"  # set by the trainer: of the encoder's passes; losses are always in float32
         self.observed: dict[str, Tensor] = {}
 
@@ -94,7 +97,7 @@ class Method(nn.Module):
     def embed(self, encoder: nn.Module, view: View | Data) -> Tensor:
         """Embeddings of a view, in micro-batches with recomputation where the trainer asked for gradient caching."""
         data = view.data if isinstance(view, View) else view
-        return embed(encoder, data, self.micro_batch, precision=self.precision)
+        return embed(encoder, data, self.micro_batch, precision=self.precision, statistics=self.batch_statistics)
 
     def observe(self, **tensors: Tensor) -> None:
         """Show embeddings to the trainer's monitors: ``anchor`` and ``positive`` ``(N, D)``, ``scale`` ``()``."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from counterpoint.errors import ConfigError
+
+Statistics = Literal["refuse", "frozen", "synced"]
+"""What batch normalisation is to do where a batch is encoded in parts: see `counterpoint.train.statistics`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +23,15 @@ class TrainConfig:
     steps: int | None = None
     """Optimiser steps (None: from `epochs`)."""
     seed: int = 0
+    """Of the weights, the order of the rows, the views and dropout: the same seed gives the same run."""
     optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
+    """adamw; sgd with momentum; lars, for batches of thousands of images."""
     lr: float = 1e-3
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """Decays of adamw's averages of the gradient and of its square."""
     eps: float = 1e-8
+    """Added to what adamw and lars divide by."""
     momentum: float = 0.9
     """Of sgd and lars."""
     weight_decay: float = 0.01
@@ -31,6 +39,7 @@ class TrainConfig:
     sam: float = 0.0
     """Radius of sharpness-aware minimisation (0: off). Each step then costs two forward and backward passes."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate goes from its peak to its end."""
     warmup: float = 0.05
     """Share of the steps with linearly rising learning rate, or a number of steps where >= 1."""
     lr_end: float = 0.0
@@ -40,7 +49,14 @@ class TrainConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: products under autocast, weights and losses stay in float32."""
     micro_batch: int | None = None
-    """Items per encoder pass (gradient caching): same gradient as the whole batch, memory of one micro-batch."""
+    """Items per encoder pass (gradient caching): same gradient as the whole batch, memory of one micro-batch. Of texts:
+    on average, as passes hold about equally many tokens."""
+    memory: str | None = None
+    """Memory that training may take, for example 8GiB: the encoder passes are as large as it allows (gradient caching).
+    Give this or `micro_batch`."""
+    batch_statistics: Statistics = "refuse"
+    """Batch normalisation in an encoder whose batch is cut into passes: an error, its running statistics (frozen), or
+    the statistics of each pass over all processes (synced)."""
     accumulate: int = 1
     """Batches per optimiser step. Adds no negatives: use `batch` with `micro_batch` for that."""
     clip: float = 1.0
@@ -52,6 +68,7 @@ class TrainConfig:
     metric: str = ""
     """Name of the evaluation figure that chooses the best checkpoint ('' : the last one is the best)."""
     higher_is_better: bool = True
+    """Whether a larger figure of `metric` is the better one."""
     patience: int = 0
     """Evaluations without a better figure before the run stops early (0: never)."""
     save_every: int = 0
@@ -63,7 +80,13 @@ class TrainConfig:
     stop_on_collapse: bool = True
     """Stop when the embeddings have collapsed for 50 steps: effective rank < 2, or mean cosine of pairs > 0.95."""
     device: str = "auto"
-    """auto: cuda, then mps, then cpu."""
+    """auto: cuda, then mps, then cpu. With many processes, each takes the GPU of its number on the machine."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """With many processes: ddp: the whole model on each. fsdp: a part of its weights, gradients and moments on each."""
+    transport: Literal["gather", "ring"] = "gather"
+    """How rows are compared with those of other processes. gather: all at once. ring: block by block, in less memory."""
+    sync_batchnorm: bool = False
+    """With many processes: batch normalisation by the statistics of the whole batch, instead of each process's own."""
     progress: bool = True
     """A live progress line in a terminal."""
     tensorboard: bool = True
@@ -92,5 +115,30 @@ class TrainConfig:
             raise ConfigError(f"epochs={self.epochs}: expected more than 0, for example epochs=1.")
         if not 0 <= self.ema < 1:
             raise ConfigError(f"ema={self.ema}: expected a decay of at least 0 and below 1, for example ema=0.999.")
+        if self.memory is not None:
+            parse_bytes(self.memory)
+            if self.micro_batch is not None:
+                raise ConfigError(
+                    f"memory={self.memory} finds the size of the encoder passes, micro_batch={self.micro_batch} sets "
+                    "it. Give one of them."
+                )
+        if self.batch_statistics not in get_args(Statistics):
+            raise ConfigError(f"batch_statistics={self.batch_statistics!r}: type refuse, frozen or synced.")
         if self.precision not in ("float32", "bfloat16"):
             raise ConfigError(f"precision={self.precision!r}: type precision=float32 or precision=bfloat16.")
+        if self.parallel not in ("ddp", "fsdp"):
+            raise ConfigError(f"parallel={self.parallel!r}: type parallel=ddp or parallel=fsdp.")
+        if self.transport not in ("gather", "ring"):
+            raise ConfigError(f"transport={self.transport!r}: type transport=gather or transport=ring.")
+
+
+def parse_bytes(text: str) -> int:
+    """``8GiB`` (2^30 bytes each), ``500MB`` (10^6) or ``2e9`` as a number of bytes."""
+    found = re.fullmatch(r"\s*(\d+\.?\d*(?:e\d+)?)\s*(?:([kmgt])(i?)b|b)?\s*", text.lower())
+    if found is None:
+        raise ConfigError(f"memory={text!r}: expected bytes with a unit, for example 8GiB, 500MB or 2e9.")
+    number, prefix, binary = found.groups()
+    count = int(float(number) * (1024 if binary else 1000) ** (" kmgt".index(prefix) if prefix else 0))
+    if count < 1:
+        raise ConfigError(f"memory={text!r}: expected more than nothing, for example 8GiB.")
+    return count

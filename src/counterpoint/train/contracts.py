@@ -12,10 +12,15 @@ from torch import Tensor
 
 from counterpoint.data.batch import Batch
 from counterpoint.data.schema import Row
+from counterpoint.train.budget import Budget
+from counterpoint.train.config import Statistics
 
 
 class Loader(Protocol):
-    """Batches of rows without end, and the position among them."""
+    """Batches of rows without end, and the position among them, which does not depend on the number of processes.
+
+    Where it has ``rank`` and ``world``, the trainer sets them, and it gives that share of each batch.
+    """
 
     steps_per_epoch: int | None
 
@@ -33,7 +38,8 @@ class Loader(Protocol):
 class Trainable(Protocol):
     """What the loop asks of a method, which is also an ``nn.Module``."""
 
-    micro_batch: int | None
+    micro_batch: int | Budget | None
+    batch_statistics: Statistics
     precision: str
     observed: dict[str, Tensor]
 

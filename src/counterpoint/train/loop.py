@@ -14,22 +14,26 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import clip_grads_with_norm_
 
+from counterpoint import processes
 from counterpoint.data.batch import Batch
 from counterpoint.errors import CollapseError
 from counterpoint.train.average import Average
+from counterpoint.train.budget import Budget
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.contracts import Loader, Result, Trainable
 from counterpoint.train.feed import ahead
 from counterpoint.train.keeper import Keeper
 from counterpoint.train.log import loggers
 from counterpoint.train.monitors import PATIENCE, Watch, readings
-from counterpoint.train.optim import build_optimizer, sam_gradient, set_lr
+from counterpoint.train.optim import lr_factors, optimizer_of, sam_gradient, set_lr
+from counterpoint.train.parallel import spread
 from counterpoint.train.run import Run
 from counterpoint.train.schedule import lr_factor
-from counterpoint.train.setup import check, find_device, improves, total_steps
+from counterpoint.train.setup import check, find_device, improves, own_seed, share, total_steps
 from counterpoint.train.signals import Interruption
+from counterpoint.train.team import Team, launched, started
 
 
 class Trainer:
@@ -40,6 +44,9 @@ class Trainer:
 
     folder: where figures and checkpoints go (None: nowhere). evaluate: figures of the method as it is, by name; it may
     draw random numbers without changing the training. extra: what else ``config.json`` should tell.
+
+    In a process group, or started by `torchrun`, every process makes its trainer and calls `fit`; each trains on its
+    share of every batch. The first process leads: it alone evaluates, logs, and reads and writes the folder.
     """
 
     def __init__(
@@ -58,68 +65,84 @@ class Trainer:
         self.method, self.module = method, method
         self.loader, self.config, self.evaluate, self.extra = loader, config, evaluate, extra or {}
         self.steps = total_steps(config, loader.steps_per_epoch)
-        self.run = None if folder is None else Run(Path(folder), resume=resume, overwrite=overwrite)
+        self.folder, leads = None if folder is None else Path(folder), launched()[0] == 0
+        self.run = Run(self.folder, resume=resume, overwrite=overwrite) if self.folder and leads else None
         self.device = find_device(config.device)
-        check(config, evaluates=evaluate is not None, saves=folder is not None, device=self.device)
+        check(config, evaluates=evaluate is not None, saves=folder is not None, device=self.device, warn=leads)
 
     def fit(self) -> Result:
         """Train to the end, to an early stop or to Ctrl-C. Raises `DivergedError` and `CollapseError`."""
-        self._set_up()
         with contextlib.ExitStack() as stack:
-            for logger in self._loggers:
-                stack.callback(logger.close)
-            stopped = self._train(stack.enter_context(Interruption()))
-        if stopped == "interrupted":
-            kept = f" and saved in {self.run.folder}. Add --resume to continue" if self.run else ""
-            print(f"Stopped after step {self.state.step} of {self.steps}{kept}.", file=sys.stderr)
-        self._keeper.take(self.state.best)
+            stack.enter_context(started(self.config.device))
+            self.team = Team()
+            self._set_up(stack)
+            with contextlib.ExitStack() as logs:
+                for logger in self._loggers:
+                    logs.callback(logger.close)
+                stopped = self._train(logs.enter_context(Interruption(quiet=not self.team.leads)))
+            state = self.state
+            if stopped == "interrupted" and self.team.leads:
+                kept = f" and saved in {self.folder}. Add --resume to continue" if self.folder else ""
+                print(f"Stopped after step {state.step} of {self.steps}{kept}.", file=sys.stderr)
+            self._keeper.take(state.best)
         self.module.eval()
-        state = self.state
-        metrics, folder = state.best["metrics"] if state.best else state.metrics, self.run.folder if self.run else None
+        metrics = state.best["metrics"] if state.best else state.metrics
         return Result(
-            steps=state.step, seconds=state.seconds, metrics=metrics, best=state.best, stopped=stopped, folder=folder
+            steps=state.step,
+            seconds=state.seconds,
+            metrics=metrics,
+            best=state.best,
+            stopped=stopped,
+            folder=self.folder,
         )
 
-    def _set_up(self) -> None:
-        config, module = self.config, self.module
-        settings = self.run.begin(config, self.extra) if self.run else {}
+    def _set_up(self, stack: contextlib.ExitStack) -> None:
+        config, module, team = self.config, self.module, self.team
+        share(self.loader, team.rank, team.world, config.batch)
+        settings = team.first(lambda: self.run.begin(config, self.extra) if self.run else {})
         torch.manual_seed(config.seed)
         module.to(self.device).train()
-        self.method.micro_batch, self.method.precision = config.micro_batch, config.precision
+        self.method.micro_batch = config.micro_batch or Budget.of(config, module)
+        self.method.precision, self.method.batch_statistics = config.precision, config.batch_statistics
         self.method.before_training(self.steps)
-        self.optimizer = build_optimizer(module, config)
-        self._parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.average = Average(module, config.ema) if config.ema else None
-        self._keeper = Keeper(self.run, module, self.optimizer, self.average, self.device)
+        factors = lr_factors(module, config)
+        self.learner = stack.enter_context(spread(module, config, self.device))
+        self.optimizer = optimizer_of(self.learner.weights, factors, config, norms=self.learner.norms)
+        self._weights = [w for group in self.optimizer.param_groups for w in group["params"]]
+        self.average = Average(self.learner.weights, config.ema) if config.ema else None
+        if team.rank:
+            torch.manual_seed(own_seed(config.seed, team.rank))  # dropout of its own
+        kept = self.learner, self.optimizer, self.average, self.device
+        self._keeper = Keeper(self.run, *kept, team, saves=self.folder is not None)
         self.state = self._keeper.resume()
         if self.state.step:
             self.loader.load_state_dict(self.state.loader)
-        if self.run:
-            self.run.write_settings(settings)
+        team.first(lambda: self.run.write_settings(settings) if self.run else None)
         self.watch = Watch(self.state.collapsed)
-        folder = self.run.folder if self.run else None
-        self._loggers = loggers(config, folder=folder, steps=self.steps, step=self.state.step, settings=settings)
+        where = {"folder": self.folder, "steps": self.steps, "step": self.state.step}
+        self._loggers = loggers(config, **where, settings=settings) if team.leads else []
 
     # --- the loop ----------------------------------------------------------------------------------------------
 
     def _train(self, interruption: Interruption) -> str:
-        config, state = self.config, self.state
+        config, state, team = self.config, self.state, self.team
         if self._over():
             return self._over()
         if state.step == 0 and self.evaluate and config.metric:
             # Says at once, not after hours, that the metric's name is wrong; and what training has to beat.
             self._log(self._evaluate())
         rows_iterator = iter(self.loader)
+        own = (team.rank,) if team.rank else ()
 
         def make(step: int) -> tuple[list[Batch], dict[str, Any]]:
             batches = []
             for k in range(config.accumulate):
-                rng = np.random.default_rng((config.seed, step, k))
+                rng = np.random.default_rng((config.seed, step, k, *own))
                 batches.append(self.method.views(next(rows_iterator), rng).to(self.device))
             return batches, self.loader.state_dict()
 
-        begun, rows, idle = time.perf_counter(), 0, 0.0
-        started = begun - state.seconds
+        begun, rows, idle = time.perf_counter(), 0.0, 0.0
+        since = begun - state.seconds
         for batches, position in ahead(make, state.step + 1, self.steps, threaded=config.prefetch):
             step = state.step + 1
             lr = self._step(step, batches)
@@ -130,16 +153,20 @@ class Trainer:
             if step % config.log_every == 0 or step == 1 or last:
                 record = self._figures(lr)
                 now = time.perf_counter()
-                record |= {"rows_per_s": rows / (now - begun - idle), "seconds": now - started}
-                begun, rows, idle = now, 0, 0.0
+                [rows] = team.summed(rows)
+                record |= {"rows_per_s": rows / (now - begun - idle), "seconds": now - since}
+                begun, rows, idle = now, 0.0, 0.0
             paused = time.perf_counter()
             if self.evaluate and (last or (config.eval_every and step % config.eval_every == 0)):
                 record |= self._evaluate()
             if record:
                 self._log(record)
-            state.seconds, state.collapsed = time.perf_counter() - started, self.watch.collapsed
+            state.seconds = time.perf_counter() - since
+            # What the leader's rows show decides for all, as does a signal to any process.
+            asked, collapsed = team.summed(interruption.asked, self.watch.collapsed if team.leads else 0)
+            state.collapsed = int(collapsed)
             self._stop_on_collapse()
-            stopped = self._over() or ("interrupted" if interruption.asked else "")
+            stopped = self._over() or ("interrupted" if asked else "")
             if stopped or (config.save_every and step % config.save_every == 0):
                 self._save(final=bool(stopped))
             if stopped:
@@ -156,35 +183,30 @@ class Trainer:
 
         def gradient() -> Tensor:
             nonlocal losses
-            found: dict[str, Tensor] = {}
-            for batch in batches:
-                parts = {name: part / len(batches) for name, part in self.method.losses(batch).items()}
-                torch.stack(list(parts.values())).sum().backward()
-                for name, part in parts.items():
-                    found[name] = found[name] + part.detach() if name in found else part.detach()
+            found = self.learner.backward(batches)
             losses = losses or found  # SAM comes here twice; the loss is that of the weights as they are
             return torch.stack(list(found.values())).sum()
 
-        if config.sam:
-            sam_gradient(self._parameters, gradient, rho=config.sam)
-        else:
-            optimizer.zero_grad(set_to_none=True)
-            gradient()
+        with processes.transported(config.transport):
+            if config.sam:
+                sam_gradient(self._weights, gradient, rho=config.sam, norm=self.learner.norm)
+            else:
+                gradient()
         norm = self._clip()
-        self.watch.see(step, losses, norm, self.method.observed, batches[-1].labels.get("label"))
+        self.watch.see(step, losses, norm, self.learner.method.observed, batches[-1].labels.get("label"))
         optimizer.step()
-        self.method.after_step(step)
+        self.learner.after_step(step)
         if self.average:
             self.average.update(step)
         return config.lr * factor
 
     def _clip(self) -> Tensor:
         """The gradient's norm before clipping, ``()``."""
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        norm, most = get_total_norm(gradients), self.config.clip
+        gradients = [w.grad for w in self._weights if w.grad is not None]
+        norm, most = self.learner.norm(gradients), self.config.clip
         # On a CPU the comparison is free and spares a pass over every gradient; on a GPU it would have to wait.
         if most and (norm.device.type != "cpu" or norm > most):
-            clip_grads_with_norm_(self._parameters, most, norm)
+            clip_grads_with_norm_(self._weights, most, norm)
         return norm
 
     # --- between steps -----------------------------------------------------------------------------------------
@@ -195,15 +217,17 @@ class Trainer:
         return "early" if 0 < self.config.patience <= self.state.stale else ""
 
     def _figures(self, lr: float) -> dict[str, float]:
+        """Of the whole batch: a loss that knows only its process's rows counts with its mean over the processes."""
         self.watch.flush()
-        seen = self.watch.figures
+        names, world = sorted(self.watch.figures), self.team.world
+        seen = dict(zip(names, (x / world for x in self.team.summed(*(self.watch.figures[n] for n in names)))))
         parts = {name: value for name, value in seen.items() if name.startswith("loss/")}
         return {
             "loss": math.fsum(parts.values()),
             **parts,
             "lr": lr,
             "grad_norm": seen["grad_norm"],
-            **readings(self.method.observed),
+            **readings(self.learner.method.observed),
         }
 
     def _log(self, record: Mapping[str, float]) -> None:
@@ -216,30 +240,34 @@ class Trainer:
         """Figures of the weights that would be kept (the average, where it is on); the best so far are put aside."""
         assert self.evaluate is not None
         self.watch.flush()
-        config, state, module = self.config, self.state, self.module
+        config, state, evaluate = self.config, self.state, self.evaluate
         devices = [self.device] if self.device.type == "cuda" else []
-        averaged = self.average.applied() if self.average else contextlib.nullcontext()
-        module.eval()
-        with torch.random.fork_rng(devices), averaged:
-            state.metrics = {name: float(value) for name, value in self.evaluate(self.method).items()}
+        with torch.random.fork_rng(devices), self.learner.shown(self.average) as method:
+
+            def figures() -> dict[str, float]:
+                with processes.alone():
+                    return {name: float(value) for name, value in evaluate(method).items()}
+
+            method.eval()
+            state.metrics = self.team.first(figures)
             if config.metric:
                 if improves(state, config):
                     best = {"step": state.step, "value": state.metrics[config.metric], "metrics": state.metrics}
                     state.best, state.stale = best, 0
-                    self._keeper.put_aside(state.step)
+                    self._keeper.put_aside(state.step, method)
                 else:
                     state.stale += 1
-        module.train()
+            method.train()
         return {f"eval/{name}": value for name, value in state.metrics.items()}
 
     def _stop_on_collapse(self) -> None:
-        if self.watch.collapsed < PATIENCE:
+        if self.state.collapsed < PATIENCE:
             return
-        why = self.watch.explain(self.state.step)
+        why = self.team.first(lambda: self.watch.explain(self.state.step))
         if self.config.stop_on_collapse:
             self._save(final=True)
             raise CollapseError(why)
-        if self.watch.collapsed == PATIENCE:
+        if self.state.collapsed == PATIENCE and self.team.leads:
             warnings.warn(why, stacklevel=2)
 
     def _save(self, *, final: bool) -> None:
