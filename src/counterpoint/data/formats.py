@@ -20,6 +20,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
+from counterpoint.data.store import File, Remote
 from counterpoint.errors import DataError
 
 CHUNK = 32 * 2**20
@@ -41,18 +42,22 @@ _MAGIC = {
 }
 
 
-def suffix(path: Path) -> str:
+class NoRowsError(DataError):
+    """A file that is whole, and empty."""
+
+
+def suffix(path: File) -> str:
     """The ending that decides, without ``.gz``: ``rows.jsonl.gz`` -> ``.jsonl``."""
     name = path.name.lower().removesuffix(".gz")
     return ".tar" if name.endswith(".tgz") else Path(name).suffix
 
 
-def kind(path: Path) -> str | None:
+def kind(path: File) -> str | None:
     """The format the file's name promises, or None."""
     return SUFFIXES.get(suffix(path))
 
 
-def tables(path: Path) -> Iterator[pa.Table]:
+def tables(path: File) -> Iterator[pa.Table]:
     """The rows of one file as tables of bounded size. `DataError` when it is empty, truncated or something else."""
     found = kind(path)
     if found is None or found not in _READERS:
@@ -74,16 +79,16 @@ def tables(path: Path) -> Iterator[pa.Table]:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: {_NOT_UTF8}") from error
     if not some:
-        raise DataError(f"{path} holds no rows. Give a file with at least one row.")
+        raise NoRowsError(f"{path} holds no rows. Give a file with at least one row.")
 
 
-def _check_magic(path: Path, promised: str) -> None:
+def _check_magic(path: File, promised: str) -> None:
     if not path.exists():
         raise DataError(f"There is no file {path}. Check the path for a typing mistake.")
     with path.open("rb") as stream:
         head = stream.read(8)
     if not head:
-        raise DataError(f"{path} is empty (0 bytes). Write it again, or leave it out.")
+        raise NoRowsError(f"{path} is empty (0 bytes). Write it again, or leave it out.")
     if promised == "tar":
         return
     actual = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
@@ -94,9 +99,13 @@ def _check_magic(path: Path, promised: str) -> None:
         raise DataError(f"{path} is named .gz but is not compressed. Rename it without .gz.")
 
 
-def open_text(path: Path) -> IO[bytes]:
+def open_text(path: File) -> IO[bytes]:
     """The bytes of a text file, decompressed where it is named .gz, without a byte-order mark."""
-    stream: Any = (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb")
+    raw: Any = path.open("rb")
+    stream = raw
+    if path.name.lower().endswith(".gz"):
+        stream = gzip.GzipFile(fileobj=raw)
+        stream.myfileobj = raw  # closed together
     if stream.read(3) != b"\xef\xbb\xbf":
         stream.seek(0)
     return stream  # type: ignore[no-any-return]
@@ -111,24 +120,24 @@ def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
 # --- json ------------------------------------------------------------------------------------------------------
 
 
-def _json(path: Path) -> Iterator[pa.Table]:
+def _json(path: File) -> Iterator[pa.Table]:
     with open_text(path) as stream:
         line = 0
         for number, block in enumerate(_chunks(stream)):
-            if number == 0 and not _is_lines(block):
+            if number == 0 and not is_lines(block):
                 yield _json_document(path, block + stream.read())
                 return
             yield _json_block(path, block, line)
             line += block.count(b"\n")
 
 
-def _is_lines(block: bytes) -> bool:
+def is_lines(block: bytes) -> bool:
     """Whether every line is an object of its own (as opposed to one document over many lines)."""
     first = next((line for line in block.splitlines() if line.strip()), b"").strip()
     return (first.startswith(b"{") and first.endswith(b"}")) or not first.startswith((b"[", b"{"))
 
 
-def _json_document(path: Path, text: bytes) -> pa.Table:
+def _json_document(path: File, text: bytes) -> pa.Table:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
@@ -138,10 +147,10 @@ def _json_document(path: Path, text: bytes) -> pa.Table:
         value = lists[0] if len(lists) == 1 else [value]
     if not value or not all(isinstance(row, dict) for row in value):
         raise DataError(f"{path} holds a JSON document that is not a list of objects. Write one object per line.")
-    return _from_rows(path, value, 0)
+    return from_rows(path, value, 0)
 
 
-def _json_block(path: Path, block: bytes, line: int) -> pa.Table:
+def _json_block(path: File, block: bytes, line: int) -> pa.Table:
     """One block of lines. Arrow's parser is fast but reads dates into text columns and stops at NaN: then Python's."""
     try:
         table = pa.json.read_json(io.BytesIO(block), read_options=pa.json.ReadOptions(block_size=len(block) + 1))
@@ -164,10 +173,11 @@ def _json_block(path: Path, block: bytes, line: int) -> pa.Table:
                 f'{path}, line {number}: expected an object like {{"text": "..."}}, found {type(row).__name__}.'
             )
         rows.append(row)
-    return _from_rows(path, rows, line)
+    return from_rows(path, rows, line)
 
 
-def _from_rows(path: Path, rows: list[dict[str, Any]], line: int) -> pa.Table:
+def from_rows(path: File, rows: list[dict[str, Any]], line: int) -> pa.Table:
+    """Objects as a table; ``line`` of them came before, for the error where a column mixes types."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {}
     for name in names:
@@ -192,7 +202,7 @@ def _temporal(type_: pa.DataType) -> bool:
 # --- csv -------------------------------------------------------------------------------------------------------
 
 
-def _csv(path: Path) -> Iterator[pa.Table]:
+def _csv(path: File) -> Iterator[pa.Table]:
     """Comma- or tab-separated, with a header line. A column that is not all numbers is text, dates included."""
     as_text: set[str] = set()
     while True:
@@ -215,7 +225,7 @@ def _csv(path: Path) -> Iterator[pa.Table]:
         raise DataError(f"{path}: {_csv_sentence(error)}") from error
 
 
-def _open_csv(path: Path, as_text: set[str]) -> tuple[pa.Table, Iterator[pa.RecordBatch]]:
+def _open_csv(path: File, as_text: set[str]) -> tuple[pa.Table, Iterator[pa.RecordBatch]]:
     reader = pa.csv.open_csv(
         open_text(path),
         read_options=pa.csv.ReadOptions(block_size=CHUNK),
@@ -232,11 +242,11 @@ def _open_csv(path: Path, as_text: set[str]) -> tuple[pa.Table, Iterator[pa.Reco
     return (pa.table({}) if first is None else pa.Table.from_batches([first])), batches
 
 
-def _delimiter(path: Path) -> str:
+def _delimiter(path: File) -> str:
     return "\t" if suffix(path) == ".tsv" else ","
 
 
-def _not_a_number(error: Exception, path: Path) -> set[str]:
+def _not_a_number(error: Exception, path: File) -> set[str]:
     """The column whose first rows looked like numbers and later ones do not."""
     found = re.search(r"CSV column #(\d+): CSV conversion error", str(error))
     if not found:
@@ -263,7 +273,7 @@ def _csv_sentence(error: Exception) -> str:
 # --- the rest --------------------------------------------------------------------------------------------------
 
 
-def _text(path: Path) -> Iterator[pa.Table]:
+def _text(path: File) -> Iterator[pa.Table]:
     """One text per line; blank lines stay, so that row i is line i + 1."""
     with open_text(path) as stream:
         for block in _chunks(stream):
@@ -271,16 +281,28 @@ def _text(path: Path) -> Iterator[pa.Table]:
             yield pa.table({"text": [line.removesuffix("\r") for line in lines]})
 
 
-def _parquet(path: Path) -> Iterator[pa.Table]:
-    with pa.parquet.ParquetFile(path, memory_map=True) as file:
+def _parquet(path: File) -> Iterator[pa.Table]:
+    with open_parquet(path) as file:
         schema = file.schema_arrow
         for batch in file.iter_batches(batch_size=50_000):
             yield pa.Table.from_batches([batch]).replace_schema_metadata(schema.metadata)
 
 
-def _arrow(path: Path) -> Iterator[pa.Table]:
+def open_parquet(path: File) -> pa.parquet.ParquetFile:
+    """Its footer is read; of the rest, what is asked for. To be closed by the caller."""
+    if isinstance(path, Remote):
+        return pa.parquet.ParquetFile(path.open(scattered=True), buffer_size=4 * 2**20)
+    return pa.parquet.ParquetFile(path, memory_map=True)
+
+
+def open_source(path: File) -> Any:
+    """The bytes as Arrow reads them: mapped into memory where the file lies on a disk."""
+    return pa.PythonFile(path.open()) if isinstance(path, Remote) else pa.memory_map(str(path))
+
+
+def _arrow(path: File) -> Iterator[pa.Table]:
     """Memory-mapped, nothing is copied: a file of any size costs address space only."""
-    source = pa.memory_map(str(path))
+    source = open_source(path)
     try:
         file = pa.ipc.open_file(source)
         yield pa.Table.from_batches([file.get_batch(i) for i in range(file.num_record_batches)], file.schema)
@@ -301,6 +323,6 @@ def _plain(table: pa.Table) -> pa.Table:
     return table.drop_columns(index) if index else table
 
 
-_READERS: dict[str, Callable[[Path], Iterator[pa.Table]]] = {
+_READERS: dict[str, Callable[[File], Iterator[pa.Table]]] = {
     "json": _json, "csv": _csv, "parquet": _parquet, "arrow": _arrow, "text": _text,
 }  # fmt: skip

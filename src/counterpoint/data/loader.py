@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
+from counterpoint.data.ahead import Readers
+from counterpoint.data.lanes import THREADS, Cut, Epoch, lanes_for
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Sampler
 from counterpoint.data.schema import Row
-from counterpoint.data.stream import Stream
-from counterpoint.errors import ConfigError, DataError
+from counterpoint.data.stream import FrontToBack, Stream
+from counterpoint.errors import DataError
+
+HOPELESS = 10_000
+"""Rows in a row that cannot be used, after which a stream counts as one without usable rows."""
 
 
 class Batches(Protocol):
@@ -31,12 +37,11 @@ class Loader:
     """Endless batches of `Rows`, epoch after epoch, in the order of a sampler.
 
     ``state_dict()`` is the position behind the last batch given, whatever a caller has prefetched: snapshot it right
-    after ``next(loader)``. rank, world: this process takes every ``world``-th row of each batch.
+    after ``next(loader)``. rank, world: this process takes every ``world``-th row of each batch; its share may be
+    empty, so that all processes take the same number of steps. The position is the same in all of them.
     """
 
     def __init__(self, rows: Rows, sampler: Sampler, *, rank: int = 0, world: int = 1) -> None:
-        if sampler.batch % world:
-            raise ConfigError(f"A batch of {sampler.batch} rows cannot be shared evenly by {world} processes.")
         self.rows, self.sampler, self.rank, self.world = rows, sampler, rank, world
         self.steps_per_epoch: int | None = len(sampler)
         if self.steps_per_epoch == 0:
@@ -51,7 +56,7 @@ class Loader:
     def __next__(self) -> list[Row]:
         while True:
             rows = self.rows[self._next_indices()[self.rank :: self.world]]
-            if rows:  # empty only where every image of the batch was damaged
+            if rows or self.world > 1:  # alone, a batch in which every image was damaged is passed over
                 return rows
 
     def _next_indices(self) -> np.ndarray:
@@ -72,13 +77,7 @@ class Loader:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue with exactly the batches that would have followed. `DataError` when rows or sampler differ."""
-        if state["of"] != self._identity:
-            changed = {k: (v, self._identity[k]) for k, v in state["of"].items() if v != self._identity[k]}
-            said = "; ".join(f"{k} was {old}, is {new}" for k, (old, new) in changed.items())
-            raise DataError(
-                f"The position was saved for other batches ({said}): going on would repeat some rows and miss others. "
-                "Resume with the same data and settings, or begin a new run."
-            )
+        _refuse_other(state["of"], self._identity)
         self.epoch, self._done, self._plan = int(state["epoch"]), int(state["done"]), None
 
     def _identify(self) -> dict[str, Any]:
@@ -93,40 +92,106 @@ class Loader:
 
 
 class StreamLoader:
-    """Endless batches of a `Stream`. The number of steps in an epoch is not known."""
+    """Endless batches of a `Stream`: in every epoch each row once, whatever the number of processes.
 
-    steps_per_epoch: int | None = None
+    rank, world: this process reads its part of the data and gives its share of each batch, which may be empty. What a
+    batch holds, over all processes, does not depend on their number (up to `lanes.LANES`[0]; with more, the number they
+    began with stays in the position). The position is the same in all processes, and may be continued by any number.
+    Rows that cannot be used make a batch smaller.
+    """
 
-    def __init__(self, stream: Stream, batch: int) -> None:
-        self.stream, self.batch = stream, batch
+    def __init__(self, stream: Stream, batch: int, *, rank: int = 0, world: int = 1) -> None:
+        self.stream, self.batch, self.rank, self.world = stream, batch, rank, world
         self.epoch = 0
-        self._rows: Iterator[Row] | None = None
+        self.steps_per_epoch: int | None = None
+        self._lanes = 1
+        if stream.pieces is not None:
+            self.steps_per_epoch = Cut(stream.pieces.rows, batch).steps
+            self._lanes = lanes_for(len(stream.pieces), world)
+        elif world > 1:
+            stream.log.note(
+                f"This source cannot be opened in the middle: each of the {world} processes reads all of it. Files do "
+                "better, also of a hub: hf://datasets/OWNER/NAME/*.parquet"
+            )
+        self._readers: Readers | None = None
+        self._batches: Epoch | FrontToBack | None = None
+        self._position: Any = None  # of a restored state, until its epoch goes on
+        self._useful = False  # whether this epoch gave a batch
+        self._unused = 0  # rows since the last one that could be used
 
     def __iter__(self) -> Iterator[list[Row]]:
         return self
 
     def __next__(self) -> list[Row]:
-        found: list[Row] = []
-        while len(found) < self.batch:
-            if self._rows is None:
-                self._rows = self.stream.rows(self.epoch)
-            row = next(self._rows, None)
-            if row is not None:
-                found.append(row)
+        while True:
+            if self._batches is None:
+                self._batches = self._begin()
+            raws = next(self._batches, None)
+            if raws is None:
+                if not self._useful:
+                    self._give_up()
+                self.epoch, self._batches, self._position, self._useful = self.epoch + 1, None, None, False
                 continue
-            if not self.stream.given:
-                raise DataError(f"The stream gave no usable row. {' '.join(self.stream.log.lines())}")
-            # A batch never spans two epochs: it could hold one row twice.
-            small, found = found, []
-            self.epoch, self._rows = self.epoch + 1, None
-            if len(small) == self.stream.given:  # fewer rows than the batch: all of them
-                return small
-        return found
+            made = (self.stream.row(number, values) for number, values in raws)
+            rows = [row for row in made if row is not None]
+            self._unused = 0 if rows else self._unused + len(raws)
+            if self._unused > HOPELESS:
+                self._give_up()
+            if rows or self.world > 1:
+                self._useful = True
+                return rows
+
+    def _begin(self) -> Epoch | FrontToBack:
+        stream, position = self.stream, self._position
+        if stream.pieces is None:
+            return FrontToBack(
+                stream, batch=self.batch, epoch=self.epoch, position=position, rank=self.rank, world=self.world
+            )
+        self._readers = self._readers or Readers(THREADS)
+        return Epoch(
+            stream.pieces,
+            columns=stream.columns,
+            batch=self.batch,
+            seed=stream.seed,
+            epoch=self.epoch,
+            done=position or 0,
+            lanes=self._lanes,
+            rank=self.rank,
+            world=self.world,
+            buffer=stream.buffer,
+            readers=self._readers,
+            log=stream.log,
+        )
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "stream": self.stream.state_dict() if self._rows is not None else None}
+        """Epoch and position in it, with what it is a position in; small and JSON-able."""
+        position = self._position
+        if isinstance(self._batches, Epoch):
+            position = self._batches.done
+        elif self._batches is not None:
+            position = copy.deepcopy(self._batches.position)
+        return {"epoch": self.epoch, "position": position, "lanes": self._lanes, "of": self._identify()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.epoch, self._rows = int(state["epoch"]), None
-        if state["stream"] is not None:
-            self._rows = self.stream.rows(self.epoch, state["stream"])
+        """Continue with exactly the batches that would have followed. `DataError` when the data or its order differ."""
+        _refuse_other(state["of"], self._identify())
+        self.epoch, self._position, self._lanes = int(state["epoch"]), state["position"], int(state["lanes"])
+        self._batches, self._useful = None, True
+
+    def _identify(self) -> dict[str, Any]:
+        stream = self.stream
+        known = {} if stream.pieces is None else {"rows": stream.pieces.rows, "files": stream.pieces.digest}
+        return {"batch": self.batch, "seed": stream.seed, "buffer": stream.buffer, **known}
+
+    def _give_up(self) -> None:
+        raise DataError(f"The stream gave no usable row. {' '.join(self.stream.log.lines())}")
+
+
+def _refuse_other(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    changed = {k: (then.get(k), now.get(k)) for k in {**then, **now} if then.get(k) != now.get(k)}
+    if changed:
+        said = "; ".join(f"{k} was {old}, is {new}" for k, (old, new) in changed.items())
+        raise DataError(
+            f"The position was saved for other batches ({said}): going on would repeat some rows and miss others. "
+            "Resume with the same data and settings, or begin a new run."
+        )

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from counterpoint.data import formats, hub, images, tables
+from counterpoint.data import formats, hub, images, store, tables
 from counterpoint.data.log import Log
+from counterpoint.data.store import File
 from counterpoint.errors import DataError
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ def read(
 
     source: files (jsonl, json, csv, tsv, txt, each also .gz; parquet; arrow; webdataset .tar), globs of them, a folder
     of them, a folder of images (class sub-folders, or metadata.jsonl / .csv with ``file_name``), a folder written by
-    ``save_to_disk``, the name of a set in the registry, or a hub id ``owner/name[:configuration]``.
+    ``save_to_disk``, addresses of such files in any store that fsspec reaches (``s3://``, ``gs://``, ``https://``,
+    ``hf://``, with ``*`` or ``{000..127}``), the name of a set in the registry, or a hub id
+    ``owner/name[:configuration]``.
     split: which part. None: ``train`` where the parts lie apart (in files, folders, or under a name of the registry or
     the hub), else every row, whatever a column ``split`` says (see `train_part`); ``all``: every row.
     streaming: rows one after another, without random access (None: only above `STREAM_ABOVE` bytes).
@@ -57,8 +60,8 @@ def read(
         if remote in registry.ENTRIES:
             return _registered(remote, split, bool(streaming), log)
         return hub.load(remote, split="all" if split == "all" else split, streaming=bool(streaming))
-    paths = [p for one in asked for p in _expand(one)]
-    if len(paths) == 1 and paths[0].is_dir():
+    paths = [p for one in asked for p in (_remote(one) if store.is_url(one) else _expand(one))]
+    if len(paths) == 1 and isinstance(paths[0], Path) and paths[0].is_dir():
         return _folder(paths[0], split, streaming, log)
     return _files(_flatten(paths), split, streaming, log)
 
@@ -87,7 +90,7 @@ def part(name: str) -> str | None:
 def _not_a_path(source: str | Path) -> str | None:
     """The source as a name, where it is no path: a registered set or a hub id."""
     text = str(source)
-    if isinstance(source, Path) or Path(text).expanduser().exists() or glob.has_magic(text):
+    if isinstance(source, Path) or store.is_url(text) or Path(text).expanduser().exists() or glob.has_magic(text):
         return None
     from counterpoint.data import registry
 
@@ -111,11 +114,20 @@ def _expand(source: str | Path) -> list[Path]:
     )
 
 
-def _flatten(paths: list[Path]) -> list[Path]:
+def _remote(url: str | Path) -> list[store.Remote]:
+    """The data files that an address means."""
+    found = store.expand(str(url))
+    readable = found if len(found) == 1 else [f for f in found if formats.kind(f)]
+    if not readable:
+        raise DataError(f"{url} holds nothing that can be read, none of {formats.READABLE}.")
+    return readable
+
+
+def _flatten(paths: Sequence[File]) -> list[File]:
     """Folders among several sources stand for the data files in them."""
-    out: list[Path] = []
+    out: list[File] = []
     for path in paths:
-        found = _data_files(path) if path.is_dir() else [path]
+        found: Sequence[File] = _data_files(path) if isinstance(path, Path) and path.is_dir() else [path]
         if not found:
             raise DataError(f"The folder {path} holds no data files. Among several sources, folders must hold some.")
         out += found
@@ -206,7 +218,7 @@ def _saved(root: Path, split: str | None, streaming: bool, log: Log) -> Any:
 # --- rows of files ---------------------------------------------------------------------------------------------
 
 
-def _files(paths: list[Path], split: str | None, streaming: bool | None, log: Log, *, chosen: bool = False) -> Any:
+def _files(paths: Sequence[File], split: str | None, streaming: bool | None, log: Log, *, chosen: bool = False) -> Any:
     """chosen: the files were found in a folder, so a train file among them excludes the test files."""
     by_folder = {p: _SPLITS.get(p.parent.name.lower()) if chosen else None for p in paths}
     by_name = {p: part(p.name.split(".")[0]) or by_folder[p] or "other" for p in paths}
@@ -218,12 +230,12 @@ def _files(paths: list[Path], split: str | None, streaming: bool | None, log: Lo
         wanted = part(str(split)) or str(split)
         named = [p for p in paths if by_name[p] == wanted]
         paths, in_column = (named, False) if named else (paths, True)
-    size = sum(p.stat().st_size * (4 if p.name.lower().endswith("gz") else 1) for p in paths)
+    size = sum(store.size(p) * (4 if p.name.lower().endswith("gz") else 1) for p in paths)
     log.note(f"Read {paths[0]}." if len(paths) == 1 else f"Read {len(paths):,} files: {paths[0]} … {paths[-1]}.")
     if streaming or (streaming is None and size > STREAM_ABOVE):
-        stream = tables.stream(paths, log)
+        stream = tables.stream(list(paths), log)
         return stream.filter(_Equal(str(split))) if in_column else stream
-    found = tables.table(paths, size, log)
+    found = tables.table(list(paths), size, log)
     if in_column:
         return _where_split(found, str(split), ", ".join(map(str, paths[:3])))
     if split is None and "split" in found.column_names and found.features["split"].dtype == "string":

@@ -1,15 +1,17 @@
-"""Rows of a source that is read from front to back, shuffled in blocks, with a position that is continued exactly."""
+"""Rows of a source that is too large to be held: read piece by piece where it can be, else from front to back."""
 
 from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from counterpoint.data.lanes import Raw
 from counterpoint.data.log import Log
+from counterpoint.data.pieces import pieces_of
 from counterpoint.data.row import class_numbers, make_row
 from counterpoint.data.schema import Row, Schema
 from counterpoint.errors import DataError
@@ -19,67 +21,40 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """The streaming twin of `Rows`.
+    """The streaming twin of `Rows`: a source, its schema, and how far its rows are shuffled.
 
-    Blocks of ``buffer`` rows are read and each is shuffled by (seed, epoch, block). Unlike a sliding shuffle buffer, a
-    block is reproduced by reading it again, so the saved position is small and resuming is exact: the place in the
-    source where the block began, and how many of its rows were given.
+    buffer: rows that are shuffled with each other. pieces: what the source is made of, where that is known (files, here
+    or in a store); None for what another library streams, which every process then reads whole.
     """
 
     def __init__(
         self, dataset: datasets.IterableDataset, schema: Schema, *, buffer: int = 10_000, seed: int = 0
     ) -> None:
         images = any(m == "image" for m in schema.modalities.values())
+        self.pieces = pieces_of(dataset)
         # A copy that is never iterated: iterations of one data set, or of two that share a source, share a position.
-        self.dataset = _twin(dataset.decode(False) if images and dataset.features else dataset)
+        self.dataset = twin(dataset.decode(False) if images and dataset.features else dataset)
         self.schema, self.buffer, self.seed = schema, buffer, seed
         self.log = Log()
-        self.given = 0  # usable rows given in this epoch
         self._classes = class_numbers(dataset.features, schema)
-        self._state: dict[str, Any] = {}
 
-    def rows(self, epoch: int, state: dict[str, Any] | None = None) -> Iterator[Row]:
-        """The rows of an epoch; with a state, those that follow it."""
-        state = state or {"source": None, "block": 0, "first": 0, "done": 0, "given": 0}
-        source = _twin(self.dataset)
-        if state["source"] is not None:
-            source.load_state_dict(copy.deepcopy(state["source"]))
-        self.given = state["given"]
-        self._state = dict(state)
-        values = iter(source)
-        while block := list(itertools.islice(values, self.buffer)):
-            behind = source.state_dict()  # itself a copy
-            order = np.random.default_rng([self.seed, epoch, self._state["block"]]).permutation(len(block))
-            for place in order[self._state["done"] :]:
-                row = self._row(block[place], self._state["first"] + int(place))
-                self._state["done"] += 1
-                if row is not None:
-                    self.given += 1
-                    self._state["given"] = self.given
-                    yield row
-            self._state = {
-                "source": behind,
-                "block": self._state["block"] + 1,
-                "first": self._state["first"] + len(block),
-                "done": 0,
-                "given": self.given,
-            }
-
-    def state_dict(self) -> dict[str, Any]:
-        """The position behind the last row given; small and JSON-able."""
-        return copy.deepcopy(self._state)
+    @property
+    def columns(self) -> list[str]:
+        """The columns that are read."""
+        named = [[c] if isinstance(c, str) else c for c in self.schema.columns.values()]
+        return list(dict.fromkeys(c for some in named for c in some))
 
     def texts(self, limit: int) -> Iterator[str]:
-        """The first ``limit`` texts of the source, for training a tokenizer. Does not move the position."""
-        probe = Stream(self.dataset, self.schema, buffer=1)
+        """The first ``limit`` texts of the source, for training a tokenizer."""
         keys = [k for k, m in self.schema.modalities.items() if m == "text"]
-        found = (
-            text for row in probe.rows(0) for k in keys for text in (row[k] if isinstance(row[k], list) else [row[k]])
-        )
+        rows = (self.row(number, values) for number, values in enumerate(twin(self.dataset)))
+        found = (t for row in rows if row for k in keys for t in (row[k] if isinstance(row[k], list) else [row[k]]))
         yield from itertools.islice((t for t in found if t), limit)
 
-    def _row(self, values: dict[str, Any], number: int) -> Row | None:
-        """A row that has what its kind needs, or None."""
+    def row(self, number: int, values: Mapping[str, Any] | None) -> Row | None:
+        """A row that has what its kind needs, or None (and a line in the log)."""
+        if values is None:
+            return None
         for key, column in self.schema.columns.items():
             names = [column] if isinstance(column, str) else column
             if missing := [n for n in names if n not in values]:
@@ -92,18 +67,66 @@ class Stream:
                 return None
             if key == "score" and not np.isfinite(value):
                 raise DataError(f"Column {names[0]!r} is NaN or infinite in row {number} of the stream.")
-        row = make_row(values, number, self.schema, self._classes, self.log)
+        row = make_row(dict(values), number, self.schema, self._classes, self.log)
         if row is not None and self.schema.kind == "towers" and all(row[k] is None for k in self.schema.modalities):
             self.log.skip(f"row {number}", "neither of its two sides")
             return None
         return row
 
 
-def _twin(dataset: datasets.IterableDataset) -> datasets.IterableDataset:
+class FrontToBack:
+    """The batches of an epoch of a source that cannot be opened in the middle; the last, smaller one is left out.
+
+    Every process reads all rows and keeps its share of each batch. Blocks of ``buffer`` rows are shuffled; unlike a
+    sliding shuffle buffer, a block is reproduced by reading it again, so the position is small and continued exactly:
+    the place in the source where the block began, and how many of its rows were given.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        batch: int,
+        epoch: int,
+        position: Mapping[str, Any] | None,
+        rank: int,
+        world: int,
+    ) -> None:
+        self.position = dict(position or {"source": None, "block": 0, "first": 0, "given": 0})
+        self._batch, self._share = batch, slice(rank, None, world)
+        self._source = twin(stream.dataset)
+        if self.position["source"] is not None:
+            self._source.load_state_dict(copy.deepcopy(self.position["source"]))
+        self._rows = self._shuffled(stream, epoch)
+        self._some = position is not None  # whether the epoch gave a batch
+
+    def __iter__(self) -> Iterator[list[Raw]]:
+        return self
+
+    def __next__(self) -> list[Raw]:
+        found = list(itertools.islice(self._rows, self._batch))
+        if not found or (self._some and len(found) < self._batch):
+            raise StopIteration
+        self._some = True
+        return found[self._share]
+
+    def _shuffled(self, stream: Stream, epoch: int) -> Iterator[Raw]:
+        values = iter(self._source)
+        while block := list(itertools.islice(values, stream.buffer)):
+            behind = self._source.state_dict()  # itself a copy
+            first, number = self.position["first"], self.position["block"]
+            order = np.random.default_rng([stream.seed, epoch, number]).permutation(len(block))
+            for place in order[self.position["given"] :]:
+                self.position["given"] += 1
+                yield first + int(place), block[place]
+            self.position = {"source": behind, "block": number + 1, "first": first + len(block), "given": 0}
+
+
+def twin(dataset: datasets.IterableDataset) -> datasets.IterableDataset:
     """A copy with a position of its own.
 
     What `datasets` remembers of open file systems stays shared: it is one table of the whole process, and copying it in
     another thread adds entries to it while it is being copied.
     """
-    shared = [value for name, value in vars(dataset).items() if name.endswith("hffs_cache")]
+    shared = [value for name, value in vars(dataset).items() if name.endswith("hffs_cache") or name == "_pieces"]
     return copy.deepcopy(dataset, {id(value): value for value in shared})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import os
 import shutil
 import tempfile
@@ -12,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from counterpoint.data import formats, images
+from counterpoint.data import formats, images, store
 from counterpoint.data.log import Log
+from counterpoint.data.pieces import Pieces
+from counterpoint.data.places import empty, is_lines, rows_from
 from counterpoint.data.shards import shard_tables
+from counterpoint.data.store import File
 from counterpoint.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,6 +28,9 @@ if TYPE_CHECKING:
 MAP_ABOVE = 512 * 2**20
 """Bytes of files (compressed ones count fourfold) above which the table is memory-mapped instead of held in memory."""
 
+LOOK = 1_000
+"""Rows of a stream from which the types of its columns are read, where no format declares them."""
+
 
 def cache_folder() -> Path:
     """Where derived files are kept: ``COUNTERPOINT_CACHE``, else ``XDG_CACHE_HOME/counterpoint``."""
@@ -30,13 +38,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("COUNTERPOINT_CACHE") or Path(base) / "counterpoint")
 
 
-def _one(path: Path, log: Log) -> Iterator[pa.Table]:
+def _one(path: File, log: Log) -> Iterator[pa.Table]:
     return shard_tables(path, log) if formats.kind(path) == "tar" else formats.tables(path)
 
 
-def _agreeing(paths: list[Path], log: Log) -> Iterator[pa.Table]:
+def _agreeing(paths: list[File], log: Log) -> Iterator[pa.Table]:
     """The tables of all files, which must have the same columns."""
-    first: tuple[Path, list[str]] | None = None
+    first: tuple[File, list[str]] | None = None
     for path in paths:
         names: list[str] = []
         for table in _one(path, log):
@@ -51,7 +59,7 @@ def _agreeing(paths: list[Path], log: Log) -> Iterator[pa.Table]:
             )
 
 
-def table(paths: list[Path], size: int, log: Log) -> datasets.Dataset:
+def table(paths: list[File], size: int, log: Log) -> datasets.Dataset:
     import datasets
 
     if size > MAP_ABOVE and not all(formats.kind(p) == "arrow" for p in paths):
@@ -75,7 +83,7 @@ def _fits(a: pa.Schema, b: pa.Schema) -> bool:
     return True
 
 
-def _conflict(a: pa.Schema, b: pa.Schema, paths: list[Path]) -> DataError:
+def _conflict(a: pa.Schema, b: pa.Schema, paths: list[File]) -> DataError:
     name = next(n for n in b.names if n in a.names and not _fits(pa.schema([a.field(n)]), pa.schema([b.field(n)])))
     files = ", ".join(map(str, paths[:3]))
     return DataError(
@@ -84,9 +92,9 @@ def _conflict(a: pa.Schema, b: pa.Schema, paths: list[Path]) -> DataError:
     )
 
 
-def _mapped(paths: list[Path], make: Callable[[], Iterator[pa.Table]]) -> Path:
+def _mapped(paths: list[File], make: Callable[[], Iterator[pa.Table]]) -> Path:
     """An Arrow file with all rows, written once per state of the sources and memory-mapped ever after."""
-    state = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+    state = [store.state(p) for p in paths]
     target = cache_folder() / "arrow" / f"{hashlib.sha256(repr(state).encode()).hexdigest()[:20]}.arrow"
     if target.exists():
         return target
@@ -111,7 +119,7 @@ def _mapped(paths: list[Path], make: Callable[[], Iterator[pa.Table]]) -> Path:
             Path(aside).unlink(missing_ok=True)
 
 
-def _write(aside: Path, parts: Iterator[pa.Table], schema: pa.Schema | None, paths: list[Path]) -> pa.Schema | None:
+def _write(aside: Path, parts: Iterator[pa.Table], schema: pa.Schema | None, paths: list[File]) -> pa.Schema | None:
     """Write the tables under one schema; None when done, else the wider schema to begin again with."""
     writer = None
     try:
@@ -135,14 +143,35 @@ def _write(aside: Path, parts: Iterator[pa.Table], schema: pa.Schema | None, pat
     return None
 
 
-def stream(paths: list[Path], log: Log) -> datasets.IterableDataset:
+def stream(paths: list[File], log: Log) -> datasets.IterableDataset:
+    """The rows one after another; what knows where they lie (`counterpoint.data.pieces.pieces_of`) goes with them."""
     import datasets
 
-    features = images.features(next(_one(paths[0], log)).schema)
-    return datasets.IterableDataset.from_generator(_rows, gen_kwargs={"paths": paths}, features=features)
+    features = images.features(_first(paths).schema)
+    found = datasets.IterableDataset.from_generator(
+        _rows, gen_kwargs={"paths": paths, "columns": tuple(features)}, features=features
+    )
+    found._pieces = Pieces(paths, cache_folder(), log)
+    return found
 
 
-def _rows(paths: list[Path]) -> Iterator[dict[str, Any]]:
-    for table in _agreeing(paths, Log()):
-        for batch in table.to_batches(max_chunksize=1_000):
-            yield from batch.to_pylist()
+def _first(paths: list[File]) -> pa.Table:
+    """The first rows there are: among many shards, an empty one is no accident."""
+    for path in paths:
+        if empty(path):
+            continue
+        if is_lines(path):
+            found = rows_from(path, 0, 0, columns=None, first=0, log=Log())
+            if rows := [row for row in itertools.islice(found, LOOK) if row is not None]:
+                return formats.from_rows(path, rows, 0)
+            continue
+        with contextlib.suppress(formats.NoRowsError):
+            return next(_one(path, Log()))
+    raise DataError(f"{paths[0]}{' … ' if len(paths) > 1 else ' '}holds no rows. Give files with at least one row.")
+
+
+def _rows(paths: list[File], columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    for path in paths:
+        found = () if empty(path) else rows_from(path, 0, 0, columns=columns, first=0, log=Log())
+        with contextlib.suppress(formats.NoRowsError):
+            yield from (row for row in found if row is not None)
