@@ -13,6 +13,8 @@ from typing import Literal, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from counterpoint.kernels.facts import Facts
+
 Form: TypeAlias = Literal["softmax", "marginal", "sigmoid"]
 
 
@@ -177,6 +179,10 @@ class Rules(Protocol):
 
     def limit(self, scores: float) -> float:
         """A bound on ``|S - offset + W|`` where ``|S| <= scores`` and W is not -inf."""
+        ...
+
+    def facts(self, n: int, m: int) -> Facts | None:
+        """The same of N rows and M candidates, in words of a compiled kernel; None where there are none for it."""
         ...
 
 
