@@ -10,7 +10,7 @@ All functions here are collective: every process calls them, in the same order, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import accumulate
@@ -22,6 +22,9 @@ from torch import Tensor
 
 Transport: TypeAlias = Literal["gather", "ring"]
 """How the candidates of the other processes come here. gather: all at once. ring: one block after the other."""
+
+# torch 2.13 gave the first of these names to what it called by the second before.
+_all_gather = getattr(dist, "all_gather_single", None) or getattr(dist, "all_gather_into_tensor", None)
 
 _alone: ContextVar[bool] = ContextVar("alone", default=False)
 _transport: ContextVar[Transport] = ContextVar("transport", default="gather")
@@ -87,7 +90,7 @@ def sizes(n: int, device: torch.device | str = "cpu") -> list[int]:
     if world() == 1:
         return [n]
     found = torch.empty(world(), dtype=torch.long, device=device)
-    dist.all_gather_into_tensor(found, torch.tensor([n], device=device))
+    _all_gather(found, torch.tensor([n], device=device))
     return [int(x) for x in found]
 
 
@@ -113,18 +116,37 @@ def exchanged(x: Tensor, send: Sequence[int], receive: Sequence[int]) -> Tensor:
     return out
 
 
-def passed_on(tensors: Sequence[Tensor], shapes: Sequence[Sequence[int]]) -> list[Tensor]:
-    """Tensors to the next process of the ring, for those of the previous one, which have these shapes. No gradient."""
+def around(tensors: Sequence[Tensor], counts: Sequence[Sequence[int]]) -> Iterator[tuple[int, list[Tensor]]]:
+    """The tensors of every process, one process after the other: (its number, its tensors), first those of this one.
+
+    A ring: each process passes on what it has got, so that it never holds more than two blocks of others, of which one
+    is on its way while the other is worked on. counts[i]: length of tensor i on every process. No gradient.
+    """
     w, r = world(), rank()
-    if w == 1:
-        return list(tensors)
-    out = [x.new_empty(tuple(shape)) for x, shape in zip(tensors, shapes)]
+    held = [x.detach() for x in tensors]
+    for step in range(w):
+        b, following = (r - step) % w, (r - step - 1) % w
+        arriving = passing(held, [n[following] for n in counts]) if step < w - 1 else list
+        yield b, held
+        held = arriving()
+
+
+def passing(tensors: Sequence[Tensor], lengths: Sequence[int]) -> Callable[[], list[Tensor]]:
+    """Send tensors to the next process of the ring. The function returned waits for those of the previous one, which
+    are so long."""
+    w, r = world(), rank()
+    out = [x.new_empty(n, *x.shape[1:]) for x, n in zip(tensors, lengths)]
     pairs = [(x.contiguous(), y) for x, y in zip(tensors, out)]
     jobs = [dist.P2POp(dist.isend, x, (r + 1) % w) for x, _ in pairs if x.numel()]
     jobs += [dist.P2POp(dist.irecv, y, (r - 1) % w) for _, y in pairs if y.numel()]
-    for job in dist.batch_isend_irecv(jobs) if jobs else ():
-        job.wait()
-    return out
+    works = dist.batch_isend_irecv(jobs) if jobs else []
+
+    def arrived() -> list[Tensor]:
+        for work in works:
+            work.wait()
+        return out
+
+    return arrived
 
 
 def starts(counts: Sequence[int]) -> list[int]:
@@ -157,10 +179,10 @@ class _Gather(torch.autograd.Function):
         padded = x.new_zeros(largest, *x.shape[1:])
         padded[: len(x)] = x
         out = x.new_empty(len(counts) * largest, *x.shape[1:])
-        dist.all_gather_into_tensor(out, padded)
+        _all_gather(out, padded)
         if min(counts) == largest:
             return out
-        return torch.cat([part[:n] for part, n in zip(out.split(largest), counts)])
+        return torch.cat([part[:n] for part, n in zip(torch.split(out, largest), counts)])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from counterpoint.kernels.tile import Asked, Job, Reduced, Scratch, Sums, Tile
+from counterpoint.kernels.backend import Gradients, Pull
+from counterpoint.kernels.tile import Asked, Form, Job, Reduced, Scratch, Sums, Tile
 
 
 def reduce(q: Tensor, k: Tensor, extra: Tensor | None, bias: Tensor | None, job: Job) -> Reduced:
@@ -18,6 +22,58 @@ def reduce(q: Tensor, k: Tensor, extra: Tensor | None, bias: Tensor | None, job:
     if not job.asked.both:
         return Reduced(rows)
     return Reduced(rows, sums([part.T for part in blocks[0]], job.asked))
+
+
+def forward(
+    q: Tensor, k: Tensor, extra: Tensor | None, bias: Tensor | None, job: Job
+) -> tuple[Sums, Sums | None, None]:
+    """See `kernels.backend.Backend`."""
+    with torch.no_grad():
+        found = reduce(q, k, extra, bias, job)
+    return found.rows, found.columns, None
+
+
+def backward(
+    q: Tensor,
+    k: Tensor,
+    extra: Tensor | None,
+    bias: Tensor | None,
+    job: Job,
+    state: None,
+    rows: Pull,
+    columns: Pull | None,
+    needed: Sequence[bool],
+) -> Gradients:
+    """See `kernels.backend.Backend`; everything is computed again, by autograd."""
+    given = [x if x is None else x.detach().requires_grad_(need) for x, need in zip((q, k, extra, bias), needed)]
+    with torch.enable_grad():
+        assert given[0] is not None
+        assert given[1] is not None
+        found = reduce(given[0], given[1], given[2], given[3], replace(job, watcher=None))
+        loss = q.new_zeros(())
+        for pull, sums in ((rows, found.rows), (columns, found.columns)):
+            if pull is not None and sums is not None:
+                loss = loss + pulled(pull, sums, job.asked.form)
+    leaves = [x for x in given if x is not None and x.requires_grad]
+    grads = iter(torch.autograd.grad(loss, leaves, allow_unused=True))
+    return tuple(next(grads) if x is not None and x.requires_grad else None for x in given)  # type: ignore[return-value]
+
+
+def pulled(pull: Pull, sums: Sums, form: Form) -> Tensor:
+    """A number whose gradient is what the gradients that arrived make of these reductions, ``()``.
+
+    A logsumexp over more pairs than these has them as a share: ``d total / d part = exp(part - total)``.
+    """
+    out = sums.over.new_zeros(())
+    for name in ("over", "positives", "dot"):
+        part, grad, whole = getattr(sums, name), getattr(pull.grads, name), getattr(pull.sums, name)
+        if part is None or grad is None:
+            continue
+        if name == "positives" or (name == "over" and form != "sigmoid"):
+            grad = grad * (part.detach() - whole).exp().nan_to_num(0.0)
+            part = part.masked_fill(part == -torch.inf, 0)
+        out = out + (grad * part).sum()
+    return out
 
 
 def block(q: Tensor, k: Tensor, bias: Tensor | None, start: int, m: int, job: Job) -> tuple[Tensor, ...]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from counterpoint.kernels.tile import Asked, Cell, Scratch, Sums, Tile
+from counterpoint.kernels.tile import Asked, Cell, Scratch, Sums, Tile, Watcher
 from counterpoint.objectives.rules import Pairing
+from counterpoint.processes import total
 
 
 @dataclass
@@ -34,45 +35,63 @@ class Stats:
     without_positive: Tensor = field(init=False)
     """Number of rows without a positive."""
 
-    def watch(self, plan: Pairing, q: Tensor, k: Tensor, extra: Tensor | None, side: int) -> Watch:
-        self._watch = Watch(plan, q.detach(), k.detach(), None if extra is None else extra.detach(), side)
+    def watch(self, q: Tensor, best: Tensor) -> Watch:
+        """What looks at the tiles, for anchors whose `best_positives` are known."""
+        self._watch = Watch(q.detach(), best)
         return self._watch
 
     def finish(self, rows: Sums, columns: int) -> None:
-        """Readings from what was watched and from the rows' reductions over this many columns."""
+        """Readings from what was watched and from the rows' reductions over this many columns.
+
+        Over many processes all but rank are of the rows of all.
+        """
         assert rows.n_positives is not None
         assert rows.n_dropped is not None
         watch, n_positives = self._watch, rows.n_positives.detach()
         some = n_positives > 0
-        n = len(some)
         self.rank = (watch.above.long() + 1) * some
-        self.accuracy = (self.rank == 1).sum() / some.sum().clamp_min(1)
-        self.alignment = 2 - 2 * watch.cosines / n_positives.sum().clamp_min(1)
-        n_negatives = columns - n_positives - rows.n_dropped
-        self.uniformity = (watch.potential / n_negatives.sum()).log() - 4
         seen = watch.squares > 0
         effective = (2 * watch.weights.log() - watch.squares.log()).exp().masked_fill(~seen, 0)
-        self.negatives = effective.sum() / seen.sum().clamp_min(1)
-        self.masked = rows.n_dropped.sum() / (n * columns)
-        self.without_positive = (~some).sum()
+        n_negatives = columns - n_positives - rows.n_dropped
+        sums = [
+            (self.rank == 1).sum(), some.sum(), watch.cosines, n_positives.sum(), watch.potential, n_negatives.sum(),
+            effective.sum(), seen.sum(), rows.n_dropped.sum(), torch.tensor(len(some) * columns), (~some).sum(),
+        ]  # fmt: skip
+        first, with_positive, cosines, positives, potential, negatives, effect, saw, dropped, pairs, without = total(
+            torch.stack([x.to(watch.above) for x in sums])
+        )
+        self.accuracy = first / with_positive.clamp_min(1)
+        self.alignment = 2 - 2 * cosines / positives.clamp_min(1)
+        self.uniformity = (potential / negatives).log() - 4
+        self.negatives = effect / saw.clamp_min(1)
+        self.masked = dropped / pairs
+        self.without_positive = without.long()
         del self._watch
 
 
 class Watch:
-    """Looks at each tile of the forward pass; q is scaled."""
+    """What is known of the rows after the tiles seen so far; q is scaled."""
 
-    def __init__(self, plan: Pairing, q: Tensor, k: Tensor, extra: Tensor | None, side: int) -> None:
-        norms = [x.norm(dim=1).clamp_min(torch.finfo(x.dtype).tiny) for x in (q, k)]
-        if extra is not None:
-            norms[1] = torch.cat([norms[1], extra.norm(dim=1).clamp_min(torch.finfo(q.dtype).tiny)])
-        self.left, self.right = (1 / x for x in norms)
-        self.best = best_positives(plan, q, k, extra, side)
+    def __init__(self, q: Tensor, best: Tensor) -> None:
+        self.left, self.best = inverse_norms(q), best
         self.above, self.weights, self.squares, self.largest = (q.new_zeros(len(q)) for _ in range(4))
         self.largest -= torch.inf
         self.cosines, self.potential = q.new_zeros(()), q.new_zeros(())
 
-    def __call__(self, tile: Tile, scores: Tensor, cell: Cell) -> None:
-        cosines = scores * tile.left(self.left) * tile.right(self.right)
+    def over(self, k: Tensor, extra: Tensor | None) -> Watcher:
+        """The watcher of the tiles of these columns."""
+        columns = [x.detach() for x in (k, extra) if x is not None]
+        right: list[Tensor] = []
+
+        def watcher(tile: Tile, scores: Tensor, cell: Cell) -> None:
+            if not right:
+                right.append(torch.cat([inverse_norms(x) for x in columns]))
+            self.look(tile, scores, cell, right[0])
+
+        return watcher
+
+    def look(self, tile: Tile, scores: Tensor, cell: Cell, right: Tensor) -> None:
+        cosines = scores * tile.left(self.left) * tile.right(right)
         negatives = scores
         if cell.positives is not None:
             self.cosines += cosines.masked_fill(~cell.positives, 0).sum()
@@ -92,6 +111,12 @@ class Watch:
         self.largest[tile.rows] = new
 
 
+def inverse_norms(x: Tensor) -> Tensor:
+    norms: Tensor = x.norm(dim=1)
+    return norms.clamp_min(torch.finfo(x.dtype).tiny).reciprocal()
+
+
+@torch.no_grad()
 def best_positives(plan: Pairing, q: Tensor, k: Tensor, extra: Tensor | None, side: int) -> Tensor:
     """The best score of a positive per row, ``(N,)``; -inf without. Only tiles that hold positives are multiplied."""
     best = q.new_full((len(q),), -torch.inf)

@@ -7,12 +7,14 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.kernels.tile import Form
 from counterpoint.objectives.rules import Pairing
 from counterpoint.objectives.targets import TeacherSimilarity
 from counterpoint.objectives.weights import Debiased
+from counterpoint.processes import total, world
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 Backend: TypeAlias = Literal["auto", "reference", "tiled"]
@@ -34,12 +36,14 @@ def check_shapes(anchors: Tensor, candidates: Tensor, extra: Tensor | None) -> t
             )
         if z.device != anchors.device:
             raise DataError(f"{name} is on {z.device}, anchors on {anchors.device}. Move them to one device.")
-        if 0 in z.shape and name != "extra":
+        if (0 in z.shape[1:] or (not len(z) and world() == 1)) and name != "extra":
             raise DataError(
                 f"{name} has shape {tuple(z.shape)}: nothing to contrast. Give at least one row and column."
             )
     dtype = torch.float64 if any(z.dtype == torch.float64 for z in named.values()) else torch.float32
-    extra = None if extra is None or not len(extra) else extra.to(dtype)
+    if extra is not None and not len(extra) and world() == 1:
+        extra = None
+    extra = None if extra is None else extra.to(dtype)
     return anchors.to(dtype), candidates.to(dtype), extra
 
 
@@ -104,20 +108,33 @@ def check_scale(scale: float | Tensor, q: Tensor) -> Tensor:
 def check_finite(q: Tensor, k: Tensor, extra: Tensor | None, scale: Tensor, bias: Tensor | None) -> float:
     """A bound on the absolute scores, by the Cauchy-Schwarz inequality; an error that names the first bad row.
 
-    NaN and infinities show in the norms, so that the one number answers both questions.
+    NaN and infinities show in the norms, so that the one number answers both questions. Over many processes the bound
+    is one for all, and all of them raise where one has to.
     """
-    norms = torch.linalg.vector_norm
-    right = norms(k, dim=1).amax() if extra is None else torch.maximum(*(norms(x, dim=1).amax() for x in (k, extra)))
-    limit = float((norms(q, dim=1) * scale.abs()).amax() * right + (0 if bias is None else bias.abs()))
-    if math.isfinite(limit):
-        return limit
-    for name, z in (("anchors", q), ("candidates", k), ("extra", extra), ("scale", scale), ("bias", bias)):
+    zero = q.new_zeros(1)
+    norms = [zero if x is None else torch.cat([torch.linalg.vector_norm(x, dim=1), zero]) for x in (q, k, extra)]
+    norms[0] = norms[0] * (F.pad(scale, (0, 1)) if scale.ndim else scale).abs()
+    shift = zero[0] if bias is None else bias.abs()
+    largest = torch.stack([norms[0].amax(), torch.maximum(norms[1].amax(), norms[2].amax()), shift])
+    said = None
+    if not largest.isfinite().all():
+        said = not_finite(anchors=q, candidates=k, extra=extra, scale=scale, bias=bias)
+    bad = zero if said is None else zero + 1
+    left, right, shift, some = total(torch.cat([largest.nan_to_num(math.inf, math.inf), bad]), "max").tolist()
+    if said is None and some:
+        said = "Another process was given embeddings that hold NaN or infinity; what it says names the row."
+    if said is not None:
+        raise DataError(said)
+    return float(left * right + shift)  # infinite for finite embeddings whose norms overflow
+
+
+def not_finite(**given: Tensor | None) -> str | None:
+    """Which of these holds NaN or infinity, and in which row; None: none does."""
+    for name, z in given.items():
         if z is not None and not z.isfinite().all():
             rows = (~z.isfinite().reshape(len(z), -1).all(1)).nonzero() if z.ndim else None
             where = (
                 "is not finite" if rows is None else f"row {int(rows[0])} holds NaN or infinity ({len(rows)} such rows)"
             )
-            raise DataError(
-                f"{name}: {where}. Look at what came before: a learning rate too high, a zero vector normalised."
-            )
-    return math.inf  # finite embeddings whose norms overflow
+            return f"{name}: {where}. Look at what came before: a learning rate too high, a zero vector normalised."
+    return None

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from counterpoint.kernels import reference, sizes, tiled
-from counterpoint.kernels.backend import reduce
-from counterpoint.kernels.tile import Form, Job
+from counterpoint.kernels.tile import Form
 from counterpoint.objectives import forms
 from counterpoint.objectives.base import objective
 from counterpoint.objectives.byproducts import Stats
@@ -25,14 +23,11 @@ from counterpoint.objectives.checks import (
     check_shapes,
 )
 from counterpoint.objectives.ranks import RankBehaviour
+from counterpoint.objectives.reductions import How, reductions
 from counterpoint.objectives.rules import Pairing, Rule
-from counterpoint.objectives.shortcuts import add_own, linear_terms
+from counterpoint.objectives.shortcuts import add_own
 from counterpoint.objectives.targets import Diagonal
-
-log = logging.getLogger(__name__)
-
-DENSE = 256 * 256
-"""Pairs up to which the whole matrix is cheaper than tiles."""
+from counterpoint.processes import total
 
 
 def example(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -53,6 +48,7 @@ def contrast(
     both: bool = False,
     extra: Tensor | None = None,
     owner: Tensor | None = None,
+    shared: bool = False,
     reduction: Reduction = "mean",
     backend: Backend = "auto",
     tile: int | None = None,
@@ -77,7 +73,8 @@ def contrast(
     both: the mean of the losses of rows and of columns (CLIP), in one pass. The column's loss has the same T and W.
     extra: ``(K, D)`` further candidates (queue, bank, hard negatives), for the rows only, as if concatenated to the
     candidates; they are negatives unless the pairing knows better. owner: ``(K,)`` long, the anchor that alone sees
-    each extra candidate, as a negative; None: every anchor sees all.
+    each extra candidate, as a negative; None: every anchor sees all. shared: over many processes, whether extra is the
+    same on each of them (a queue, a bank), not each one's part of the whole (hard negatives).
     reduction: ``mean`` over the rows that count, ``sum``, ``none`` -> ``(N,)``. With both, the mean of that of rows and
     that of columns, and for ``none`` ``(N + M,)``: rows, then columns. A row without a positive (softmax, marginal),
     with an empty denominator or with every candidate masked does not count: its loss and gradient are 0.
@@ -85,6 +82,11 @@ def contrast(
     tiles together may take. precision: ``bfloat16`` products (sums, exponentials and gradients of embeddings stay in
     float32; a CPU rounds each tile of products to bfloat16) or ``full``; None: bfloat16 on a GPU under autocast.
     stats: a `Stats`, filled with by-products of the pass.
+
+    Over many processes (`counterpoint.processes`) each gives its own anchors and candidates, any number of them, and
+    what the pairing says of these; every anchor is compared with the candidates of all, which are numbered process by
+    process, and the loss is that of the whole batch, the same everywhere; only ``none`` gives the losses of this
+    process's rows. See `transported` for how candidates travel, `alone` for a loss of this process by itself.
 
     Returns ``()``, or ``(N,)``, ``(N + M,)``. Gradients reach anchors, candidates, extra, scale and bias. Not
     differentiable twice. Raises `DataError` (shapes, NaN, metadata that does not fit), `ConfigError` (settings).
@@ -116,48 +118,34 @@ def contrast(
         q = q * (scale[:, None] if scale.ndim else scale)
 
         own, extra = (extra, None) if owner is not None else (None, extra)
-        columns_seen = m + (0 if extra is None else len(extra))
-        if backend == "auto":
-            backend = "reference" if n * columns_seen <= DENSE else "tiled"
-        side = sizes.side(q.device, q.dtype, tile, budget)
-        linear = None  # the reference takes no short cut
-        if form != "marginal" and backend != "reference":
-            linear = linear_terms(plan, q, k, extra, bias, both)
-        asked = forms.asked(plan, form, both=both, linear=linear is not None, watched=stats is not None)
-        log.debug(
-            "contrast: %s back end, %s x %s, tile %s, %s precision, %s", backend, n, columns_seen, side, precision, plan
-        )
-        watcher = None if stats is None else stats.watch(plan, q, k, extra, side)
-        job = Job(rules=plan, asked=asked, limit=limit, tile=side, precision=precision, watcher=watcher)
-        reduced = (
-            reference.reduce(q, k, extra, bias, job)
-            if backend == "reference"
-            else reduce(tiled, q, k, extra, bias, job)
-        )
-        if linear is not None:
-            reduced.rows.dot, reduced.rows.total = linear[:2]
-            if reduced.columns is not None:
-                reduced.columns.dot, reduced.columns.total = linear[2:]
+        how = How(
+            form=form, both=both, backend=backend, tile=tile, budget=budget, precision=precision,
+            limit=limit, stats=stats, shared=shared,
+        )  # fmt: skip
+        found = reductions(q, k, extra, bias, plan, how)
         if stats is not None:
-            stats.finish(reduced.rows, columns_seen)
-        seen: int | Tensor = columns_seen
+            stats.finish(found.rows, found.n_columns)
+        seen: int | Tensor = found.n_columns
         if own is not None and owner is not None:
-            seen = columns_seen + add_own(reduced.rows, plan, q, own, owner, bias, m, asked)
+            asked = forms.asked(plan, form, both=both, linear=False, watched=stats is not None)
+            seen = seen + add_own(found.rows, plan, q, own, owner, bias, m, asked)
 
-        rows, row_counts = forms.losses(form, reduced.rows, plan, seen, scale)
-        if reduced.columns is None:
-            return combined(rows, row_counts, reduction)
-        columns, column_counts = forms.losses(form, reduced.columns, plan, n, scale)
+        sides = [forms.losses(form, found.rows, plan, seen, scale)]
+        if found.columns is not None:
+            sides.append(forms.losses(form, found.columns, plan, found.n_rows, scale))
         if reduction == "none":
-            return torch.cat([rows, columns])
-        return (combined(rows, row_counts, reduction) + combined(columns, column_counts, reduction)) / 2
+            return torch.cat([losses for losses, _ in sides])
+        return combined(sides, reduction)
 
 
-def combined(losses: Tensor, counts: Tensor, reduction: Reduction) -> Tensor:
-    """Losses of rows to one number; the mean over the rows that count, 0 where none does."""
-    if reduction == "none":
-        return losses
-    return losses.sum() if reduction == "sum" else losses.sum() / counts.sum().clamp_min(1)
+def combined(sides: Sequence[tuple[Tensor, Tensor]], reduction: Reduction) -> Tensor:
+    """Losses of rows, and of columns, and whether they count, to one number over all processes.
+
+    The mean is over those that count, 0 where none does; and that of rows and columns weigh the same.
+    """
+    sums = total(torch.stack([x.sum() for side in sides for x in (side[0], side[1].to(side[0]))]))
+    parts = sums[::2] if reduction == "sum" else sums[::2] / sums[1::2].clamp_min(1)
+    return parts.sum() / len(sides)
 
 
 def distance(anchors: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -10,8 +11,9 @@ import torch
 from torch import Tensor
 
 from counterpoint.errors import DataError
+from counterpoint.kernels.facts import Above, Drop, Equal
 from counterpoint.kernels.tile import Region, Tile
-from counterpoint.objectives.rules import Mask
+from counterpoint.objectives.rules import Block, Mask
 
 
 @dataclass(frozen=True)
@@ -19,20 +21,32 @@ class NotSelf(Mask):
     """An anchor is not its own candidate: pairs (i, i) are taken out, positive or not.
 
     ids ``(N,)`` and candidates ``(M,)`` or ``(M + K,)``: what the anchors and candidates are, where the row number is
-    not it (the same item in a queue).
+    not it (the same item in a queue). offset: anchor i is candidate ``i + offset``.
     """
 
     ids: Tensor | None = None
     candidates: Tensor | None = None
+    offset: int = 0
     spare = False
+    per_column = ("candidates",)
 
     def check(self, n: int, m: int, extra: int, both: bool) -> None:
         if self.ids is not None:
             self.expect("ids", len(self.ids), n)
             self.expect("candidates", len(_or(self.candidates, self.ids)), m, m + extra)
 
+    def explicit(self) -> NotSelf:
+        return self if self.ids is None else replace(self, candidates=_or(self.candidates, self.ids))
+
+    def within(self, block: Block, columns: Mapping[str, Tensor]) -> NotSelf:
+        return replace(self, offset=self.offset + block.first, **columns)
+
     def drops(self, region: Region) -> Tensor | None:
-        return region.diagonal() if self.ids is None else _same(region, self.ids, self.candidates)
+        return region.diagonal(self.offset) if self.ids is None else _same(region, self.ids, self.candidates)
+
+    def fact(self, n: int, m: int) -> Drop | None:
+        own = Drop(numbers(n, m, self.offset), spare=False)
+        return own if self.ids is None else _drop(self.ids, self.candidates, False)
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,9 @@ class OnlyOwn(Mask):
     """Candidate i is compared with anchor i alone: all other negatives are extra ones (a queue, a bank)."""
 
     offset: int = 0
+
+    def within(self, block: Block, columns: Mapping[str, Tensor]) -> OnlyOwn:
+        return replace(self, offset=self.offset + block.first)
 
     def drops(self, region: Region) -> Tensor | None:
         if region.extra:
@@ -52,6 +69,9 @@ class OnlyOwn(Mask):
     def empty(self, tile: Tile) -> bool:
         return not tile.extra and tile.diagonal(self.offset) is None
 
+    def fact(self, n: int, m: int) -> Drop:
+        return Drop(numbers(n, m, self.offset), otherwise=True)
+
 
 @dataclass(frozen=True)
 class NotSame(Mask):
@@ -63,6 +83,10 @@ class NotSame(Mask):
     groups: Tensor
     candidates: Tensor | None = None
     spare: bool = True
+    per_column = ("candidates",)
+
+    def explicit(self) -> NotSame:
+        return replace(self, candidates=_or(self.candidates, self.groups))
 
     def check(self, n: int, m: int, extra: int, both: bool) -> None:
         self.expect("groups", len(self.groups), n)
@@ -70,6 +94,9 @@ class NotSame(Mask):
 
     def drops(self, region: Region) -> Tensor | None:
         return _same(region, self.groups, self.candidates)
+
+    def fact(self, n: int, m: int) -> Drop | None:
+        return _drop(self.groups, self.candidates, self.spare)
 
 
 @dataclass(frozen=True)
@@ -79,6 +106,9 @@ class OnlySame(NotSame):
     def drops(self, region: Region) -> Tensor | None:
         same = _same(region, self.groups, self.candidates)
         return None if same is None else same.logical_not_()
+
+    def fact(self, n: int, m: int) -> Drop | None:
+        return _drop(self.groups, self.candidates, self.spare, otherwise=True)
 
 
 @dataclass(frozen=True)
@@ -94,6 +124,11 @@ class NotNear(Mask):
     groups: Tensor | None = None
     candidate_groups: Tensor | None = None
     spare: bool = True
+    per_column = ("candidates", "candidate_groups")
+
+    def explicit(self) -> NotNear:
+        groups = None if self.groups is None else _or(self.candidate_groups, self.groups)
+        return replace(self, candidates=_or(self.candidates, self.times), candidate_groups=groups)
 
     def check(self, n: int, m: int, extra: int, both: bool) -> None:
         self.expect("times", len(self.times), n)
@@ -120,6 +155,7 @@ class FalseNegatives(Mask):
     Candidate j is taken out for row i where ``g_ij > g_i+ - margin`` (absolute) or ``g_ij > g_i+ - margin |g_i+|``
     (relative), with g the dot products of the guide's embeddings. guide ``(N, E)``, candidates ``(M, E)`` or
     ``(M + K, E)`` (None: as guide). positives ``(N,)``: the candidate that is row i's positive (None: candidate i).
+    threshold ``(N,)``: the similarity above which a candidate is taken out (None: from the positives, as above).
     """
 
     guide: Tensor
@@ -127,6 +163,11 @@ class FalseNegatives(Mask):
     margin: float = 0.0
     kind: Literal["absolute", "relative"] = "absolute"
     positives: Tensor | None = None
+    threshold: Tensor | None = None
+    per_column = ("candidates",)
+
+    def explicit(self) -> FalseNegatives:
+        return replace(self, candidates=_or(self.candidates, self.guide), threshold=self.limits)
 
     def check(self, n: int, m: int, extra: int, both: bool) -> None:
         candidates = _or(self.candidates, self.guide)
@@ -137,7 +178,9 @@ class FalseNegatives(Mask):
                 f"FalseNegatives: the guide gives anchors {self.guide.shape[1]} dimensions and candidates "
                 f"{candidates.shape[1]}. Embed both with the same guide."
             )
-        if self.positives is None:
+        if self.threshold is not None:
+            self.expect("threshold", len(self.threshold), n)
+        elif self.positives is None:
             if n > m:
                 raise DataError(
                     f"FalseNegatives: {n} anchors and {m} candidates; give positives=, the candidate of each."
@@ -146,8 +189,10 @@ class FalseNegatives(Mask):
             self.expect("positives", len(self.positives), n)
 
     @cached_property
-    def threshold(self) -> Tensor:
+    def limits(self) -> Tensor:
         """``(N,)``: similarity above which a candidate is taken out."""
+        if self.threshold is not None:
+            return self.threshold
         candidates = _or(self.candidates, self.guide)
         own = candidates[: len(self.guide)] if self.positives is None else candidates[self.positives]
         similarity = (self.guide * own).sum(1)
@@ -157,7 +202,21 @@ class FalseNegatives(Mask):
         candidates = _or(self.candidates, self.guide)
         if not region.knows(len(candidates)):
             return None
-        return region.products(self.guide, candidates, "guide") > region.left(self.threshold)
+        return region.products(self.guide, candidates, "guide") > region.left(self.limits)
+
+    def fact(self, n: int, m: int) -> Drop:
+        return Drop(Above(self.guide, _or(self.candidates, self.guide), self.limits))
+
+
+def numbers(n: int, m: int, offset: int) -> Equal:
+    """That candidate j is ``i + offset``."""
+    return Equal(torch.arange(offset, n + offset), torch.arange(m))
+
+
+def _drop(rows: Tensor, candidates: Tensor | None, spare: bool, *, otherwise: bool = False) -> Drop | None:
+    if rows.is_floating_point():
+        return None
+    return Drop(Equal(rows, _or(candidates, rows)), spare, otherwise)
 
 
 def _or(given: Tensor | None, otherwise: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ never exists whole. Metadata of candidates has M entries, or M + K where it cove
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -17,11 +17,31 @@ import torch
 from torch import Tensor
 
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.kernels.facts import Drop, Facts, Target
 from counterpoint.kernels.tile import Asked, Cell, Region, Tile
 
 
+@dataclass(frozen=True)
+class Block:
+    """Some columns of the pair matrix of many processes: those of one process, or all of them.
+
+    candidates, extra: how many there are. own: whether this process's columns are here; own_candidates: how many it
+    has. first: the place of its first candidate among the candidates of the block (outside of it where the block is
+    another process's). first_extra: that of its first extra candidate among the extra ones.
+    """
+
+    candidates: int
+    extra: int
+    own: bool
+    own_candidates: int
+    first: int
+    first_extra: int
+
+
 class Rule:
-    """One word of a pairing."""
+    """One word of a pairing. per_column: names of the fields that have an entry per candidate."""
+
+    per_column: ClassVar[tuple[str, ...]] = ()
 
     def __and__(self, other: Rule) -> Pairing:
         return Pairing((self, other))
@@ -32,6 +52,17 @@ class Rule:
 
     def check(self, n: int, m: int, extra: int, both: bool) -> None:
         """Raise an error where the metadata does not fit N anchors, M candidates and K extra ones."""
+
+    def explicit(self) -> Rule:
+        """The same rule with everything written out that depends on its rows and columns being one process's own.
+
+        Collective where there are many processes.
+        """
+        return self
+
+    def within(self, block: Block, columns: Mapping[str, Tensor]) -> Rule:
+        """The same rule for these rows and the columns of a block, of which it knows ``columns`` (by field)."""
+        return replace(self, **columns) if columns else self  # type: ignore[type-var]
 
     def like(self, z: Tensor) -> Rule:
         """The same rule with its floating point metadata in the precision of ``z``."""
@@ -97,6 +128,10 @@ class Targets(Rule):
         """Number of candidates that may have T > 0: M, or M + K."""
         return m
 
+    def fact(self, n: int, m: int) -> Target | None:
+        """T in words of a compiled kernel; None: there are none."""
+        return None
+
 
 class Mask(Rule):
     """Says which pairs do not exist. spare: positives exist all the same."""
@@ -110,6 +145,10 @@ class Mask(Rule):
     def empty(self, tile: Tile) -> bool:
         """Whether no pair of the tile is left, not even a positive, so that it is never computed."""
         return False
+
+    def fact(self, n: int, m: int) -> Drop | None:
+        """The mask in words of a compiled kernel; None: there are none."""
+        return None
 
 
 class Weight(Rule):
@@ -128,9 +167,32 @@ class Weight(Rule):
         """A bound on ``|W|`` where ``|S| <= scores`` and W is not -inf (which is as good as masked)."""
         return math.inf
 
+    def fact(self) -> float | Tensor | None:
+        """W in words of a compiled kernel: so many times the score, or as much for each candidate; None: neither."""
+        return None
+
 
 class Adjustment(Rule):
     """Changes how the logsumexps of a row are put together, or the scores of its positives; see `weights`."""
+
+
+def _known_by(rule: Rule) -> list[str]:
+    return [name for name in rule.per_column if getattr(rule, name) is not None]
+
+
+def spread_out(matrix: Tensor, block: Block) -> Tensor:
+    """What is known of this process's anchors and its own columns, among the columns of a block; 0 elsewhere.
+
+    matrix ``(N, M)`` or ``(N, M + K)`` to ``(N, all)``.
+    """
+    n, width = matrix.shape
+    out = matrix.new_zeros(n, (block.candidates + block.extra) if block.own else 0)
+    if block.own:
+        own = min(width, block.own_candidates)
+        out[:, block.first : block.first + own] = matrix[:, :own]
+        start = block.candidates + block.first_extra
+        out[:, start : start + width - own] = matrix[:, own:]
+    return out
 
 
 R = TypeVar("R", bound=Rule)
@@ -185,6 +247,18 @@ class Pairing(Rule):
     def like(self, z: Tensor) -> Pairing:
         return Pairing([rule.like(z) for rule in self.rules])
 
+    def explicit(self) -> Pairing:
+        return Pairing([rule.explicit() for rule in self.rules])
+
+    def of_columns(self) -> list[Tensor]:
+        """Everything the rules know of the columns, in a fixed order; ``(M, ...)`` or ``(M + K, ...)`` each."""
+        return [getattr(rule, name) for rule in self.rules for name in _known_by(rule)]
+
+    def on(self, block: Block, of_columns: Sequence[Tensor]) -> Pairing:
+        """The same rules for the columns of a block, of which they know ``of_columns``, in the order of that."""
+        known = iter(of_columns)
+        return Pairing([rule.within(block, {name: next(known) for name in _known_by(rule)}) for rule in self.rules])
+
     # --- what the back ends ask --------------------------------------------------------------------------------
 
     def cell(self, region: Region, asked: Asked, dtype: torch.dtype) -> Cell:
@@ -223,6 +297,21 @@ class Pairing(Rule):
         margin = self.one(Margin)
         return scores + (margin.largest() if margin else 0.0) + sum(w.limit(scores) for w in self.weights)
 
+    def facts(self, n: int, m: int) -> Facts | None:
+        target, drops = self.targets.fact(n, m), [mask.fact(n, m) for mask in self.masks]
+        weights, margin = [weight.fact() for weight in self.weights], self.one(Margin)
+        known = [drop for drop in drops if drop is not None]
+        per_column = [w for w in weights if isinstance(w, Tensor)]
+        if target is None or len(known) < len(drops) or None in weights or len(per_column) > 1:
+            return None
+        return Facts(
+            target=target,
+            drops=tuple(known),
+            margin=None if margin is None else margin.margin,
+            beta=sum(w for w in weights if isinstance(w, float)),
+            log_weights=per_column[0] if per_column else None,
+        )
+
 
 @dataclass(frozen=True)
 class Margin(Adjustment):
@@ -242,4 +331,5 @@ class Margin(Adjustment):
         return region.left(self.margin) if isinstance(self.margin, Tensor) and self.margin.ndim else self.margin
 
     def largest(self) -> float:
-        return float(self.margin.abs().max()) if isinstance(self.margin, Tensor) else abs(self.margin)
+        values = torch.as_tensor(self.margin).abs()
+        return float(values.max()) if values.numel() else 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad, softplus
+from torch.nn.functional import softplus
 
 from counterpoint.kernels.tile import Asked, Pairs, Sums
 from counterpoint.objectives.forms import logaddexp, scattered
@@ -27,16 +27,19 @@ def linear_terms(
     hard = [mask for mask in plan.masks if not mask.spare]
     if not all(isinstance(mask, NotSelf) and mask.ids is None for mask in hard):
         return None
-    if plan.masks and len(hard) < len(plan.masks) and not targets.crisp:
+    offsets = {mask.offset for mask in hard if isinstance(mask, NotSelf)}
+    if len(offsets) > 1 or (plan.masks and len(hard) < len(plan.masks) and not targets.crisp):
         return None
     n, m = len(q), len(k)
     x = k if extra is None or targets.reach(m, len(extra)) == m else torch.cat([k, extra])
     if targets.pull(x[:, :0], n) is None:
         return None
-    own = None  # T_ii of pairs that are masked: what they add is taken off again
-    if hard:
-        both_sides = torch.arange(min(n, m), device=q.device)
-        own = targets.values(Pairs(both_sides, both_sides), q.dtype)
+    # Masked pairs (i, i + offset) and their T: what they add to the sums is taken off again.
+    offset = min(offsets, default=0)
+    first = max(0, -offset)
+    i = torch.arange(first, max(first, min(n, m - offset)) if hard else first, device=q.device)
+    j = i + offset
+    t = _or_zeros(targets.values(Pairs(i, j), q.dtype) if len(i) else None, i, q)
 
     def pull(x: Tensor) -> Tensor:
         return _known(targets.pull(x, n))
@@ -44,13 +47,9 @@ def linear_terms(
     def push(x: Tensor) -> Tensor:
         return _known(targets.push(x, m))
 
-    def less(sums: Tensor, of_own: Tensor | None) -> Tensor:
-        """Sums ``(N,)`` or ``(M,)`` less a term for each pair (i, i)."""
-        return sums if of_own is None else sums - pad(of_own, (0, len(sums) - len(of_own)))
-
-    own_dot = None if own is None else own * (q[: len(own)] * k[: len(own)]).sum(1)
-    total = less(pull(q.new_ones(len(x), 1))[:, 0], own)
-    dot = less((q * pull(x)).sum(1), own_dot)
+    own = t * (q[i] * k[j]).sum(1)
+    total = pull(q.new_ones(len(x), 1))[:, 0].index_add(0, i, t, alpha=-1)
+    dot = (q * pull(x)).sum(1).index_add(0, i, own, alpha=-1)
     margins = None if margin is None else q.new_ones(n) * margin.margin
     if margins is not None:
         dot = dot - margins * total
@@ -58,11 +57,15 @@ def linear_terms(
         dot = dot + bias * total
     if not both:
         return dot, total, None, None
-    column_dot = less((k * push(q)).sum(1), own_dot)
+    column_total = push(q.new_ones(n, 1))[:, 0].index_add(0, j, t, alpha=-1)
+    column_dot = (k * push(q)).sum(1).index_add(0, j, own, alpha=-1)
     if margins is not None:
-        own_margins = None if own is None else own * margins[: len(own)]
-        column_dot = column_dot - less(push(margins[:, None])[:, 0], own_margins)
-    return dot, total, column_dot, less(push(q.new_ones(n, 1))[:, 0], own)
+        column_dot = column_dot - push(margins[:, None])[:, 0].index_add(0, j, t * margins[i], alpha=-1)
+    return dot, total, column_dot, column_total
+
+
+def _or_zeros(t: Tensor | None, pairs: Tensor, like: Tensor) -> Tensor:
+    return like.new_zeros(len(pairs)) if t is None else t
 
 
 def _known(x: Tensor | None) -> Tensor:

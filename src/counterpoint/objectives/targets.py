@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.kernels.facts import Equal, Similar
 from counterpoint.kernels.tile import Pairs, Region
-from counterpoint.objectives.masks import NotSelf, OnlyOwn
-from counterpoint.objectives.rules import Rule, Targets
+from counterpoint.objectives.masks import NotSelf, OnlyOwn, numbers
+from counterpoint.objectives.rules import Block, Rule, Targets, spread_out
+from counterpoint.processes import around, rank, sizes, total, world
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Diagonal(Targets):
     normalise: bool = False
 
     def words(self) -> tuple[Rule, ...]:
-        return (self, OnlyOwn(self.offset)) if self.own else (self,)
+        return (replace(self, own=False), OnlyOwn(self.offset)) if self.own else (self,)
 
     def check(self, n: int, m: int, extra: int, both: bool) -> None:
         if self.offset < 0 or self.offset + n > m:
@@ -38,6 +41,9 @@ class Diagonal(Targets):
                 "candidate i + offset. Give one candidate per anchor, or list the positives: Listed(rows, columns)."
             )
 
+    def within(self, block: Block, columns: Mapping[str, Tensor]) -> Diagonal:
+        return replace(self, offset=self.offset + block.first)
+
     def positives(self, region: Region) -> Tensor | None:
         return region.diagonal(self.offset)
 
@@ -45,7 +51,10 @@ class Diagonal(Targets):
         return x[self.offset : self.offset + n]
 
     def push(self, x: Tensor, m: int) -> Tensor:
-        return torch.nn.functional.pad(x, (0, 0, self.offset, m - self.offset - len(x)))
+        return F.pad(x, (0, 0, self.offset, m - self.offset - len(x)))
+
+    def fact(self, n: int, m: int) -> Equal:
+        return numbers(n, m, self.offset)
 
 
 @dataclass(frozen=True)
@@ -54,16 +63,19 @@ class Labels(Targets):
 
     labels ``(N,)`` whole numbers; below 0: unknown, neither has positives nor is one. candidates ``(M,)`` or
     ``(M + K,)``: labels of the candidates (None: as labels). self_pairs: whether a pair (i, i) counts, for anchors that
-    are their own candidates; ``self_pairs=False`` is short for ``Labels(...) & NotSelf()``.
+    are their own candidates; ``self_pairs=False`` is short for ``Labels(...) & NotSelf()``. local: over many processes,
+    whether equal labels of two processes are of different classes (labels that only number the rows of a batch).
     """
 
     labels: Tensor
     candidates: Tensor | None = None
     self_pairs: bool = True
     normalise: bool = True
+    local: bool = False
+    per_column = ("candidates",)
 
     def words(self) -> tuple[Rule, ...]:
-        return (self,) if self.self_pairs else (self, NotSelf())
+        return (self,) if self.self_pairs else (replace(self, self_pairs=True), NotSelf())
 
     def check(self, n: int, m: int, extra: int, both: bool) -> None:
         candidates = self.labels if self.candidates is None else self.candidates
@@ -75,6 +87,12 @@ class Labels(Targets):
                 )
         self.expect("labels", len(self.labels), n)
         self.expect("candidates", len(candidates), m, m + extra)
+
+    def explicit(self) -> Labels:
+        rows, columns = self.known
+        if self.local:
+            rows, columns = (torch.where(y < 0, y, y * world() + rank()) for y in (rows, columns))
+        return replace(self, labels=rows, candidates=columns)
 
     @cached_property
     def known(self) -> tuple[Tensor, Tensor]:
@@ -105,6 +123,9 @@ class Labels(Targets):
     def reach(self, m: int, extra: int) -> int:
         return len(self.known[1])
 
+    def fact(self, n: int, m: int) -> Equal:
+        return Equal(*self.known)
+
 
 def views(rows: int, count: int = 2, *, device: torch.device | str = "cpu") -> Labels:
     """Several views per row, stacked view after view: ``z = cat([view_1, ..., view_count])``, ``(count * rows, D)``.
@@ -112,7 +133,7 @@ def views(rows: int, count: int = 2, *, device: torch.device | str = "cpu") -> L
     The other views of a row are its positives (NT-Xent, SimCLR, Chen et al. 2020, arXiv 2002.05709):
     ``contrast(z, z, views(rows))``.
     """
-    return Labels(torch.arange(rows, device=device).repeat(count), self_pairs=False)
+    return Labels(torch.arange(rows, device=device).repeat(count), self_pairs=False, local=True)
 
 
 @dataclass(frozen=True)
@@ -127,6 +148,7 @@ class MultiLabel(Targets):
     candidates: Tensor | None = None
     kind: Literal["any", "count", "jaccard"] = "jaccard"
     normalise: bool = True
+    per_column = ("candidates",)
 
     def __post_init__(self) -> None:
         for name in ("labels", "candidates"):
@@ -138,6 +160,9 @@ class MultiLabel(Targets):
         self.expect("labels", len(self.labels), n)
         self.expect("candidates", len(self._columns), m, m + extra)
         self.expect("candidates (classes)", self._columns.shape[1], self.labels.shape[1])
+
+    def explicit(self) -> MultiLabel:
+        return replace(self, candidates=self._columns)
 
     @property
     def _columns(self) -> Tensor:
@@ -169,7 +194,7 @@ class Listed(Targets):
     """Positives listed one by one: candidate ``columns[p]`` is a positive of anchor ``rows[p]``; ``(P,)`` each.
 
     columns from M on are extra candidates. weights ``(P,)``: graded relevance, T at each pair (None: 1). A pair that is
-    listed twice has the sum.
+    listed twice has the sum. Over many processes: pairs of a process's own anchors and candidates.
     """
 
     rows: Tensor
@@ -197,6 +222,13 @@ class Listed(Targets):
                 raise DataError(
                     f"Listed: pair {p} names {what} {int(index[p])}, but there are {size} (0 to {size - 1})."
                 )
+
+    def within(self, block: Block, columns: Mapping[str, Tensor]) -> Listed:
+        if not block.own:
+            return replace(self, rows=self.rows[:0], columns=self.columns[:0], weights=None)
+        candidate = self.columns < block.own_candidates
+        to = block.candidates + block.first_extra - block.own_candidates
+        return replace(self, columns=self.columns + torch.where(candidate, block.first, to))
 
     @cached_property
     def sorted(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -250,7 +282,10 @@ class Listed(Targets):
 
 @dataclass(frozen=True)
 class Soft(Targets):
-    """Targets that exist whole: ``matrix`` ``(N, M)`` or ``(N, M + K)``, T >= 0."""
+    """Targets that exist whole: ``matrix`` ``(N, M)`` or ``(N, M + K)``, T >= 0.
+
+    Over many processes: of each process's anchors and its own candidates; those of the others have T = 0.
+    """
 
     matrix: Tensor
     normalise: bool = False
@@ -261,6 +296,9 @@ class Soft(Targets):
         bad = ~(self.matrix >= 0).all(1)
         if bad.any():
             raise DataError(f"Soft: row {int(bad.nonzero()[0])} holds a negative target or NaN; targets are 0 or more.")
+
+    def within(self, block: Block, columns: Mapping[str, Tensor]) -> Soft:
+        return replace(self, matrix=spread_out(self.matrix, block))
 
     def values(self, region: Region, dtype: torch.dtype) -> Tensor | None:
         return region.entries(self.matrix).to(dtype) if region.knows(self.matrix.shape[1]) else None
@@ -277,6 +315,7 @@ class TeacherSimilarity(Targets):
     ``slope s + intercept`` (CWCL, Srinivasa et al. 2023: 1/2, 1/2), and 0 where that is below 0 if ``clip``;
     ``transform(s)``, a function of a tensor to one of the same shape, >= 0;
     ``exp(s / temperature)``, which with ``normalise`` is a softmax (Dialog2Flow, arXiv 2410.18481).
+    bound, shift: what keeps the exponents in range, where it is known already; see `explicit`.
     """
 
     rows: Tensor
@@ -287,6 +326,9 @@ class TeacherSimilarity(Targets):
     temperature: float | None = None
     transform: Callable[[Tensor], Tensor] | None = None
     normalise: bool = True
+    bound: float | None = None
+    shift: Tensor | None = None
+    per_column = ("candidates",)
     crisp: ClassVar[bool] = False
     REACH: ClassVar[float] = 50.0  # larger exponents need a shift per row to keep clear of the ends of float32
 
@@ -314,21 +356,42 @@ class TeacherSimilarity(Targets):
     def _columns(self) -> Tensor:
         return self.rows if self.candidates is None else self.candidates
 
+    def explicit(self) -> TeacherSimilarity:
+        """bound and shift over the candidates of all processes, which come by one after the other."""
+        rows, columns = self.rows, self._columns
+        known = replace(self, candidates=columns, bound=self._product(total(self._norms, "max")))
+        if self.temperature is None or known._bound <= self.REACH:
+            return known
+        parts = [known._largest(block) for _, (block,) in around([columns], [sizes(len(columns), rows.device)])]
+        return replace(known, shift=torch.stack(parts).amax(0))
+
+    @property
+    def _norms(self) -> Tensor:
+        """``(2,)``: the largest norm of a row and of a candidate."""
+        return torch.stack([F.pad(x, (0, 0, 0, 1)).norm(dim=1).max() for x in (self.rows, self._columns)])
+
+    def _product(self, norms: Tensor) -> float:
+        return float(norms.prod()) / (self.temperature or 1.0)
+
     @cached_property
     def _bound(self) -> float:
         """Largest possible exponent: the product of the largest norms over the temperature."""
-        largest = self.rows.norm(dim=1).max() * self._columns.norm(dim=1).max()
-        return float(largest) / (self.temperature or 1.0)
+        return self._product(self._norms) if self.bound is None else self.bound
 
     @cached_property
     def _shift(self) -> Tensor:
         """``(N,)``: the largest exponent of each row. A pass of its own, needed only for small temperatures."""
-        largest = []
+        return self._largest(self._columns) if self.shift is None else self.shift
+
+    def _largest(self, columns: Tensor) -> Tensor:
+        """``(N,)``: the largest exponent of each row over some columns, -inf over none."""
+        largest = self.rows.new_full((len(self.rows),), -torch.inf)
         for r in range(0, len(self.rows), 1024):
-            starts = range(0, len(self._columns), 1024)
-            parts = [(self.rows[r : r + 1024] @ self._columns[c : c + 1024].T).amax(1) for c in starts]
-            largest.append(torch.stack(parts).amax(0))
-        return torch.cat(largest) / (self.temperature or 1.0)
+            here = largest[r : r + 1024]
+            for c in range(0, len(columns), 1024):
+                found = (self.rows[r : r + 1024] @ columns[c : c + 1024].T).amax(1)
+                torch.maximum(here, found, out=here)
+        return largest / (self.temperature or 1.0)
 
     def values(self, region: Region, dtype: torch.dtype) -> Tensor | None:
         if not region.knows(len(self._columns)):
@@ -342,6 +405,17 @@ class TeacherSimilarity(Targets):
             return s.div_(self.temperature).sub_(max(0.0, self._bound - self.REACH / 2)).exp_()
         t = s.mul_(self.slope).add_(self.intercept)
         return t.clamp_(min=0) if self.clip else t
+
+    def fact(self, n: int, m: int) -> Similar | None:
+        rows, columns = self.rows, self._columns
+        if self.transform is not None:
+            return None
+        if self.temperature is None:
+            return Similar(rows, columns, self.slope, self.intercept, self.clip)
+        shift = rows.new_full((n,), max(0.0, self._bound - self.REACH / 2))
+        if self._bound > self.REACH:
+            shift = self._shift
+        return Similar(rows, columns, 1 / self.temperature, shift=shift)
 
     @property
     def _linear(self) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from counterpoint.errors import ConfigError
 from counterpoint.kernels.tile import Region
-from counterpoint.objectives.rules import Adjustment, Weight
+from counterpoint.objectives.rules import Adjustment, Block, Weight, spread_out
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class Hardness(Weight):
     def limit(self, scores: float) -> float:
         return abs(self.beta) * scores
 
+    def fact(self) -> float:
+        return float(self.beta)
+
 
 @dataclass(frozen=True)
 class Importance(Weight):
@@ -42,6 +46,7 @@ class Importance(Weight):
 
     weights: Tensor
     unit_mean: bool = False
+    per_column = ("weights",)
 
     def check(self, n: int, m: int, extra: int, both: bool) -> None:
         self.expect("weights", len(self.weights), m, m + extra)
@@ -58,10 +63,16 @@ class Importance(Weight):
     def limit(self, scores: float) -> float:
         return float(self.weights[self.weights > 0].log().abs().amax()) if self.weights.any() else 0.0
 
+    def fact(self) -> Tensor:
+        return self.weights.log()
+
 
 @dataclass(frozen=True)
 class LogWeights(Weight):
-    """Log-weights that exist whole: ``matrix`` ``(N, M)`` or ``(N, M + K)``, finite or -inf (no such negative)."""
+    """Log-weights that exist whole: ``matrix`` ``(N, M)`` or ``(N, M + K)``, finite or -inf (no such negative).
+
+    Over many processes: of each process's anchors and its own candidates; those of the others have W = 0.
+    """
 
     matrix: Tensor
     unit_mean: bool = False
@@ -75,11 +86,15 @@ class LogWeights(Weight):
                 f"LogWeights: row {int(bad.nonzero()[0])} holds NaN or +inf; give finite numbers or -inf."
             )
 
+    def within(self, block: Block, columns: Mapping[str, Tensor]) -> LogWeights:
+        return replace(self, matrix=spread_out(self.matrix, block))
+
     def log_weights(self, region: Region) -> Tensor | None:
         return region.entries(self.matrix) if region.knows(self.matrix.shape[1]) else None
 
     def limit(self, scores: float) -> float:
-        return float(self.matrix.abs().where(self.matrix > -torch.inf, 0).amax())
+        known = self.matrix[self.matrix > -torch.inf]
+        return float(known.abs().max()) if len(known) else 0.0
 
 
 @dataclass(frozen=True)
