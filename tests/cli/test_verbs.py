@@ -55,16 +55,38 @@ def test_the_help_of_a_setting_is_its_documentation() -> None:
 
 
 def test_encode_keeps_a_row_for_every_row(run: Run, model: Path, tmp_path: Path) -> None:
+    """Block by block: what cannot be encoded is null in a table and NaN in a matrix, and row i stays row i."""
     data = tmp_path / "x.parquet"
-    pq.write_table(pa.table({"id": [1, 2, 3], "text": ["a rose", None, "a boat"]}), data)
-    said = run("encode", model, data, "--out", tmp_path / "v.parquet")
-    assert said.code == 0, said.all
-    assert "1 rows have no text in column 'text'" in said.out
-    found = pq.read_table(tmp_path / "v.parquet")
-    assert found["id"].to_pylist() == [1, 2, 3]
-    expected = load(model).encode(["a rose", "", "a boat"])
-    np.testing.assert_allclose(np.array(found["embedding"].to_pylist()), expected, atol=1e-6)
+    pq.write_table(pa.table({"id": [1, 2, 3, 4, 5], "text": ["a rose", None, "a boat", " ", "a fugue"]}), data)
+    expected = load(model).encode(["a rose", "", "a boat", " ", "a fugue"])
+    expected[1] = np.nan
+    for batch in ("1", "2", "5"):
+        said = run("encode", model, data, "--out", tmp_path / "v.parquet", "--batch", batch)
+        assert said.code == 0, said.all
+        assert "1 rows have nothing in column 'text' that can be encoded; their embedding is null" in said.out
+        assert "1 rows have no text in column 'text'; their embeddings are those of an empty text" in said.out
+        found = pq.read_table(tmp_path / "v.parquet")
+        assert found["id"].to_pylist() == [1, 2, 3, 4, 5]
+        table = np.array([[np.nan] * expected.shape[1] if v is None else v for v in found["embedding"].to_pylist()])
+        np.testing.assert_allclose(table, expected, atol=1e-6)
+        said = run("encode", model, data, "--out", tmp_path / "v.npy", "--batch", batch)
+        assert "their embedding is NaN" in said.out
+        matrix = np.load(tmp_path / "v.npy")
+        assert matrix.dtype == np.float32
+        np.testing.assert_allclose(matrix, expected, atol=1e-6)
     assert not list(tmp_path.glob(".*")), "something half-written was left"
+
+
+def test_encode_of_nothing_leaves_what_was_there(run: Run, model: Path, tmp_path: Path) -> None:
+    data = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"text": pa.array([None, None], pa.string())}), data)
+    for name in ("v.npy", "v.parquet"):
+        (tmp_path / name).write_text("before")
+        said = run("encode", model, data, "--out", tmp_path / name)
+        assert said.code == 2
+        assert "No row could be encoded: column 'text' holds nothing that can be." in said.all
+        assert (tmp_path / name).read_text() == "before"
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_encode_of_a_split(run: Run, model: Path, tmp_path: Path) -> None:

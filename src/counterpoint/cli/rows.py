@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from counterpoint.errors import DataError
 
@@ -11,9 +11,6 @@ if TYPE_CHECKING:
     import datasets
 
     from counterpoint.data.log import Log
-
-PART = 8192
-"""Rows that are in memory as Python objects at once."""
 
 
 def read_all(sources: Sequence[str], *, split: str | None = None, log: Log) -> datasets.Dataset:
@@ -39,31 +36,3 @@ def find_column(rows: datasets.Dataset, modality: str, asked: str | None) -> str
     if not fitting:
         raise DataError(f"No column holds {modality}, which is what the model encodes; the rows have {describe(rows)}.")
     raise DataError(f"Which column holds the {modality}? Type --column with one of: {', '.join(fitting)}.")
-
-
-def items(rows: datasets.Dataset, column: str, modality: str, *, log: Log) -> Iterator[tuple[list[int], list[Any]]]:
-    """Row numbers and the items of a column, part by part.
-
-    A missing text counts as an empty one; an image that cannot be read is left out and logged.
-    """
-    from counterpoint.data.images import decode
-
-    arrow, empty = rows.with_format("arrow"), 0
-    for start in range(0, len(rows), PART):
-        cells = arrow[start : start + PART][column].to_pylist()
-        numbers, found = [], []
-        for number, cell in enumerate(cells, start):
-            if modality == "image":
-                try:
-                    cell = decode(cell or b"")
-                except OSError:
-                    log.skip(f"row {number}", f"image in column {column!r} cannot be read")
-                    continue
-            elif not (cell and cell.strip()):
-                empty += 1
-            numbers.append(number)
-            found.append(cell or "" if modality == "text" else cell)
-        if found:
-            yield numbers, found
-    if empty:
-        log.note(f"{empty:,} rows have no text in column {column!r}; their embeddings are those of an empty text.")

@@ -1,0 +1,205 @@
+"""Embeddings as a function over Arrow batches: the same object for a plain loop, for Ray's actors and for Spark."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from counterpoint.data.images import decode
+from counterpoint.encoders.base import Encoder
+from counterpoint.errors import ConfigError, DataError, ModelError
+from counterpoint.workflow.models import load, model_path
+
+EMBEDDING = "embedding"
+"""The column that is appended."""
+
+BATCH = {"text": 8192, "image": 512}
+"""Rows encoded at once unless told otherwise; decoded images are large."""
+
+
+class Embed:
+    """A function from rows to the same rows with a column ``embedding``, fixed-size list of D float32.
+
+    model: a run folder or model folder, at a path that every worker sees. column: what is encoded. stream: which tower,
+    where there are several. role: which prompt to put before each text. precision: ``float32`` or ``bfloat16``. batch:
+    rows encoded at once (None: `BATCH`). keep: the other columns that are given back (None: all). truncate: only the
+    first so many dimensions, brought back to unit length where the encoder's embeddings have it: for models trained so
+    that their first dimensions do on their own (Kusupati et al. 2022, arXiv 2205.13147).
+
+    It travels to other processes without weights; each loads the model at its first batch, once, and onto its GPU where
+    it has one. A row is never lost: one that cannot be encoded (no value, an image that cannot be read) has a null as
+    its embedding and is counted in `missing`; a blank text has the embedding of an empty text and is counted in
+    `blank`.
+    """
+
+    def __init__(
+        self,
+        model: Path | str,
+        *,
+        column: str,
+        stream: str | None = None,
+        role: str | None = None,
+        precision: str = "float32",
+        batch: int | None = None,
+        keep: Sequence[str] | None = None,
+        truncate: int | None = None,
+    ) -> None:
+        if batch is not None and batch < 1:
+            raise ConfigError(f"batch={batch}: at least one row is encoded at once.")
+        if precision not in ("float32", "bfloat16"):
+            raise ConfigError(f"precision={precision!r}: type float32 or bfloat16.")
+        self.model = Path(model).expanduser().absolute()
+        self.column, self.stream, self.role, self.precision = column, stream, role, precision
+        self.keep, self.truncate = None if keep is None else tuple(keep), truncate
+        self.missing = self.blank = 0
+        self._batch = batch
+        self._encoder: Encoder | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_encoder": None, "missing": 0, "blank": 0}
+
+    # --- the model -------------------------------------------------------------------------------------------------
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder, loaded at first use."""
+        if self._encoder is None:
+            encoder = load(self.model, self.stream)
+            if encoder.modality not in BATCH:
+                raise ModelError(f"{self.model} encodes {encoder.modality}; columns of {' and '.join(BATCH)} can be.")
+            if self.truncate is not None and not 1 <= self.truncate <= encoder.dim:
+                raise ConfigError(
+                    f"truncate={self.truncate}: the embeddings of {self.model} are {encoder.dim} wide; "
+                    f"give a number from 1 to {encoder.dim}."
+                )
+            self._encoder = encoder
+        return self._encoder
+
+    @property
+    def dim(self) -> int:
+        """Width D of the embeddings."""
+        return self.truncate or self.encoder.dim
+
+    @property
+    def batch(self) -> int:
+        """Rows encoded at once."""
+        return self._batch or BATCH[self.encoder.modality]
+
+    def settings(self) -> dict[str, Any]:
+        """All that the embeddings depend on, as JSON takes it; of the model, a checksum of its files."""
+        return {
+            "model": fingerprint(self.model),
+            "column": self.column,
+            "stream": self.stream,
+            "role": self.role,
+            "precision": self.precision,
+            "truncate": self.truncate,
+            "keep": None if self.keep is None else list(self.keep),
+        }
+
+    # --- rows ------------------------------------------------------------------------------------------------------
+
+    def kept(self, names: Sequence[str]) -> list[str]:
+        """The columns that are given back, of rows with these columns. `DataError` where they do not do."""
+        kept = list(names if self.keep is None else self.keep)
+        for name in (*kept, self.column):
+            if name not in names:
+                raise DataError(f"There is no column {name!r}; the columns are {', '.join(names)}.")
+        if EMBEDDING in kept:
+            raise DataError(
+                f"The rows have a column {EMBEDDING!r} already. Rename it, or say with --keep (keep=) which columns to "
+                "keep beside the new one."
+            )
+        return kept
+
+    def schema(self, rows: pa.Schema) -> pa.Schema:
+        """The schema of what is given back. `DataError` for a column that is not there, or holds something else."""
+        kept = [rows.field(name) for name in self.kept(rows.names)]
+        found = rows.field(self.column).type
+        if not _holds(found, self.encoder.modality):
+            raise DataError(f"Column {self.column!r} holds no {self.encoder.modality} ({found}).")
+        return pa.schema([*kept, pa.field(EMBEDDING, pa.list_(pa.float32(), self.dim))], metadata=rows.metadata)
+
+    def __call__(self, rows: pa.Table | pa.RecordBatch) -> pa.Table:
+        """The rows, in their order, with their embeddings."""
+        table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
+        schema = self.schema(table.schema)
+        cells = table.column(self.column)
+        parts = [self._part(cells.slice(at, self.batch)) for at in range(0, len(table), self.batch)]
+        kept = table.select(schema.names[:-1])
+        return kept.append_column(schema.field(EMBEDDING), pa.chunked_array(parts, schema.field(EMBEDDING).type))
+
+    def partition(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Batch by batch, as ``DataFrame.mapInArrow`` of Spark wants it; embeddings as lists, for Spark's arrays have
+        no fixed size. See `ddl` for the schema."""
+        for batch in batches:
+            table = self(batch)
+            plain = table.column(EMBEDDING).cast(pa.list_(pa.float32()))
+            yield from table.set_column(table.num_columns - 1, EMBEDDING, plain).combine_chunks().to_batches()
+
+    def ddl(self, dtypes: Iterable[tuple[str, str]]) -> str:
+        """The schema that Spark needs beside `partition`, from the ``dtypes`` of the data frame.
+
+        >>> Embed("runs/mine", column="text", keep=["id"]).ddl([("id", "bigint"), ("text", "string")])
+        '`id` bigint, `embedding` array<float>'
+        """
+        types = dict(dtypes)
+        fields = [(name, types[name]) for name in self.kept(list(types))]
+        quoted = [(name.replace("`", "``"), type_) for name, type_ in [*fields, (EMBEDDING, "array<float>")]]
+        return ", ".join(f"`{name}` {type_}" for name, type_ in quoted)
+
+    def _part(self, cells: pa.ChunkedArray) -> pa.FixedSizeListArray:
+        found = [self._item(cell) for cell in cells.to_pylist()]
+        there = np.array([item is not None for item in found])
+        out = np.zeros((len(found), self.dim), dtype=np.float32)
+        if there.any():
+            encoder = self.encoder
+            if torch.cuda.is_available() and encoder.device.type == "cpu":
+                encoder.to("cuda")
+            items = [item for item in found if item is not None]
+            vectors = encoder.encode(items, role=self.role, precision=self.precision)[:, : self.dim]
+            if encoder.normalize and self.dim < encoder.dim:
+                vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+            out[there] = vectors
+        self.missing += int((~there).sum())
+        return pa.FixedSizeListArray.from_arrays(pa.array(out.ravel()), self.dim, mask=pa.array(~there))
+
+    def _item(self, cell: Any) -> Any:
+        """What the encoder eats, or None where there is nothing to encode."""
+        if self.encoder.modality == "text":
+            self.blank += cell is not None and not cell.strip()
+            return cell
+        if cell is None or (isinstance(cell, dict) and cell["bytes"] is None and not cell.get("path")):
+            return None
+        try:
+            return decode(cell)
+        except OSError:
+            return None
+
+
+def _holds(type_: pa.DataType, modality: str) -> bool:
+    """Whether cells of an Arrow type are texts, or encoded images: bytes, or a struct with bytes."""
+    if modality == "image":
+        if pa.types.is_struct(type_):
+            return type_.get_field_index("bytes") >= 0
+        return pa.types.is_binary(type_) or pa.types.is_large_binary(type_)
+    type_ = type_.value_type if pa.types.is_dictionary(type_) else type_
+    return pa.types.is_string(type_) or pa.types.is_large_string(type_) or type_ == pa.string_view()
+
+
+def fingerprint(model: Path) -> str:
+    """SHA-256 over the files of a model folder, whatever it is called and wherever it lies."""
+    total = hashlib.sha256()
+    root = model_path(model)
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and path.name != "README.md" and not any(p[0] == "." for p in path.relative_to(root).parts):
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            total.update(f"{path.relative_to(root).as_posix()} {digest}\n".encode())
+    return total.hexdigest()
