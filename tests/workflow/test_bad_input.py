@@ -210,9 +210,9 @@ def test_a_metric_that_is_none_is_said_before_training(run: Run, tmp_path: Path)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_stream_without_steps(run: Run, pairs: Path, tmp_path: Path) -> None:
-    said = run("fit", pairs, "--out", tmp_path / "run", "--streaming", "--size", "smoke")
-    refused(said, "Give steps (--steps).", out=tmp_path / "run")
+def test_a_store_that_is_not_there(run: Run, tmp_path: Path) -> None:
+    said = run("fit", "memory://none/*.parquet", "--out", tmp_path / "run", "--streaming", "--size", "smoke")
+    refused(said, "No file matches 'memory://none/*.parquet'. Check the address.", out=tmp_path / "run")
 
 
 def test_an_encoder_of_another_modality(run: Run, tmp_path: Path) -> None:

@@ -87,8 +87,9 @@ def fit(
     Example: counterpoint fit pairs.jsonl --out runs/mine --columns anchor=question,positive=answer --epochs 3
 
     Args:
-        data: files (jsonl, csv, tsv, parquet, arrow, txt, webdataset .tar), globs, a folder of images, a folder that
-            `datasets` saved, the name of a registered set (`counterpoint data` lists them), or a hub id.
+        data: files (jsonl, csv, tsv, parquet, arrow, txt, webdataset .tar), globs, such files in a store (s3://, gs://,
+            https://), a folder of images, a folder that `datasets` saved, the name of a registered set (`counterpoint
+            data` lists them), or a hub id.
         out: the run folder to write.
         method: which method (auto: the columns decide). `counterpoint methods` lists them.
         columns: which column plays which part, e.g. anchor=question,positive=answer (none: names and types decide).
@@ -98,7 +99,7 @@ def fit(
         set: settings of the method (`counterpoint methods NAME` lists them).
         config: a YAML or JSON file with settings of the training run, or the config.json of an earlier run.
         split: which split of the data (none: train where there are several).
-        streaming: read row by row, for data that fits neither the disk nor memory; needs --steps.
+        streaming: read piece by piece, for data that fits neither the disk nor memory (docs: At scale).
         resume: continue the run in this folder; whatever is left out is as it was.
         overwrite: replace the run in this folder.
         train: settings of the training run; those left out are the recipe's.

@@ -70,14 +70,16 @@ def tables(path: File) -> Iterator[pa.Table]:
             if len(table):
                 some = True
                 yield _plain(table)
-    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
+    except DataError:
+        raise
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: {_NOT_UTF8}") from error
+    except (pa.ArrowException, OSError, EOFError, ValueError, zlib.error) as error:  # ValueError: of a store
         detail = str(error).strip().splitlines()[0][:200] if str(error) else type(error).__name__
         raise DataError(
             f"{path} cannot be read as {found}: it is truncated or damaged, or it is something else under a wrong name "
             f"({detail}). Copy or write the file again."
         ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: {_NOT_UTF8}") from error
     if not some:
         raise NoRowsError(f"{path} holds no rows. Give a file with at least one row.")
 

@@ -118,11 +118,13 @@ def _named(file: File) -> Iterator[None]:
             f"{file} is not there any more. The rows of a run must stay as they are: put it back and add --resume, or "
             "begin a new run without it."
         ) from error
-    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
+    except DataError:
+        raise
+    except (pa.ArrowException, OSError, EOFError, ValueError, zlib.error) as error:
         detail = str(error).strip().splitlines()[0][:200] if str(error) else type(error).__name__
         raise DataError(
-            f"{file} cannot be read: it is truncated or damaged, or its store does not answer ({detail}). Copy or "
-            "write it again, or add --resume when the store is back."
+            f"{file} cannot be read: it is truncated or damaged, or its store does not answer as it should ({detail}). "
+            "Copy or write it again, or add --resume when the store is back."
         ) from error
 
 

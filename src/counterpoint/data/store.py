@@ -98,7 +98,7 @@ def _expand(url: str) -> list[Remote]:
     try:
         fs, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
-        protocol = re.split(r"://|::", url)[0]
+        protocol = re.findall(r"([\w+.-]+)(?:://|::)", url)[-1]  # caches are written before what they cache
         package = PACKAGES.get(protocol)
         install = f"Type: pip install {package}" if package else str(error)
         raise MissingExtra(f"{url}: reading {protocol}:// needs a package that is not installed. {install}") from error
