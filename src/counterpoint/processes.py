@@ -24,7 +24,7 @@ Transport: TypeAlias = Literal["gather", "ring"]
 """How the candidates of the other processes come here. gather: all at once. ring: one block after the other."""
 
 # torch 2.13 gave the first of these names to what it called by the second before.
-_all_gather = getattr(dist, "all_gather_single", None) or getattr(dist, "all_gather_into_tensor", None)
+_GATHER = "all_gather_single" if hasattr(dist, "all_gather_single") else "all_gather_into_tensor"
 
 _alone: ContextVar[bool] = ContextVar("alone", default=False)
 _transport: ContextVar[Transport] = ContextVar("transport", default="gather")
@@ -90,7 +90,7 @@ def sizes(n: int, device: torch.device | str = "cpu") -> list[int]:
     if world() == 1:
         return [n]
     found = torch.empty(world(), dtype=torch.long, device=device)
-    _all_gather(found, torch.tensor([n], device=device))
+    getattr(dist, _GATHER)(found, torch.tensor([n], device=device))
     return [int(x) for x in found]
 
 
@@ -179,7 +179,7 @@ class _Gather(torch.autograd.Function):
         padded = x.new_zeros(largest, *x.shape[1:])
         padded[: len(x)] = x
         out = x.new_empty(len(counts) * largest, *x.shape[1:])
-        _all_gather(out, padded)
+        getattr(dist, _GATHER)(out, padded)
         if min(counts) == largest:
             return out
         return torch.cat([part[:n] for part, n in zip(torch.split(out, largest), counts)])

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.memory.base import Memory, Update, checked, unit_vectors
+from counterpoint.processes import gathered, sizes
 
 
 class Bank(Memory):
@@ -43,10 +44,15 @@ class Bank(Memory):
 
     @torch.no_grad()
     def update(self, rows: Tensor, z: Tensor) -> None:
-        """Mix in vectors ``(N, dim)`` of rows ``(N,)`` long; a row given several times counts once, by its mean."""
-        z = checked(z, self.dim, "a bank").to(self.vectors)
+        """Mix in vectors ``(N, dim)`` of rows ``(N,)`` long; a row given several times counts once, by its mean.
+
+        Every process takes in the rows of all, so that the banks stay equal.
+        """
         if rows.shape != (len(z),):
             raise DataError(f"{len(z)} vectors came with row numbers of shape {tuple(rows.shape)}.")
+        counts = sizes(len(z), z.device)
+        z = checked(gathered(z.detach(), counts), self.dim, "a bank").to(self.vectors)
+        rows = gathered(rows.to(z.device), counts)
         if not len(z):
             return
         keys, inverse, times = torch.unique(self._checked_rows(rows), return_inverse=True, return_counts=True)

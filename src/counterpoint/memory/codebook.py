@@ -9,6 +9,7 @@ from torch import Tensor
 
 from counterpoint.errors import ConfigError
 from counterpoint.memory.base import Memory, Update, checked
+from counterpoint.processes import gathered
 
 
 class Quantised(NamedTuple):
@@ -67,8 +68,8 @@ class Codebook(Memory):
 
     @torch.no_grad()
     def update(self, z: Tensor) -> None:
-        """Rows ``(N, dim)``. With several processes, gather the rows first and give every process the same ones."""
-        z = checked(z, self.dim, "a codebook").to(self.weight)
+        """Rows ``(N, dim)`` of this process; every process takes in the rows of all, so that codebooks stay equal."""
+        z = checked(gathered(z.detach()), self.dim, "a codebook").to(self.weight)
         if not len(z):
             return
         codes = self.assign(z)

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.memory.base import Memory, Update, checked, unit_vectors
-from counterpoint.objectives.reduce import Reduce
 from counterpoint.processes import total
 
 
@@ -61,7 +60,7 @@ class MeanPrototypes(Memory):
         return nn.functional.normalize(z, dim=-1) @ self.weight.T.clone()
 
     @torch.no_grad()
-    def update(self, z: Tensor, assignment: Tensor, *, reduce: Reduce = total) -> None:
+    def update(self, z: Tensor, assignment: Tensor) -> None:
         """Rows ``(N, dim)``, scaled to unit length here, and their assignments ``(N, count)`` or ``(N,)`` long.
 
         The rows of all processes count.
@@ -75,8 +74,8 @@ class MeanPrototypes(Memory):
                 f"{len(self.weight)} prototypes."
             )
         q = assignment.to(z)
-        mass = reduce(q.sum(0))[:, None]
-        mean = reduce(q.T @ z) / mass.clamp_min(torch.finfo(z.dtype).tiny)
+        mass = total(q.sum(0))[:, None]
+        mean = total(q.T @ z) / mass.clamp_min(torch.finfo(z.dtype).tiny)
         moved = nn.functional.normalize(self.momentum * self.weight + (1 - self.momentum) * mean, dim=1)
         self.weight.copy_(torch.where(mass > 0, moved, self.weight))
 

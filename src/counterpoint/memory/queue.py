@@ -9,6 +9,7 @@ from torch import Tensor
 
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.memory.base import Memory, Update, checked, unit_vectors
+from counterpoint.processes import gathered, sizes
 
 
 class Queue(Memory):
@@ -63,15 +64,17 @@ class Queue(Memory):
     def push(self, z: Tensor, **fields: Tensor) -> None:
         """Store rows ``(N, dim)`` over the oldest ones, with every field ``(N,)``; any N will do.
 
-        Of more rows than fit, the last ``size`` stay, as if they had come one by one. With several processes,
-        gather the rows first and push the same ones everywhere, or the queues differ.
+        Of more rows than fit, the last ``size`` stay, as if they had come one by one. Every process stores the rows of
+        all processes, those of the first one first, so that the queues stay equal.
         """
-        z = checked(z, self.dim, "a queue")
         if set(fields) != set(self.fields):
             raise DataError(f"This queue has the fields {sorted(self.fields)}; push was given {sorted(fields)}.")
         for name, value in fields.items():
             if value.shape != (len(z),):
                 raise DataError(f"Field {name!r} has shape {tuple(value.shape)} for {len(z)} rows.")
+        counts = sizes(len(z), z.device)
+        z = checked(gathered(z.detach(), counts), self.dim, "a queue")
+        fields = {name: gathered(value.detach(), counts) for name, value in fields.items()}
         kept = min(len(z), self.size)
         step = torch.arange(len(z) - kept, len(z), device=self.vectors.device)
         slots = (self.place + step) % self.size

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from counterpoint.errors import ConfigError
 from counterpoint.memory.base import Memory, Update, checked
-from counterpoint.objectives.reduce import Reduce
 from counterpoint.processes import total
 
 
@@ -41,12 +40,12 @@ class RunningMoment(Memory):
         return self.second - torch.outer(self.mean, self.mean) if self.centred else self.second.clone()
 
     @torch.no_grad()
-    def update(self, z: Tensor, *, reduce: Reduce = total) -> None:
+    def update(self, z: Tensor) -> None:
         """Rows ``(N, dim)`` of this process; the rows of all processes count. No rows at all change nothing."""
         z = checked(z, self.dim, "a running moment").to(self.second)
         with torch.autocast(z.device.type, enabled=False):
-            n = reduce(z.new_tensor(float(len(z))))
-            second, mean = reduce(z.T @ z), reduce(z.sum(0))
+            n = total(z.new_tensor(float(len(z))))
+            second, mean = total(z.T @ z), total(z.sum(0))
         if n == 0:
             return
         keep = self.rho * (self.updates > 0).to(self.second)
@@ -87,11 +86,11 @@ class RunningVariance(Memory):
         return (self.square - self.mean.square()).clamp_min(0)
 
     @torch.no_grad()
-    def update(self, z: Tensor, *, reduce: Reduce = total) -> None:
+    def update(self, z: Tensor) -> None:
         """Rows ``(N, dim)`` of this process; the rows of all processes count. No rows at all change nothing."""
         z = checked(z, self.dim, "a running variance").to(self.mean)
-        n = reduce(z.new_tensor(float(len(z))))
-        mean, square = reduce(z.sum(0)), reduce(z.square().sum(0))
+        n = total(z.new_tensor(float(len(z))))
+        mean, square = total(z.sum(0)), total(z.square().sum(0))
         if n == 0:
             return
         keep = self.rho * (self.updates > 0).to(self.mean)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from counterpoint.errors import ConfigError
 from counterpoint.memory.base import Memory, Update
@@ -23,7 +24,7 @@ class Teacher(Memory):
     in eval mode.
 
     ``forward`` calls the copy without recording a gradient. No parameter of it is trainable; all are in the
-    state_dict. The student is not kept: give it to `update`.
+    state_dict. The student is not kept: give it to `update`, on every process: equal students keep teachers equal.
 
     Sources: Tarvainen & Valpola 2017, arXiv 1703.01780; He et al. 2020 (MoCo), arXiv 1911.05722; Grill et al.
     2020 (BYOL: 0.996, cosine), arXiv 2006.07733.
@@ -73,6 +74,8 @@ class Teacher(Memory):
         own, its = ([p.detach() for p in m.parameters()] for m in (self.model, student))
         if [p.shape for p in own] != [p.shape for p in its]:
             raise ConfigError("The teacher and the student given to update() do not have the same parameters.")
+        pairs = [_alike(mine, new) for mine, new in zip(own, its)]
+        own, its = [mine for mine, _ in pairs], [new for _, new in pairs]
         torch._foreach_lerp_(own, its, 1 - self.momentum_at(step, steps))
         if self.copy_buffers:
             for mine, new in zip(self.model.buffers(), student.buffers(), strict=True):
@@ -93,3 +96,12 @@ class Teacher(Memory):
             teacher.update(student)
 
         return teacher, update
+
+
+def _alike(mine: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+    """A teacher's weight and a student's, as plain tensors of one shape; FSDP may shard both, or the student's only."""
+    if not isinstance(new, DTensor):
+        return mine, new
+    if isinstance(mine, DTensor):
+        return mine.to_local(), new.to_local()
+    return mine, new.full_tensor()

@@ -12,14 +12,13 @@ from counterpoint.errors import ConfigError, DataError
 from counterpoint.objectives.base import objective
 from counterpoint.objectives.ranks import RankBehaviour
 from counterpoint.objectives.reduce import (
-    Reduce,
     Reduction,
     at_least_float32,
     batch_size,
     reduced,
     same_shape,
 )
-from counterpoint.processes import total
+from counterpoint.processes import rank, total
 
 
 def _example_targets(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -40,7 +39,6 @@ def sinkhorn(
     iterations: int = 3,
     prior: Tensor | None = None,
     extra: Tensor | None = None,
-    reduce: Reduce = total,
 ) -> Tensor:
     """Soft assignments of rows to prototypes that use every prototype: ``Q ∝ diag(u) exp(scores / epsilon) diag(v)``.
 
@@ -51,8 +49,8 @@ def sinkhorn(
     scores: ``(N, K)`` of rows against prototypes. epsilon: smoothness (towards 0: one-hot). prior: ``(K,)``
     share of the mass per prototype (None: 1 / K each). extra: ``(Q, K)`` scores of a queue's entries, which
     take part in the balance but are not returned; needed where N < K. Rows of all processes are balanced
-    together; a queue then holds this process's own part. Returns ``(N, K)`` without gradient, rows summing to
-    1.
+    together; a queue is the same on all of them and counts once. Returns ``(N, K)`` without gradient, rows
+    summing to 1.
 
     Source: Cuturi 2013, arXiv 1306.0895; Caron et al. 2020 (SwAV), arXiv 2006.09882.
     """
@@ -63,21 +61,21 @@ def sinkhorn(
     n, k = scores.shape
     if prior is not None and (prior.shape != (k,) or not (prior > 0).all()):
         raise DataError(f"prior must hold {k} shares above 0, one per prototype; it is {prior.tolist()}.")
-    x = scores if extra is None else torch.cat([scores, extra])
+    x = scores if extra is None or rank() else torch.cat([scores, extra])
     log_q = at_least_float32(x) / epsilon
     share = torch.full((k,), 1 / k) if prior is None else prior / prior.sum()
     log_share = share.to(log_q).log()
     for _ in range(iterations):
-        log_q = log_q - _log_sum_of_columns(log_q, reduce) + log_share
+        log_q = log_q - _log_sum_of_columns(log_q) + log_share
         log_q = log_q - log_q.logsumexp(1, keepdim=True)
     return log_q[:n].exp().to(scores.dtype)
 
 
-def _log_sum_of_columns(log_q: Tensor, reduce: Reduce) -> Tensor:
+def _log_sum_of_columns(log_q: Tensor) -> Tensor:
     """``(K,)`` logarithm of the sums of the columns over the rows of all processes."""
     lowest = torch.finfo(log_q.dtype).min
-    peak = reduce(log_q.amax(0) if len(log_q) else log_q.new_full(log_q.shape[1:], lowest), "max")
-    return reduce((log_q - peak).exp().sum(0)).log() + peak
+    peak = total(log_q.amax(0) if len(log_q) else log_q.new_full(log_q.shape[1:], lowest), "max")
+    return total((log_q - peak).exp().sum(0)).log() + peak
 
 
 @objective(rank=RankBehaviour.LOCAL, example=_example_targets)
@@ -108,7 +106,6 @@ def swapped_prediction(
     iterations: int = 3,
     extra_a: Tensor | None = None,
     extra_b: Tensor | None = None,
-    reduce: Reduce = total,
 ) -> Tensor:
     """``L = ½ mean_i [ℓ(a_i, q(b)_i) + ℓ(b_i, q(a)_i)]``: each view predicts the other's balanced assignment.
 
@@ -119,8 +116,8 @@ def swapped_prediction(
     Source: Caron et al. 2020 (SwAV), arXiv 2006.09882, eqs. 1 and 2.
     """
     same_shape(a=a, b=b)
-    q_a = sinkhorn(a, epsilon=epsilon, iterations=iterations, extra=extra_a, reduce=reduce)
-    q_b = sinkhorn(b, epsilon=epsilon, iterations=iterations, extra=extra_b, reduce=reduce)
+    q_a = sinkhorn(a, epsilon=epsilon, iterations=iterations, extra=extra_a)
+    q_b = sinkhorn(b, epsilon=epsilon, iterations=iterations, extra=extra_b)
     rows = prototype_cross_entropy(a, q_b, temperature=temperature, reduction="none")
     rows = rows + prototype_cross_entropy(b, q_a, temperature=temperature, reduction="none")
-    return reduce(rows.sum()) / batch_size(a, reduce, at_least=1) / 2
+    return total(rows.sum()) / batch_size(a, at_least=1) / 2

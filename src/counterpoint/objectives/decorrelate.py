@@ -1,8 +1,7 @@
 """Decorrelation: no negatives, no teacher; collapse is forbidden by the statistics of the batch.
 
-Every function here is a statistic of the *whole* batch. All sums over rows go through ``reduce`` (by default
-`counterpoint.objectives.reduce.total`, which adds up the processes of torch.distributed), so each process
-returns the loss of the whole batch.
+Every function here is a statistic of the *whole* batch. All sums over rows go through
+`counterpoint.processes.total`, so each of many processes returns the loss of the whole batch.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from counterpoint.errors import ConfigError, DataError
 from counterpoint.objectives.base import objective
 from counterpoint.objectives.ranks import RankBehaviour
 from counterpoint.objectives.reduce import (
-    Reduce,
     at_least_float32,
     batch_size,
     no_autocast,
@@ -33,8 +31,8 @@ def _example(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (a, a + 0.5 * noise), {}
 
 
-def _centre(z: Tensor, n: Tensor, reduce: Reduce) -> Tensor:
-    return z - reduce(z.sum(0)) / n
+def _centre(z: Tensor, n: Tensor) -> Tensor:
+    return z - total(z.sum(0)) / n
 
 
 def _off_diagonal_squares(matrix: Tensor) -> Tensor:
@@ -50,7 +48,6 @@ def barlow_twins(
     weight: float = 0.0051,
     centred: bool = True,
     eps: float = 1e-12,
-    reduce: Reduce = total,
 ) -> Tensor:
     """``L = Σ_d (1 - C_dd)² + weight Σ_{d≠e} C_de²``, C the cross-correlation of the two views over the batch.
 
@@ -62,30 +59,28 @@ def barlow_twins(
     Source: Zbontar et al. 2021, arXiv 2103.03230, eqs. 1 and 2.
     """
     same_shape(a=a, b=b)
-    n = batch_size(a, reduce)
+    n = batch_size(a)
     with no_autocast(a):
         a, b = at_least_float32(a), at_least_float32(b)
         if centred:
-            a, b = _centre(a, n, reduce), _centre(b, n, reduce)
-        var_a, var_b = reduce(a.square().sum(0)) / n, reduce(b.square().sum(0)) / n
+            a, b = _centre(a, n), _centre(b, n)
+        var_a, var_b = total(a.square().sum(0)) / n, total(b.square().sum(0)) / n
         scale = (var_a.clamp_min(eps)[:, None] * var_b.clamp_min(eps)).sqrt()
-        c = reduce(a.T @ b) / n / scale
+        c = total(a.T @ b) / n / scale
     return (1 - c.diagonal()).square().sum() + weight * _off_diagonal_squares(c)
 
 
-def vicreg_parts(
-    a: Tensor, b: Tensor, *, gamma: float = 1.0, eps: float = 1e-4, reduce: Reduce = total
-) -> dict[str, Tensor]:
+def vicreg_parts(a: Tensor, b: Tensor, *, gamma: float = 1.0, eps: float = 1e-4) -> dict[str, Tensor]:
     """The three parts of `vicreg`, not weighted: ``invariance``, ``variance``, ``covariance``, each ``()``."""
     same_shape(a=a, b=b)
-    n = batch_size(a, reduce)
+    n = batch_size(a)
     d = a.shape[1]
     with no_autocast(a):
         a, b = at_least_float32(a), at_least_float32(b)
-        parts = {"invariance": reduce((a - b).square().sum()) / (n * d)}
+        parts = {"invariance": total((a - b).square().sum()) / (n * d)}
         variance, covariance = a.new_zeros(()), a.new_zeros(())
-        for z in (_centre(a, n, reduce), _centre(b, n, reduce)):
-            c = reduce(z.T @ z) / (n - 1)
+        for z in (_centre(a, n), _centre(b, n)):
+            c = total(z.T @ z) / (n - 1)
             variance = variance + (gamma - (c.diagonal() + eps).sqrt()).relu().mean() / 2
             covariance = covariance + _off_diagonal_squares(c) / d
     return parts | {"variance": variance, "covariance": covariance}
@@ -101,7 +96,6 @@ def vicreg(
     covariance: float = 1.0,
     gamma: float = 1.0,
     eps: float = 1e-4,
-    reduce: Reduce = total,
 ) -> Tensor:
     """Invariance, variance, covariance: two views agree, no coordinate dies, no two say the same.
 
@@ -114,7 +108,7 @@ def vicreg(
 
     Source: Bardes et al. 2022, arXiv 2105.04906.
     """
-    parts = vicreg_parts(a, b, gamma=gamma, eps=eps, reduce=reduce)
+    parts = vicreg_parts(a, b, gamma=gamma, eps=eps)
     return invariance * parts["invariance"] + variance * parts["variance"] + covariance * parts["covariance"]
 
 
@@ -152,7 +146,6 @@ def whiten(
     method: Whitening = "zca",
     centred: bool = True,
     through_statistics: bool = True,
-    reduce: Reduce = total,
 ) -> Tensor:
     """Rows with covariance ``I`` (divided by N) in each of ``groups`` consecutive blocks of D / groups coordinates.
 
@@ -174,7 +167,7 @@ def whiten(
         raise ConfigError(f"{d} coordinates cannot be cut into {groups} equal groups; give a divisor of {d}.")
     with no_autocast(z):
         x = at_least_float32(z)
-        n = batch_size(x, reduce)
+        n = batch_size(x)
         width = d // groups
         if eps == 0 and n - int(centred) < width:
             raise DataError(
@@ -182,9 +175,9 @@ def whiten(
                 f"Give eps > 0 (1e-5), more rows than {width}, or more groups."
             )
         statistics_of = x if through_statistics else x.detach()
-        mean = reduce(statistics_of.sum(0)) / n if centred else x.new_zeros(d)
+        mean = total(statistics_of.sum(0)) / n if centred else x.new_zeros(d)
         blocks = (statistics_of - mean).view(-1, groups, width).transpose(0, 1)  # groups, rows, width
-        s = reduce(blocks.mT @ blocks) / n + eps * torch.eye(width, dtype=x.dtype, device=x.device)
+        s = total(blocks.mT @ blocks) / n + eps * torch.eye(width, dtype=x.dtype, device=x.device)
         if not s.isfinite().all():
             raise DataError("The rows to whiten hold NaN or infinity, or overflow; their covariance does not exist.")
         x = (x - mean).view(-1, groups, width).transpose(0, 1)
@@ -205,7 +198,6 @@ def whitening_mse(
     eps: float = 1e-5,
     method: Whitening = "cholesky",
     normalize: bool = True,
-    reduce: Reduce = total,
 ) -> Tensor:
     """``L = mean_i |v(a)_i - v(b)_i|²``: the two views, each whitened by its own batch, agree.
 
@@ -216,7 +208,7 @@ def whitening_mse(
     is this function called on each slice.
     """
     same_shape(a=a, b=b)
-    u, v = (whiten(z, groups=groups, eps=eps, method=method, reduce=reduce) for z in (a, b))
+    u, v = (whiten(z, groups=groups, eps=eps, method=method) for z in (a, b))
     if normalize:
         u, v = F.normalize(u, dim=-1), F.normalize(v, dim=-1)
-    return reduce((u - v).square().sum()) / batch_size(a, reduce)
+    return total((u - v).square().sum()) / batch_size(a)

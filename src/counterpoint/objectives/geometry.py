@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from counterpoint.objectives.base import objective
 from counterpoint.objectives.ranks import RankBehaviour
 from counterpoint.objectives.reduce import Reduction, at_least_float32, no_autocast, reduced, same_shape
+from counterpoint.processes import gathered
 
 
 def _example_pair(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -42,6 +43,7 @@ def uniformity(x: Tensor, *, t: float = 2.0) -> Tensor:
     x: ``(N, D)``, scaled to unit length here. Returns ``()``; 0 where there is no pair (N < 2).
     Source: Wang & Isola 2020, arXiv 2005.10242.
     """
+    x = gathered(x)
     n = len(x)
     if n < 2:
         return x.sum() * 0

@@ -13,6 +13,7 @@ from counterpoint.errors import ConfigError, DataError
 from counterpoint.objectives.base import objective
 from counterpoint.objectives.ranks import RankBehaviour
 from counterpoint.objectives.reduce import Reduction, at_least_float32, no_autocast, reduced, same_shape
+from counterpoint.processes import gathered
 
 Mining: TypeAlias = Literal["hard", "semi-hard", "all"]
 Distance: TypeAlias = Literal["euclidean", "squared", "cosine"]
@@ -54,6 +55,7 @@ def pairwise_order(similarity: Tensor, score: Tensor, *, scale: float) -> Tensor
     similarity, score: ``(N,)``. Returns ``()``; 0 where all scores are equal (or N < 2). Memory O(N²).
     """
     same_shape(similarity=similarity, score=score)
+    similarity, score = gathered(similarity), gathered(score)
     wrong = scale * (similarity[None, :] - similarity[:, None])
     terms = wrong[score[:, None] > score[None, :]]
     nothing = similarity.sum()[None] * 0  # exp(0) = 1, and a gradient of 0 where no pair is compared
@@ -168,6 +170,7 @@ def batch_triplet(
         raise DataError(f"labels {tuple(labels.shape)} must hold one label per row of z {tuple(z.shape)}.")
     if mining not in ("hard", "semi-hard", "all"):
         raise ConfigError(f"mining={mining!r}: type hard, semi-hard or all.")
+    z, labels = gathered(z), gathered(labels)
     with no_autocast(z):
         x = at_least_float32(z)
         if distance == "cosine":

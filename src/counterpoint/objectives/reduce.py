@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.processes import total, world
 
 Reduction: TypeAlias = Literal["mean", "none"]
 """mean: one number. none: one value per row."""
 
 
-class Reduce(Protocol):
-    """Combine a tensor of this process with the same tensor of the others, element by element."""
-
-    def __call__(self, x: Tensor, op: Literal["sum", "max"] = "sum", /) -> Tensor: ...
-
-
 def reduced(values: Tensor, reduction: Reduction) -> Tensor:
-    """Values per row ``(N,)`` as they are, or their mean ``()``; the mean of no rows is 0, with a gradient of
-    zero."""
+    """Values per row ``(N,)`` as they are, or their mean ``()`` over the rows of all processes.
+
+    The mean of no rows is 0, with a gradient of zero.
+    """
     if reduction == "none":
         return values
     if reduction != "mean":
         raise ConfigError(f"reduction={reduction!r}: type reduction='mean' or reduction='none'.")
-    return values.sum() / max(1, values.numel())
+    if world() == 1:
+        return values.sum() / max(1, values.numel())
+    both = total(torch.stack([values.sum(), values.new_tensor(values.numel())]))
+    return both[0] / both[1].clamp_min(1)
 
 
 def same_shape(**tensors: Tensor) -> None:
@@ -36,9 +36,9 @@ def same_shape(**tensors: Tensor) -> None:
         raise DataError(f"These must have one shape: {given}. Give row i of each the same item i.")
 
 
-def batch_size(z: Tensor, reduce: Reduce, *, at_least: int = 2) -> Tensor:
+def batch_size(z: Tensor, *, at_least: int = 2) -> Tensor:
     """Rows of ``z`` over all processes, ``()`` float32; an error where a statistic of them does not exist."""
-    n = reduce(torch.tensor(float(len(z)), device=z.device))
+    n = total(torch.tensor(float(len(z)), device=z.device))
     if n < at_least:
         raise DataError(
             f"A statistic of the batch needs at least {at_least} rows; {int(n)} were given. Use a larger batch."
