@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import itertools
 import weakref
 
@@ -8,8 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from counterpoint.encoders.image import ConvNet, ConvNetConfig
+from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.errors import ConfigError
+from counterpoint.memory.teacher import Teacher
+from counterpoint.objectives.contrast import contrast
+from counterpoint.objectives.decorrelate import barlow_twins
+from counterpoint.objectives.pairing import Diagonal
+from counterpoint.train.budget import Budget
 from counterpoint.train.gradcache import embed
+from counterpoint.train.passes import cut, lengths, part
 
 
 def encoder(dropout: float = 0.0) -> nn.Sequential:
@@ -157,3 +166,148 @@ def test_bfloat16_inside_float32_outside(micro: int | None) -> None:
     loss_of(embed(net, x, precision="bfloat16")).backward()
     for a, b in zip(cached, gradients(net)):
         torch.testing.assert_close(a, b, atol=2e-2, rtol=2e-2)
+
+
+# --- texts, whose lengths differ -------------------------------------------------------------------------------------
+
+TEXTS = [" ".join(f"word{(7 * i + j) % 13}" for j in range(1 + (5 * i) % 11)) for i in range(14)]
+
+
+def transformer(dropout: float, *, family: str = "bert") -> TextTransformer:
+    """bert: computed without padding; distilbert: in parts of like length, padded."""
+    torch.manual_seed(0)
+    architecture = {
+        "model_type": "distilbert",
+        "dim": 16,
+        "n_layers": 2,
+        "n_heads": 2,
+        "hidden_dim": 32,
+    } | dict.fromkeys(("dropout", "attention_dropout"), dropout)
+    config = TextTransformerConfig(
+        layers=2,
+        width=16,
+        heads=2,
+        max_length=16,
+        dropout=dropout,
+        architecture=architecture if family != "bert" else {},
+    )
+    return TextTransformer.from_texts(TEXTS, config).double().train()
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+@pytest.mark.parametrize("micro", [1, 3, 5])
+def test_texts_packed_by_tokens_give_what_the_batch_in_its_order_gives(family: str, micro: int) -> None:
+    whole, cached = transformer(0.0, family=family), transformer(0.0, family=family)
+    data = whole.collate(TEXTS)
+    expected, actual = embed(whole, data), embed(cached, data, micro)
+    torch.testing.assert_close(actual, expected, atol=1e-9, rtol=1e-9)
+    loss_of(expected).backward()
+    loss_of(actual).backward()
+    for a, b in zip(gradients(cached), gradients(whole)):
+        torch.testing.assert_close(a, b, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_with_dropout_the_gradient_is_that_of_the_same_passes_with_their_graphs_kept(family: str) -> None:
+    """To the bit: masks, order of the sums and all. And the masks matter: another draw gives another gradient."""
+    cached, plain = transformer(0.3, family=family), transformer(0.3, family=family)
+    data = cached.collate(TEXTS)
+    torch.manual_seed(5)
+    z = embed(cached, data, 4)
+    loss_of(z).backward()
+    after = torch.get_rng_state()
+
+    torch.manual_seed(5)
+    order, slices = cut(lengths(data), 4)
+    assert order is not None
+    assert len(slices) == 4
+    place = torch.from_numpy(order)
+    kept = torch.cat([plain(part(data, place, where)) for where in slices])
+    expected = torch.empty_like(kept)
+    expected = expected.index_copy(0, place, kept)
+    loss_of(expected).backward()
+    assert torch.equal(z, expected)
+    assert torch.equal(after, torch.get_rng_state())
+    for a, b in zip(gradients(cached), gradients(plain)):
+        torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-12)
+
+    plain.zero_grad()
+    loss_of(embed(plain, data, 4)).backward()
+    assert not torch.allclose(gradients(plain)[0], gradients(cached)[0])
+
+
+def test_passes_of_texts_are_as_wide_as_their_longest() -> None:
+    net = transformer(0.0)
+    shapes: list[tuple[int, ...]] = []
+    net.register_forward_pre_hook(lambda module, inputs: shapes.append(tuple(inputs[0]["input_ids"].shape)))
+    data = net.collate(TEXTS)
+    with torch.no_grad():
+        embed(net, data, 4)
+    wide = data["input_ids"].shape[1]
+    assert [t for _, t in shapes] == sorted((t for _, t in shapes), reverse=True)
+    assert shapes[0][1] == wide
+    assert max(n * t for n, t in shapes) <= 3 * wide, "cut by rows, the longest pass held 4"
+    assert sum(n for n, _ in shapes) == len(TEXTS)
+
+
+# --- any encoders, any objective -------------------------------------------------------------------------------------
+
+
+class Everything(nn.Module):
+    """Two towers, one of which is called on two views, a teacher, a contrast and a decorrelation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = transformer(0.0)
+        torch.manual_seed(1)
+        self.image = ConvNet(ConvNetConfig(size=8, widths=(16,), depths=(1,), stem_width=4, norm="group")).double()
+        self.teacher = Teacher(self.image, momentum=0.9)
+        self.scale = nn.Parameter(torch.tensor(3.0, dtype=torch.float64))
+
+    def forward(self, texts: dict[str, Tensor], images: Tensor, micro: int | Budget | None) -> Tensor:
+        text = F.normalize(embed(self.text, texts, micro), dim=-1)
+        one, two = (embed(self.image, x, micro) for x in (images, images.flip(-1)))
+        with torch.no_grad():
+            frozen = F.normalize(embed(self.teacher, images, micro), dim=-1)
+        assert not frozen.requires_grad
+        towers = contrast(text, F.normalize(one, dim=-1), Diagonal(), scale=self.scale, both=True)
+        return towers + 0.1 * barlow_twins(one, two) + contrast(F.normalize(two, dim=-1), frozen, scale=self.scale)
+
+
+@pytest.mark.parametrize("how", ["items", "memory"])
+def test_any_encoders_and_any_objective(how: str) -> None:
+    whole, cached = Everything(), Everything()
+    texts = whole.text.collate(TEXTS)
+    images = torch.rand(len(TEXTS), 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    micro: int | Budget = 3 if how == "items" else Budget(360_000, cached)
+    calls: list[int] = []
+    cached.image.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0])))
+    expected, actual = whole(texts, images, None), cached(texts, images, micro)
+    assert actual.item() == pytest.approx(expected.item(), abs=1e-9)
+    calls.clear()
+    expected.backward()
+    actual.backward()
+    assert len(calls) > 2, "more than one pass for each view was computed again"
+    assert sum(calls) == 2 * len(TEXTS)
+    for (name, a), b in zip(cached.named_parameters(), whole.parameters()):
+        assert (a.grad is None) == (b.grad is None) == name.startswith("teacher."), name
+        if a.grad is not None:
+            torch.testing.assert_close(a.grad, b.grad, atol=1e-9, rtol=1e-9)
+
+
+def test_an_encoder_called_twice_replays_the_masks_of_each_call() -> None:
+    """The same data encoded twice, as unsupervised SimCSE does: each call replays its own masks."""
+    net = transformer(0.3)
+    plain = copy.deepcopy(net)
+    data = net.collate(TEXTS)
+    torch.manual_seed(2)
+    a, b = embed(net, data, 4), embed(net, data, 4)
+    assert not torch.allclose(a, b)
+    (a * b.roll(1, 0)).sum().backward()
+    torch.manual_seed(2)
+    order, slices = cut(lengths(data), 4)
+    place = torch.from_numpy(order)
+    c, d = (torch.cat([plain(part(data, place, s)) for s in slices])[place.argsort()] for _ in range(2))
+    (c * d.roll(1, 0)).sum().backward()
+    for x, y in zip(gradients(net), gradients(plain)):
+        torch.testing.assert_close(x, y, atol=1e-12, rtol=1e-12)

@@ -33,7 +33,8 @@ def cut(costs: np.ndarray, count: int) -> tuple[np.ndarray | None, list[slice]]:
     """The order of the items (None: as they are) and at most ``count`` slices of it, the largest as small as can be."""
     order = None if len(costs) == 0 or costs.min() == costs.max() else np.argsort(-costs, kind="stable")
     ranked = costs if order is None else costs[order]
-    low, high = 1, int(costs.max(initial=1)) * len(costs)
+    low = int(costs.max(initial=1))
+    high = low * max(1, len(costs))
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if len(_starts(ranked, middle)) <= count else (middle + 1, high)
