@@ -1,1 +1,1 @@
-"""How the engine computes: `reference` (dense, the truth) and `tiled` (any device, memory O(N + M))."""
+"""How the engine computes: `reference` (dense, the truth), `tiled` (any device, memory O(N + M)), `triton` (GPUs)."""

@@ -65,8 +65,9 @@ Target: TypeAlias = Equal | Similar
 class Facts:
     """All that a pairing says.
 
-    margin: a number or ``(N,)``, subtracted from the scores of positives. The log-weight of a negative is ``beta`` times its score
-    plus ``log_weights`` of its candidate, ``(M,)`` or ``(M + K,)``, finite or -inf; that of a positive is 0.
+    margin: a number or ``(N,)``, subtracted from the scores of positives. The log-weight of a negative is ``beta``
+    times its score plus ``log_weights`` of its candidate, ``(M,)`` or ``(M + K,)``, finite or -inf; that of a positive
+    is 0.
     """
 
     target: Target

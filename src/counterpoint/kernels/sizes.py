@@ -19,15 +19,24 @@ BUFFERS = 8
 """Tile-sized buffers alive at once, at most: scores, coefficients, targets, log-weights, a guide's scores, three
 Boolean ones (a quarter the size) and one to spare."""
 
+SQUARE = 8192
+"""Side of the one buffer that compiled kernels write, on a GPU: so large that launches cost little beside the work.
+Not yet measured on a GPU."""
 
-def side(device: torch.device, dtype: torch.dtype, tile: int | None = None, budget: int | None = None) -> int:
-    """Side of a tile: the one asked for, or the table's, made smaller until the buffers keep within ``budget``."""
+
+def side(
+    device: torch.device, dtype: torch.dtype, tile: int | None = None, budget: int | None = None, square: bool = False
+) -> int:
+    """Side of a tile: the one asked for, or the table's, made smaller until the buffers keep within ``budget``.
+
+    square: of the one buffer of compiled kernels.
+    """
     if tile is not None and tile < 1:
         raise ConfigError(f"tile={tile}: the side of a tile is a positive number of rows. Try tile=1024.")
     allowed = BUDGET.get(device.type, BUDGET["cpu"]) if budget is None else budget
-    largest = math.isqrt(allowed // (BUFFERS * dtype.itemsize))
+    largest = math.isqrt(allowed // ((1 if square else BUFFERS) * dtype.itemsize))
     if budget is not None and largest < 1:
         raise ConfigError(f"A budget of {budget} bytes holds not even one pair. Try budget={64 << 20}.")
     if tile is not None:
         return tile if budget is None else min(tile, largest)
-    return max(1, min(SIDE.get(device.type, SIDE["cpu"]), largest))
+    return max(1, min(SQUARE if square else SIDE.get(device.type, SIDE["cpu"]), largest))

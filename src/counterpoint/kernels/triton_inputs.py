@@ -21,6 +21,9 @@ CODES = 2
 OVER, OVER_LSE, POSITIVES, POSITIVES_LSE, DOT, MARGIN, THRESHOLD, TARGET_SHIFT = range(8)
 LOG_WEIGHT = 5
 
+BUSY = 64
+"""Columns of a block, at most, where besides the scores targets, masks and several sums take registers."""
+
 EXACT_STEP = 32
 """The step along embeddings of a teacher or guide."""
 
@@ -39,7 +42,7 @@ class Shape:
 SHAPES = {
     (9, "bfloat16"): Shape(128, 128, 64, 8, 3),
     (8, "bfloat16"): Shape(128, 128, 32, 8, 3),
-    (8, "tf32"): Shape(128, 64, 32, 4, 3),
+    (8, "tf32"): Shape(128, 128, 32, 8, 3),
     (8, "ieee"): Shape(64, 64, 32, 4, 2),
 }
 """By compute capability (the entry of 8 serves those that have none) and precision. Chosen to fit registers and shared
@@ -71,7 +74,6 @@ class Inputs:
         self.q, self.bias, self.job, self.facts = q, bias, job, facts
         self.half = job.precision == "bfloat16"
         self.exact = "tf32" if tensor_float() else "ieee"
-        self.shape = shape(q, "bfloat16" if self.half else self.exact, job.tile)
         asked = job.asked
         listens = asked.positives or asked.negatives or asked.counts or asked.dot  # whether positives matter
         listens = listens or facts.margin is not None or bool(facts.beta) or facts.log_weights is not None
@@ -80,6 +82,9 @@ class Inputs:
         self.similar = facts.target if isinstance(facts.target, Similar) and listens else None
         self.masks = [(drop, drop.where) for drop in facts.drops if isinstance(drop.where, Equal)]
         self.guides = [(drop, drop.where) for drop in facts.drops if isinstance(drop.where, Above)]
+
+        busy = self.similar is not None or bool(self.guides) or asked.dot or asked.positives or asked.counts
+        self.shape = shape(q, "bfloat16" if self.half else self.exact, job.tile, busy=busy)
 
         self.factor = self.rounded(q)
         self.planes = planes(len(q), 8, q)
@@ -196,12 +201,13 @@ def padded(x: Tensor, step: int) -> Tensor:
     return pad(x, (0, -x.shape[1] % step)).contiguous()
 
 
-def shape(q: Tensor, precision: str, tile: int) -> Shape:
-    """The table's, no larger than a square or the width asks for."""
+def shape(q: Tensor, precision: str, tile: int, *, busy: bool) -> Shape:
+    """The table's, no larger than a square or the width asks for; narrow where more than one tile must be held."""
     major = torch.cuda.get_device_capability(q.device)[0] if q.is_cuda else 8
     found = SHAPES.get((major, precision), SHAPES[8, precision])
     side, width = (max(16, 1 << (size - 1).bit_length()) for size in (tile, q.shape[1]))
-    return replace(found, rows=min(found.rows, side), cols=min(found.cols, side), step=min(found.step, width))
+    cols = min(found.cols, BUSY) if busy else found.cols
+    return replace(found, rows=min(found.rows, side), cols=min(cols, side), step=min(found.step, width))
 
 
 def tensor_float() -> bool:

@@ -17,7 +17,7 @@ from counterpoint.objectives.weights import Debiased
 from counterpoint.processes import total, world
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
-Backend: TypeAlias = Literal["auto", "reference", "tiled"]
+Backend: TypeAlias = Literal["auto", "reference", "tiled", "triton"]
 Precision: TypeAlias = Literal["full", "bfloat16"]
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from counterpoint.kernels import reference, ring, sizes, tiled
+from counterpoint.errors import ConfigError
+from counterpoint.kernels import reference, ring, sizes, tiled, triton
 from counterpoint.kernels.backend import Backend, reduce
 from counterpoint.kernels.tile import Asked, Form, Job, Reduced, Sums, Watcher
 from counterpoint.objectives import forms
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 DENSE = 256 * 256
 """Pairs up to which the whole matrix is cheaper than tiles."""
+
+BACK_ENDS: dict[str, Backend] = {"reference": reference, "tiled": tiled, "triton": triton}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +79,7 @@ def alone(
     """The reductions of a matrix all of whose rows and columns are here."""
     if not len(q):
         return none(q, k, extra, bias, plan, how)
-    back_end, name = chosen(how, len(q) * (len(k) + _len(extra)))
-    side = sizes.side(q.device, q.dtype, how.tile, how.budget)
+    back_end, name, side = chosen(how, plan, q, len(k), len(k) + _len(extra))
     linear = None  # the reference takes no short cut
     if how.form != "marginal" and back_end is not reference:
         linear = linear_terms(plan, q, k, extra, bias, how.both)
@@ -109,12 +111,21 @@ def none(q: Tensor, k: Tensor, extra: Tensor | None, bias: Tensor | None, plan: 
     return Reduced(found[0], found[1] if how.both else None)
 
 
-def chosen(how: How, pairs: int) -> tuple[Backend, str]:
-    """The back end for so many pairs, and its name."""
+def chosen(how: How, plan: Pairing, q: Tensor, m: int, columns: int) -> tuple[Backend, str, int]:
+    """The back end, its name and the side of its tiles, for these rows and so many columns, M of them candidates."""
     name = how.backend
     if name == "auto":
-        name = "reference" if pairs <= DENSE else "tiled"
-    return (reference if name == "reference" else tiled), name
+        name = "reference" if len(q) * columns <= DENSE else "triton" if q.is_cuda else "tiled"
+    if name == "triton":
+        watched = None if how.stats is None else "By-products are read off tiles, which the kernels do not write."
+        reason = watched or triton.unsupported(q, plan, m)
+        if reason and how.backend == "triton" and not watched:
+            raise ConfigError(f"backend='triton': {reason} Type backend='auto', or 'tiled', which takes any pairing.")
+        if reason:
+            name = "tiled"
+            log.debug("contrast: tiled, not triton. %s", reason)
+    side = sizes.side(q.device, q.dtype, how.tile, how.budget, square=name == "triton")
+    return BACK_ENDS[name], name, side
 
 
 def back_end_reduce(
@@ -215,8 +226,7 @@ def travelled(
     """Blocks of candidates come around; memory O(two blocks). See `kernels.ring`."""
     known, counts = there.known(plan)
     own = there.candidates[rank()]
-    side = sizes.side(q.device, q.dtype, how.tile, how.budget)
-    back_end, name = chosen(how, len(q) * (sum(there.candidates) + there.all_extra))
+    back_end, name, side = chosen(how, plan, q, own, sum(there.candidates) + there.all_extra)
     log.debug("contrast: ring of %s, %s back end, %s rows, tile %s, %s", world(), name, len(q), side, plan)
 
     def rules(b: int, parts: Sequence[Tensor]) -> Pairing:
