@@ -13,7 +13,8 @@ from torch import nn
 from counterpoint.errors import ModelError
 from counterpoint.train import checkpoint
 from counterpoint.train.checkpoint import load, newest, numbered, remove, save
-from counterpoint.train.snapshot import flatten, rng_state, set_rng_state, unflatten
+from counterpoint.train.snapshot import flatten, rng_states, set_rng_state, unflatten
+from counterpoint.train.team import Team
 
 GROUPS = {"model": {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(3)}, "none": {}}
 
@@ -165,8 +166,8 @@ def test_optimizer_of_other_groups_is_refused() -> None:
 
 def test_random_state_round_trip(tmp_path: Path) -> None:
     device = torch.device("cpu")
-    save(tmp_path / "c", {"rng": rng_state(device)}, {})
+    save(tmp_path / "c", {"rng": rng_states(device, Team())}, {})
     expected = torch.randn(3)
     torch.manual_seed(99)
-    set_rng_state(load(tmp_path / "c").groups["rng"], device)
+    set_rng_state(load(tmp_path / "c").groups["rng"], device, 0)
     assert torch.equal(torch.randn(3), expected)

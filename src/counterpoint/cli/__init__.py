@@ -71,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         return code if isinstance(code, int) else 0
     except CounterpointError as error:
-        print(f"counterpoint: {error}", file=sys.stderr)
+        if not getattr(error, "told", False):  # by the process that leads
+            print(f"counterpoint: {error}", file=sys.stderr)
     except BrokenPipeError:  # `counterpoint search ... | head`: whoever read has had enough; rich does the same
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class Average:
@@ -14,11 +14,13 @@ class Average:
 
     The ramp keeps the untrained weights of the start from dominating a short run. Buffers and frozen parameters are not
     averaged. The average is kept in the weights' own dtype on their device: one copy of the trained weights.
+
+    weights: the trained ones, by name.
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
+    def __init__(self, weights: Mapping[str, Tensor], decay: float) -> None:
         self.decay = decay
-        self._weights = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        self._weights = dict(weights)
         self._average = {n: p.detach().clone() for n, p in self._weights.items()}
 
     @torch.no_grad()
@@ -29,7 +31,7 @@ class Average:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The module holds the average inside the context, its own weights again after it."""
+        """The weights are the average inside the context, themselves again after it."""
         self._swap()
         try:
             yield
@@ -38,7 +40,7 @@ class Average:
 
     @torch.no_grad()
     def copy_to_weights(self) -> None:
-        """The module holds the average from now on."""
+        """The weights are the average from now on."""
         for name, weight in self._weights.items():
             weight.copy_(self._average[name])
 

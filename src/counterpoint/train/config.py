@@ -84,7 +84,7 @@ class TrainConfig:
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """With many processes: ddp: the whole model on each. fsdp: a part of its weights, gradients and moments on each."""
     transport: Literal["gather", "ring"] = "gather"
-    """How rows are compared with those of other processes. gather: all at once. ring: block by block, in less memory."""
+    """How rows are compared with those of other processes. gather: all at once. ring: block by block, less memory."""
     sync_batchnorm: bool = False
     """With many processes: batch normalisation by the statistics of the whole batch, instead of each process's own."""
     progress: bool = True

@@ -19,7 +19,7 @@ from counterpoint.train.config import Statistics
 class Loader(Protocol):
     """Batches of rows without end, and the position among them, which does not depend on the number of processes.
 
-    Where it has ``rank`` and ``world``, the trainer sets them, and it gives that share of each batch.
+    With several processes it has ``rank`` and ``world``, and gives that share of each batch, which may be empty.
     """
 
     steps_per_epoch: int | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,54 +13,82 @@ from torch.optim import Optimizer
 
 from counterpoint.errors import ModelError
 from counterpoint.train.average import Average
+from counterpoint.train.checkpoint import Checkpoint
 from counterpoint.train.contracts import State
+from counterpoint.train.parallel import Whole
 from counterpoint.train.run import Run
 from counterpoint.train.snapshot import capture, restore, split
+from counterpoint.train.team import Team
 
 
 class Keeper:
-    """Saves and restores a run's tensors. Without a folder only the best weights are kept, in memory."""
+    """Saves and restores a run's tensors. Without a folder only the best weights are kept, in memory.
+
+    All processes call it alike; the leader reads and writes. saves: whether there is a folder. run: the leader's.
+    """
 
     def __init__(
         self,
         run: Run | None,
-        module: nn.Module,
+        learner: Whole,
         optimizer: Optimizer,
         average: Average | None,
         device: torch.device,
+        team: Team,
+        *,
+        saves: bool,
     ) -> None:
-        self._run, self._module, self._optimizer = run, module, optimizer
+        self._run, self._learner, self._optimizer, self._team = run, learner, optimizer, team
+        self._saves = saves
         self._average, self._device = average, device
         self._best: dict[str, Tensor] = {}
 
     def resume(self) -> State:
         """The state of the newest checkpoint, its tensors put in place; a new state where there is none."""
-        if self._run is None or not self._run.resumes or (saved := self._run.newest()) is None:
+        if not self._saves:
             return State()
-        restore(saved, self._module, self._optimizer, self._average, self._device)
-        state = State(**{f.name: saved.state[f.name] for f in fields(State)})
-        if state.best and not self._run.has_best(state.best["step"]):
-            warnings.warn(
-                f"The best weights, of step {state.best['step']}, are gone; looking for new ones.", stacklevel=2
-            )
-            state.best = None
-        return state
+        found: list[Checkpoint] = []
+
+        def read() -> dict[str, Any] | None:
+            if self._run is None or not self._run.resumes or (saved := self._run.newest()) is None:
+                return None
+            found.append(saved)
+            best = saved.state["best"]
+            if best and not self._run.has_best(best["step"]):
+                warnings.warn(
+                    f"The best weights, of step {best['step']}, are gone; looking for new ones.", stacklevel=2
+                )
+                saved.state["best"] = None
+            return {"path": str(saved.path), "state": saved.state}
+
+        if (said := self._team.first(read)) is None:
+            return State()
+        saved = Checkpoint(Path(said["path"]), self._team.spread(lambda: found[0].groups), said["state"])
+        restore(saved, self._learner, self._optimizer, self._average, self._device, self._team)
+        return State(**{f.name: saved.state[f.name] for f in fields(State)})
 
     def save(self, state: State, *, keep: int, final: bool) -> None:
         """Write a checkpoint. Where that fails in the middle of a run, warn: the next one may find the disk cleared."""
-        if self._run is None:
+        if not self._saves:
             return
-        groups, rest = capture(self._module, self._optimizer, self._average, self._device)
-        try:
-            self._run.save(state.step, groups, {**asdict(state), **rest}, keep=keep)
-        except ModelError as error:
-            if final:
-                raise
-            warnings.warn(f"{error} Training goes on.", stacklevel=2)
+        groups, rest = capture(self._learner, self._optimizer, self._average, self._device, self._team)
 
-    def put_aside(self, step: int) -> None:
-        """Keep the weights the module holds now as the best so far; in memory where they cannot be written."""
-        weights, _ = split(self._module.state_dict())
+        def write() -> None:
+            assert self._run is not None
+            try:
+                self._run.save(state.step, groups, {**asdict(state), **rest}, keep=keep)
+            except ModelError as error:
+                if final:
+                    raise
+                warnings.warn(f"{error} Training goes on.", stacklevel=2)
+
+        self._team.first(write)
+
+    def put_aside(self, step: int, method: nn.Module) -> None:
+        """Keep the weights of the leader's method as the best so far; in memory where they cannot be written."""
+        if not self._team.leads:
+            return
+        weights, _ = split(method.state_dict())
         self._best = {}
         if self._run:
             try:
@@ -69,9 +98,11 @@ class Keeper:
         self._best = {name: value.detach().clone() for name, value in weights.items()}
 
     def take(self, best: dict[str, Any] | None) -> None:
-        """Put the weights to keep into the module: the best, or else the averaged, or else those it holds."""
-        if best:
-            weights = self._run.best(best["step"]) if self._run and not self._best else self._best
-            self._module.load_state_dict(weights, strict=False)
-        elif self._average:
-            self._average.copy_to_weights()
+        """Put the weights to keep into the method: the best, or else the averaged, or else those it holds."""
+        if not best:
+            return self._learner.settle(self._average)
+
+        def read() -> dict[str, dict[str, Tensor]]:
+            return {"model": self._run.best(best["step"]) if self._run and not self._best else self._best}
+
+        self._learner.settle(None, self._team.spread(read)["model"])

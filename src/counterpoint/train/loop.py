@@ -25,7 +25,7 @@ from counterpoint.train.config import TrainConfig
 from counterpoint.train.contracts import Loader, Result, Trainable
 from counterpoint.train.feed import ahead
 from counterpoint.train.keeper import Keeper
-from counterpoint.train.log import loggers
+from counterpoint.train.log import Logger, loggers
 from counterpoint.train.monitors import PATIENCE, Watch, readings
 from counterpoint.train.optim import lr_factors, optimizer_of, sam_gradient, set_lr
 from counterpoint.train.parallel import spread
@@ -33,7 +33,7 @@ from counterpoint.train.run import Run
 from counterpoint.train.schedule import lr_factor
 from counterpoint.train.setup import check, find_device, improves, own_seed, share, total_steps
 from counterpoint.train.signals import Interruption
-from counterpoint.train.team import Team, launched, started
+from counterpoint.train.team import Team, launched, noticing, started
 
 
 class Trainer:
@@ -73,6 +73,7 @@ class Trainer:
     def fit(self) -> Result:
         """Train to the end, to an early stop or to Ctrl-C. Raises `DivergedError` and `CollapseError`."""
         with contextlib.ExitStack() as stack:
+            stack.enter_context(noticing())
             stack.enter_context(started(self.config.device))
             self.team = Team()
             self._set_up(stack)
@@ -119,8 +120,10 @@ class Trainer:
             self.loader.load_state_dict(self.state.loader)
         team.first(lambda: self.run.write_settings(settings) if self.run else None)
         self.watch = Watch(self.state.collapsed)
-        where = {"folder": self.folder, "steps": self.steps, "step": self.state.step}
-        self._loggers = loggers(config, **where, settings=settings) if team.leads else []
+        self._loggers: list[Logger] = []
+        if team.leads:
+            folder, step = self.folder, self.state.step
+            self._loggers = loggers(config, folder=folder, steps=self.steps, step=step, settings=settings)
 
     # --- the loop ----------------------------------------------------------------------------------------------
 
@@ -219,8 +222,7 @@ class Trainer:
     def _figures(self, lr: float) -> dict[str, float]:
         """Of the whole batch: a loss that knows only its process's rows counts with its mean over the processes."""
         self.watch.flush()
-        names, world = sorted(self.watch.figures), self.team.world
-        seen = dict(zip(names, (x / world for x in self.team.summed(*(self.watch.figures[n] for n in names)))))
+        seen = self.team.averaged(self.watch.figures)
         parts = {name: value for name, value in seen.items() if name.startswith("loss/")}
         return {
             "loss": math.fsum(parts.values()),
@@ -245,8 +247,7 @@ class Trainer:
         with torch.random.fork_rng(devices), self.learner.shown(self.average) as method:
 
             def figures() -> dict[str, float]:
-                with processes.alone():
-                    return {name: float(value) for name, value in evaluate(method).items()}
+                return {name: float(value) for name, value in evaluate(method).items()}
 
             method.eval()
             state.metrics = self.team.first(figures)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from counterpoint.errors import DivergedError
 from counterpoint.objectives.geometry import alignment, effective_rank, mean_pair_cosine, uniformity
+from counterpoint.processes import alone, gathered, world
 
 ROWS = 256
 """Most rows a reading looks at: its singular value decomposition then takes 5 to 20 ms, once per logged step."""
@@ -25,7 +26,7 @@ PATIENCE = 50
 
 @torch.no_grad()
 def readings(observed: Mapping[str, Tensor]) -> dict[str, float]:
-    """Figures of the batch just trained on, of at most `ROWS` rows spread evenly over it.
+    """Figures of the batch just trained on, of at most `ROWS` rows spread evenly over it and over the processes.
 
     observed: ``anchor`` and ``positive`` (N, D), ``scale`` (), whichever the method showed. alignment: mean squared
     distance of positives. uniformity: log mean Gaussian potential (Wang & Isola 2020, arXiv 2005.10242).
@@ -34,19 +35,25 @@ def readings(observed: Mapping[str, Tensor]) -> dict[str, float]:
     """
     out: dict[str, Tensor | float] = {}
     anchor, positive = observed.get("anchor"), observed.get("positive")
-    if anchor is not None and len(anchor) > 1:
-        # On the CPU, where a decomposition of this size is faster than on a GPU.
-        a = F.normalize(_spread(anchor, ROWS).float().cpu(), dim=-1)
-        if positive is not None and positive.shape == anchor.shape:
-            p = F.normalize(_spread(positive, ROWS).float().cpu(), dim=-1)
-            out["alignment"] = alignment(a, p)
-            out["accuracy"] = ((a @ p.T).argmax(1) == torch.arange(len(a))).float().mean()
-        out["uniformity"] = uniformity(a)
-        out["effective_rank"] = effective_rank(a)
-        out["random_cosine"] = mean_pair_cosine(a)
+    a = None if anchor is None else _sample(anchor)
+    p = None if positive is None or anchor is None or positive.shape != anchor.shape else _sample(positive)
+    with alone():  # every process has the rows of all by now
+        if a is not None and len(a) > 1:
+            if p is not None:
+                out["alignment"] = alignment(a, p)
+                out["accuracy"] = ((a @ p.T).argmax(1) == torch.arange(len(a))).float().mean()
+            out["uniformity"] = uniformity(a)
+            out["effective_rank"] = effective_rank(a)
+            out["random_cosine"] = mean_pair_cosine(a)
     if "scale" in observed:
         out["temperature"] = 1 / observed["scale"].float().mean()
     return {name: float(value) for name, value in out.items()}
+
+
+def _sample(rows: Tensor) -> Tensor:
+    """Unit rows, on the CPU, where a decomposition of this size is faster than on a GPU."""
+    most = max(1, ROWS // world())
+    return F.normalize(gathered(_spread(rows, most).float()).cpu(), dim=-1)
 
 
 @dataclass
@@ -161,4 +168,4 @@ class Watch:
 
 def _spread(rows: Tensor, most: int) -> Tensor:
     """At most ``most`` rows at even distances: neighbours in a batch may be alike (sorted by length, by class)."""
-    return rows[:: -(-len(rows) // most)]
+    return rows[:: max(1, -(-len(rows) // most))]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import warnings
 
+import numpy as np
 import torch
 
 from counterpoint.errors import ConfigError
 from counterpoint.train.config import TrainConfig
-from counterpoint.train.contracts import State
+from counterpoint.train.contracts import Loader, State
+from counterpoint.train.team import launched, local_rank
 
 
 def total_steps(config: TrainConfig, per_epoch: int | None) -> int:
@@ -31,14 +33,37 @@ def improves(state: State, config: TrainConfig) -> bool:
 
 
 def find_device(name: str) -> torch.device:
+    """The device of a name (``auto``: the best there is). Each of many processes takes the GPU of its number."""
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda", local_rank()) if launched()[1] > 1 else torch.device("cuda")
     if name != "auto":
         return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    several = launched()[1] > 1  # which no Mac can be, as its GPU has no collectives
+    return torch.device("mps" if torch.backends.mps.is_available() and not several else "cpu")
 
 
-def check(config: TrainConfig, *, evaluates: bool, saves: bool, device: torch.device) -> None:
+def share(loader: Loader, rank: int, world: int, batch: int) -> None:
+    """Refuse a loader that does not give this process its share of each batch."""
+    if world == 1:
+        return
+    if batch < world:
+        raise ConfigError(
+            f"A batch of {batch} rows cannot be shared by {world} processes. Give batch={world} or more, or start "
+            "fewer processes."
+        )
+    if (getattr(loader, "rank", 0), getattr(loader, "world", 1)) != (rank, world):
+        raise ConfigError(
+            f"{type(loader).__name__} does not give process {rank} of {world} its share of each batch. Make it with "
+            "rank=processes.rank(), world=processes.world(), inside `with counterpoint.train.team.started():`."
+        )
+
+
+def own_seed(seed: int, rank: int) -> int:
+    """The seed of a process's own random numbers."""
+    return int(np.random.SeedSequence((seed, rank)).generate_state(1, np.uint64)[0] >> 1)
+
+
+def check(config: TrainConfig, *, evaluates: bool, saves: bool, device: torch.device, warn: bool = True) -> None:
     """Warn of settings that do not do what they seem to; `ConfigError` for those that cannot work."""
     if config.patience and not (config.metric and config.eval_every and evaluates):
         raise ConfigError(
@@ -58,5 +83,5 @@ def check(config: TrainConfig, *, evaluates: bool, saves: bool, device: torch.de
         notes.append("save_every has no effect: no run folder was given.")
     if config.precision == "bfloat16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         notes.append("This processor has no bfloat16 units, so precision=bfloat16 will be slower than float32.")
-    for note in notes:
+    for note in notes if warn else ():
         warnings.warn(note, stacklevel=3)

@@ -14,11 +14,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interruption:
     """Context in which the first SIGINT or SIGTERM only sets `asked`; from then on they act as they did before.
 
-    Outside the main thread Python delivers no signals, and the context does nothing.
+    Outside the main thread Python delivers no signals, and the context does nothing. quiet: say nothing.
     """
 
-    def __init__(self) -> None:
-        self.asked = False
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.asked, self._quiet = False, quiet
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interruption:
@@ -34,7 +34,8 @@ class Interruption:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         # Not print: the signal may have arrived in the middle of one.
-        os.write(2, b"\nFinishing the step, then saving. Once more quits at once.\n")
+        if not self._quiet:
+            os.write(2, b"\nFinishing the step, then saving. Once more quits at once.\n")
         self._restore()
 
     def _restore(self) -> None:

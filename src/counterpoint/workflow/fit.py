@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from counterpoint.methods.base import Method
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.contracts import Result
 from counterpoint.train.loop import Trainer
+from counterpoint.train.team import Team, restarted, restarts, started
 from counterpoint.workflow import folder as place
 from counterpoint.workflow.folder import Asked
 from counterpoint.workflow.measure import as_metrics, measure, measured
-from counterpoint.workflow.models import save_towers
+from counterpoint.workflow.models import Beginning, save_towers
 from counterpoint.workflow.plan import Plan, make_plan
 from counterpoint.workflow.rows import Given, gather, make_loader
 from counterpoint.workflow.tell import describe, next_commands, report, title, versions
@@ -69,66 +71,119 @@ def fit(
     Raises `DataError` for rows that cannot be used, `ConfigError` for settings that contradict each other or the rows,
     `ModelError` for folders that cannot be read or written.
     """
-    say = say or Console(markup=False, highlight=False, soft_wrap=True).print
-    folder, clock = Path(out), Clock()
-    place.refuse(folder, resume=resume, overwrite=overwrite)
-    asked = Asked(
-        data=_paths(data),
-        method=method,
-        columns=dict(columns or {}),
-        encoder=encoder,
-        test=_paths(test),
-        size=size,
-        settings=dict(settings or {}),
-        train=typed(TrainConfig, train or {}, of="the training run", option="--{} VALUE"),
-        split=split,
-        streaming=streaming,
-    )
-    begun = resume and place.has_checkpoint(folder)
-    if resume:
-        asked = place.continued(folder, asked)
-        if not begun:
-            say(f"The run in {folder} was stopped before its first checkpoint; it begins again.")
+    with started(str((train or {}).get("device", "auto"))), warnings.catch_warnings():
+        team = Team()
+        if not team.leads:
+            warnings.simplefilter("ignore", UserWarning)  # the leader says it
+        say = (say or Console(markup=False, highlight=False, soft_wrap=True).print) if team.leads else _silent
+        asked = Asked(
+            data=_paths(data),
+            method=method,
+            columns=dict(columns or {}),
+            encoder=encoder,
+            test=_paths(test),
+            size=size,
+            settings=dict(settings or {}),
+            train=dict(train or {}),
+            split=split,
+            streaming=streaming,
+        )
+        return _fit(asked, Path(out), team, resume=resume, overwrite=overwrite, say=say)
+
+
+def _fit(asked: Asked, folder: Path, team: Team, *, resume: bool, overwrite: bool, say: Say) -> Fitted:
+    clock = Clock()
+    opened = team.first(lambda: asdict(open_folder(asked, folder, resume=resume, overwrite=overwrite)))
+    begin = Opened(**{**opened, "asked": Asked(**opened["asked"])})
+    asked = begin.asked
+    if begin.resume and not begin.begun:
+        say(f"The run in {folder} was stopped before its first checkpoint; it begins again.")
 
     with clock("read"):
-        given = gather(asked.data, columns=asked.columns, test=asked.test, split=asked.split, streaming=asked.streaming)
+        given = team.in_turn(
+            lambda: gather(
+                asked.data, columns=asked.columns, test=asked.test, split=asked.split, streaming=asked.streaming
+            )
+        )
     with clock("set-up"):
-        plan = make_plan(asked, given, folder, begun=begun)
+        plan, trainer = set_up(begin, given, folder, team, overwrite=overwrite)
     told = [*given.log.lines(), plan.why]
     for sentence in told:
         say(sentence)
 
-    result = train_plan(plan, asked, given, folder, resume=resume, overwrite=overwrite)
+    result = trainer.fit()
     clock.seconds["train"] = round(result.seconds, 2)
-    save_towers(plan.learner.towers(), folder / "model")
     notes = [line for line in given.log.lines() if line not in told]
-    metrics = finish(plan, asked, given, folder, result, notes=notes, clock=clock, say=say)
-    return Fitted(plan.learner, folder, metrics, result, notes)
+
+    def lead() -> dict[str, Any]:
+        save_towers(plan.learner.towers(), folder / "model")
+        return finish(plan, asked, given, folder, result, notes=notes, clock=clock, say=say)
+
+    return Fitted(plan.learner, folder, team.first(lead), result, notes)
 
 
-def train_plan(plan: Plan, asked: Asked, given: Given, folder: Path, *, resume: bool, overwrite: bool) -> Result:
+@dataclass(frozen=True)
+class Opened:
+    """asked: what to do, in a resumed run with what it was asked for then. begun: it goes on from a checkpoint."""
+
+    asked: Asked
+    resume: bool
+    begun: bool
+
+
+def open_folder(asked: Asked, folder: Path, *, resume: bool, overwrite: bool) -> Opened:
+    """What the folder allows. A launcher that restarts its processes gives the same command each time: where there is
+    no run yet it begins one, and from the second time on it is a resume."""
+    if restarts():
+        resume = (resume or restarted()) and place.holds_run(folder)
+    place.refuse(folder, resume=resume, overwrite=overwrite)
+    asked = replace(asked, train=typed(TrainConfig, asked.train, of="the training run", option="--{} VALUE"))
+    begun = resume and place.has_checkpoint(folder)
+    return Opened(place.continued(folder, asked) if resume else asked, resume, begun)
+
+
+def set_up(begin: Opened, given: Given, folder: Path, team: Team, *, overwrite: bool) -> tuple[Plan, Trainer]:
+    """The leader plans and writes the encoders that the run begins with; the others begin with those."""
+    planned: list[tuple[Plan, Trainer]] = []
+
+    def lead() -> Beginning:
+        start = (folder / "start", place.began(folder)) if begin.begun else None
+        plan = make_plan(begin.asked, given, start, begun=begin.begun)
+        planned.append((plan, prepare(plan, begin, given, folder, overwrite=overwrite)))
+        return plan.begins
+
+    begins = team.first(lead)
+    with team.copied(folder / "start") as start:
+        if planned:
+            return planned[0]
+        plan = make_plan(begin.asked, given, (start, begins), begun=begin.begun)
+    return plan, make_trainer(plan, begin, given, folder, overwrite=overwrite)
+
+
+def prepare(plan: Plan, begin: Opened, given: Given, folder: Path, *, overwrite: bool) -> Trainer:
     """Everything is checked before the first file is written: a slip does not cost the run that is there."""
-    watch = None
-    if given.held and (plan.train.eval_every or plan.train.metric):
-        watch = _watch(given)
-        if plan.train.metric:
-            _check_metric(plan.train.metric, watch(plan.learner))
-    trainer = Trainer(
-        plan.learner,
-        make_loader(given, plan.train),
-        plan.train,
-        folder=folder,
-        evaluate=watch,
-        resume=resume,
-        overwrite=overwrite,
-        extra=describe(plan, asked, given),
-    )
+    if given.held and plan.train.metric:
+        _check_metric(plan.train.metric, _watch(given)(plan.learner))
+    trainer = make_trainer(plan, begin, given, folder, overwrite=overwrite)
     if overwrite:
         place.clear(folder)
     if not plan.begun:
         # A resumed run needs the same vocabulary, whatever became of the files it was learned from.
         save_towers(plan.towers, folder / "start")
-    return trainer.fit()
+    return trainer
+
+
+def make_trainer(plan: Plan, begin: Opened, given: Given, folder: Path, *, overwrite: bool) -> Trainer:
+    return Trainer(
+        plan.learner,
+        make_loader(given, plan.train),
+        plan.train,
+        folder=folder,
+        evaluate=_watch(given) if given.held and (plan.train.eval_every or plan.train.metric) else None,
+        resume=begin.resume,
+        overwrite=overwrite,
+        extra=describe(plan, begin.asked, given),
+    )
 
 
 def finish(
@@ -201,6 +256,10 @@ class Clock:
         start = time.perf_counter()
         yield
         self.seconds[phase] = round(time.perf_counter() - start, 2)
+
+
+def _silent(what: Any) -> None:
+    """What the processes say that do not lead."""
 
 
 def _paths(source: Source) -> list[str]:

@@ -14,6 +14,8 @@ from counterpoint.encoders.layout import read_json
 from counterpoint.errors import ConfigError
 from counterpoint.train import checkpoint
 from counterpoint.train.run import Run
+from counterpoint.train.team import restarts
+from counterpoint.workflow.models import Beginning
 
 DERIVED = ("model", "start", "report", "index", "metrics.json", "report.html")
 """What `fit`, and the verbs after it, write beside the files of the training run."""
@@ -39,6 +41,11 @@ def refuse(folder: Path, *, resume: bool, overwrite: bool) -> None:
     """Refuse, before anything is read, what the folder does not allow: a second run, a resume of nothing."""
     if folder.is_file():
         raise ConfigError(f"{folder} is a file; --out names the folder to write.")
+    if overwrite and restarts():
+        raise ConfigError(
+            "With --overwrite, every restart of the launcher (torchrun --max-restarts) would delete the run and begin "
+            "again. Delete the folder yourself and give --resume instead, which begins where there is no run yet."
+        )
     run = Run(folder, resume=resume, overwrite=overwrite)
     if resume and not run.resumes:
         raise ConfigError(f"There is no run in {folder} to resume. Leave --resume out to begin one.")
@@ -81,6 +88,16 @@ def _finished(folder: Path) -> bool:
     metrics = read_json(folder / "metrics.json")
     newest = max(map(checkpoint.number, checkpoint.numbered(folder / "checkpoints", "step")), default=0)
     return metrics.get("stopped") != "interrupted" and newest <= metrics.get("steps", 0)
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run was begun there."""
+    return (folder / "config.json").exists()
+
+
+def began(folder: Path) -> Beginning:
+    """How the encoders of the run in the folder began."""
+    return read_json(folder / "config.json")["begins"]  # type: ignore[no-any-return]
 
 
 def has_checkpoint(folder: Path) -> bool:

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from counterpoint.encoders.base import Encoder
-from counterpoint.encoders.layout import read_json
 from counterpoint.errors import ConfigError
 from counterpoint.methods.base import Method
 from counterpoint.train.config import TrainConfig
@@ -38,8 +37,11 @@ class Plan:
     begun: bool
 
 
-def make_plan(asked: Asked, given: Given, folder: Path, *, begun: bool) -> Plan:
-    """The method the rows call for, its encoders (those the run began with, where it goes on) and its settings."""
+def make_plan(asked: Asked, given: Given, start: tuple[Path, Beginning] | None, *, begun: bool) -> Plan:
+    """The method the rows call for, its encoders and its settings.
+
+    start: the folder of the encoders that the run began with, and how they had begun; None: encoders are made.
+    """
     if asked.size not in SIZES:
         raise ConfigError(f"There is no recipe of the size {asked.size!r}. Type one of: {', '.join(SIZES)}.")
     cls, why = choose(given.schema, given.rows, asked.method)
@@ -50,10 +52,9 @@ def make_plan(asked: Asked, given: Given, folder: Path, *, begun: bool) -> Plan:
     begins: Beginning = "recipe"
     for stream in given.modalities:
         base = recipe.encoder[stream] if isinstance(recipe.encoder, Mapping) else recipe.encoder
-        choice = str(folder / "start") if begun else asked.encoder
+        choice = str(start[0]) if start else asked.encoder
         towers[stream], begins = make_encoder(stream, choice, base, given.rows, smoke=asked.size == "smoke")
-    if begun:
-        begins = read_json(folder / "config.json")["begins"]
+    begins = start[1] if start else begins
     train = dataclasses.replace(recipe.train, **{**SETTINGS[begins], **asked.train})
     if "batch" not in asked.train:
         train = fitting(train, given.rows, given.log)

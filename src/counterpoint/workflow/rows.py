@@ -12,6 +12,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
+from counterpoint import processes
 from counterpoint.data import registry
 from counterpoint.data.infer import infer
 from counterpoint.data.inspect import leakage
@@ -182,9 +183,10 @@ def fitting(config: TrainConfig, rows: Rows | Stream, log: Log) -> TrainConfig:
 def make_loader(given: Given, config: TrainConfig) -> Loader | StreamLoader:
     """Batches that suit the rows: no duplicates among candidates, several rows per class, like lengths together."""
     rows, batch, seed = given.rows, config.batch, config.seed
+    share = {"rank": processes.rank(), "world": processes.world()}
     if isinstance(rows, Stream):
         rows.seed = seed
-        return StreamLoader(rows, batch)
+        return StreamLoader(rows, batch, **share)
     sampler: Sampler
     match given.schema.kind:
         case "pairs":
@@ -195,4 +197,4 @@ def make_loader(given: Given, config: TrainConfig) -> Loader | StreamLoader:
             sampler = LengthBucketed(rows.lengths(), batch, seed=seed)
         case _:
             sampler = Shuffled(len(rows), batch, seed=seed)
-    return Loader(rows, sampler)
+    return Loader(rows, sampler, **share)
