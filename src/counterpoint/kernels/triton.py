@@ -187,6 +187,7 @@ class Run(Inputs):
                 STEP=how.step,
                 EXACT_STEP=EXACT_STEP,
                 PRECISION=self.exact,
+                INTERPRETED=not self.q.is_cuda,
                 ROWS=how.rows,
                 COLS=how.cols,
                 GROUP=8,

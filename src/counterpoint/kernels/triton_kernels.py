@@ -32,13 +32,15 @@ DROP_B = tl.constexpr(2)
 
 
 @triton.jit
-def products(a, b, width, rows, cols, STEP: tl.constexpr, PRECISION: tl.constexpr):
+def products(a, b, width, rows, cols, STEP: tl.constexpr, PRECISION: tl.constexpr, INTERPRETED: tl.constexpr):
     """``a[rows] @ b[cols].T`` in float32; width, a multiple of STEP, is that of both."""
     out = tl.zeros((rows.shape[0], cols.shape[0]), dtype=tl.float32)
     for start in range(0, width, STEP):
         d = start + tl.arange(0, STEP)
         left = tl.load(a + rows[:, None] * width + d[None, :])
         right = tl.load(b + cols[:, None] * width + d[None, :])
+        if INTERPRETED:  # the interpreter multiplies bfloat16 factors by the bits that stand for them
+            left, right = left.to(tl.float32), right.to(tl.float32)
         out = tl.dot(left, tl.trans(right), out, input_precision=PRECISION)
     return out
 
@@ -168,6 +170,7 @@ def block(
     STEP: tl.constexpr,
     EXACT_STEP: tl.constexpr,  # of what the pairing knows
     PRECISION: tl.constexpr,  # of float32 products: ieee, tf32
+    INTERPRETED: tl.constexpr,
     ROWS: tl.constexpr,
     COLS: tl.constexpr,
     GROUP: tl.constexpr,
@@ -184,7 +187,7 @@ def block(
     rows = tl.minimum(rows_out, n - 1)  # past the edge the last one is read again, and left out below
     cols = tl.minimum(cols_out, m - 1)
 
-    s = products(q, k, width, rows, cols, STEP, PRECISION)
+    s = products(q, k, width, rows, cols, STEP, PRECISION, INTERPRETED)
     if bias is not None:
         s += tl.load(bias)
 
@@ -194,7 +197,7 @@ def block(
     if MATCH:
         positive = equal(left_codes, right_codes, left_pitch, right_pitch, rows, cols, TARGET)
     if SIMILAR > 0:
-        t = products(teacher_left, teacher_right, teacher_width, rows, cols, EXACT_STEP, PRECISION)
+        t = products(teacher_left, teacher_right, teacher_width, rows, cols, EXACT_STEP, PRECISION, INTERPRETED)
         target = t * slope + intercept
         if SIMILAR == 2:
             target = tl.maximum(target, 0.0)
@@ -217,7 +220,7 @@ def block(
             d = d & (positive == 0)
         gone = gone | d
     if GUIDED:
-        g = products(guide_left, guide_right, guide_width, rows, cols, EXACT_STEP, PRECISION)
+        g = products(guide_left, guide_right, guide_width, rows, cols, EXACT_STEP, PRECISION, INTERPRETED)
         d = g > tl.load(left + THRESHOLD * left_pitch + rows)[:, None]
         if GUIDE_SPARES:
             d = d & (positive == 0)
