@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -284,11 +285,17 @@ def test_a_folder_holds_one_job(run: Run, model: Path, tmp_path: Path) -> None:
     data.unlink()
     write(tmp_path / "in/c.parquet", 4)
     refused(run(*words), "c.parquet is new")
+    (tmp_path / "in/bad.parquet").write_bytes(b"PAR1")
+    only = ["encode", model, tmp_path / "in/bad.parquet", "--out", out, "--overwrite"]
+    refused(run(*only), "No input can be read")
+    (tmp_path / "in/bad.parquet").unlink()
     assert result(out)["id"].to_pylist() == [0, 1, 2, 3, 4]
     assert run("encode", other, tmp_path / "in", "--out", out, "--overwrite", "--keep", "id").code == 0
     found = result(out)
     assert found.column_names == ["id", "embedding"]
     assert found["id"].to_pylist() == [0, 1, 2, 3]
+    (out / "_config.json").write_text("{")
+    refused(run(*words), "_config.json is damaged or of another version. Add --overwrite")
 
 
 def test_a_damaged_file_among_good_ones(run: Run, model: Path, tmp_path: Path) -> None:
@@ -347,6 +354,8 @@ def test_what_cannot_be_encoded(run: Run, model: Path, tmp_path: Path) -> None:
     refused(run(*encode, data, "--out", out, "--split", "test"), "--split does not go with a folder")
     refused(run(*encode, data, "--out", out, "--workers", "2"), "--workers and --gpus-per-worker are of --engine ray")
     refused(run(*encode, data, "--out", tmp_path / "v.npy", "--engine", "ray"), "is one file")
+    refused(run(*encode, data, "--out", out, "--engine", "ray", "--workers", "0"), "--workers 0: give 1 or more")
+    refused(run(*encode, data, "--out", out, "--batch", "0"), "at least one row is encoded at once")
     assert not out.exists()
     assert run(*encode, already, "--out", out, "--keep", "id").code == 0
 
@@ -388,6 +397,14 @@ def wait_for(what: Any, seconds: float = 90.0) -> Any:
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.02)
     return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")
@@ -453,11 +470,13 @@ def test_a_killed_job_continues(ray: Any, run: Run, model: Path, tmp_path: Path)
     try:
         wait_for(lambda: len(list(out.glob("part-*"))) >= 3 or job.poll() is not None)
         assert job.poll() is None, "the job ended before it could be killed"
-    finally:
         job.kill()
+        pids = {int(p.stem.split("-")[0]) for p in notes.glob("*.begun")}
+        wait_for(lambda: not any(alive(pid) for pid in pids), 30)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(job.pid, signal.SIGKILL)  # what Ray started for the job: it would end by itself, but later
         job.wait()
-    pids = {int(p.stem.split("-")[0]) for p in notes.glob("*.begun")}
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 30)
     done = {p: p.stat().st_mtime_ns for p in out.glob("part-*")}
     assert 3 <= len(done) < 12
     assert all(len(pq.read_table(p)) == 5 for p in done)

@@ -81,6 +81,8 @@ def encode(
         raise ConfigError("--split does not go with a folder: name the files of the split.")
     if engine == "local" and (workers is not None or gpus_per_worker is not None):
         raise ConfigError("--workers and --gpus-per-worker are of --engine ray; the local engine is one process.")
+    if workers is not None and workers < 1:
+        raise ConfigError(f"--workers {workers}: give 1 or more.")
     kept = None if keep == ("all",) else () if keep == ("none",) else keep
 
     embed = Embed(
@@ -166,16 +168,16 @@ def _matrix(embed: Embed, rows: datasets.Dataset, path: Path) -> None:
 
     from counterpoint.workflow.embed import EMBEDDING
 
-    matrix = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(rows), embed.dim))
-    embed.keep, at = (), 0
-    for table in _embedded(embed, rows):
-        cells = table[EMBEDDING].combine_chunks()
-        there = cells.is_valid().to_numpy(zero_copy_only=False)
-        block = matrix[at : at + len(cells)]
-        block[~there] = np.nan
-        block[there] = cells.flatten().to_numpy().reshape(-1, embed.dim)  # `flatten` passes over nulls
-        at += len(cells)
-    matrix.flush()
+    embed.keep = ()
+    with path.open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), embed.dim)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for table in _embedded(embed, rows):
+            cells = table[EMBEDDING].combine_chunks()
+            block = np.full((len(cells), embed.dim), np.nan, dtype="<f4")
+            found = cells.flatten().to_numpy().reshape(-1, embed.dim)  # `flatten` passes over nulls
+            block[cells.is_valid().to_numpy(zero_copy_only=False)] = found
+            file.write(block.tobytes())
 
 
 def _table(embed: Embed, rows: datasets.Dataset, path: Path) -> None:

@@ -90,8 +90,7 @@ def find(sources: Iterable[str], *, out: str) -> list[Input]:
         inside = f"{root}/{PART.format(0, 0)}"
         if fs.protocol == target.protocol and _matches(fs, path, inside):
             raise DataError(f"--out {out} lies among the inputs ({source}). Give a folder elsewhere.")
-        for name in _files(fs, path, source):
-            info = fs.info(name)
+        for name, info in _files(fs, path, source).items():
             if fs.protocol == target.protocol and name.startswith(f"{root}/"):
                 raise DataError(f"--out {out} holds the input {name}. Give a folder elsewhere.")
             where = name if "file" in _protocols(fs) else fs.unstrip_protocol(name)
@@ -133,29 +132,30 @@ def _magic(path: str) -> bool:
     return any(sign in path for sign in "*?[")
 
 
-def _files(fs: Any, path: str, source: str) -> list[str]:
+def _files(fs: Any, path: str, source: str) -> dict[str, dict[str, Any]]:
+    """Name -> what the store says of it, in the order of the names."""
     if _magic(path) and not fs.exists(path):
-        if found := sorted(name for name in fs.glob(path) if fs.isfile(name)):
-            return _parquet(found, source)
-        raise DataError(f"No file matches {source!r}.")
-    if fs.isdir(path):
-        names = sorted(fs.find(path))
-        shown = [n for n in names if not any(p[:1] in (".", "_") for p in n.removeprefix(path).strip("/").split("/"))]
-        if found := fnmatch.filter(shown, "*.parquet"):
-            return found
-        raise DataError(f"The folder {source} holds no parquet files. Into a folder, parquet files are encoded.")
-    if not fs.exists(path):
+        matching = fs.glob(path, detail=True)
+        found = {name: matching[name] for name in sorted(matching) if matching[name]["type"] == "file"}
+        if not found:
+            raise DataError(f"No file matches {source!r}.")
+    elif fs.isdir(path):
+        inside = fs.find(path, detail=True)
+        parts = {name: name.removeprefix(path).strip("/").split("/") for name in sorted(inside)}
+        shown = [name for name, steps in parts.items() if not any(step[:1] in (".", "_") for step in steps)]
+        found = {name: inside[name] for name in shown if name.lower().endswith(".parquet")}
+        if not found:
+            raise DataError(f"The folder {source} holds no parquet files. Into a folder, parquet files are encoded.")
+    elif fs.exists(path):
+        found = {path: fs.info(path)}
+    else:
         raise DataError(f"There is no file or folder {source!r}. Check the path.")
-    return _parquet([path], source)
-
-
-def _parquet(names: list[str], source: str) -> list[str]:
-    if other := [name for name in names if not name.lower().endswith(".parquet")]:
+    if other := [name for name in found if not name.lower().endswith(".parquet")]:
         raise DataError(
             f"{other[0]} ({source}) is no parquet file. Into a folder, parquet files are encoded; other rows into one "
             "file: end --out with .parquet or .npy."
         )
-    return names
+    return found
 
 
 def _footer(path: str) -> pq.FileMetaData:
@@ -186,12 +186,8 @@ def prepare(
     names = {name.rsplit("/", 1)[-1] for name in fs.ls(root, detail=False)} if fs.isdir(root) else set()
     done = frozenset(fnmatch.filter(names, "part-*.parquet"))
     held = _held(fs, root, names, overwrite=overwrite)
-    tidy(out)
-    if held is None:
-        for name in done:
-            fs.rm_file(f"{root}/{name}")
-        done, known = frozenset(), []
-    else:
+    known: list[Input] = []
+    if held is not None:
         _same_settings(out, held["settings"], settings)
         unit_rows, known = held["unit_rows"], [Input(**one) for one in held["inputs"]]
         known = _same_inputs(out, known, inputs, done)
@@ -202,6 +198,11 @@ def prepare(
         raise DataError("No input can be read. " + " ".join(damaged.values()))
     if not sum(rows) and not damaged:
         raise DataError(f"The inputs hold no rows ({len(rows)} files, the first of them {listed[0].path}).")
+    tidy(out)
+    if held is None:  # before the new record is written: parts of then never stand beside it
+        for name in done:
+            fs.rm_file(f"{root}/{name}")
+        done = frozenset()
     now = {"format": FORMAT, "counterpoint": __version__, "settings": settings, "unit_rows": unit_rows}
     _write_config(fs, root, {**now, "inputs": [asdict(one) for one in listed]})
     units = [
@@ -232,10 +233,14 @@ def _held(fs: Any, root: str, names: set[str], *, overwrite: bool) -> dict[str, 
         return None
     if overwrite:
         return None
-    held = json.loads(fs.cat_file(f"{root}/{CONFIG}"))
-    if held["format"] != FORMAT:
-        raise ConfigError(f"{root}/{CONFIG} was written by another version of counterpoint. Add --overwrite.")
-    return held  # type: ignore[no-any-return]
+    try:
+        held: dict[str, Any] = json.loads(fs.cat_file(f"{root}/{CONFIG}"))
+        readable = held["format"] == FORMAT
+    except (ValueError, KeyError, TypeError):
+        readable = False
+    if not readable:
+        raise ConfigError(f"{root}/{CONFIG} is damaged or of another version. Add --overwrite to begin anew.")
+    return held
 
 
 def _same_settings(out: str, before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -255,7 +260,8 @@ def _same_inputs(out: str, before: list[Input], now: Sequence[Input], done: Iter
     """The inputs of the job. One of which nothing is done yet may have been repaired or removed."""
     current = {one.path: one for one in now}
     begun = {int(name.split("-")[1]) for name in done}
-    new = [f"{path} is new" for path in current if path not in {one.path for one in before}]
+    known = {one.path for one in before}
+    new = [f"{path} is new" for path in current if path not in known]
     listed = []
     for number, one in enumerate(before):
         found = current.get(one.path)
