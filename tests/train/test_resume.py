@@ -143,6 +143,7 @@ def fit(method: Tiny, config: TrainConfig, folder: Path | None = None, **argumen
         {"sam": 0.05},
         {"prefetch": False},
         {"micro_batch": 3},
+        {"memory": "5KB"},
         {"precision": "bfloat16"},
         {"ema": 0.9},
     ],

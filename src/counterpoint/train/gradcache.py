@@ -45,8 +45,8 @@ def embed(
     precision: ``bfloat16`` runs the encoder under autocast. Its embeddings come back in float32, so that scores and
     losses, which subtract numbers of like size, are never computed in bfloat16.
     statistics: what batch normalisation in the encoder does; ``refuse`` raises `ConfigError` where the batch is cut.
-    Where processes work together inside the encoder (parameters sharded by FSDP, ``synced`` statistics) all of them
-    call this together.
+    Where processes meet inside the encoder (parameters sharded by FSDP, batch normalisation that is not frozen) all of
+    them call this together.
     """
     layers = [] if micro_batch is None else batch_layers(encoder)
     check(layers, statistics, type(encoder).__name__)
@@ -61,7 +61,7 @@ def embed(
                 return encoder(part).float()
 
     count = _count(encoder, data, micro_batch, run)
-    together = processes.world() > 1 and (bool(layers and statistics == "synced") or _sharded(encoder))
+    together = processes.world() > 1 and ((bool(layers) and statistics != "frozen") or _sharded(encoder))
     if together and micro_batch is not None:
         count = int(processes.total(torch.tensor(count, device=tensor.device), "max"))
     if count == 0:
@@ -74,8 +74,8 @@ def embed(
             "want: batch_statistics=frozen (its running statistics) or batch_statistics=synced (those of each pass)."
         )
     order, slices = cut(lengths(data), count)
-    # Processes that work together inside the encoder need equally many passes: some have an empty one, or, where
-    # no statistics could suffer, repeat an item, as encoders skip their layers on nothing. Nobody reads the result.
+    # Processes that meet inside the encoder need equally many passes: some have an empty one, or, where no statistics
+    # could suffer, repeat an item, as encoders may skip their layers on nothing. Nobody reads the result.
     spare = slice(-1, None) if not layers and size(data) else slice(0, 0)
     slices += [spare] * (count - len(slices) if together else 0)
     place = None if order is None else torch.from_numpy(order).to(tensor.device)
