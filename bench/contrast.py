@@ -1,13 +1,13 @@
 """Time and memory of the engine beside the dense form and the nearest peers, forward and backward, float32.
 
-    python bench/contrast.py --n 4096 8192 16384            # the table, and bench/results/contrast.json
-    python bench/contrast.py --n 65536 --no-dense           # where the dense form does not fit
-
+    python bench/contrast.py                                # the table, and bench/results/contrast.json
+    python bench/contrast.py --device cuda --dim 256 --n 16384 65536 262144 1048576
     python bench/contrast.py --threads 1 --cpu-time         # on a machine that others use too
 
 Every measurement runs in a process of its own: memory is the peak of the process over what it held before the first
 call (so it contains the gradients of the embeddings), time is the best of several calls, and the matrix rate is that
-of the four products of a tile alone (scores twice, gradient of both factors), measured before and after.
+of the four products of a tile alone (scores twice, gradient of both factors; in bfloat16 where the case is), measured
+before and after. The dense form and the peers are measured up to the N of --beside: beyond it they do not fit.
 Dense means `kernels/reference.py`: the same formula on the whole matrix of pairs, by torch's own operations.
 """
 
@@ -32,7 +32,8 @@ from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, FalseNegatives, Labels, TeacherSimilarity
 
 Loss = Callable[..., Tensor]
-DIM, TILE = 256, 1024
+DIM = int(sys.argv[sys.argv.index("--dim") + 1]) if "--dim" in sys.argv else 256
+TILE = 1024
 CPU_TIME = "--cpu-time" in sys.argv
 UNITS = {"infonce": 4, "infonce bf16": 4, "supcon": 4, "teacher": 4, "teacher softmax": 6, "sigmoid": 4, "guide": 12}
 """Products of N x N x D per call: one forward and three backward; two more for a teacher's scores that are not linear;
@@ -69,7 +70,8 @@ def call(case: str, who: str, n: int, device: str) -> tuple[Callable[[], Tensor]
         losses = importlib.import_module("pytorch_metric_learning.losses")
         supcon, y = losses.SupConLoss(temperature=0.1), torch.randint(100, (n,), device=device)
         return lambda: supcon(q, y), [q]
-    how = {"backend": "reference" if who == "dense" else "tiled"}
+    ours = "tiled" if device == "cpu" else "auto"
+    how = {"backend": "reference" if who == "dense" else ours}
     if case == "supcon":
         y = torch.randint(100, (n,), device=device)
         return lambda: contrast(q, q, Labels(y, self_pairs=False), scale=10.0, **how), [q]
@@ -131,17 +133,19 @@ def timed(f: Callable[[], object], repeats: int, device: str) -> float:
 
 def matrix_rate(device: str, dtype: torch.dtype = torch.float32) -> float:
     """GFLOP/s of the products a tile needs, alone."""
-    a, b = (torch.randn(TILE, DIM, device=device, dtype=dtype) for _ in range(2))
-    s = torch.empty(TILE, TILE, device=device, dtype=dtype)
+    side = TILE if device == "cpu" else 8 * TILE
+    a, b = (torch.randn(side, DIM, device=device, dtype=dtype) for _ in range(2))
+    s = torch.empty(side, side, device=device, dtype=dtype)
+    out = torch.empty_like(a)
 
     def products() -> None:
         torch.mm(a, b.T, out=s)
         torch.mm(a, b.T, out=s)
-        a.addmm_(s, b, alpha=1e-6)
-        b.addmm_(s.T, a, alpha=1e-6)
+        torch.mm(s, b, out=out)
+        torch.mm(s.T, a, out=out)
 
     products()
-    return 4 * 2 * TILE * TILE * DIM / timed(products, 15, device) / 1e9
+    return 4 * 2 * side * side * DIM / timed(products, 15, device) / 1e9
 
 
 def peak(device: str) -> float:
@@ -158,7 +162,8 @@ def measure(case: str, who: str, n: int, device: str, repeats: int) -> dict[str,
     loss = small()
     if loss.requires_grad:
         loss.backward()
-    rate = matrix_rate(device)
+    dtype = torch.bfloat16 if "bf16" in case else torch.float32
+    rate = matrix_rate(device, dtype)
     f, leaves = call(case, who, n, device)
     base = peak(device)
 
@@ -170,13 +175,14 @@ def measure(case: str, who: str, n: int, device: str, repeats: int) -> dict[str,
             loss.backward()
 
     seconds = timed(step, repeats, device)
-    return {"seconds": seconds, "mib": peak(device) - base, "rate": max(rate, matrix_rate(device))}
+    return {"seconds": seconds, "mib": peak(device) - base, "rate": max(rate, matrix_rate(device, dtype))}
 
 
 def elsewhere(case: str, who: str, n: int, args: argparse.Namespace) -> dict[str, float] | None:
     """`measure` in a process of its own; None where it fails (a peer is not installed, memory runs out)."""
     command = [sys.executable, __file__, "--one", case, who, str(n), "--device", args.device]
-    command += ["--repeats", str(args.repeats), "--threads", str(args.threads)]
+    repeats = args.repeats if n <= 16384 or args.device != "cpu" else 1
+    command += ["--repeats", str(repeats), "--threads", str(args.threads), "--dim", str(args.dim)]
     done = subprocess.run(command + ["--cpu-time"] * args.cpu_time, capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1]
@@ -193,13 +199,14 @@ def peer_version(who: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, nargs="+", default=[4096, 8192], help="rows N = M")
+    parser.add_argument("--n", type=int, nargs="+", default=[4096, 8192, 16384, 32768, 65536], help="rows N = M")
+    parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--cases", nargs="+", choices=list(UNITS), default=list(UNITS))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--cpu-time", action="store_true", help="count seconds of the processor, not of the wall clock")
-    parser.add_argument("--no-dense", action="store_true", help="measure ours alone")
+    parser.add_argument("--beside", type=int, default=8192, help="largest N of the dense form and the peers (0: none)")
     parser.add_argument("--one", nargs=3, metavar=("CASE", "WHO", "N"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -209,6 +216,7 @@ def main() -> None:
         return
 
     results, table = [], []
+    seconds: dict[tuple[str, int], float] = {}
     for case in args.cases:
         for n in args.n:
             ours = elsewhere(case, "ours", n, args)
@@ -226,6 +234,14 @@ def main() -> None:
                     higher_is_better=True,
                 ),
             ]
+            seconds[case, n] = ours["seconds"]
+            for metric, before, how in (
+                ("time beside half as many rows", (case, n // 2), "x"),
+                ("time beside float32", ("infonce", n) if case == "infonce bf16" else None, "x"),
+            ):
+                if before in seconds:
+                    beside = ours["seconds"] / seconds[before]
+                    results.append(Result(case=title, metric=metric, unit=how, ours=beside))
             shown = [
                 title,
                 f"{ours['seconds']:.3f}",
@@ -233,7 +249,7 @@ def main() -> None:
                 f"{reached:.0f}",
                 f"{reached / ours['rate']:.0%}",
             ]
-            others = [] if args.no_dense else ["dense", *PEERS.get(case, ())]
+            others = [] if n > args.beside else ["dense", *PEERS.get(case, ())]
             for who in others or [""]:
                 peer = elsewhere(case, who, n, args) if who else None
                 if who and peer is None:

@@ -310,3 +310,22 @@ def test_bfloat16_products_give_the_gradients_to_a_percent(pairing: object) -> N
     for a, b in zip(exact, rounded):
         assert (a - b).norm() < 0.01 * a.norm()
         assert not torch.equal(a, b)
+
+
+@pytest.mark.parametrize(("near", "share"), [(0.5, 0.01), (1.0, 0.03)])
+def test_bfloat16_products_do_not_lose_what_is_left_to_learn(near: float, share: float) -> None:
+    """Where every row finds its positive, the gradient is a difference of almost equal numbers.
+
+    With p - T rounded after the subtraction, what is left is the rounding of single negatives (a loss of 0.0009, of
+    which p - 1 in bfloat16 would leave nothing).
+    """
+    q = unit(700, 64).float().requires_grad_()
+    k = normalize(near * q.detach() + unit(700, 64, seed=1).float(), dim=1).requires_grad_()
+
+    def loss(precision: str) -> Tensor:
+        return contrast(q, k, Diagonal(), scale=30.0, both=True, tile=256, precision=precision)  # type: ignore[arg-type]
+
+    exact, rounded = loss("full"), loss("bfloat16")
+    assert abs(exact - rounded) < share * exact
+    for a, b in zip(torch.autograd.grad(exact, (q, k)), torch.autograd.grad(rounded, (q, k))):
+        assert (a - b).norm() < share * a.norm()

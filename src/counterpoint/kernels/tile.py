@@ -177,6 +177,10 @@ class Rules(Protocol):
         """Whether every pair of the tile is dropped, so that it need not be looked at."""
         ...
 
+    def paired(self) -> int | None:
+        """Where row i has one positive and that is candidate ``i + offset``: the offset."""
+        ...
+
     def limit(self, scores: float) -> float:
         """A bound on ``|S - offset + W|`` where ``|S| <= scores`` and W is not -inf."""
         ...

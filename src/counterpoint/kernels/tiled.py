@@ -110,6 +110,10 @@ class Run:
         if extra is not None:
             self.factors.append(extra.bfloat16() if half else extra)
         self.wide = half and q.device.type == "cuda" and WIDE
+        self.paired = job.rules.paired() if half and not self.wide else None
+        if self.paired is not None:
+            # A row's only positive decides between a loss of almost nothing and less than nothing: `1 - p` cancels.
+            self.exact = torch.linalg.vecdot(q, k[self.paired : self.paired + len(q)])
 
     # --- tiles -------------------------------------------------------------------------------------------------
 
@@ -134,6 +138,8 @@ class Run:
             torch.mm(a, b.T, out=s)
         else:
             s.copy_(self.product(a, b.T))
+            if self.paired is not None:
+                self.set_exact(s, tile, self.paired)
         if self.bias is not None:
             s.add_(self.bias.detach())
         tile.scores = s
@@ -141,6 +147,15 @@ class Run:
         if cell.offset is not None:
             s.sub_(cell.offset)
         return s, cell
+
+    def set_exact(self, s: Tensor, tile: Tile, offset: int) -> None:
+        """Scores of pairs (i, i + offset) that were not rounded."""
+        r, c = tile.rows, tile.cols
+        first, last = max(r.start, c.start - offset), min(r.stop, c.stop - offset)
+        if not tile.extra and first < last:
+            i = slice(first - r.start, last - r.start)
+            j = slice(first + offset - c.start, last + offset - c.start)
+            s[i, j].diagonal().copy_(self.exact[first:last])
 
     def product(self, a: Tensor, b: Tensor, name: str = "product") -> Tensor:
         """Product of bfloat16 factors with sums in float32, rounded to bfloat16 where the device knows no other way."""

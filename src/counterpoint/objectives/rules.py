@@ -116,6 +116,10 @@ class Targets(Rule):
         t = self.values(region, torch.float32)
         return None if t is None else t > 0
 
+    def paired(self) -> int | None:
+        """The offset, where T is 1 at pairs (i, i + offset) and 0 elsewhere."""
+        return None
+
     def pull(self, x: Tensor, n: int) -> Tensor | None:
         """``T @ x`` over the first ``len(x)`` candidates, ``(N, E)``, where that needs no tiles; None: it does."""
         return None
@@ -292,6 +296,9 @@ class Pairing(Rule):
 
     def empty(self, tile: Tile) -> bool:
         return any(mask.empty(tile) for mask in self.masks)
+
+    def paired(self) -> int | None:
+        return self.targets.paired()
 
     def limit(self, scores: float) -> float:
         margin = self.one(Margin)

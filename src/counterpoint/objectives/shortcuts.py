@@ -57,6 +57,8 @@ def linear_terms(
         dot = dot + bias * total
     if not both:
         return dot, total, None, None
+    if targets.paired() is not None:  # a column has the pair of its row, and nothing else
+        return dot, total, push(dot[:, None])[:, 0], push(total[:, None])[:, 0]
     column_total = push(q.new_ones(n, 1))[:, 0].index_add(0, j, t, alpha=-1)
     column_dot = (k * push(q)).sum(1).index_add(0, j, own, alpha=-1)
     if margins is not None:

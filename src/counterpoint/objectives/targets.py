@@ -44,6 +44,9 @@ class Diagonal(Targets):
     def within(self, block: Block, columns: Mapping[str, Tensor]) -> Diagonal:
         return replace(self, offset=self.offset + block.first)
 
+    def paired(self) -> int:
+        return self.offset
+
     def positives(self, region: Region) -> Tensor | None:
         return region.diagonal(self.offset)
 
