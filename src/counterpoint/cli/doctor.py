@@ -12,6 +12,7 @@ EXTRAS = {
     "report": ("plotly", "openTSNE"),
     "logs": ("tensorboard",),
     "export": ("onnx", "onnxscript", "onnxruntime", "sentence-transformers"),
+    "ray": ("ray",),
     "docs": ("mkdocs-material", "mkdocstrings"),
 }
 CORE = (
