@@ -24,7 +24,7 @@ def field_docs(cls: type) -> dict[str, str]:
     """The string under each field of a dataclass, which is where this library documents settings."""
     body = ast.parse(inspect.getsource(cls)).body[0].body  # type: ignore[attr-defined]
     return {
-        field.target.id: ast.unparse(doc.value)[1:-1].replace("\\n", " ")
+        field.target.id: " ".join(ast.literal_eval(doc.value).split())
         for field, doc in itertools.pairwise(body)
         if isinstance(field, ast.AnnAssign) and isinstance(doc, ast.Expr) and isinstance(field.target, ast.Name)
     }
