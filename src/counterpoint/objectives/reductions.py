@@ -80,8 +80,8 @@ def alone(
     if not len(q):
         return none(q, k, extra, bias, plan, how)
     back_end, name, side = chosen(how, plan, q, len(k), len(k) + _len(extra))
-    # The reference takes no short cut. Neither do bfloat16 products: the gradient of a score, p - T, is rounded for them,
-    # and where p comes near T the two have to be subtracted before that.
+    # The reference takes no short cut. Neither do bfloat16 products: the gradient of a score, p - T, is rounded for
+    # them, and where p comes near T the two have to be subtracted before that.
     linear = None
     if how.form != "marginal" and back_end is not reference and how.precision == "full":
         linear = linear_terms(plan, q, k, extra, bias, how.both)
