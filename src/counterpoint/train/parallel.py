@@ -130,14 +130,18 @@ class Replicated(Whole):
     def __init__(self, method: nn.Module) -> None:
         super().__init__(method)
         # Which parameters a step uses is known to the method alone (a batch without images, a head trained later), and
-        # a parameter waited for in vain would end the run. Buffers are equal without being sent: memories take in the
-        # rows of all processes, and running statistics are averaged below.
-        self.step = DistributedDataParallel(
-            self.step,
-            broadcast_buffers=False,
-            gradient_as_bucket_view=True,
-            find_unused_parameters=True,
-        )
+        # one waited for in vain would end the run: so DDP looks each time. It warns where it has looked for nothing.
+        self.step.never_used = nn.Parameter(next(iter(self.weights.values())).new_zeros(1))
+        with warnings.catch_warnings():
+            # Newer versions of torch have another word for the next setting, older ones do not know it.
+            warnings.simplefilter("ignore", FutureWarning)
+            self.step = DistributedDataParallel(
+                self.step,
+                # They are equal as it is: memories take in the rows of all processes; running statistics: see below.
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+                find_unused_parameters=True,
+            )
         self._norms = batchnorm.layers(method)
 
     @contextmanager

@@ -12,7 +12,6 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from counterpoint import processes
 from counterpoint.data import registry
 from counterpoint.data.infer import infer
 from counterpoint.data.inspect import leakage
@@ -26,6 +25,7 @@ from counterpoint.data.schema import Row, Schema
 from counterpoint.data.stream import Stream
 from counterpoint.errors import DataError
 from counterpoint.train.config import TrainConfig
+from counterpoint.train.team import launched
 
 MOST_HELD, FEWEST_HELD = 1000, 10
 """Rows held out to measure on, at most and at least."""
@@ -183,10 +183,10 @@ def fitting(config: TrainConfig, rows: Rows | Stream, log: Log) -> TrainConfig:
 def make_loader(given: Given, config: TrainConfig) -> Loader | StreamLoader:
     """Batches that suit the rows: no duplicates among candidates, several rows per class, like lengths together."""
     rows, batch, seed = given.rows, config.batch, config.seed
-    share = {"rank": processes.rank(), "world": processes.world()}
+    rank, world = launched()
     if isinstance(rows, Stream):
         rows.seed = seed
-        return StreamLoader(rows, batch, **share)
+        return StreamLoader(rows, batch, rank=rank, world=world)
     sampler: Sampler
     match given.schema.kind:
         case "pairs":
@@ -197,4 +197,4 @@ def make_loader(given: Given, config: TrainConfig) -> Loader | StreamLoader:
             sampler = LengthBucketed(rows.lengths(), batch, seed=seed)
         case _:
             sampler = Shuffled(len(rows), batch, seed=seed)
-    return Loader(rows, sampler, **share)
+    return Loader(rows, sampler, rank=rank, world=world)
