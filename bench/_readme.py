@@ -31,7 +31,24 @@ def section(path: Path) -> str:
     return "".join(out)
 
 
+def quote(page: Path, name: str) -> None:
+    """Put the figures of a benchmark between the marks ``<!-- NAME -->`` and ``<!-- /NAME -->`` of a page: a column per
+    case."""
+    rows = json.loads((RESULTS / f"{name}.json").read_text())
+    cases, metrics = (list(dict.fromkeys(r[key] for r in rows)) for key in ("case", "metric"))
+    found = {(r["metric"], r["case"]): f"{number(r['ours'])} {r['unit']}" for r in rows}
+    table = ["| | " + " | ".join(cases) + " |", "|---|" + "---:|" * len(cases)]
+    table += [f"| {m} | " + " | ".join(found.get((m, c), "-") for c in cases) + " |" for m in metrics]
+    start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    text = page.read_text()
+    before, after = text[: text.index(start) + len(start)], text[text.index(end) :]
+    page.write_text(
+        before + "\n".join(["", *table, "", f"{rows[0]['device']}, {rows[0]['threads']} threads.", ""]) + after
+    )
+
+
 if __name__ == "__main__":
     page = RESULTS.parent / "README.md"
     page.write_text(HEAD + "".join(section(p) for p in sorted(RESULTS.glob("*.json"))))
+    quote(RESULTS.parents[1] / "docs" / "engine.md", "tile")
     print(page)
