@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from counterpoint.encoders.image import ConvNet, ConvNetConfig
 from counterpoint.errors import ConfigError
+from counterpoint.train.budget import Budget
 from counterpoint.train.gradcache import embed
 from counterpoint.train.statistics import normalise
 
@@ -104,3 +105,18 @@ def test_encoders_of_the_library_say_what_they_need() -> None:
         embed(ConvNet(ConvNetConfig(size=16)), images, 2)
     net = ConvNet(ConvNetConfig(size=16, norm="group"))
     torch.testing.assert_close(embed(net, images, 2), net(images), atol=1e-5, rtol=1e-5)
+
+
+class Once(Budget):
+    """Room for the whole batch at a time, but not for its graph beside another one's."""
+
+    def passes(self, *given: object) -> int:
+        return 1
+
+
+def test_a_batch_that_is_not_cut_is_computed_again_with_its_own_statistics() -> None:
+    cached, plain = network(), network()
+    loss_of(embed(cached, X, Once(1, cached))).backward()
+    loss_of(plain(X)).backward()
+    same(cached, plain)
+    assert cached[1].num_batches_tracked == 2, "the first was when the network was made"

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +27,7 @@ from counterpoint.data.batch import Batch, Data
 from counterpoint.errors import ConfigError
 from counterpoint.train.config import TrainConfig, parse_bytes
 from counterpoint.train.passes import lengths, number, sample
+from counterpoint.train.statistics import untouched
 
 COPIES = {"adamw": 2, "sgd": 1, "lars": 1}
 """Tensors as large as the weights that an optimiser keeps."""
@@ -64,7 +64,7 @@ class Budget:
         self._kept = 0
 
     def passes(self, encoder: nn.Module, run: Callable[[Data], Tensor], data: Data) -> int:
-        """How many passes ``encoder`` needs for ``data``; 0: all of it fits as it is, with its graph kept.
+        """How many passes ``encoder`` needs for ``data``; 0: all of it fits as it is, graph and all.
 
         run: encodes data. Raises `ConfigError` where not one item fits.
         """
@@ -92,7 +92,8 @@ class Budget:
             self._kept += int(whole)
             return 0
         capacity = (room - self._kept - line.base) / line.each if line.each > 0 else longest * len(costs)
-        return number(costs, int(min(capacity, longest * len(costs))))
+        count = number(costs, int(min(capacity, longest * len(costs))))
+        return count if count > 1 or torch.is_grad_enabled() else 0
 
     def _fixed(self) -> int:
         """Bytes of the module and of the copies of what it trains, on this process."""
@@ -112,7 +113,7 @@ class Budget:
         weights = [p for p in encoder.parameters() if p.requires_grad]
         gradients, room = _bytes(weights), self.memory - self._fixed()
         generators = torch.random.fork_rng([device] if device.type == "cuda" else [])
-        with generators, processes.alone(), untouched(encoder):
+        with generators, processes.alone(), untouched(encoder.modules()):
             step(run, sample(data, 1, length), weights, device)  # what is set up at the first call does not count
             rows, before = 1, step(run, sample(data, 1, length), weights, device)
             while True:
@@ -199,19 +200,6 @@ class _Allocator:
     @property
     def peak(self) -> int:
         return torch.cuda.max_memory_allocated(self._device) - self._before
-
-
-@contextmanager
-def untouched(encoder: nn.Module) -> Iterator[None]:
-    """Inside, the encoder has copies of its buffers (running statistics, a queue), which are gone afterwards."""
-    held = [(module, dict(module._buffers)) for module in encoder.modules()]
-    for module, buffers in held:
-        module._buffers.update({k: v if v is None else v.clone() for k, v in buffers.items()})
-    try:
-        yield
-    finally:  # not written back: autograd may have saved the buffers, and would refuse them after an edit in place
-        for module, buffers in held:
-            module._buffers.update(buffers)
 
 
 def shown(count: float, *, up: bool = False) -> str:

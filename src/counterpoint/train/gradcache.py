@@ -66,7 +66,7 @@ def embed(
         count = int(processes.total(torch.tensor(count, device=tensor.device), "max"))
     if count == 0:
         return run(data, track=True)
-    if layers and statistics == "refuse":
+    if layers and statistics == "refuse" and count > 1:
         raise ConfigError(
             f"{type(encoder).__name__} contains batch normalisation, whose statistics of a part of the batch differ "
             f"from those of its {size(data)} rows; gradient caching in {count} passes would silently change the model. "

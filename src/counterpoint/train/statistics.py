@@ -14,7 +14,7 @@ wanted instead:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -53,6 +53,8 @@ def check(layers: Sequence[_BatchNorm], how: Statistics, name: str) -> None:
 def handled(layers: Sequence[_BatchNorm], how: Statistics, *, track: bool) -> Iterator[None]:
     """Inside, these layers compute as ``how`` says. track: whether running statistics take in what is seen here."""
     with ExitStack() as stack:
+        if how == "refuse" and not track:
+            stack.enter_context(untouched(layers))
         for layer in layers:
             if how == "frozen":
                 stack.callback(setattr, layer, "training", layer.training)
@@ -61,6 +63,19 @@ def handled(layers: Sequence[_BatchNorm], how: Statistics, *, track: bool) -> It
                 stack.callback(delattr, layer, "forward")
                 layer.forward = partial(normalise, layer, track=track)  # type: ignore[method-assign]
         yield
+
+
+@contextmanager
+def untouched(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Inside, these modules (not those below them) have copies of their buffers, which are gone afterwards."""
+    held = [(module, dict(module._buffers)) for module in modules]
+    for module, buffers in held:
+        module._buffers.update({k: v if v is None else v.clone() for k, v in buffers.items()})
+    try:
+        yield
+    finally:  # not written back: autograd may have saved the buffers, and would refuse them after an edit in place
+        for module, buffers in held:
+            module._buffers.update(buffers)
 
 
 def normalise(layer: _BatchNorm, x: Tensor, *, track: bool) -> Tensor:
