@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from counterpoint.errors import ConfigError
-from counterpoint.kernels.sizes import BUFFERS, side
+from counterpoint.kernels.sizes import BUFFERS, SQUARE, side
 
 CPU = torch.device("cpu")
 
@@ -15,6 +15,13 @@ def test_table_request_and_budget() -> None:
     assert side(CPU, torch.float32, tile=7) == 7
     assert side(CPU, torch.float32, tile=512, budget=BUFFERS * 4 * 100**2) == 100
     assert side(CPU, torch.float64, budget=BUFFERS * 8 * 100**2) == 100
+
+
+def test_compiled_kernels_have_one_buffer() -> None:
+    cuda = torch.device("cuda")
+    assert side(cuda, torch.float32, square=True) == SQUARE
+    assert side(cuda, torch.float32, budget=4 * 100**2, square=True) == 100
+    assert side(cuda, torch.float32, tile=64, square=True) == 64
 
 
 def test_impossible_ones_are_refused() -> None:

@@ -21,9 +21,9 @@ the factors where they are rounded to bfloat16 or padded to whole steps.
 
 Where it loses time: narrow embeddings (below about 256 the exponentials and the square outweigh the products);
 float32 factors, which use no tensor cores unless torch is told to (``torch.backends.cuda.matmul.allow_tf32 = True``);
-the products of a teacher's or guide's embeddings, always of float32 factors, since a mask must not depend on rounding;
-unbounded scores (a second exponential per pair, and a pass repeated where a shift was tried in vain); fewer than a few
-thousand rows, where launches outweigh the work.
+the products of a teacher's or guide's embeddings, whose factors are float32 always, so that masks do not depend on the
+precision of the scores; unbounded scores (a second exponential per pair, and a pass repeated where a shift was tried in
+vain); fewer than a few thousand rows, where launches outweigh the work.
 
 What a kernel evaluates is said in `kernels.facts`; anything else is for `kernels.tiled`.
 """
@@ -50,7 +50,7 @@ REACHED = REACH[torch.float32]
 def unsupported(q: Tensor, rules: Rules, m: int) -> str | None:
     """Why these kernels cannot compute the pairs of ``q`` ``(N, D)`` and M candidates, a sentence; None: they can."""
     if importlib.util.find_spec("triton") is None:
-        return "The package triton is not installed; it comes with torch for CUDA, or by pip install triton."
+        return "The package triton, which torch for CUDA brings, is not installed (pip install 'counterpoint[gpu]')."
     if q.dtype != torch.float32:
         return f"The kernels compute in float32; the embeddings are {q.dtype}."
     if q.device.type != "cuda" and not interpreted():
@@ -150,10 +150,10 @@ class Run(Inputs):
                 block.codes[:, cols],
                 len(self.q),
                 len(block.factor),
-                *(None if x is None else x[rows] for x in [self.teacher]),
-                *(None if x is None else x[cols] for x in [block.teacher]),
-                *(None if x is None else x[rows] for x in [self.guide]),
-                *(None if x is None else x[cols] for x in [block.guide]),
+                part(self.teacher, rows),
+                part(block.teacher, cols),
+                part(self.guide, rows),
+                part(block.guide, cols),
                 row_out,
                 col_out,
                 gradient,
@@ -186,7 +186,7 @@ class Run(Inputs):
                 EDGES=bool(n % how.rows or m % how.cols),
                 STEP=how.step,
                 EXACT_STEP=EXACT_STEP,
-                PRECISION=self.exact,
+                PRECISION=self.float32,
                 INTERPRETED=not self.q.is_cuda,
                 ROWS=how.rows,
                 COLS=how.cols,
@@ -202,7 +202,7 @@ class Run(Inputs):
         asked = self.job.asked
         rows = Totals(len(self.q), asked, shift, self.q)
         columns = Totals(len(self.blocks[0].factor), asked, shift, self.q) if asked.both else None
-        for where, block, cols in self.strips(2 * self.job.tile):
+        for where, block, cols in self.strips(2 * self.side):
             n, m = where.stop - where.start, cols.stop - cols.start
             down, across = ceil(n, self.shape.rows), ceil(m, self.shape.cols)
             row_parts = rows.parts(across, down * self.shape.rows)
@@ -219,7 +219,7 @@ class Run(Inputs):
 
     def gradients(self, shift: float | None, rows: Pull, columns: Pull | None, needed: Sequence[bool]) -> Gradients:
         """Gradients of q, k, extra and bias; None where not needed."""
-        d, side, form = self.q.shape[1], self.job.tile, self.job.asked.form
+        d, form = self.q.shape[1], self.job.asked.form
         fill(self.planes, rows, shift, form)
         if columns is not None:
             fill(self.blocks[0].planes, columns, shift, form)
@@ -227,7 +227,7 @@ class Run(Inputs):
         grads += [self.q.new_zeros(len(b.factor), d) if need else None for b, need in zip(self.blocks, needed[1:])]
         of_bias = torch.zeros_like(self.bias) if self.bias is not None and needed[3] else None
         at = Totals(0, self.job.asked, shift, self.q).at
-        for where, block, cols in self.strips(side):
+        for where, block, cols in self.strips(self.side):
             b = 1 if block.start == 0 else 2
             if not (needed[0] or needed[b] or of_bias is not None):
                 continue
@@ -276,6 +276,10 @@ class Totals:
             for name in self.exponentials:
                 found[name] = found[name].log() + self.shift
         return Sums(**found)
+
+
+def part(x: Tensor | None, where: slice) -> Tensor | None:
+    return None if x is None else x[where]
 
 
 def add_product(grad: Tensor | None, where: slice, g: Tensor, factor: Tensor) -> None:
