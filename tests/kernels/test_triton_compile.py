@@ -33,63 +33,61 @@ def test_kernels_compile(tmp_path: Path) -> None:
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(found) == 12
     for kernel in found:
-        assert kernel["tensor cores"] == (kernel["precision"] == "bfloat16"), kernel
+        assert kernel["tensor cores"] == (kernel["factors"] == "bfloat16"), kernel
         assert kernel["spilled"] == 0, kernel
         assert kernel["shared"] <= 99 << 10, kernel  # the least of all GPUs of compute capability 8 and more
 
 
-class Recorder:
-    """Stands where the kernel does, and keeps what it is launched with."""
+class Absent:
+    """Answers Triton for a GPU that is not here."""
 
-    def __init__(self) -> None:
-        self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    def __init__(self, capability: int) -> None:
+        from triton.backends.compiler import GPUTarget
+
+        self.target = GPUTarget("cuda", capability, 32)
+
+    def get_current_target(self) -> Any:
+        return self.target
+
+    def get_current_device(self) -> int:
+        return self.target.arch  # what is compiled is kept by device
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+class Compiler:
+    """Stands where the kernel does: compiles it for whatever it is launched with."""
+
+    def __init__(self, kernel: Any, capability: int) -> None:
+        self.kernel, self.capability = kernel, capability
 
     def __getitem__(self, grid: tuple[int, ...]) -> Any:
-        return lambda *args, **constants: self.calls.append((args, constants))
+        return lambda *args, **how: self.report(self.kernel.warmup(*args, grid=grid, **how | {"INTERPRETED": False}))
 
+    def report(self, made: Any) -> None:
+        import triton
 
-TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int64: "*i64", int: "i32", float: "fp32"}
-
-
-def compiled(kernel: Any, args: tuple[Any, ...], constants: dict[str, Any], capability: int) -> dict[str, Any]:
-    """Compile one launch."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    how = {name: constants.pop(name) for name in ("num_warps", "num_stages")}
-    constants |= {"INTERPRETED": False, **{name: None for name, a in zip(kernel.arg_names, args) if a is None}}
-    types = {
-        name: TYPES[a.dtype if isinstance(a, torch.Tensor) else type(a)]
-        for name, a in zip(kernel.arg_names, args)
-        if a is not None
-    }
-    signature = {name: types.get(name, "constexpr") for name in kernel.arg_names}
-    even = {  # what the launcher finds out of its arguments: addresses and numbers that 16 divides
-        (i,): [["tt.divisibility", 16]]
-        for i, (name, a) in enumerate(zip(kernel.arg_names, args))
-        if isinstance(a, torch.Tensor) or (isinstance(a, int) and name not in ("n", "m") and a % 16 == 0)
-    }
-    made = triton.compile(
-        ASTSource(kernel, signature, constants, even), target=GPUTarget("cuda", capability, 32), options=how
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "kernel.ptx")
-        source.write_text(made.asm["ptx"])
-        name = f"sm_{capability}a" if capability >= 90 else f"sm_{capability}"
-        ptxas = triton.knobs.nvidia.ptxas.path
-        command = [ptxas, "-v", "--gpu-name", name, str(source), "-o", str(source) + ".out"]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    return {
-        "capability": capability,
-        "tensor cores": INSTRUCTION[capability] in made.asm["ptx"],
-        "shared": made.metadata.shared,
-        "registers": int(re.search(r"Used (\d+) registers", said)[1]),  # type: ignore[index]
-        "spilled": int(re.search(r"(\d+) bytes spill stores", said)[1]),  # type: ignore[index]
-    }
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "kernel.ptx")
+            source.write_text(made.asm["ptx"])
+            name = f"sm_{self.capability}" + "a" * (self.capability >= 90)
+            command = [triton.knobs.nvidia.ptxas.path, "-v", "--gpu-name", name, str(source), "-o", f"{source}.out"]
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        found = {
+            "capability": self.capability,
+            "factors": "bfloat16" if "bf16" in made.asm["ttir"] else "float32",
+            "tensor cores": INSTRUCTION[self.capability] in made.asm["ptx"],
+            "shared": made.metadata.shared,
+            "registers": int(re.search(r"Used (\d+) registers", said)[1]),  # type: ignore[index]
+            "spilled": int(re.search(r"(\d+) bytes spill stores", said)[1]),  # type: ignore[index]
+        }
+        print(json.dumps(found), flush=True)
 
 
 def main() -> None:
+    from triton.runtime import driver
+
     from counterpoint.kernels import triton, triton_inputs, triton_kernels
     from counterpoint.kernels.backend import Grads, Pull
     from counterpoint.kernels.tile import Job
@@ -105,22 +103,19 @@ def main() -> None:
         (Labels(y) & FalseNegatives(z) & Hardness(0.5), "full", False),
     ]
     for capability in INSTRUCTION:
-        triton_inputs.SHAPES = {
-            (8, name): table.get((capability // 10, name), shape)
-            for (major, name), shape in table.items()
-            if major == 8
+        driver.set_active(Absent(capability))
+        triton_kernels.block = Compiler(kernel, capability)
+        triton_inputs.SHAPES = {  # on a CPU the entries of 8 are looked up
+            (8, name): table.get((capability // 10, name), table[8, name]) for _, name in table
         }
         for rule, precision, linear in jobs:
             plan = Pairing([rule])
             asked = forms.asked(plan, "softmax", both=True, linear=linear, watched=False)
             run = triton.Run(z, z, None, None, Job(rules=plan, asked=asked, tile=4096, precision=precision))
-            triton_kernels.block = launches = Recorder()
             rows, columns = run.sums(0.0)
             assert columns is not None
             pulls = [Pull(sums, Grads(over=sums.over, dot=sums.dot)) for sums in (rows, columns)]
             run.gradients(0.0, *pulls, (True, True, False, False))
-            for args, constants in launches.calls:
-                print(json.dumps({"precision": precision, **compiled(kernel, args, constants, capability)}), flush=True)
 
 
 if __name__ == "__main__":
