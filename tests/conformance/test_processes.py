@@ -1,64 +1,79 @@
-"""Many processes equal one: for every objective, by what it declares, its loss and its gradients."""
+"""Every method trains with several processes, whole on each and in shards: what they hold stays equal, bit for bit."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from counterpoint.objectives.ranks import RankBehaviour
-from counterpoint.processes import alone
-from tests.conformance.test_objectives import OBJECTIVES, floats, total
+from counterpoint.data.schema import Row
+from counterpoint.methods.base import discover
+from counterpoint.processes import rank, world
+from counterpoint.train.config import TrainConfig
+from counterpoint.train.loop import Trainer
+from tests.conformance.rows import build, rows
 from tests.processes import spread
 
-SHARES = {2: (1 / 3, 2 / 3), 3: (1 / 2, 0.0, 1 / 2)}
+pytest.importorskip("PIL")
+
+CASES = [(name, kind) for name, cls in discover().items() for kind in cls.spec.needs]
 
 
-def cut(value: Any, n: int, rows: slice) -> Any:
-    return value[rows] if isinstance(value, Tensor) and value.ndim and len(value) == n else value
+class Loader:
+    """The same nine rows in every step, shared by the processes."""
+
+    steps_per_epoch: int | None = 1
+
+    def __init__(self, kind: str, modality: str) -> None:
+        self.rows, self.rank, self.world = rows(kind, 9, modality), rank(), world()
+
+    def __iter__(self) -> Iterator[list[Row]]:
+        while True:
+            yield self.rows[self.rank :: self.world]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
 
 
-def equal_one(rank: int, world: int) -> None:
-    seen = set()
-    for name, objective in OBJECTIVES.items():
-        args, kwargs = objective.example(0)  # type: ignore[attr-defined]
-        n = max(len(v) for v in [*args, *kwargs.values()] if isinstance(v, Tensor) and v.ndim)
-        ends = [round(n * sum(SHARES[world][:r])) for r in range(world + 1)]
-        rows = slice(ends[rank], ends[rank + 1])
-        part = [cut(v, n, rows) for v in args], {k: cut(v, n, rows) for k, v in kwargs.items()}
-        whole, mine = ([t.detach().requires_grad_() for t in floats(*given)] for given in ((args, kwargs), part))
-        with alone():
-            loss = total(objective(*swap(args, whole), **kwargs))
-        here = total(objective(*swap(part[0], mine), **part[1]))
-        torch.testing.assert_close(here, loss, rtol=1e-9, atol=1e-11, msg=lambda text: f"{name}: {text}")  # noqa: B023
-        seen.add(objective.rank)  # type: ignore[attr-defined]
-        if not loss.requires_grad:
-            continue
-        count = len([v for v in args if isinstance(v, Tensor) and v.is_floating_point()])
-        with alone():
-            expected = torch.autograd.grad(loss, whole[:count], allow_unused=True)
-        found = torch.autograd.grad(here, mine[:count], allow_unused=True)
-        for a, b in zip(found, expected):
-            if b is not None:
-                a = torch.zeros_like(cut(b, n, rows)) if a is None else a
-                torch.testing.assert_close(
-                    a / world,
-                    cut(b, n, rows),
-                    rtol=1e-8,
-                    atol=1e-10,
-                    msg=lambda text: f"{name}: {text}",  # noqa: B023
-                )
-    assert seen == set(RankBehaviour)
+def train(rank: int, world: int, folder: Path) -> None:
+    warnings.simplefilter("ignore")
+    torch.use_deterministic_algorithms(True)
+    for name, kind in CASES:
+        cls = discover()[name]
+        for parallel in ("ddp", "fsdp"):
+            modality = cls.spec.modalities[0]
+            method = build(cls, modality)
+            before = {k: v.clone() for k, v in method.state_dict().items()}
+            config = TrainConfig(
+                batch=9, steps=3, lr=0.01, parallel=parallel, device="cpu", progress=False, micro_batch=None
+            )
+            Trainer(method, Loader(kind, modality), config).fit()
+            after = method.state_dict()
+            moved = any(not torch.equal(after[k], before[k]) for k in before)
+            torch.save((moved, after), folder / f"{name}-{kind}-{parallel}-{rank}.pt")
 
 
-def swap(args: Any, leaves: list[Tensor]) -> list[Any]:
-    """The arguments with their floating point tensors replaced by leaves, in order."""
-    given = iter(leaves)
-    return [next(given) if isinstance(v, Tensor) and v.is_floating_point() else v for v in args]
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    spread(train, 2, folder)
+    return folder
 
 
-@pytest.mark.parametrize("world", [2, 3])
-def test_every_objective_of_many_processes_is_that_of_one(world: int) -> None:
-    spread(equal_one, world)
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_processes_hold_the_same(trained: Path, name: str, kind: str, parallel: str) -> None:
+    (moved, one), (_, other) = (
+        torch.load(trained / f"{name}-{kind}-{parallel}-{rank}.pt", weights_only=True) for rank in range(2)
+    )
+    assert moved
+    for key, value in one.items():
+        assert torch.equal(other[key], value), key
