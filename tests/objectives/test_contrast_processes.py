@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from hypothesis import Phase, assume, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -40,61 +42,74 @@ from counterpoint.objectives.pairing import (
 from counterpoint.processes import alone, transported
 from tests.processes import spread
 
-SHARES = {2: (3, 8), 3: (5, 0, 6)}  # anchors, and their candidates: unequal shares, and an empty one
-EXTRA = {2: (4, 1), 3: (0, 3, 2)}
-N, K = 11, 5
-
 
 class Given(NamedTuple):
-    """What is known of N rows (and of K extra candidates), whole, and cut to the share of a process."""
+    """Rows and extra candidates of all processes (rank None), or of one of them."""
 
-    rows: slice = slice(0, N)
-    more: slice = slice(0, K)
+    shares: tuple[int, ...] = (3, 8)
+    extra: tuple[int, ...] = (4, 1)
+    rank: int | None = None
+
+    @property
+    def n(self) -> int:
+        return sum(self.shares)
+
+    @property
+    def rows(self) -> slice:
+        return self.cut(self.shares)
+
+    @property
+    def more(self) -> slice:
+        return self.cut(self.extra)
+
+    def cut(self, counts: tuple[int, ...]) -> slice:
+        if self.rank is None:
+            return slice(0, sum(counts))
+        start = sum(counts[: self.rank])
+        return slice(start, start + counts[self.rank])
 
     def row(self, x: Tensor) -> Tensor:
-        return x[self.rows]
+        return x[: self.n][self.rows]
 
     def column(self, x: Tensor) -> Tensor:
         """Of candidates and extra ones."""
-        return torch.cat([x[:N][self.rows], x[N:][self.more]])
+        return torch.cat([self.row(x), x[self.n :][self.more]])
 
     def own(self, matrix: Tensor) -> Tensor:
-        """Of pairs, in which nothing is known of a row and the candidates of another process."""
-        return torch.cat([matrix[:, :N][self.rows, self.rows], matrix[:, N:][self.rows, self.more]], 1)
+        """Of pairs, of which nothing is known where they are of two processes."""
+        return torch.cat([matrix[self.rows, : self.n][:, self.rows], matrix[self.rows, self.n :][:, self.more]], 1)
+
+    def parts(self) -> list[Given]:
+        return [self._replace(rank=rank) for rank in range(len(self.shares))]
 
 
-def share(rank: int, world: int) -> Given:
-    def cut(counts: tuple[int, ...]) -> slice:
-        start = sum(counts[:rank])
-        return slice(start, start + counts[rank])
-
-    return Given(cut(SHARES[world]), cut(EXTRA[world]))
+UNEQUAL = {2: Given(), 3: Given((5, 0, 6), (0, 3, 2))}
 
 
-def block_diagonal(world: int, g: torch.Generator) -> Tensor:
+def block_diagonal(given: Given, g: torch.Generator) -> Tensor:
     """A matrix ``(N, N + K)`` that is 0 between different processes."""
-    out = torch.zeros(N, N + K, dtype=torch.float64)
-    for rank in range(world):
-        part = share(rank, world)
-        out[part.rows, part.rows] = torch.rand(out[part.rows, part.rows].shape, generator=g, dtype=torch.float64)
-        columns = slice(N + part.more.start, N + part.more.stop)
-        out[part.rows, columns] = torch.rand(out[part.rows, columns].shape, generator=g, dtype=torch.float64)
-    return out
+    found = torch.rand(given.n, given.n + sum(given.extra), generator=g, dtype=torch.float64)
+    own = torch.zeros_like(found)
+    for part in given.parts():
+        own[part.rows, part.rows] = 1
+        own[part.rows, given.n + part.more.start : given.n + part.more.stop] = 1
+    return found * own
 
 
-def pairings(part: Given, world: int) -> Iterator[Rule]:
-    """Every rule at least once, for the rows of a part; the whole for that of one process."""
-    g = torch.Generator().manual_seed(0)
-    y = torch.randint(4, (N + K,), generator=g) - 1
-    source, times = torch.arange(N + K) // 3, torch.rand(N + K, generator=g, dtype=torch.float64)
-    teacher = normalize(torch.randn(N + K, 3, generator=g, dtype=torch.float64), dim=1)
-    tags = torch.rand(N + K, 6, generator=g) > 0.6
-    matrix = block_diagonal(world, g)
+def pairings(part: Given, seed: int = 0) -> Iterator[Rule]:
+    """Every rule at least once, for these rows."""
+    g = torch.Generator().manual_seed(seed)
+    both = part.n + sum(part.extra)
+    y = torch.randint(4, (both,), generator=g) - 1
+    source, times = torch.arange(both) // 3, torch.rand(both, generator=g, dtype=torch.float64)
+    teacher = normalize(torch.randn(both, 3, generator=g, dtype=torch.float64), dim=1)
+    tags = torch.rand(both, 6, generator=g) > 0.6
+    matrix = block_diagonal(part, g)
     row, column = part.row, part.column
     yield Diagonal()
     yield Diagonal(own=True) & FalseNegatives(row(teacher), column(teacher), margin=0.3)
     yield Diagonal() & NotSame(row(source), column(source)) & Hardness(0.5)
-    yield Diagonal() & Decoupled() & NotNear(row(times), 0.2, row(times[:N]), row(source), row(source[:N]))
+    yield Diagonal() & Decoupled() & NotNear(row(times), 0.2, row(times), row(source), row(source))
     yield Diagonal() & Margin(row(times)) & Importance(column(times))
     yield Diagonal() & Debiased(0.1) & Hardness(0.5, unit_mean=True)
     yield Diagonal() & OnlyOwn()
@@ -108,31 +123,29 @@ def pairings(part: Given, world: int) -> Iterator[Rule]:
     yield TeacherSimilarity(row(teacher), row(teacher), slope=0.5, intercept=0.5) & NotSelf()
     yield TeacherSimilarity(row(teacher), column(teacher), temperature=0.1)
     yield TeacherSimilarity(row(teacher) * (1 + row(times[:, None])), column(teacher), temperature=0.01)
-    listed = [(i, j) for i in range(N) for j in range(N) if matrix[i, j] > 0.5 and matrix[i, j] > 0]
-    inside = range(N)[part.rows]
-    mine = [(i - inside.start, j - inside.start) for i, j in listed if i in inside]
-    index = torch.tensor(mine, dtype=torch.long).reshape(-1, 2)
-    yield Listed(index[:, 0], index[:, 1])
+    inside = part.own(matrix)[:, : len(row(y))]
+    index = (inside > 0.5).nonzero()
+    yield Listed(index[:, 0], index[:, 1], inside[index[:, 0], index[:, 1]])
 
 
-COUNT = sum(1 for _ in pairings(Given(), 2))
+COUNT = sum(1 for _ in pairings(Given()))
 
 
-def leaves(part: Given) -> dict[str, Tensor]:
-    g = torch.Generator().manual_seed(1)
-    z = {name: normalize(torch.randn(n, 4, generator=g, dtype=torch.float64), dim=1) for name, n in SIZES.items()}
-    given = {"q": part.row(z["q"]), "k": part.row(z["k"]), "extra": z["extra"][part.more]}
+def leaves(part: Given, seed: int = 1, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    sizes = {"q": (part.n, part.rows), "k": (part.n, part.rows), "extra": (sum(part.extra), part.more)}
+    given = {
+        name: normalize(torch.randn(n, 4, generator=g, dtype=torch.float64), dim=1)[cut]
+        for name, (n, cut) in sizes.items()
+    }
     given |= {"scale": torch.tensor(3.0, dtype=torch.float64), "bias": torch.tensor(-1.0, dtype=torch.float64)}
-    return {name: x.clone().requires_grad_() for name, x in given.items()}
-
-
-SIZES = {"q": N, "k": N, "extra": K}
+    return {name: x.to(dtype).requires_grad_() for name, x in given.items()}
 
 
 def loss_of(pairing: Rule, given: dict[str, Tensor], **how: Any) -> Tensor:
     bias = given["bias"] if how.get("form") == "sigmoid" else None
     extra = given["extra"] if how.pop("with_extra", True) else None
-    return contrast(given["q"], given["k"], pairing, scale=given["scale"], bias=bias, extra=extra, tile=4, **how)
+    return contrast(given["q"], given["k"], pairing, scale=given["scale"], bias=bias, extra=extra, **how)
 
 
 def gradients(loss: Tensor, given: dict[str, Tensor]) -> dict[str, Tensor | None]:
@@ -141,43 +154,43 @@ def gradients(loss: Tensor, given: dict[str, Tensor]) -> dict[str, Tensor | None
 
 
 def close(a: Tensor, b: Tensor, what: str) -> None:
-    torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10, msg=lambda text: f"{what}: {text}")
+    tolerance = (1e-9, 1e-10) if a.dtype == torch.float64 else (1e-4, 1e-4)
+    torch.testing.assert_close(
+        a, b.to(a.dtype), rtol=tolerance[0], atol=tolerance[1], msg=lambda text: f"{what}: {text}"
+    )
 
 
-def every_pairing(rank: int, world: int, transport: str) -> None:
-    whole, part = Given(), share(rank, world)
-    forms = [("softmax", True), ("softmax", False), ("marginal", True), ("sigmoid", False)]
-    for (number, one), many in zip(enumerate(pairings(whole, world)), pairings(part, world)):
-        words = {type(word).__name__ for word in one.words()}
-        for form, both in forms:
-            if form == "sigmoid" and words & {"Debiased", "Hardness", "TeacherSimilarity"}:
-                continue
-            if both and "TeacherSimilarity" in words and number == COUNT - 2:
-                continue  # temperature 0.01: one direction at a time
-            for backend, with_extra in itertools.product(("reference", "tiled"), (True, False)):
-                how = {"form": form, "both": both, "backend": backend, "with_extra": with_extra}
-                if not with_extra and any(len(word_columns(w)) > N for w in one.words()):
-                    continue  # this rule knows of the extra candidates
-                if "OnlyOwn" in words and not with_extra and form != "sigmoid":
-                    continue  # a row with its positive alone: a loss of 0
-                what = f"{transport}, {one}, {how}"
-                here = leaves(part)
-                with transported(transport):
-                    loss = loss_of(many, here, **how)
-                found = gradients(loss, here)
-                with alone():
-                    there = leaves(whole)
-                    expected_loss = loss_of(one, there, **how)
-                    expected = gradients(expected_loss, there)
-                close(loss, expected_loss, what)
-                for name, cut in (("q", part.rows), ("k", part.rows), ("extra", part.more)):
-                    if expected[name] is not None:
-                        close(found[name] / world, expected[name][cut], f"{what}, {name}")
-                for name in ("scale", "bias"):
-                    if expected[name] is not None:
-                        averaged = found[name].clone()
-                        torch.distributed.all_reduce(averaged)
-                        close(averaged / world, expected[name], f"{what}, {name}")
+def possible(one: Rule, number: int, form: str, both: bool, n: int | None = None) -> bool:
+    """n: number of rows, where there are no extra candidates."""
+    words = {type(word).__name__ for word in one.words()}
+    if form == "sigmoid" and (both or words & {"Debiased", "Hardness", "TeacherSimilarity"}):
+        return False
+    if both and number == COUNT - 2:
+        return False  # a teacher with a temperature of 0.01: one direction at a time
+    return n is None or not any(len(word_columns(w)) > n for w in one.words())  # it knows of extra candidates
+
+
+def equal(whole: Given, rank: int, transport: str, number: int, seed: int, dtype: torch.dtype, **how: Any) -> None:
+    """One loss and its gradients, by all processes and by this one alone."""
+    part, world = whole._replace(rank=rank), len(whole.shares)
+    one, many = (next(itertools.islice(pairings(x, seed), number, None)) for x in (whole, part))
+    what = f"{transport}, {one}, {whole}, {how}"
+    here, there = leaves(part, dtype=dtype), leaves(whole)
+    with transported(transport):  # type: ignore[arg-type]
+        loss = loss_of(many, here, **how)
+    found = gradients(loss, here)
+    with alone():
+        expected_loss = loss_of(one, there, **{**how, "backend": "reference"})
+        expected = gradients(expected_loss, there)
+    close(loss, expected_loss, what)
+    for name, cut in (("q", part.rows), ("k", part.rows), ("extra", part.more)):
+        if expected[name] is not None:
+            close(found[name] / world, expected[name][cut], f"{what}, {name}")
+    for name in ("scale", "bias"):
+        if expected[name] is not None:
+            averaged = found[name].clone()
+            torch.distributed.all_reduce(averaged)
+            close(averaged / world, expected[name], f"{what}, {name}")
 
 
 def word_columns(rule: Rule) -> Tensor:
@@ -189,15 +202,58 @@ def word_columns(rule: Rule) -> Tensor:
     return max(known, key=len, default=torch.empty(0))
 
 
-@pytest.mark.parametrize("transport", ["gather", "ring"])
+FORMS = [("softmax", True), ("softmax", False), ("marginal", True), ("marginal", False), ("sigmoid", False)]
+
+
+def every_pairing(rank: int, world: int) -> None:
+    whole = UNEQUAL[world]
+    for number, one in enumerate(pairings(whole)):
+        for (form, both), transport in itertools.product(FORMS, ("gather", "ring")):
+            if possible(one, number, form, both):
+                equal(whole, rank, transport, number, 0, torch.float64, form=form, both=both, backend="tiled", tile=4)
+
+
 @pytest.mark.parametrize("world", [2, 3])
-def test_many_processes_give_the_loss_and_the_gradients_of_one(world: int, transport: str) -> None:
-    spread(every_pairing, world, transport)
+def test_every_rule_and_form_of_many_processes_is_that_of_one(world: int) -> None:
+    spread(every_pairing, world)
+
+
+def drawn(rank: int, world: int) -> None:
+    """The same examples on every process, since they are drawn from a fixed seed."""
+    share = st.tuples(*[st.integers(0, 7)] * world)
+
+    @settings(max_examples=80, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
+    @given(
+        shares=share.filter(any),
+        extra=share,
+        transport=st.sampled_from(["gather", "ring"]),
+        number=st.integers(0, COUNT - 1),
+        seed=st.integers(0, 99),
+        dtype=st.sampled_from([torch.float64, torch.float32]),
+        form=st.sampled_from(FORMS),
+        backend=st.sampled_from(["reference", "tiled"]),
+        with_extra=st.booleans(),
+        tile=st.integers(1, 6),
+    )
+    def check(shares: Any, extra: Any, number: int, seed: int, form: Any, with_extra: bool, **how: Any) -> None:
+        whole = Given(shares, extra)
+        one = next(itertools.islice(pairings(whole, seed), number, None))
+        assume(possible(one, number, form[0], form[1], None if with_extra else whole.n))
+        equal(whole, rank, number=number, seed=seed, form=form[0], both=form[1], with_extra=with_extra, **how)
+
+    check()
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_shares_of_any_size(world: int) -> None:
+    spread(drawn, world)
 
 
 def shared_owned_and_counted(rank: int, world: int, transport: str) -> None:
-    whole, part = Given(), share(rank, world)
+    whole = UNEQUAL[world]
+    part = whole._replace(rank=rank)
     here, there = leaves(part), leaves(whole)
+    N = whole.n
     g = torch.Generator().manual_seed(2)
     queue = normalize(torch.randn(6, 4, generator=g, dtype=torch.float64), dim=1)
     y = torch.randint(3, (N + 6,), generator=g)
@@ -256,7 +312,11 @@ def shared_owned_and_counted(rank: int, world: int, transport: str) -> None:
             contrast(here["q"], bad)
 
 
-@pytest.mark.parametrize("transport", ["gather", "ring"])
+def both_transports(rank: int, world: int) -> None:
+    for transport in ("gather", "ring"):
+        shared_owned_and_counted(rank, world, transport)
+
+
 @pytest.mark.parametrize("world", [2, 3])
-def test_queues_owners_by_products_and_errors(world: int, transport: str) -> None:
-    spread(shared_owned_and_counted, world, transport)
+def test_queues_owners_by_products_and_errors(world: int) -> None:
+    spread(both_transports, world)
