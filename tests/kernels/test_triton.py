@@ -181,6 +181,13 @@ def test_extreme_scales(scale: float) -> None:
     agree(None, [q, k, None, torch.tensor(scale), None], both=True, tile=32)
 
 
+def test_a_row_far_below_the_shift_is_found_and_computed_again() -> None:
+    q = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], device=DEVICE)
+    k = torch.tensor([[1.0, 0.0], [1.0, 0.0]], device=DEVICE)
+    rows = contrast(q, k, scale=110.0, reduction="none", backend="triton")  # row 1: exp(-110) of both candidates
+    assert torch.allclose(rows.cpu(), torch.full((2,), 2.0).log())
+
+
 def test_all_rows_equal() -> None:
     same = (torch.ones(40, 3) / 3**0.5).to(DEVICE)
     loss = contrast(same, same, scale=1e4, both=True, backend="triton", tile=16)
