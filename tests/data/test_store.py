@@ -37,11 +37,17 @@ def _small(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
 
 
 def shards(folder: Path) -> None:
-    """Two shards of 30 texts in each of four formats."""
+    """Two shards of 30 texts in each format."""
     for s in range(2):
         texts = [f"{s}-{i}" for i in range(30)]
         lines = "".join(json.dumps({"text": t}) + "\n" for t in texts).encode()
         pq.write_table(pa.table({"text": texts}), folder / f"{s}.parquet", row_group_size=10)
+        table = pa.table({"text": texts})
+        with pa.ipc.new_file(str(folder / f"{s}.arrow"), table.schema) as out:
+            out.write_table(table, max_chunksize=10)
+        with pa.ipc.new_stream(str(folder / f"{s}.feather"), table.schema) as out:
+            out.write_table(table, max_chunksize=10)
+        (folder / f"{s}.csv").write_text("text\n" + "".join(f"{t}\n" for t in texts))
         (folder / f"{s}.jsonl").write_bytes(lines)
         (folder / f"{s}.jsonl.gz").write_bytes(gzip.compress(lines))
         with tarfile.open(folder / f"{s}.tar", "w") as tar:
@@ -51,7 +57,7 @@ def shards(folder: Path) -> None:
                 tar.addfile(member, io.BytesIO(text.encode()))
 
 
-LAYOUTS = ["parquet", "jsonl", "jsonl.gz", "tar"]
+LAYOUTS = ["parquet", "arrow", "feather", "jsonl", "jsonl.gz", "csv", "tar"]
 EXPECTED = sorted(f"{s}-{i}" for s in range(2) for i in range(30))
 
 

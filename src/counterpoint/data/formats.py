@@ -299,7 +299,7 @@ def open_parquet(path: File) -> pa.parquet.ParquetFile:
 
 def open_source(path: File) -> Any:
     """The bytes as Arrow reads them: mapped into memory where the file lies on a disk."""
-    return pa.PythonFile(path.open()) if isinstance(path, Remote) else pa.memory_map(str(path))
+    return pa.PythonFile(path.open(), mode="r") if isinstance(path, Remote) else pa.memory_map(str(path))
 
 
 def _arrow(path: File) -> Iterator[pa.Table]:

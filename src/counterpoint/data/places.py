@@ -12,11 +12,12 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import IO, Any, TypeAlias
 
 import pyarrow as pa
 
-from counterpoint.data import formats, shards
+from counterpoint.data import formats, shards, store
 from counterpoint.data.log import Log
 from counterpoint.data.store import File
 from counterpoint.errors import DataError
@@ -87,10 +88,15 @@ def _layout(file: File) -> str:
     """How places are found: by the format, where JSON means one object per line, and else ``whole``."""
     kind = formats.kind(file)
     if kind == "json":
-        with formats.open_text(file) as stream:
-            lines = formats.is_lines(stream.read(BLOCK) + stream.readline())
-        return "json" if lines else "whole"
+        return "json" if _has_lines(file, store.state(file)) else "whole"
     return kind if kind in ("parquet", "arrow", "tar", "text") else "whole"
+
+
+@lru_cache(maxsize=100_000)
+def _has_lines(file: File, state: tuple[str, int, str]) -> bool:
+    """Looked at once for each state of the file: shards are opened again and again."""
+    with formats.open_text(file) as stream:
+        return formats.is_lines(stream.read(BLOCK) + stream.readline())
 
 
 def empty(file: File) -> bool:
