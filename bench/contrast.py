@@ -158,13 +158,15 @@ def peak(device: str) -> float:
 
 def measure(case: str, who: str, n: int, device: str, repeats: int) -> dict[str, float]:
     """seconds, MiB over the base, matrix rate in GFLOP/s: of one case, in this process."""
-    small, _ = call(case, who, 64, device)  # loads the kernels
+    small, _ = call(case, who, 64 if device == "cpu" else 2048, device)  # loads (compiles) the kernels
     loss = small()
     if loss.requires_grad:
         loss.backward()
     dtype = torch.bfloat16 if "bf16" in case else torch.float32
     rate = matrix_rate(device, dtype)
     f, leaves = call(case, who, n, device)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     base = peak(device)
 
     def step() -> None:

@@ -207,6 +207,14 @@ def test_weights_that_leave_almost_nothing(weight: float) -> None:
     assert (tiled == 0).all() == (weight == -torch.inf)
 
 
+def test_pairs_of_tiles_that_are_skipped_are_counted_as_dropped() -> None:
+    g = torch.Generator().manual_seed(0)
+    q, k, extra = unit(7, 4, g), unit(7, 4, g), unit(5, 4, g)
+    pairing = Diagonal(own=True) & Debiased(0.1)
+    dense, tiled = (contrast(q, k, pairing, extra=extra, backend=b, tile=3) for b in ("reference", "tiled"))  # type: ignore[arg-type]
+    assert torch.allclose(dense, tiled, rtol=1e-12)
+
+
 def test_all_rows_equal_and_single_rows() -> None:
     same = torch.ones(9, 3) / 3**0.5
     loss = contrast(same, same, scale=1e4, both=True, backend="tiled", tile=4)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from counterpoint.errors import DataError
+from counterpoint.kernels import triton
 from counterpoint.objectives.byproducts import Stats
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import (
@@ -320,3 +321,15 @@ def both_transports(rank: int, world: int) -> None:
 @pytest.mark.parametrize("world", [2, 3])
 def test_queues_owners_by_products_and_errors(world: int) -> None:
     spread(both_transports, world)
+
+
+def kernels(rank: int, world: int) -> None:
+    whole = UNEQUAL[world]
+    for transport, number in itertools.product(("gather", "ring"), (0, 1, 7, 14)):
+        how = {"form": "softmax", "both": number != 1, "backend": "triton", "tile": 16}
+        equal(whole, rank, transport, number, 0, torch.float32, **how)
+
+
+@pytest.mark.skipif(not triton.interpreted(), reason="Triton's kernels are not interpreted here")
+def test_tritons_kernels_over_processes() -> None:
+    spread(kernels, 3)

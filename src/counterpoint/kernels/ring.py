@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from counterpoint.kernels import tiled
 from counterpoint.kernels.backend import DIFFERENTIABLE, FIELDS, Backend, Grads, Pull, values
 from counterpoint.kernels.reference import lse
 from counterpoint.kernels.tile import Asked, Form, Job, Reduced, Sums
@@ -71,7 +72,7 @@ class _Ring(torch.autograd.Function):
             if not len(q) or not (len(here) or more is not None):
                 continue
             job = ring.job(b, here, more, known)
-            found, of_columns, ctx.states[b] = backend.forward(q, here, more, bias, job)
+            found, of_columns, ctx.states[b] = _for(here, backend).forward(q, here, more, bias, job)
             rows = merged([rows, found], ring.asked.form)
             columns[b] = of_columns or columns[b]
         whole = [None if None in parts else torch.cat(parts) for parts in zip(*map(values, columns))]
@@ -97,7 +98,8 @@ class _Ring(torch.autograd.Function):
             more = ring.looked_at(b, travelling, extra)
             if b in ctx.states:
                 job = ring.job(b, here, more, known)
-                found = ctx.backend.backward(q, here, more, bias, job, ctx.states[b], rows, columns[b], needed)
+                back_end = _for(here, ctx.backend)
+                found = back_end.backward(q, here, more, bias, job, ctx.states[b], rows, columns[b], needed)
                 for to, grad in zip((of_q, with_them[0], with_them[1] if ring.travels else of_shared, of_bias), found):
                     if to is not None and grad is not None:
                         to += grad
@@ -107,6 +109,11 @@ class _Ring(torch.autograd.Function):
         of_k, of_extra = arriving()
         found = (of_q, of_k, of_extra if ring.travels else of_shared, of_bias)
         return None, *(x if need else None for x, need in zip(found, needed)), None
+
+
+def _for(candidates: Tensor, backend: Backend) -> Backend:
+    """Back ends need not know of a block without candidates (but with extra ones); tiles do."""
+    return backend if len(candidates) else tiled
 
 
 def _by_block(lse: Sequence[Tensor | None], grads: Sequence[Tensor | None], ring: Ring) -> list[Pull | None]:

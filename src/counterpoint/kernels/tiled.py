@@ -118,7 +118,10 @@ class Run:
     # --- tiles -------------------------------------------------------------------------------------------------
 
     def tiles(self) -> Iterator[tuple[Tile, int, slice]]:
-        """Each tile that holds a pair, the block of candidates it lies in (1: k, 2: extra), its columns in there."""
+        """Each tile that holds a pair, the block of candidates it lies in (1: k, 2: extra), its columns in there.
+
+        Those without a pair as well, where dropped pairs are counted.
+        """
         n, m, side = len(self.q), len(self.k), self.job.tile
         for r in range(0, n, side):
             rows = slice(r, min(r + side, n))
@@ -127,7 +130,7 @@ class Run:
                 for c in range(0, len(factor), side):
                     cols = slice(c, min(c + side, len(factor)))
                     tile = Tile(rows, slice(start + cols.start, start + cols.stop), m, self.scratch)
-                    if not self.job.rules.empty(tile):
+                    if self.job.asked.counts or not self.job.rules.empty(tile):
                         yield tile, block, cols
 
     def scores(self, tile: Tile, block: int, cols: slice) -> tuple[Tensor, Cell]:
