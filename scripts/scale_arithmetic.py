@@ -120,12 +120,12 @@ def main() -> None:
 
     stored = CORPUS * PACKED
     shards = -(-stored // SHARD)
-    pieces = stored / PIECE
+    pieces = CORPUS * RAW / PIECE  # counted before compression
     rows = [
         ["as text", size(CORPUS * RAW)],
         ["in parquet", size(stored)],
         [f"shards of {SHARD // 2**20} MiB", f"{shards:,.0f}"],
-        [f"pieces of {PIECE // 2**20} MiB (row groups, or several)", f"{pieces:,.0f}"],
+        [f"pieces of {PIECE // 2**20} MiB of text (row groups, or several)", f"{pieces:,.0f}"],
         [f"read twice, as {LANES} lanes begin within a piece", f"{LANES / 2 / pieces:.2%} of an epoch"],
         ["counting the rows: two requests per shard", seconds(2 * shards * LATENCY / AT_ONCE)],
         ["counting the rows of as much compressed text, 100 MB/s per process", seconds(stored / P / 100e6)],
