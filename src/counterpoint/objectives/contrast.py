@@ -23,9 +23,10 @@ from counterpoint.objectives.checks import (
     check_shapes,
 )
 from counterpoint.objectives.ranks import RankBehaviour
-from counterpoint.objectives.reductions import How, reductions
+from counterpoint.objectives.reductions import How
 from counterpoint.objectives.rules import Pairing, Rule
 from counterpoint.objectives.shortcuts import add_own
+from counterpoint.objectives.spread import reductions
 from counterpoint.objectives.targets import Diagonal
 from counterpoint.processes import total
 
