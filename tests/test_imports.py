@@ -20,7 +20,7 @@ BELOW: dict[str, set[str]] = {
     "views": {"data"},
     "encoders": {"data", "kernels"},
     "memory": {"data", "objectives"},
-    "train": {"data", "objectives", "memory"},
+    "train": {"data", "kernels", "objectives", "memory"},
     "evaluate": {"data", "encoders", "objectives", "search"},
     "search": {"data", "encoders"},
     "methods": {"data", "views", "encoders", "kernels", "objectives", "memory", "train", "evaluate"},

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from counterpoint.errors import ConfigError
-from counterpoint.kernels.sizes import BUFFERS, SQUARE, side
+from counterpoint.kernels.sizes import BUFFERS, SQUARE, side, tiles
 
 CPU = torch.device("cpu")
 
@@ -29,3 +29,13 @@ def test_impossible_ones_are_refused() -> None:
         side(CPU, torch.float32, tile=0)
     with pytest.raises(ConfigError, match="budget"):
         side(CPU, torch.float32, budget=3)
+
+
+def test_a_side_can_be_set_for_all_calls_inside() -> None:
+    before = side(CPU, torch.float32)
+    with tiles(96):
+        assert side(CPU, torch.float32) == 96
+        assert side(CPU, torch.float32, 32) == 32
+        with tiles(None):
+            assert side(CPU, torch.float32) == before
+    assert side(CPU, torch.float32) == before

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 
@@ -23,14 +26,27 @@ SQUARE = 8192
 """Side of the one buffer that compiled kernels write, on a GPU: so large that launches cost little beside the work.
 Not yet measured on a GPU."""
 
+_tile: ContextVar[int | None] = ContextVar("tile", default=None)
+
+
+@contextmanager
+def tiles(side: int | None) -> Iterator[None]:
+    """Inside, tiles have this side unless a call names another; None: by device."""
+    token = _tile.set(side)
+    try:
+        yield
+    finally:
+        _tile.reset(token)
+
 
 def side(
     device: torch.device, dtype: torch.dtype, tile: int | None = None, budget: int | None = None, square: bool = False
 ) -> int:
-    """Side of a tile: the one asked for, or the table's, made smaller until the buffers keep within ``budget``.
+    """Side of a tile: the one asked for (here, or by `tiles`), or the table's; smaller where ``budget`` bytes ask for it.
 
     square: of the one buffer of compiled kernels.
     """
+    tile = _tile.get() if tile is None else tile
     if tile is not None and tile < 1:
         raise ConfigError(f"tile={tile}: the side of a tile is a positive number of rows. Try tile=1024.")
     allowed = BUDGET.get(device.type, BUDGET["cpu"]) if budget is None else budget

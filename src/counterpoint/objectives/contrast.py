@@ -80,7 +80,7 @@ def contrast(
     that of columns, and for ``none`` ``(N + M,)``: rows, then columns. A row without a positive (softmax, marginal),
     with an empty denominator or with every candidate masked does not count: its loss and gradient are 0.
     backend: ``reference`` (dense), ``tiled``, ``triton`` (NVIDIA GPUs, float32; most pairings), ``auto``. tile: side
-    of a tile; None: by device. budget: bytes that all tiles together may take.
+    of a tile; None: by device, or as `kernels.sizes.tiles` says. budget: bytes that all tiles together may take.
     precision: ``bfloat16`` products (sums, exponentials and gradients of embeddings stay in float32; a CPU rounds each
     tile of scores to bfloat16, but for those of a `Diagonal`'s positives) or ``full``; None: bfloat16 on a GPU under
     autocast.

@@ -57,6 +57,8 @@ class TrainConfig:
     batch_statistics: Statistics = "refuse"
     """Batch normalisation in an encoder whose batch is cut into passes: an error, its running statistics (frozen), or
     the statistics of each pass over all processes (synced)."""
+    tile: int | None = None
+    """Side of the tiles in which losses look at the batch (None: by device). Larger ones take more memory."""
     accumulate: int = 1
     """Batches per optimiser step. Adds no negatives: use `batch` with `micro_batch` for that."""
     clip: float = 1.0
@@ -104,6 +106,7 @@ class TrainConfig:
             ("log_every", 1),
             ("steps", 1),
             ("micro_batch", 1),
+            ("tile", 1),
             ("save_every", 0),
             ("eval_every", 0),
             ("patience", 0),

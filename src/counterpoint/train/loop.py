@@ -19,6 +19,7 @@ from torch.nn.utils import clip_grads_with_norm_
 from counterpoint import processes
 from counterpoint.data.batch import Batch
 from counterpoint.errors import CollapseError
+from counterpoint.kernels import sizes
 from counterpoint.train.average import Average
 from counterpoint.train.budget import Budget
 from counterpoint.train.config import TrainConfig
@@ -190,7 +191,7 @@ class Trainer:
             losses = losses or found  # SAM comes here twice; the loss is that of the weights as they are
             return torch.stack(list(found.values())).sum()
 
-        with processes.transported(config.transport):
+        with processes.transported(config.transport), sizes.tiles(config.tile):
             if config.sam:
                 sam_gradient(self._weights, gradient, rho=config.sam, norm=self.learner.norm)
             else:
