@@ -141,5 +141,5 @@ class Spread(nn.Module):
 def figures(method: Spread) -> dict[str, float]:
     """An evaluation that draws random numbers."""
     with torch.no_grad():
-        z = method.encoder(torch.tensor([r["x"] for r in ROWS])) + 0.01 * torch.randn(len(ROWS), 5)
+        z = method.encoder(torch.tensor([r["x"] for r in ROWS]).double()) + 0.01 * torch.randn(len(ROWS), 5)
     return {"spread": float(z.std(0).mean())}

@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 
 from counterpoint.data.batch import Batch
+from counterpoint.errors import DataError
 from counterpoint.processes import total
 from counterpoint.train import batchnorm
 from counterpoint.train.average import Average
@@ -177,6 +178,14 @@ class Sharded(Whole):
         self.weights = {n: _own(p.detach()) for n, p in self._parameters.items() if p.requires_grad}
         self._scalars = [p for p in self._parameters.values() if p.dim() == 0 and p.requires_grad]
         self._norms = batchnorm.layers(twin)
+
+    def backward(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        if not all(map(len, batches)):
+            raise DataError(
+                f"Process {dist.get_rank()} has no row of this batch. With parallel=fsdp the processes compute every "
+                "layer together, so each needs a row: use larger batches, fewer processes, or parallel=ddp."
+            )
+        return super().backward(batches)
 
     def clear(self) -> None:
         for name, weight in self.weights.items():

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from counterpoint import errors, processes
 from counterpoint.errors import CounterpointError
+from counterpoint.train.meeting import attempt
 
 T = TypeVar("T")
 Groups = dict[str, dict[str, Tensor]]
@@ -53,7 +54,13 @@ def started(device: str = "auto") -> Iterator[None]:
     cuda = device.startswith(("auto", "cuda")) and torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(local_rank())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    if restarts():
+        store, rank, world = next(dist.rendezvous("env://"))
+        store = dist.PrefixStore(attempt(store, rank, world), store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world)
+    else:
+        dist.init_process_group(backend)
     yield
     # Not after an error: that would wait for the others, who notice that this one failed when it has ended.
     dist.destroy_process_group()
