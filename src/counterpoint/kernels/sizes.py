@@ -42,7 +42,7 @@ def tiles(side: int | None) -> Iterator[None]:
 def side(
     device: torch.device, dtype: torch.dtype, tile: int | None = None, budget: int | None = None, square: bool = False
 ) -> int:
-    """Side of a tile: the one asked for (here, or by `tiles`), or the table's; smaller where ``budget`` bytes ask for it.
+    """Side of a tile: the one asked for (here, or by `tiles`), or the table's; smaller where ``budget`` asks for it.
 
     square: of the one buffer of compiled kernels.
     """
