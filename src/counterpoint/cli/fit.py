@@ -93,7 +93,8 @@ def fit(
         out: the run folder to write.
         method: which method (auto: the columns decide). `counterpoint methods` lists them.
         columns: which column plays which part, e.g. anchor=question,positive=answer (none: names and types decide).
-        encoder: auto (the recipe's), static, transformer (from scratch), or a model folder or hub id to start from.
+        encoder: auto (the recipe's), static, transformer (from scratch), or a model folder or hub id to start from; for
+            rows of two modalities also one for each: text=FOLDER,image=auto.
         test: rows to measure on (none: a part of the data is held out).
         size: which recipe of the method to start from: small (a laptop), published (the paper's) or smoke (a trial).
         set: settings of the method (`counterpoint methods NAME` lists them).

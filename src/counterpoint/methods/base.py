@@ -88,6 +88,11 @@ class Method(nn.Module):
         return {self.encoder.modality: self.encoder}
 
     @classmethod
+    def kept(cls, config: Any) -> tuple[str, ...]:
+        """Streams of the towers that stay as they are given: encoders that somebody trained before."""
+        return ()
+
+    @classmethod
     def recipe(cls, size: str = "published") -> Recipe:
         """The configuration of a size: ``published`` (the paper's), ``small`` (a laptop), ``smoke`` (<= 20 s)."""
         raise NotImplementedError

@@ -62,11 +62,11 @@ def fit(
     """Train an encoder on rows, measure it beside a baseline, write its model folder and its report.
 
     data: whatever `counterpoint.data.read.read` takes. method: its name (auto: the columns decide). columns: part ->
-    column. encoder: auto, static, transformer, or a folder or hub id. test: rows to measure on (none: a part of the
-    data is held out). size: the recipe to start from: small, published, smoke. settings: of the method. train: fields
-    of `TrainConfig` that replace the recipe's. overwrite: replace the run in the folder. resume: continue it; whatever
-    is left out is then as it was. say: receives each sentence about what was decided, and the table of figures (None:
-    the terminal).
+    column. encoder: auto, static, transformer, or a folder or hub id; ``text=FOLDER`` names that of one tower. test:
+    rows to measure on (none: a part of the data is held out). size: the recipe to start from: small, published, smoke.
+    settings: of the method. train: fields of `TrainConfig` that replace the recipe's. overwrite: replace the run in the
+    folder. resume: continue it; whatever is left out is then as it was. say: receives each sentence about what was
+    decided, and the table of figures (None: the terminal).
 
     Raises `DataError` for rows that cannot be used, `ConfigError` for settings that contradict each other or the rows,
     `ModelError` for folders that cannot be read or written.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -60,6 +61,21 @@ def fresh_config(modality: str, choice: str, recipe: Any, *, smoke: bool) -> Any
         f"--encoder {choice} is an encoder of text, and these rows hold {modality}s. Leave --encoder out, or type "
         "--encoder transformer, or name a model folder."
     )
+
+
+def choice_for(stream: str, encoder: str, streams: Iterable[str]) -> str:
+    """The choice for one tower: ``encoder`` holds for all, or names towers, ``text=FOLDER,image=auto`` (others: auto).
+
+    Raises `ConfigError` for a tower that these rows do not have.
+    """
+    named = dict(re.findall(r"(?:^|,)(\w+)=([^,]*)", encoder))
+    if not named or not re.match(r"\w+=", encoder) or Path(encoder).exists():
+        return encoder
+    if unknown := sorted(named.keys() - set(streams)):
+        raise ConfigError(
+            f"--encoder {encoder} names the tower {unknown[0]!r}; these rows have {' and '.join(streams)}."
+        )
+    return named.get(stream) or "auto"
 
 
 def make_encoder(

@@ -16,7 +16,7 @@ from counterpoint.methods.base import Method
 from counterpoint.train.config import TrainConfig
 from counterpoint.workflow.choose import choose, configured
 from counterpoint.workflow.folder import Asked
-from counterpoint.workflow.models import SETTINGS, Beginning, make_encoder
+from counterpoint.workflow.models import SETTINGS, Beginning, choice_for, make_encoder
 from counterpoint.workflow.rows import Given, fitting
 
 SIZES = ("small", "published", "smoke")
@@ -52,8 +52,15 @@ def make_plan(asked: Asked, given: Given, start: tuple[Path, Beginning] | None, 
     begins: Beginning = "recipe"
     for stream in given.modalities:
         base = recipe.encoder[stream] if isinstance(recipe.encoder, Mapping) else recipe.encoder
-        choice = str(start[0]) if start else asked.encoder
-        towers[stream], begins = make_encoder(stream, choice, base, given.rows, smoke=asked.size == "smoke")
+        choice = str(start[0]) if start else choice_for(stream, asked.encoder, given.modalities)
+        towers[stream], how = make_encoder(stream, choice, base, given.rows, smoke=asked.size == "smoke")
+        if stream not in cls.kept(config):
+            begins = how
+        elif how != "pretrained":
+            given.log.note(
+                f"The method {cls.spec.name} keeps the {stream} tower as it is, and this one was never trained: what "
+                f"it lends is worth little. Name one that was: --encoder {stream}=FOLDER, or {stream}= and a hub id."
+            )
     begins = start[1] if start else begins
     train = dataclasses.replace(recipe.train, **{**SETTINGS[begins], **asked.train})
     if "batch" not in asked.train:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterpoint.data.batch import Batch, View
+from counterpoint.data.batch import Batch
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.heads import Projected
@@ -33,6 +33,7 @@ from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.methods.multimodal.pair import two_streams
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal
 from counterpoint.objectives.scale import LogitScale
@@ -76,14 +77,7 @@ class TwoTower(Method):
         return {stream: tower for stream, tower in self.tower.items() if isinstance(tower, Encoder)}
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
-        # Rows that lack either part are left out here: a pair needs both.
-        rows = [r for r in rows if all(r[stream] is not None for stream in self.tower)]
-        roles = ("anchor", "positive")
-        views = (
-            View(tower.collate([r[stream] for r in rows]), stream, role)
-            for role, (stream, tower) in zip(roles, self.towers().items())
-        )
-        return Batch(tuple(views), torch.tensor([r["row"] for r in rows], dtype=torch.long))
+        return two_streams(self.towers(), rows)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         u, v = (
