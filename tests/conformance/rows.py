@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
+from counterpoint.data.graph import Graph, Nodes
 from counterpoint.data.schema import Row
+from counterpoint.encoders.graph import GraphConfig
 from counterpoint.methods.base import Method
 from counterpoint.workflow.models import build_encoder
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "lazy", "dogs", "while", "seven", "bright", "birds", "sing"]
 WORDS += ["near", "an", "old", "stone", "bridge", "at", "dawn"]
+
+FEATURES = 7  # of a node
 
 
 def text(rng: np.random.Generator, n: int = 12) -> str:
@@ -25,9 +30,21 @@ def image(rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
 
 
+def graph(n: int = 12, seed: int = 0) -> Graph:
+    """A ring of nodes with a few chords, each node with some of its features."""
+    rng = np.random.default_rng(seed)
+    features = (rng.random((n, FEATURES)) < 0.5).astype(np.float32)
+    features[:, 0] = 1
+    ring = np.stack((np.arange(n), np.roll(np.arange(n), 1)))
+    labels = np.arange(n) % 3
+    return Graph(features=features, edges=np.concatenate((ring, rng.integers(0, n, (2, n))), axis=1), labels=labels)
+
+
 def rows(kind: str, n: int, modality: str = "text", seed: int = 0) -> list[Row]:
     rng = np.random.default_rng(seed)
     item = text if modality == "text" else image
+    if kind == "graph":
+        return list(Nodes(graph(n, seed)))
     out: list[Row] = []
     for i in range(n):
         match kind:
@@ -62,5 +79,6 @@ def build(cls: type[Method], modality: str, seed: int = 0) -> Method:
         encoders: Any = {stream: build_encoder(c, texts()) for stream, c in recipe.encoder.items()}
     else:
         config = recipe.encoder[modality] if isinstance(recipe.encoder, Mapping) else recipe.encoder
+        config = replace(config, features=FEATURES) if isinstance(config, GraphConfig) else config
         encoders = build_encoder(config, texts())
     return cls(encoders, recipe.config)

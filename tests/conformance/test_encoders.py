@@ -13,12 +13,13 @@ import torch
 import counterpoint.encoders as package
 from counterpoint.encoders import folder
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.graph import GAT, GCN, GATConfig, GCNConfig
 from counterpoint.encoders.heads import Projected
 from counterpoint.encoders.image import ConvNet, ConvNetConfig, ImageTransformer, ImageTransformerConfig
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from tests.conformance.discovery import subclasses
-from tests.conformance.rows import image, text, texts
+from tests.conformance.rows import FEATURES, graph, image, text, texts
 
 pytest.importorskip("PIL")
 
@@ -29,6 +30,8 @@ TINY = {
     ),
     "ConvNet": lambda: ConvNet(ConvNetConfig(size=16, stem_width=8, widths=(8, 16), depths=(1, 1))),
     "ImageTransformer": lambda: ImageTransformer(ImageTransformerConfig(size=16, patch=8, dim=32, depth=2, heads=2)),
+    "GAT": lambda: GAT(GATConfig(features=FEATURES, dim=16, heads=2)),
+    "GCN": lambda: GCN(GCNConfig(features=FEATURES, dim=16)),
     "Projected": lambda: Projected(StaticText.from_texts(texts(), StaticTextConfig(dim=16)), 8),
 }
 every = pytest.mark.parametrize("name", TINY)
@@ -40,7 +43,9 @@ def make(name: str) -> Encoder:
 
 
 def items(encoder: Encoder, n: int = 6) -> list[Any]:
-    """Items of very different lengths (texts), or images."""
+    """Items of very different lengths (texts), images, or nodes of a graph."""
+    if encoder.modality == "graph":
+        return graph()[:n]
     rng = np.random.default_rng(1)
     return [text(rng, 1 + 7 * i) if encoder.modality == "text" else image(rng) for i in range(n)]
 

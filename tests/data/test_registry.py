@@ -9,6 +9,7 @@ import pytest
 
 from counterpoint.data import registry
 from counterpoint.data.beir import Retrieval
+from counterpoint.data.graph import Graph
 from counterpoint.data.infer import infer
 from counterpoint.data.log import Log
 from counterpoint.data.read import read
@@ -62,6 +63,10 @@ def test_copies_are_read(name: str) -> None:
         assert set(found.queries) == set(found.qrels)
         return
     assert len(found) > 50
+    if isinstance(found, Graph):
+        assert (found.degrees > 0).mean() > 0.95
+        assert found.labels is not None
+        return
     if entry.task == "audio":
         clip = found[0]
         assert 1_000 < len(clip["audio"]) < 8 * clip["rate"]

@@ -13,10 +13,15 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from counterpoint.errors import DataError
+from counterpoint.errors import ConfigError, DataError
 
 Data = Tensor | Mapping[str, Tensor]
 """What an encoder eats: a tensor, or a mapping of tensors (``input_ids``, ``attention_mask``), first axis = items."""
+
+
+class Whole(dict[str, Tensor]):
+    """Tensors of which no part can be taken, since each item is computed from others: a graph. The first entry has the
+    items as its first axis; the others have what shape they need."""
 
 
 def size(data: Data) -> int:
@@ -26,15 +31,19 @@ def size(data: Data) -> int:
 
 def take(data: Data, index: Tensor | slice) -> Data:
     """The items at ``index`` (M',) long, (M,) bool, or a slice."""
+    if isinstance(data, Whole):
+        raise ConfigError(
+            "A graph cannot be cut into parts, as each node is computed from its neighbours. Leave micro_batch and "
+            "memory unset."
+        )
     return data[index] if isinstance(data, Tensor) else {k: v[index] for k, v in data.items()}
 
 
 def move(data: Data, device: torch.device | str) -> Data:
-    return (
-        data.to(device, non_blocking=True)
-        if isinstance(data, Tensor)
-        else {k: v.to(device, non_blocking=True) for k, v in data.items()}
-    )
+    if isinstance(data, Tensor):
+        return data.to(device, non_blocking=True)
+    moved = {k: v.to(device, non_blocking=True) for k, v in data.items()}
+    return Whole(moved) if isinstance(data, Whole) else moved
 
 
 @dataclass(frozen=True, slots=True)

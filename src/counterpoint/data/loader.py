@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from counterpoint.data.ahead import Readers
+from counterpoint.data.graph import Nodes
 from counterpoint.data.lanes import THREADS, Cut, Epoch, lanes_for
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Sampler
@@ -41,7 +42,7 @@ class Loader:
     empty, so that all processes take the same number of steps. The position is the same in all of them.
     """
 
-    def __init__(self, rows: Rows, sampler: Sampler, *, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, rows: Rows | Nodes, sampler: Sampler, *, rank: int = 0, world: int = 1) -> None:
         self.rows, self.sampler, self.rank, self.world = rows, sampler, rank, world
         self.steps_per_epoch: int | None = len(sampler)
         if self.steps_per_epoch == 0:

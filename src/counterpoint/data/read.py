@@ -190,6 +190,8 @@ def _registered(name: str, split: str | None, streaming: bool, log: Log) -> Any:
             f"{name} is a retrieval set (corpus, queries, qrels), made to be evaluated on, not rows to learn from. "
             f"Type: counterpoint eval MODEL {name}"
         )
+    if entry.task == "graph":
+        raise DataError(f"{name} is a graph, not a table of rows. Type: counterpoint fit {name} --out RUN")
     if split is None and "train" in entry.splits:
         split = "train"
         log.note(f"Of the parts {', '.join(entry.splits)} of {name}, train is used.")

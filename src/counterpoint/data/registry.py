@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from counterpoint.data import readers
 from counterpoint.data.beir import Retrieval, read_beir
+from counterpoint.data.graph import Graph, read_graph
 from counterpoint.errors import DataError
 
 if TYPE_CHECKING:
     import datasets
 
-Task = Literal["texts", "pairs", "similarity", "classification", "clustering", "retrieval", "images", "towers", "audio"]
+Task = Literal[
+    "texts", "pairs", "similarity", "classification", "clustering", "retrieval", "images", "towers", "audio", "graph"
+]  # fmt: skip
 Reader = Callable[[Path, str | None], Any]
 
 
@@ -27,9 +30,9 @@ Reader = Callable[[Path, str | None], Any]
 class Entry:
     """A named data set.
 
-    modality: text, image, image+text, audio. task: what it is for. source: the public place it comes from. licence: as
-    stated there. path: of the local copy, under ``COUNTERPOINT_DATA``. columns: part -> column, as for `infer`.
-    splits: the parts that ``load(name, split)`` knows (none: all rows are one part).
+    modality: text, image, image+text, audio, graph. task: what it is for. source: the public place it comes from.
+    licence: as stated there. path: of the local copy, under ``COUNTERPOINT_DATA``. columns: part -> column, as for
+    `infer`. splits: the parts that ``load(name, split)`` knows (none: all rows are one part).
     """
 
     name: str
@@ -94,6 +97,15 @@ def _matching(name: str, title: str, file: str) -> Entry:
     )  # fmt: skip
 
 
+def _graph(name: str, title: str, source: str) -> Entry:
+    return Entry(
+        name=name, title=title, modality="graph", task="graph", source=source, licence="MIT",
+        path=f"graphs/{name.replace('-', '_')}.npz", columns={"node": "node", "label": "label"},
+        reader=lambda path, split: read_graph(path),
+    )  # fmt: skip
+
+
+PLANETOID, GRAPH_DATA = "github.com/kimiyoung/planetoid", "github.com/EdisonLeeeee/GraphData"
 NLTK, STC2 = "github.com/nltk/nltk_data", "github.com/jacoxu/STC2"
 SLOTS = "github.com/MiuLab/SlotGated-SLU"
 IR = "not stated; distributed for research (Glasgow IR collections)"
@@ -212,6 +224,11 @@ _ALL = (
         source="github.com/Jakobovski/free-spoken-digit-dataset", licence="CC BY-SA 4.0", path="spoken_digits",
         columns={"audio": "audio", "label": "label"}, splits=TT, reader=readers.spoken_digits,
     ),
+    _graph("cora", "Cora: papers that cite one another, 7 subjects, public split", PLANETOID),
+    _graph("citeseer", "CiteSeer: papers that cite one another, 6 subjects, public split", PLANETOID),
+    _graph("acm", "ACM: papers that share an author, 3 subjects", GRAPH_DATA),
+    _graph("dblp", "DBLP: papers that cite one another, 4 subjects", GRAPH_DATA),
+    _graph("amazon-photo", "Amazon Photo: goods bought together, 8 kinds", GRAPH_DATA),
     _matching("abt-buy", "Abt-Buy products", "textual_abt_buy"),
     _matching("amazon-google", "Amazon-Google software", "structured_amazon_google"),
     _matching("beer", "beers", "structured_beer"),
@@ -252,8 +269,11 @@ def describe(name: str) -> str:
     return "\n".join([e.name, *(f"  {key:<11}{value}" for key, value in lines.items())])
 
 
-def load(name: str, split: str | None = None) -> datasets.Dataset | Retrieval:
-    """A named data set: its rows (of one split, or all), or a `Retrieval`. `DataError` where there is no local copy."""
+def load(name: str, split: str | None = None) -> datasets.Dataset | Retrieval | Graph:
+    """A named data set: its rows (of one split, or all), a `Retrieval` or a `Graph`.
+
+    Raises `DataError` where there is no local copy.
+    """
     entry = find(name)
     if split is not None and entry.splits and split not in entry.splits:
         raise DataError(f"{name} has the splits {', '.join(entry.splits)}, not {split!r}.")

@@ -54,6 +54,13 @@ class Shuffled(Sampler):
             yield order[i * self.batch : (i + 1) * self.batch]
 
 
+class Together(Sampler):
+    """All rows in every batch, in their order: for rows that cannot do without one another, such as nodes."""
+
+    def batches(self, epoch: int) -> Iterator[np.ndarray]:
+        yield np.arange(self.rows)
+
+
 class LengthBucketed(Sampler):
     """Batches of rows of like length, so that little is padded, in random order. Each row once per epoch.
 

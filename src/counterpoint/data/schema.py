@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-Kind: TypeAlias = Literal["texts", "pairs", "scored", "labelled", "images", "towers"]
+Kind: TypeAlias = Literal["texts", "pairs", "scored", "labelled", "images", "towers", "graph"]
 """What rows hold.
 
 texts: one text. pairs: anchor, positive, perhaps negatives. scored: a, b, score. labelled: one item and its label.
-images: one image. towers: two modalities of one thing.
+images: one image. towers: two modalities of one thing. graph: the nodes of one graph.
 """
 
 Row: TypeAlias = dict[str, Any]
@@ -17,7 +17,8 @@ Row: TypeAlias = dict[str, Any]
 
 texts: ``text``. pairs: ``anchor``, ``positive``, ``negatives`` (a list, may be empty). scored: ``a``, ``b``, ``score``
 (float). labelled: ``text`` or ``image``, and ``label`` (int). images: ``image``. towers: one key per stream, a missing
-one being None. Always ``row``: the row's number in the data set (int).
+one being None. graph: ``node`` (a `counterpoint.data.graph.Node`), and ``label`` where it has one. Always ``row``: the
+row's number in the data set (int).
 """
 
 

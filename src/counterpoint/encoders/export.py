@@ -75,6 +75,11 @@ def onnx(encoder: Encoder, path: Path | str, *, items: Sequence[Any] | None = No
     with; otherwise a ModelError names the difference. Beside it, text encoders leave ``NAME.tokenizer.json``.
     items: examples to trace and check with (None: three texts; for other modalities, noise).
     """
+    if encoder.modality == "graph":
+        raise ModelError(
+            "An encoder of graphs has no ONNX form: it reads a whole graph at once. Load its folder with "
+            "counterpoint.encoders.folder.load instead."
+        )
     need("onnxscript", "export")
     runtime = need("onnxruntime", "export")
     path = Path(path)

@@ -33,18 +33,26 @@ def predict(
     holdout: float = 0.2,
     steps: int = 200,
     seed: int = 0,
+    validation: tuple[np.ndarray, np.ndarray] | None = None,
+    standardise: bool = True,
 ) -> Probe:
     """Multinomial logistic regression on features standardised by the training rows' mean and deviation.
 
     train: (N, D). labels: (N,). test: (N', D). C is taken from ``strengths``, from the smallest up until accuracy
     on a held-out share of the *training* rows falls; then all of them are fitted again: the test rows decide nothing.
+    validation: embeddings (V, D) and labels (V,) that choose C instead. standardise: False takes features as they are.
     """
     if len(np.unique(labels)) < 2:
         raise DataError("The training rows are of one class only; a probe needs two. Check how the rows were split.")
     if not np.isfinite(train).all() or not np.isfinite(test).all():
         raise DataError("Some embeddings are not finite (NaN or infinity); a probe cannot be fitted. Check the model.")
-    scale = StandardScaler().fit(train)
+    scale = StandardScaler(with_mean=standardise, with_std=standardise).fit(train)
     train, test = scale.transform(train), scale.transform(test)
+    if validation is not None:
+        held, truth = scale.transform(validation[0]), validation[1]
+        fitted = {s: _fit(train, labels, s, steps) for s in strengths}
+        strength = max(strengths, key=lambda s: float((fitted[s].predict(held) == truth).mean()))
+        return Probe(fitted[strength].predict(test), strength)
     strength = strengths[0] if len(strengths) == 1 else _choose(train, labels, strengths, holdout, steps, seed)
     return Probe(_fit(train, labels, strength, steps).predict(test), strength)
 

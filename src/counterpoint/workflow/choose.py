@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from counterpoint.data.graph import Nodes
 from counterpoint.data.rows import Rows
 from counterpoint.data.schema import Schema
 from counterpoint.data.stream import Stream
@@ -24,6 +25,7 @@ KINDS = {
     "labelled": "items with labels",
     "images": "images",
     "towers": "two modalities of one thing",
+    "graph": "a graph",
 }
 """What rows hold, in words."""
 
@@ -33,11 +35,12 @@ USUAL = {
     "labelled": "supcon",
     "images": "directpred",
     "towers": "two-tower",
+    "graph": "graphmae",
 }
 """The method of a kind of rows; single texts have two, by their length."""
 
 
-def choose(schema: Schema, rows: Rows | Stream, named: str) -> tuple[type[Method], str]:
+def choose(schema: Schema, rows: Rows | Stream | Nodes, named: str) -> tuple[type[Method], str]:
     """The method for rows of this shape (``auto``) or the one named, and the sentence that says why."""
     if named != "auto":
         cls = find(named)

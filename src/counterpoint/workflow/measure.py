@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from counterpoint.data.graph import Nodes
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import CounterpointError, MissingExtra
@@ -52,6 +53,8 @@ def measure(towers: Mapping[str, Encoder], given: Given, *, beside: bool) -> Eva
     elif kind == "images":
         data = crops(data, one)
     known = spread(given.known, MOST_KNOWN) if kind == "labelled" and given.known is not None else None
+    if isinstance(given.rows, Nodes):
+        known = list(given.rows.labelled("train")) or None
     encoders = towers if kind == "towers" else one
     return evaluate(encoders, data, train=known, baselines=None if beside else ())
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from counterpoint.data.graph import Nodes
 from counterpoint.data.rows import Rows
 from counterpoint.data.stream import Stream
 from counterpoint.encoders import folder as model_folder
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.graph import GAT, GCN, GATConfig, GCNConfig
 from counterpoint.encoders.image import ConvNet, ConvNetConfig, ImageTransformer, ImageTransformerConfig
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
@@ -42,6 +45,10 @@ def build_encoder(config: Any, texts: Iterator[str]) -> Encoder:
             return ConvNet(config)
         case ImageTransformerConfig():
             return ImageTransformer(config)
+        case GATConfig():
+            return GAT(config)
+        case GCNConfig():
+            return GCN(config)
         case _:
             raise ConfigError(f"{type(config).__name__} is no configuration of an encoder.")
 
@@ -79,9 +86,11 @@ def choice_for(stream: str, encoder: str, streams: Iterable[str]) -> str:
 
 
 def make_encoder(
-    modality: str, choice: str, recipe: Any, rows: Rows | Stream, *, smoke: bool = False
+    modality: str, choice: str, recipe: Any, rows: Rows | Stream | Nodes, *, smoke: bool = False
 ) -> tuple[Encoder, Beginning]:
     """The encoder of one modality: ``auto`` (the recipe's), ``static``, ``transformer``, or a folder or hub id."""
+    if isinstance(rows, Nodes):
+        recipe = replace(recipe, features=rows.graph.features.shape[1])
     if choice == "auto":
         return build_encoder(recipe, rows.texts(VOCABULARY_FROM)), "recipe"
     if choice in ("static", "transformer"):

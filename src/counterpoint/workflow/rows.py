@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from counterpoint.data import registry
+from counterpoint.data.graph import Graph, Nodes, holds_graph, read_graph
 from counterpoint.data.infer import infer
 from counterpoint.data.inspect import leakage
 from counterpoint.data.loader import Loader, StreamLoader
@@ -20,10 +21,10 @@ from counterpoint.data.log import Log
 from counterpoint.data.read import Source, read, train_part
 from counterpoint.data.read import part as split_of
 from counterpoint.data.rows import Rows
-from counterpoint.data.sampler import LengthBucketed, NoDuplicates, PxK, Sampler, Shuffled
+from counterpoint.data.sampler import LengthBucketed, NoDuplicates, PxK, Sampler, Shuffled, Together
 from counterpoint.data.schema import Row, Schema
 from counterpoint.data.stream import Stream
-from counterpoint.errors import DataError
+from counterpoint.errors import ConfigError, DataError
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.team import launched
 
@@ -39,7 +40,7 @@ class Given:
     """The rows of a run. held: what is measured on. log: receives what reading skipped and decided."""
 
     schema: Schema
-    rows: Rows | Stream
+    rows: Rows | Stream | Nodes
     held: list[Row] = field(default_factory=list)
     log: Log = field(default_factory=Log)
 
@@ -63,6 +64,8 @@ def gather(
 ) -> Given:
     """Read the rows, find the parts that their columns play, and set aside what is measured on."""
     log = Log()
+    if (graph := one_graph(data)) is not None:
+        return gather_nodes(Nodes(graph, log=log), test)
     raw = read(data, split=split, streaming=streaming, log=log)
     raw = raw if split else train_part(raw, log)
     schema = infer(raw, columns=registry.parts(data, columns))
@@ -73,6 +76,31 @@ def gather(
         found = Given(schema, Rows(raw, schema, log=log), log=log)
     hold_out(found, test)
     return found
+
+
+def one_graph(data: Source) -> Graph | None:
+    """The graph that a source is, where it is one."""
+    named = [data] if isinstance(data, str | Path) else list(data)
+    if len(named) != 1:
+        return None
+    if (path := Path(named[0])).exists():
+        return read_graph(path) if holds_graph(path) else None
+    known = registry.ENTRIES.get(str(named[0]))
+    return registry.load(known.name) if known is not None and known.task == "graph" else None  # type: ignore[return-value]
+
+
+def gather_nodes(rows: Nodes, test: Source) -> Given:
+    """A graph is learned from as a whole, without its labels; those of its test part measure the model."""
+    if test:
+        raise DataError(
+            "The nodes to measure a graph on are part of it: leave --test out, and mark them in a column `split` of "
+            "nodes.csv, or as test_idx in the .npz."
+        )
+    held = rows.labelled("test") if len(rows.labelled("train")) else rows.labelled()
+    given = Given(rows.schema, rows, spread(held, MOST_HELD) if len(held) else [], rows.log)
+    if not given.held:
+        given.log.note("The graph has no labels: there is nothing to measure the model on.")
+    return given
 
 
 def hold_out(given: Given, test: Source) -> None:
@@ -141,7 +169,7 @@ def named_classes(raw: datasets.Dataset, schema: Schema) -> datasets.Dataset:
     return raw.remove_columns(column).add_column(column, pa.array(labels, pa.string()))
 
 
-def spread(rows: Rows, most: int) -> list[Row]:
+def spread(rows: Rows | Nodes, most: int) -> list[Row]:
     """At most so many rows, spread evenly: sources are often sorted by class."""
     return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
 
@@ -167,10 +195,12 @@ def digests(rows: Rows) -> Iterator[bytes]:
 # --- batches ---------------------------------------------------------------------------------------------------
 
 
-def fitting(config: TrainConfig, rows: Rows | Stream, log: Log) -> TrainConfig:
+def fitting(config: TrainConfig, rows: Rows | Stream | Nodes, log: Log) -> TrainConfig:
     """The recipe's settings with a batch that suits few rows: an epoch of one step teaches little."""
     if isinstance(rows, Stream):
         return config
+    if isinstance(rows, Nodes):
+        return replace(config, batch=len(rows))
     batch = max(8, len(rows) // STEPS_OF_SMALL)
     if batch >= config.batch:
         return config
@@ -188,6 +218,13 @@ def make_loader(given: Given, config: TrainConfig) -> Loader | StreamLoader:
         rows.seed = seed
         return StreamLoader(rows, batch, rank=rank, world=world)
     sampler: Sampler
+    if isinstance(rows, Nodes):
+        if batch != len(rows):
+            raise ConfigError(
+                f"batch={batch}: a graph is trained on as a whole, all {len(rows):,} nodes in every step. "
+                "Leave --batch out."
+            )
+        return Loader(rows, Together(len(rows), batch, seed=seed), rank=rank, world=world)
     match given.schema.kind:
         case "pairs":
             sampler = NoDuplicates(rows.keys(), batch, seed=seed)

@@ -54,6 +54,9 @@ def report(folder: Path, towers: Mapping[str, Encoder], given: Given, say: Calla
 
 def next_commands(folder: Path, given: Given, towers: Mapping[str, Encoder]) -> list[str]:
     """What can be typed now."""
+    if given.schema.kind == "graph":
+        load = f"from counterpoint.encoders.folder import load; load('{folder}/model').encode(graph)"
+        return [f"python: {load}  # graph: counterpoint.data.graph.read_graph(PATH), or its nodes"]
     stream = f" --stream {next(iter(towers))}" if len(towers) > 1 else ""
     lines = [f"counterpoint encode {folder} ROWS --out vectors.npy{stream}"]
     if given.schema.kind not in ("texts", "images"):  # rows like these hold something to measure against

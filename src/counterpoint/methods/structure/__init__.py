@@ -1,0 +1,1 @@
+"""Graphs, tables, sequences: methods for data whose structure is given."""

@@ -1,0 +1,46 @@
+"""Views of a graph: features hidden or exchanged, edges dropped."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from counterpoint.data.graph import Features, Graph
+from counterpoint.errors import ConfigError, DataError
+
+
+def mask_nodes(
+    graph: Graph, rng: np.random.Generator, *, rate: float, replace: float = 0.0
+) -> tuple[Features, np.ndarray, np.ndarray]:
+    """Features ``(N, F)`` after replacement, the nodes that were chosen ``(V,)`` (sorted), those to be hidden ``(N,)``
+    bool.
+
+    floor(rate · n) of the n nodes that have a neighbour are chosen (an isolated one could not be told from anything).
+    A share ``replace`` of them, rounded down, gets the features of other nodes; the rest is to be hidden.
+    Source: Hou et al. 2022 (GraphMAE), arXiv 2205.10803.
+    """
+    if not 0 < rate < 1 or not 0 <= replace <= 1:
+        raise ConfigError(f"rate={rate}, replace={replace}: expected 0 < rate < 1 and 0 <= replace <= 1.")
+    able = np.flatnonzero(graph.degrees)
+    chosen = rng.permutation(able)[: int(rate * len(able))]
+    if not len(chosen):
+        raise DataError(
+            f"{len(able):,} of {len(graph):,} nodes have a neighbour; a share of {rate:g} of them is none to learn "
+            "from. Give a larger graph, or a larger share."
+        )
+    exchanged, hidden = np.split(chosen, [int(replace * len(chosen))])
+    # Drawn from all nodes, as published; one that draws itself takes the last draw, which is kept in reserve.
+    drawn = rng.permutation(len(graph))[: len(exchanged) + 1]
+    source = np.arange(len(graph))
+    source[exchanged] = np.where(drawn[:-1] == exchanged, drawn[-1], drawn[:-1]) if len(exchanged) else []
+    mask = np.zeros(len(graph), dtype=bool)
+    mask[hidden] = True
+    return graph.features[source] if len(exchanged) else graph.features, np.sort(chosen), mask
+
+
+def drop_edges(graph: Graph, rng: np.random.Generator, *, share: float) -> np.ndarray:
+    """The edges ``(2, E')`` without a random share of them, gone in both directions."""
+    if not 0 <= share < 1:
+        raise ConfigError(f"share={share}: expected at least 0 and below 1.")
+    one = graph.edges[:, graph.edges[0] < graph.edges[1]]
+    one = one[:, rng.random(one.shape[1]) >= share]
+    return np.concatenate((one, one[::-1]), axis=1)
