@@ -53,9 +53,14 @@ def scaled_cosine_error(
     if gamma < 1:
         raise ConfigError(f"gamma={gamma}: the scaled cosine error needs gamma >= 1 (1: the cosine distance).")
     z, x = _hidden(prediction, target, mask)
-    directed = x.ne(0).any(-1)
+    length = torch.linalg.vector_norm(x, dim=-1)
+    if not (directed := length > 0).all():
+        z, x, length = z[directed], x[directed], length[directed]
+    # A product of two matrices each, as elementwise products of wide features would be written out several times.
+    dot = (z.unsqueeze(-2) @ x.unsqueeze(-1)).flatten()
+    cosine = dot / (torch.linalg.vector_norm(z, dim=-1).clamp_min(1e-8) * length)
     # Rounding can put a cosine above 1, and a negative number has no fractional power.
-    distance = (1 - F.cosine_similarity(z[directed], x[directed], dim=-1)).clamp_min(0)
+    distance = (1 - cosine).clamp_min(0)
     return reduced(distance if gamma == 1 else distance.pow(gamma), reduction)
 
 
