@@ -318,4 +318,7 @@ def spread(method: nn.Module, config: TrainConfig, device: torch.device) -> Iter
             stacklevel=2,
         )
     with together:
-        yield found
+        try:
+            yield found
+        finally:
+            found.step = Step(found.method)  # lets go of the hooks that DDP has put on the method's parameters

@@ -61,9 +61,15 @@ def started(device: str = "auto") -> Iterator[None]:
         dist.init_process_group(backend, store=store, rank=rank, world_size=world)
     else:
         dist.init_process_group(backend)
-    yield
-    # Not after an error: that would wait for the others, who notice that this one failed when it has ended.
-    dist.destroy_process_group()
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        # After an error, nccl would wait for what the others never do; they notice when this process has ended. Threads
+        # of gloo, left alone, sometimes abort a process that ends.
+        if not (failed and cuda):
+            dist.destroy_process_group()
 
 
 def local_rank() -> int:
@@ -76,11 +82,6 @@ def local_rank() -> int:
 def restarts() -> bool:
     """Whether a launcher starts the processes anew when one of them dies (``torchrun --max-restarts 3``)."""
     return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0
-
-
-def restarted() -> bool:
-    """Whether the launcher started the processes again after one of them had died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from counterpoint.methods.base import Method
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.contracts import Result
 from counterpoint.train.loop import Trainer
-from counterpoint.train.team import Team, restarted, restarts, started
+from counterpoint.train.team import Team, restarts, started
 from counterpoint.workflow import folder as place
 from counterpoint.workflow.folder import Asked
 from counterpoint.workflow.measure import as_metrics, measure, measured
@@ -132,10 +132,10 @@ class Opened:
 
 
 def open_folder(asked: Asked, folder: Path, *, resume: bool, overwrite: bool) -> Opened:
-    """What the folder allows. A launcher that restarts its processes gives the same command each time: where there is
-    no run yet it begins one, and from the second time on it is a resume."""
+    """What the folder allows. A launcher that restarts its processes gives the same command each time, so a resume then
+    begins where there is no run yet."""
     if restarts():
-        resume = (resume or restarted()) and place.holds_run(folder)
+        resume = resume and place.holds_run(folder)
     place.refuse(folder, resume=resume, overwrite=overwrite)
     asked = replace(asked, train=typed(TrainConfig, asked.train, of="the training run", option="--{} VALUE"))
     begun = resume and place.has_checkpoint(folder)
