@@ -69,9 +69,10 @@ def test_every_example_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ru
     for name in ("sentences", "documents"):
         made.jsonl(tmp_path / f"{name}.jsonl", made.rows("texts", 20))
     order = ["fit", "eval", "encode", "index", "search", "export", "report", "methods", "data", "doctor"]
+    order += ["prove", "compare"]
     assert set(order) == set(verbs()) - {"demo"}, "the demo has tests of its own"
     for verb in order:
-        more = ["--size", "smoke"] if verb == "fit" else []
+        more = ["--size", "smoke"] if verb in ("fit", "compare") else []
         if verb == "search":
             shutil.copytree("runs/mine", "runs/demo")
         said = run(*example(verb), *more)

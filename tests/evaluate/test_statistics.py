@@ -4,7 +4,7 @@ import pytest
 from counterpoint.errors import DataError
 from counterpoint.evaluate.result import compare
 from counterpoint.evaluate.similarity import pearson
-from counterpoint.evaluate.statistics import Sample, difference, interval, mean, randomisation
+from counterpoint.evaluate.statistics import Sample, difference, interval, mean, over_runs, randomisation
 
 
 def test_interval_of_the_mean_is_that_of_theory():
@@ -87,3 +87,19 @@ def test_bad_input_is_named():
         difference(mean(np.ones(2)), mean(np.ones(3)))
     with pytest.raises(DataError, match="needs examples"):
         mean(np.array([]))
+
+
+def test_interval_over_runs_is_students():
+    found = over_runs([1.0, 2.0, 3.0])
+    # s = 1, standard error 1/sqrt(3), t(0.975; 2 degrees of freedom) = 4.302653
+    assert (found.value, found.low, found.high) == pytest.approx((2, 2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
+    ninety = over_runs([0.0, 2.0], level=0.9)  # s = sqrt(2), standard error 1, t(0.95; 1) = 6.313752
+    assert (ninety.low, ninety.high) == pytest.approx((1 - 6.313752, 1 + 6.313752))
+
+
+def test_one_run_has_no_bounds_and_none_no_mean():
+    found = over_runs([0.5])
+    assert found.value == 0.5
+    assert np.isnan([found.low, found.high]).all()
+    with pytest.raises(DataError, match="at least one run"):
+        over_runs([])

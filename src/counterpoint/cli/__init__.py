@@ -31,7 +31,21 @@ def overview() -> str:
 
 def verbs() -> dict[str, Callable[..., Any]]:
     """Verb -> function; imported here, so that `import counterpoint` stays light."""
-    from counterpoint.cli import demo, doctor, encode, evaluate, export, fit, index, inspect, methods, report, search
+    from counterpoint.cli import (
+        compare,
+        demo,
+        doctor,
+        encode,
+        evaluate,
+        export,
+        fit,
+        index,
+        inspect,
+        methods,
+        prove,
+        report,
+        search,
+    )
 
     return {
         "fit": fit.fit,
@@ -42,6 +56,8 @@ def verbs() -> dict[str, Callable[..., Any]]:
         "export": export.export,
         "report": report.report,
         "methods": methods.methods,
+        "prove": prove.prove,
+        "compare": compare.compare,
         "data": inspect.data,
         "doctor": doctor.doctor,
         "demo": demo.demo,

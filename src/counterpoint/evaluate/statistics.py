@@ -1,11 +1,13 @@
-"""How sure a figure is: bootstrap intervals of a metric, of a difference on the same examples, and a paired test."""
+"""How sure a figure is: bootstrap intervals of a metric, of a difference on the same examples, a paired test, and
+intervals over repeated runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import t as students_t
 
 from counterpoint.errors import DataError
 
@@ -96,6 +98,22 @@ def randomisation(a: np.ndarray, b: np.ndarray, *, draws: int = 10_000, seed: in
         # Sums in another order than the mean's: what differs by rounding only is a tie.
         extreme += int((np.abs(signs @ d) / len(d) >= observed * (1 - 1e-12)).sum())
     return (extreme + 1) / (draws + 1)
+
+
+def over_runs(values: Sequence[float], *, level: float = 0.95) -> Interval:
+    """The mean of a figure over independent runs (seeds), with the interval of Student's t (1908).
+
+    Of two arms with the same seeds, give the differences: the interval is then the paired one. One run has a mean
+    without bounds, which are then NaN. Raises `DataError` for no run.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if len(x) == 0:
+        raise DataError("A mean over runs needs at least one run.")
+    value = float(x.mean())
+    if len(x) == 1:
+        return Interval(value, float("nan"), float("nan"))
+    half = float(students_t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / len(x) ** 0.5)
+    return Interval(value, value - half, value + half)
 
 
 def percentiles(value: float, replicates: np.ndarray, level: float = 0.95) -> Interval:

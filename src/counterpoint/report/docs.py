@@ -10,6 +10,7 @@ import dataclasses
 import importlib
 import inspect
 import io
+import json
 import pkgutil
 import pprint
 import re
@@ -22,7 +23,9 @@ import counterpoint.objectives as objectives
 from counterpoint.cli import main, verbs
 from counterpoint.methods.base import discover
 from counterpoint.objectives.base import is_objective
+from counterpoint.report import evidence
 from counterpoint.report.pairs import pictures
+from counterpoint.workflow.prove import proofs
 
 Pages = dict[str, str]
 """Path below ``docs/`` -> text."""
@@ -42,20 +45,30 @@ def default(field: dataclasses.Field[object]) -> object:
     return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
 
 
-def methods() -> Pages:
-    """A page per method: its module's docstring, its settings, its published recipe."""
+def methods(measured: Path) -> Pages:
+    """A page per method: its module's docstring, its evidence, its settings, its published recipe.
+
+    measured: the folder of the evidence.
+    """
     listed = [
-        "# Methods\n\nTrain with one: `counterpoint fit DATA --method NAME`.\n\n| method | title | year | needs |\n"
+        "# Methods\n\nTrain with one: `counterpoint fit DATA --method NAME`. What the last column says: "
+        "[evidence](../evidence.md).\n\n| method | title | year | needs | claim |\n|---|---|---|---|---|\n"
     ]
-    listed.append("|---|---|---|---|\n")
     pages: Pages = {}
     for name, cls in discover().items():
         spec = cls.spec
-        listed.append(f"| [{name}]({name}.md) | {spec.title} | {spec.year} | {', '.join(spec.needs)} |\n")
+        proved, found, picture = proofs()[name], measured / f"{name}.json", measured / f"{name}.svg"
+        proof = json.loads(found.read_text(encoding="utf-8")) if proved and found.exists() else None
+        drawn = f"{name}.evidence.svg" if proof and picture.exists() else ""
+        if drawn:
+            pages[f"methods/{drawn}"] = picture.read_text(encoding="utf-8")
+        verdict = proof["verdict"] if proof else "no evidence yet"
+        listed.append(f"| [{name}]({name}.md) | {spec.title} | {spec.year} | {', '.join(spec.needs)} | {verdict} |\n")
         settings = "".join(f"| `{f.name}` | `{default(f)!r}` |\n" for f in dataclasses.fields(cls.Config))
         pages[f"methods/{name}.md"] = (
             f"# {name}\n\n**{spec.title}**, {spec.year}, {spec.paper}. Needs: {', '.join(spec.needs)}.\n\n"
             f"{fenced(inspect.getdoc(sys.modules[cls.__module__]) or '')}\n"
+            f"{evidence.markdown(proof, proved.arms if proved else {}, picture=drawn)}\n"
             f"## Settings\n\n`--set KEY=VALUE`\n\n| setting | default |\n|---|---|\n{settings}\n"
             f"## The published recipe\n\n{fenced(pprint.pformat(cls.recipe('published'), width=100), 'python')}"
         )
@@ -104,9 +117,9 @@ def verb_pages() -> Pages:
     return pages
 
 
-def write(folder: Path) -> list[Path]:
-    """Write every generated page into `folder`; returns their paths."""
-    pages = {**methods(), **objective_pages(), **verb_pages(), "pairings.md": pictures()}
+def write(folder: Path, *, measured: Path = Path("evidence")) -> list[Path]:
+    """Write every generated page into `folder`; returns their paths. measured: the folder of the evidence."""
+    pages = {**methods(measured), **objective_pages(), **verb_pages(), "pairings.md": pictures()}
     for part in ("methods", "objectives", "verbs"):
         shutil.rmtree(folder / part, ignore_errors=True)  # pages of what is gone go too
     for name, text in pages.items():

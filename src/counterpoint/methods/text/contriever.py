@@ -21,7 +21,7 @@ because every published number was measured so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +45,7 @@ from counterpoint.evaluate.run import evaluate
 from counterpoint.memory.queue import Queue
 from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.methods.proof import Proof
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, OnlyOwn
 from counterpoint.objectives.scale import LogitScale
@@ -159,31 +160,44 @@ class Contriever(Method):
         )
 
 
-def proof(seeds: Sequence[int] = (0, 1, 2), *, smoke: bool = False) -> Iterator[dict[str, Any]]:
-    """Crops against the same document seen twice, all else equal, on the Cranfield collection (1,400 abstracts).
+SETS = ("cranfield", "cisi", "npl")
+ARMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "crops": ("two independent crops of a document, among a queue of earlier ones", {}),
+    "whole": ("both views are the whole document, less the deleted tokens", {"crop": (1.0, 1.0)}),
+    "in-batch": ("crops among those of the same batch, without queue and momentum encoder", {"negatives": "in-batch"}),
+}
 
-    Trained on the documents alone; measured with the 180 judged queries. Yields, per seed and variant, ``ndcg@10`` and
-    ``recall@100`` after training and ``untrained`` (nDCG@10 of the same encoder before). Variants: ``crops`` (the
-    method), ``whole`` (its ablation: both views are the whole document, less the deleted tokens), ``in-batch`` (the
-    paper's variant without queue and momentum encoder).
+
+def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
+    """Learn from the documents of three collections alone; measured with their judged queries, the mean of the three.
+
+    The small recipe, smaller still, with a batch at which the queue matters, and a queue in which a document seldom
+    meets itself.
     """
     recipe = Contriever.recipe("smoke" if smoke else "small")
-    found = load("cranfield")
-    texts = Dataset.from_dict({"text": list(found.corpus.values())})
-    rows = Rows(texts, Schema(kind="texts", columns={"text": "text"}, modalities={"text": "text"}))
-    variants: dict[str, dict[str, Any]] = {
-        "crops": {},
-        "whole": {"crop": (1.0, 1.0)},
-        "in-batch": {"negatives": "in-batch"},
-    }
-    for seed in seeds:
-        for variant, changes in variants.items():
-            torch.manual_seed(seed)
-            encoder = StaticText.from_texts(rows.texts(), recipe.encoder)
-            before = evaluate(encoder, found, baselines=(), draws=10)["ndcg@10"].value.value
-            method = Contriever(encoder, replace(recipe.config, **changes))
-            config = replace(recipe.train, seed=seed, progress=False)
-            Trainer(method, Loader(rows, Shuffled(len(rows), config.batch, seed=seed)), config).fit()
-            after = evaluate(encoder, found, baselines=(), draws=10)
-            figures = {m: after[m].value.value for m in ("ndcg@10", "recall@100")}
-            yield {"variant": variant, "seed": seed, **figures, "untrained": before}
+    found = [load(name) for name in SETS[: 1 if smoke else None]]
+    texts = [text for f in found for text in f.corpus.values()]
+    texts = texts[: 200 if smoke else None]
+    rows = Rows(
+        Dataset.from_dict({"text": texts}), Schema(kind="texts", columns={"text": "text"}, modalities={"text": "text"})
+    )
+    torch.manual_seed(seed)
+    encoder = StaticText.from_texts(rows.texts(), replace(recipe.encoder, dim=128, vocabulary=10_000))
+    method = Contriever(encoder, replace(recipe.config, queue=256 if smoke else 2_048, **ARMS[arm][1]))
+    config = replace(recipe.train, batch=16, seed=seed, steps=4 if smoke else 800, progress=False, device="cpu")
+    Trainer(method, Loader(rows, Shuffled(len(rows), config.batch, seed=seed)), config).fit()
+    figures = [evaluate(encoder, f, baselines=(), draws=10) for f in found]
+    return {m: sum(f[m].value.value for f in figures) / len(figures) for m in ("ndcg@10", "recall@100")}
+
+
+proof = Proof(
+    claim="Two independent crops of a document teach retrieval better than the document seen twice, and a queue of "
+    "earlier keys better than a small batch alone.",
+    arms={arm: what for arm, (what, _) in ARMS.items()},
+    metrics={"ndcg@10": True, "recall@100": True},
+    data=SETS,
+    run=_run,
+    full="BERT-base on Wikipedia and web text, batch 2,048, queue 131,072, 500,000 steps; published: nDCG@10 of 0.377 "
+    "over the sets of BEIR, and recall@100 above BM25 on 11 of 15.",
+    minutes=3,
+)

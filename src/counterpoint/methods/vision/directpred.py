@@ -25,9 +25,9 @@ did.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ from counterpoint.evaluate.knn import predict
 from counterpoint.memory.statistics import RunningMoment
 from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.methods.proof import Proof
 from counterpoint.methods.vision.pair import two_views
 from counterpoint.objectives.geometry import effective_rank
 from counterpoint.objectives.predict import negative_cosine
@@ -211,40 +212,45 @@ def eigen_alignment(weight: Tensor, moment: Tensor) -> Tensor:
     return nn.functional.cosine_similarity(weight @ u, u, dim=0).abs().mean()
 
 
-def proof(seeds: Sequence[int] = (0, 1, 2), *, smoke: bool = False) -> Iterator[dict[str, Any]]:
-    """Every predictor, all else equal, on the CIFAR-10 sample with the small recipe (a minute each on two cores).
-
-    Yields, per seed and predictor, ``knn``: accuracy of the 20 nearest neighbours, from encoder features of 1,000 test
-    and 3,000 training images; ``random``: the same before training; ``rank``: effective rank of the projected test
-    features; ``alignment``: `eigen_alignment`. Expected: direct at least as accurate as trained, of larger rank, and
-    aligned by construction; identity of small rank, since nothing there lets small directions grow.
-    """
+def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
+    """One predictor on the CIFAR-10 sample: accuracy from encoder features of 3,000 training and 1,000 test images."""
     recipe = DirectPred.recipe("smoke" if smoke else "small")
     schema = Schema(kind="labelled", columns={"image": "image", "label": "label"}, modalities={"image": "image"})
     train, test = (Rows(load("cifar10", split), schema) for split in ("train", "test"))
-    (images, labels), (test_images, truth) = (
-        ([r["image"] for r in rows], np.array([r["label"] for r in rows])) for rows in (train, test)
+    known, unseen = (
+        train[np.arange(0, len(train), 10 if smoke else 1)],
+        test[np.arange(0, len(test), 10 if smoke else 1)],
     )
+    torch.manual_seed(seed)
+    encoder = ConvNet(recipe.encoder)
+    method = DirectPred(encoder, replace(recipe.config, predictor=arm))
+    length = {"steps": 4} if smoke else {"epochs": 8}
+    config = replace(recipe.train, seed=seed, stop_on_collapse=False, progress=False, device="cpu", **length)
+    Trainer(method, Loader(train, Shuffled(len(train), config.batch, seed=seed)), config).fit()
+    images = [r["image"] for r in unseen]
+    found = predict(
+        encoder.encode([r["image"] for r in known]), np.array([r["label"] for r in known]), encoder.encode(images), k=20
+    )
+    with torch.no_grad():
+        features = method.projector(encoder(encoder.collate(images)))
+    return {
+        "knn accuracy": float((found == np.array([r["label"] for r in unseen])).mean()),
+        "effective rank": float(effective_rank(features)),
+        "eigen-alignment": float(eigen_alignment(method.predictor.weight.detach(), method.moment.moment)),
+    }
 
-    def accuracy(encoder: ImageEncoder) -> float:
-        found = predict(encoder.encode(images), labels, encoder.encode(test_images), k=20)
-        return float((found == truth).mean())
 
-    for seed in seeds:
-        for predictor in get_args(Predictor):
-            torch.manual_seed(seed)
-            encoder = ConvNet(recipe.encoder)
-            before = accuracy(encoder)
-            method = DirectPred(encoder, replace(recipe.config, predictor=predictor))
-            config = replace(recipe.train, seed=seed, stop_on_collapse=False, progress=False)
-            Trainer(method, Loader(train, Shuffled(len(train), config.batch, seed=seed)), config).fit()
-            with torch.no_grad():
-                features = method.projector(encoder(encoder.collate(test_images)))
-            yield {
-                "predictor": predictor,
-                "seed": seed,
-                "knn": accuracy(encoder),
-                "random": before,
-                "rank": float(effective_rank(features)),
-                "alignment": float(eigen_alignment(method.predictor.weight.detach(), method.moment.moment)),
-            }
+proof = Proof(
+    claim="A predictor that is computed from the features' second moment gives better nearest neighbours than a "
+    "trained linear one, and than none.",
+    arms={
+        "direct": "the predictor is set from the eigenvectors and eigenvalues of the second moment",
+        "trained": "the predictor is a linear layer with a gradient",
+        "identity": "no predictor",
+    },
+    metrics={"knn accuracy": True, "effective rank": True, "eigen-alignment": True},
+    data=("cifar10",),
+    run=_run,
+    full="ResNet-18 on STL-10 (train and unlabelled images), 100 epochs; published: 77.9 % direct, 75.1 % trained.",
+    minutes=8,
+)
