@@ -67,7 +67,7 @@ def test_every_example_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ru
     for name in ("pairs", "test", "train"):
         made.jsonl(tmp_path / f"{name}.jsonl", made.rows("pairs", 40))
     for name in ("sentences", "documents"):
-        made.jsonl(tmp_path / f"{name}.jsonl", made.rows("texts", 20))
+        made.jsonl(tmp_path / f"{name}.jsonl", made.rows("texts", 120))
     order = ["fit", "eval", "encode", "index", "search", "export", "report", "methods", "data", "doctor"]
     order += ["prove", "compare"]
     assert set(order) == set(verbs()) - {"demo"}, "the demo has tests of its own"

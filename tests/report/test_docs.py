@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -35,6 +37,29 @@ def test_every_verb_shows_an_example(pages: dict[str, str]) -> None:
 def test_every_setting_of_a_method_stands_on_its_page(pages: dict[str, str]) -> None:
     assert "| `momentum` | `0.9995` |" in pages["methods/contriever.md"]
     assert "2112.09118" in pages["methods/contriever.md"]
+
+
+def test_the_evidence_stands_on_the_methods_page(tmp_path: Path) -> None:
+    entry = {"name": "accuracy", "ablation": "trained", "higher_is_better": True, "method_mean": 0.5}
+    entry |= {"ablation_mean": 0.4, "diff": 0.1, "ci95": [-0.05, 0.25], "seeds": 3}
+    found = {
+        "method": "directpred", "verdict": "not shown", "claim": "It is better.", "metrics": [entry],
+        "wall_seconds": 90.0, "hardware": "a processor", "data": ["cifar10"], "commit": "abc1234",
+        "command": "counterpoint prove directpred --seeds 3",
+    }  # fmt: skip
+    (tmp_path / "evidence").mkdir()
+    (tmp_path / "evidence/directpred.json").write_text(json.dumps(found))
+    (tmp_path / "evidence/directpred.svg").write_text("<svg/>")
+    docs.write(tmp_path / "docs", measured=tmp_path / "evidence")
+    page = (tmp_path / "docs/methods/directpred.md").read_text()
+    assert "## Evidence: not shown\n\n> It is better." in page
+    assert "| accuracy (higher is better) | trained | 0.500 | 0.400 | +0.100 [−0.050, +0.250] | undecided |" in page
+    assert "- **direct** (the method): " in page
+    assert "1.5 min on a processor, commit abc1234" in page
+    assert "](directpred.evidence.svg)" in page
+    assert (tmp_path / "docs/methods/directpred.evidence.svg").read_text() == "<svg/>"
+    assert "| not shown |" in (tmp_path / "docs/methods/index.md").read_text()
+    assert "No evidence yet." in (tmp_path / "docs/methods/simcse.md").read_text()
 
 
 @pytest.mark.parametrize("picture", PICTURES, ids=lambda p: p.title)

@@ -25,8 +25,8 @@ def says(entry: Mapping[str, Any]) -> str:
 
 
 def number(x: float) -> str:
-    """Three figures after the point, or more where the number is small."""
-    return f"{x:.3f}" if x == 0 or abs(x) >= 0.1 else f"{x:.3g}" if abs(x) < 0.001 else f"{x:.4f}"
+    """Three figures after the point; of a small number, its first two."""
+    return f"{x:.3f}" if x == 0 or abs(x) >= 0.01 else f"{x:.2g}"
 
 
 def rows(evidence: Evidence) -> list[tuple[str, ...]]:
