@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from counterpoint.encoders import folder
-from counterpoint.encoders.heads import Predictor, Projected, Projector, PrototypeHead
+from counterpoint.encoders.heads import DynamicHead, Predictor, Projected, Projector, PrototypeHead
 from counterpoint.errors import ConfigError
 from tests.encoders.samples import TEXTS, static
 
@@ -66,3 +66,13 @@ def test_projected_is_the_map_of_the_encoder_below(tmp_path):
     again = folder.load(tmp_path / "m")
     assert abs(again.encode(TEXTS) - encoder.encode(TEXTS)).max() < 1e-6
     assert again.prompts == {"query": "q "}
+
+
+def test_a_dynamic_head_follows_its_words_whatever_their_length():
+    torch.manual_seed(0)
+    head, words = DynamicHead(4, 3).eval(), torch.rand(6, 4)
+    weights = head(words)
+    assert weights.shape == (6, 3)
+    torch.testing.assert_close(weights.norm(dim=1), torch.ones(6))
+    torch.testing.assert_close(head(5 * words), weights)
+    torch.testing.assert_close(head(words.flip(0)), weights.flip(0))

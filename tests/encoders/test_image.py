@@ -171,3 +171,20 @@ def test_wrong_images_and_settings_are_sentences():
     ):
         with pytest.raises(ConfigError):
             wrong()
+
+
+@pytest.mark.parametrize(
+    ("config", "shapes"),
+    [
+        (ConvNetConfig(size=32, stem_width=4, widths=(6, 8), depths=(2, 1)), [(6, 16), (8, 8)]),
+        (ConvNetConfig(size=32, stem="large", stem_width=4, widths=(6, 8), depths=(1, 2)), [(6, 4), (8, 2)]),
+        (ConvNetConfig(size=32, block="basic", stem_width=8, widths=(8, 16), depths=(1, 1)), [(8, 32), (16, 16)]),
+    ],
+    ids=["plain", "large stem", "residual"],
+)
+def test_maps_of_every_stage_the_last_of_which_the_embedding_is_the_mean(config, shapes):
+    encoder = ConvNet(config).eval()
+    images = torch.rand(2, 3, 32, 32)
+    maps = encoder.stages(images)
+    assert [tuple(m.shape) for m in maps] == [(2, c, side, side) for c, side in shapes]
+    torch.testing.assert_close(maps[-1].mean((2, 3)), encoder(images))

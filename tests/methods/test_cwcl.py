@@ -35,6 +35,7 @@ def drawn(n: int = 6, dim: int = 3, seed: int = 0) -> Batch:
     return batch(torch.randn(n, dim, generator=g), torch.randn(n, dim, generator=g))
 
 
+@torch.no_grad()
 def test_two_rows_by_hand():
     # Frozen vectors at a right angle: w = 1/2 between the rows, 1 within. The new ones lie on the frozen ones.
     found = learner(2).eval().losses(batch(torch.eye(2), 3 * torch.eye(2)))

@@ -6,7 +6,7 @@ import torch
 
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.views import image as views
-from counterpoint.views.image import SimCLRViews
+from counterpoint.views.image import PatchGrid, SimCLRViews
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -152,3 +152,28 @@ def test_settings_and_inputs_out_of_range_are_sentences():
             SimCLRViews(**wrong)
     with pytest.raises(DataError, match=r"uint8 \(2, 3, 4, 4\)"):
         SimCLRViews()(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), rng())
+
+
+def test_cells_of_a_grid_are_cut_where_they_lie():
+    # A view that changes nothing, and pixels that know their place: 12 wide, cells of 4 at 0, 4 and 8.
+    place = torch.arange(144.0).view(1, 1, 12, 12) / 143
+    same = SimCLRViews(crop=(1, 1), ratio=(1, 1), flip=0, jitter=0, grey=0)
+    cells = PatchGrid(view=same, patch=4, count=9, jitter=0)(place, np.random.default_rng(0))
+    assert cells.shape == (9, 1, 4, 4)
+    corners = {(round(float(c[0, 0, 0]) * 143) // 12, round(float(c[0, 0, 0]) * 143) % 12) for c in cells}
+    assert corners == {(r, c) for r in (0, 4, 8) for c in (0, 4, 8)}
+    top, left = divmod(round(float(cells[0, 0, 0, 0]) * 143), 12)
+    torch.testing.assert_close(cells[0, 0], place[0, 0, top : top + 4, left : left + 4], atol=1e-5, rtol=0)
+
+
+def test_some_cells_of_each_image_shifted_but_inside():
+    images = torch.stack([torch.full((1, 12, 12), i / 4) for i in range(5)])
+    same = SimCLRViews(crop=(1, 1), ratio=(1, 1), flip=0, jitter=0, grey=0)
+    grid = PatchGrid(view=same, patch=5, count=3, jitter=9)
+    cells = grid(images, np.random.default_rng(0))
+    assert cells.shape == (15, 1, 5, 5)
+    torch.testing.assert_close(cells.mean((1, 2, 3)), (torch.arange(5) / 4).repeat_interleave(3), atol=1e-5, rtol=0)
+    with pytest.raises(ConfigError, match="do not fit into a view of 12"):
+        PatchGrid(view=same, patch=13)(images, np.random.default_rng(0))
+    with pytest.raises(ConfigError, match="1 to 9 cells"):
+        PatchGrid(view=same, count=10)

@@ -84,6 +84,25 @@ class PrototypeHead(nn.Module):
         return F.normalize(z, dim=-1) @ F.normalize(self.weight, dim=-1).T
 
 
+class DynamicHead(nn.Module):
+    """Weights of a classifier ``(K, out)``, of unit length, made from the K words ``(K, dim)`` that it tells apart.
+
+    Words of unit length, then linear, batch norm over the words, ReLU, linear: where the words change at every step, a
+    weight follows the meaning of its word, not its number. Gradients reach the map, and the words where they want any.
+
+    Source: Gidaris et al. 2021 (OBoW), arXiv 2012.11552, section 3.3.
+    """
+
+    def __init__(self, dim: int, out: int) -> None:
+        super().__init__()
+        self.map = nn.Sequential(
+            nn.Linear(dim, 2 * out, bias=False), nn.BatchNorm1d(2 * out), nn.ReLU(), nn.Linear(2 * out, out)
+        )
+
+    def forward(self, words: Tensor) -> Tensor:
+        return F.normalize(self.map(F.normalize(words, dim=-1)), dim=-1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProjectedConfig:
     """dim: width after the map. kind, inner: the encoder below and its configuration."""

@@ -10,6 +10,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -160,6 +161,20 @@ class ConvNet(ImageEncoder):
         self.body: nn.Module = _plain(c) if c.block == "plain" else _residual(c)
         if c.norm == "group":
             _group_norm(self.body)
+
+    def stages(self, data: Tensor) -> list[Tensor]:
+        """The feature map of every stage ``(N, C, H, W)``, the finest first; the embedding is the mean of the last."""
+        x = self.normalised(data)
+        if self.config.block != "plain":
+            return list(self.body(x, output_hidden_states=True).hidden_states[1:])
+        maps, ends = [], list(accumulate(self.config.depths))
+        # The stem is one layer, or two with the pooling of a large one.
+        stem = len(self.body) - ends[-1]  # type: ignore[arg-type]
+        for i, layer in enumerate(self.body, 1 - stem):  # type: ignore[arg-type]
+            x = layer(x)
+            if i in ends:
+                maps.append(x)
+        return maps
 
     def _features(self, data: Tensor) -> tuple[Tensor, Tensor]:
         x = self.body(self.normalised(data))

@@ -117,6 +117,42 @@ class SimCLRViews:
         return x
 
 
+@dataclass(frozen=True, kw_only=True)
+class PatchGrid:
+    """Some cells of a 3×3 grid over a view, each with its overlap with the others: ``(N · count, C, patch, patch)``.
+
+    view: how the picture under the grid is drawn, ``size`` pixels wide. patch: side of a cell in pixels. count: cells
+    taken of the nine. jitter: largest shift of a cell in pixels; cells stay inside the picture. Those of image i lie at
+    ``i · count`` to ``(i + 1) · count - 1``.
+
+    Source: Gidaris et al. 2021 (OBoW), arXiv 2012.11552, section 4.1.
+    """
+
+    view: SimCLRViews
+    patch: int = 96
+    count: int = 5
+    jitter: int = 24
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= 9:
+            raise ConfigError(f"count={self.count}: a 3×3 grid has 1 to 9 cells to take.")
+
+    def __call__(self, images: Tensor, rng: np.random.Generator) -> Tensor:
+        x = self.view(images, rng)
+        n, channels, side, _ = x.shape
+        if self.patch > side:
+            raise ConfigError(f"Patches of {self.patch} pixels do not fit into a view of {side}; lower patch.")
+        cells = rng.permuted(np.tile(np.arange(9), (n, 1)), axis=1)[:, : self.count]
+        corner = np.stack((cells // 3, cells % 3)) * ((side - self.patch) / 2)
+        corner = corner + rng.integers(-self.jitter, self.jitter, corner.shape, endpoint=True)
+        top, left = torch.from_numpy(corner.round().clip(0, side - self.patch).astype(np.int64)).to(x.device)
+        along = torch.arange(self.patch, device=x.device)
+        rows, columns = (top[..., None] + along)[..., :, None], (left[..., None] + along)[..., None, :]
+        which = torch.arange(n, device=x.device)[:, None, None, None]
+        out = x.movedim(1, -1)[which, rows, columns]  # (N, count, patch, patch, C)
+        return out.movedim(-1, 2).reshape(n * self.count, channels, self.patch, self.patch)
+
+
 def draw_boxes(
     shape: Sequence[int],
     rng: np.random.Generator,
