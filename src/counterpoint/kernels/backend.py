@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -70,9 +70,24 @@ DIFFERENTIABLE = 3
 """The first fields of `Sums`, over, positives and dot, have gradients."""
 
 
-def reduce(backend: Backend, q: Tensor, k: Tensor, extra: Tensor | None, bias: Tensor | None, job: Job) -> Reduced:
-    """The reductions as functions that autograd knows: gradients reach q, k, extra and bias."""
-    out = _Reduce.apply(backend, q, k, extra, bias, job)  # type: ignore[no-untyped-call]
+Linear: TypeAlias = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
+"""``sum_j T S`` and ``sum_j T`` of the rows, then of the columns, found without looking at the pairs."""
+
+
+def reduce(
+    backend: Backend,
+    q: Tensor,
+    k: Tensor,
+    extra: Tensor | None,
+    bias: Tensor | None,
+    job: Job,
+    linear: Linear | None = None,
+) -> Reduced:
+    """The reductions as functions that autograd knows: gradients reach q, k, extra and bias.
+
+    linear: taken as they are, with the gradient that `backward` gives them: from the pairs, together with the others.
+    """
+    out = _Reduce.apply(backend, q, k, extra, bias, job, linear)  # type: ignore[no-untyped-call]
     return Reduced(Sums(*out[:FIELDS]), Sums(*out[FIELDS:]) if job.asked.both else None)
 
 
@@ -85,9 +100,21 @@ class _Reduce(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, backend: Backend, q: Tensor, k: Tensor, extra: Tensor | None, bias: Tensor | None, job: Job
+        ctx: Any,
+        backend: Backend,
+        q: Tensor,
+        k: Tensor,
+        extra: Tensor | None,
+        bias: Tensor | None,
+        job: Job,
+        linear: Linear | None,
     ) -> Any:
         rows, columns, state = backend.forward(q, k, extra, bias, job)
+        if linear is not None:
+            rows.dot, rows.total = linear[:2]
+            if columns:
+                columns.dot, columns.total = linear[2:]
+            job = replace(job, asked=replace(job.asked, dot=True))
         ctx.backend, ctx.job, ctx.state = backend, job, state
         lse = [rows.over, rows.positives, *((columns.over, columns.positives) if columns else (None, None))]
         ctx.save_for_backward(q, k, extra, bias, *lse)
@@ -105,4 +132,4 @@ class _Reduce(torch.autograd.Function):
         if ctx.job.asked.both:
             columns = Pull(Sums(lse[2], lse[3]), Grads(*grads[FIELDS : FIELDS + DIFFERENTIABLE]))
         needed = ctx.needs_input_grad[1:5]
-        return None, *ctx.backend.backward(q, k, extra, bias, ctx.job, ctx.state, rows, columns, needed), None
+        return None, *ctx.backend.backward(q, k, extra, bias, ctx.job, ctx.state, rows, columns, needed), None, None

@@ -88,7 +88,7 @@ class Inputs:
         self.masks = [(drop, drop.where) for drop in facts.drops if isinstance(drop.where, Equal)]
         self.guides = [(drop, drop.where) for drop in facts.drops if isinstance(drop.where, Above)]
 
-        busy = self.similar is not None or bool(self.guides) or asked.dot or asked.positives or asked.counts
+        busy = self.similar is not None or bool(self.guides) or asked.positives or asked.counts
         self.shape = shape(q, "bfloat16" if self.half else self.float32, job.tile, busy=busy)
 
         self.factor = self.rounded(q)

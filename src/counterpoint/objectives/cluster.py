@@ -78,6 +78,25 @@ def _log_sum_of_columns(log_q: Tensor) -> Tensor:
     return total((log_q - peak).exp().sum(0)).log() + peak
 
 
+def student_t(z: Tensor, centres: Tensor, *, freedom: float = 1.0) -> Tensor:
+    """Soft assignments ``q_ik ∝ (1 + |z_i - c_k|² / freedom)^(-(freedom + 1) / 2)``, rows sum to 1.
+
+    z: ``(N, D)``. centres: ``(K, D)``. Returns ``(N, K)``. Source: Xie et al. 2016 (DEC), arXiv 1511.06335, eq. 1.
+    """
+    near = (1 + (z.unsqueeze(1) - centres).square().sum(-1) / freedom).pow(-(freedom + 1) / 2)
+    return near / near.sum(1, keepdim=True)
+
+
+@torch.no_grad()
+def sharpened(q: Tensor) -> Tensor:
+    """``p_ik ∝ q_ik² / f_k`` with ``f_k = Σ_i q_ik`` over all processes: surer than q, and fair to small clusters.
+
+    q: ``(N, K)``. A cluster that holds nothing gets nothing. Source: Xie et al. 2016 (DEC), arXiv 1511.06335, eq. 3.
+    """
+    share = q.square() / total(q.sum(0)).clamp_min(torch.finfo(q.dtype).tiny)
+    return share / share.sum(1, keepdim=True)
+
+
 @objective(rank=RankBehaviour.LOCAL, example=_example_targets)
 def prototype_cross_entropy(
     scores: Tensor, target: Tensor, *, temperature: float = 0.1, reduction: Reduction = "mean"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from counterpoint.errors import ConfigError
@@ -53,11 +54,11 @@ def alone(
     if not len(q):
         return none(q, k, extra, bias, plan, how)
     back_end, name, side = chosen(how, plan, q, len(k), len(k) + length(extra))
-    # The reference takes no short cut. Neither do bfloat16 products: the gradient of a score, p - T, is rounded for
-    # them, and where p comes near T the two have to be subtracted before that.
-    linear = None
-    if how.form != "marginal" and back_end is not reference and how.precision == "full":
-        linear = linear_terms(plan, q, k, extra, bias, how.both)
+    half = how.precision == "bfloat16"
+    linear = None  # the reference takes no short cut
+    if how.form != "marginal" and back_end is not reference:
+        with torch.set_grad_enabled(not half and torch.is_grad_enabled()):
+            linear = linear_terms(plan, q, k, extra, bias, how.both)
     log.debug(
         "contrast: %s back end, %s x %s, tile %s, %s precision, %s",
         name, len(q), len(k) + length(extra), side, how.precision, plan,
@@ -65,8 +66,14 @@ def alone(
     watcher = None
     if how.stats is not None:
         watcher = how.stats.watch(q, best_positives(plan, q, k, extra, side)).over(k, extra)
-    found = back_end_reduce(back_end, q, k, extra, bias, job(plan, how, side, watcher, linear=linear is not None))
-    if linear is not None:
+    work = job(plan, how, side, watcher, linear=linear is not None)
+    if back_end is reference:
+        # Differentiated by torch itself: the check of every other back end's backward pass.
+        return reference.reduce(q, k, extra, bias, work)
+    # The gradient of a score, p - T, is rounded for bfloat16 products. Where p comes near T the two have to be
+    # subtracted before that, so T is left to the tiles.
+    found = reduce(back_end, q, k, extra, bias, work, linear if half else None)
+    if linear is not None and not half:
         found.rows.dot, found.rows.total = linear[:2]
         if found.columns is not None:
             found.columns.dot, found.columns.total = linear[2:]
@@ -101,15 +108,6 @@ def chosen(how: How, plan: Pairing, q: Tensor, m: int, columns: int) -> tuple[Ba
             log.debug("contrast: tiled, not triton. %s", reason)
     side = sizes.side(q.device, q.dtype, how.tile, how.budget, square=name == "triton")
     return BACK_ENDS[name], name, side
-
-
-def back_end_reduce(
-    back_end: Backend, q: Tensor, k: Tensor, extra: Tensor | None, bias: Tensor | None, job: Job
-) -> Reduced:
-    # The reference is differentiated by torch itself: the check of every other back end's backward pass.
-    return (
-        reference.reduce(q, k, extra, bias, job) if back_end is reference else reduce(back_end, q, k, extra, bias, job)
-    )
 
 
 def job(plan: Pairing, how: How, side: int, watcher: Watcher | None, *, linear: bool) -> Job:

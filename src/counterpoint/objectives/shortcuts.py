@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from counterpoint.kernels.backend import Linear
 from counterpoint.kernels.tile import Asked, Pairs, Sums
 from counterpoint.objectives.forms import logaddexp, scattered
 from counterpoint.objectives.masks import NotSelf
 from counterpoint.objectives.rules import Margin, Pairing
-
-Linear = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 
 
 def linear_terms(
