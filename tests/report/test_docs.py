@@ -53,7 +53,7 @@ def test_the_evidence_stands_on_the_methods_page(tmp_path: Path) -> None:
     docs.write(tmp_path / "docs", measured=tmp_path / "evidence")
     page = (tmp_path / "docs/methods/directpred.md").read_text()
     assert "## Evidence: not shown\n\n> It is better." in page
-    assert "| accuracy (higher is better) | trained | 0.500 | 0.400 | +0.100 [−0.050, +0.250] | undecided |" in page
+    assert "| accuracy ↑ | trained | 0.500 | 0.400 | +0.100 [−0.050, +0.250] | undecided |" in page
     assert "- **direct** (the method): " in page
     assert "1.5 min on a processor, commit abc1234" in page
     assert "](directpred.evidence.svg)" in page

@@ -15,6 +15,7 @@ Evidence = Mapping[str, Any]
 ablation_mean, diff, ci95, seeds}], wall_seconds, hardware, data, commit, command}."""
 
 HEAD = ("metric", "ablation", "method", "ablation's", "difference [95 %]", "the method is")
+DECIDES = "↑ higher is better, ↓ lower. The first metric decides."
 
 
 def says(entry: Mapping[str, Any]) -> str:
@@ -34,7 +35,7 @@ def rows(evidence: Evidence) -> list[tuple[str, ...]]:
     out, before = [], ""
     for e in evidence["metrics"]:
         bounds = "" if e["ci95"] is None else f" [{_signed(e['ci95'][0])}, {_signed(e['ci95'][1])}]"
-        name = f"{e['name']} ({'higher' if e['higher_is_better'] else 'lower'} is better)"
+        name = f"{e['name']} {'↑' if e['higher_is_better'] else '↓'}"
         means = number(e["method_mean"]), number(e["ablation_mean"])
         out.append(("" if name == before else name, e["ablation"], *means, f"{_signed(e['diff'])}{bounds}", says(e)))
         before = name
@@ -51,9 +52,7 @@ def few(seeds: int) -> str:
 
 def table(evidence: Evidence) -> Table:
     """For the terminal. The first metric decides the verdict."""
-    out = Table(
-        title=f"{evidence['method']}: {evidence['verdict']}", caption=f"The first metric decides; {ran(evidence)}"
-    )
+    out = Table(title=f"{evidence['method']}: {evidence['verdict']}", caption=f"{DECIDES} {ran(evidence)}")
     for i, name in enumerate(HEAD):
         out.add_column(name, justify="right" if i in (2, 3, 4) else "left")
     for cells in rows(evidence):
@@ -81,7 +80,7 @@ def markdown(evidence: Evidence | None, arms: Mapping[str, str], *, picture: str
     lines += [f"- **{arm}**{'' if i else ' (the method)'}: {what}" for i, (arm, what) in enumerate(arms.items())]
     lines += ["", "| " + " | ".join(HEAD) + " |", "|---|---|---:|---:|---:|---|"]
     lines += ["| " + " | ".join(cells) + " |" for cells in rows(evidence)]
-    lines += ["", f"{few(seeds)} The first metric decides. Data: {', '.join(evidence['data'])}. {ran(evidence)}.", ""]
+    lines += ["", f"{few(seeds)} {DECIDES} Data: {', '.join(evidence['data'])}. {ran(evidence)}.", ""]
     if picture:
         lines += [f"![Every seed of every arm, and the differences with their intervals]({picture})", ""]
     lines += [f"```bash\n{evidence['command']}\n```\n", "[How to read this](../evidence.md)\n"]

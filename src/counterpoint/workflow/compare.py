@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -123,7 +122,7 @@ def table(found: Sequence[Trained]) -> Table:
     seeds = len(runs[methods[0]])
     over = f"{seeds} seeds, intervals by Student's t" if seeds > 1 else "one seed; intervals over the rows measured on"
     out = Table(title="The same rows, the same budget", caption=f"95 % intervals. {over}")
-    for name in ("metric", "method", "value", f"minus {methods[0]}", "steps", "seconds"):
+    for name in ("metric", "method", "value", f"minus {methods[0]}"):
         out.add_column(name, justify="left" if name in ("metric", "method") else "right")
     for metric in runs[methods[0]][0].figures:
         for i, name in enumerate(methods):
@@ -135,8 +134,7 @@ def table(found: Sequence[Trained]) -> Table:
                 apart = _shown(over_runs([a - b for a, b in zip(values, first, strict=True)]), sign="+")
             elif i:
                 apart = f"{held.value - runs[methods[0]][0].figures[metric].value:+.3f}"
-            seconds = math.fsum(t.seconds for t in runs[name]) / seeds
-            out.add_row("" if i else metric, name, _shown(held), apart, f"{runs[name][0].steps:,}", f"{seconds:.1f}")
+            out.add_row("" if i else metric, name, _shown(held), apart)
         out.add_section()
     return out
 
