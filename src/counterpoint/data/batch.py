@@ -102,6 +102,7 @@ class Batch:
     labels: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", self.rows.long())  # of no rows torch makes floats
         for view in self.views:
             if view.owner is None and len(view) != len(self):
                 raise DataError(

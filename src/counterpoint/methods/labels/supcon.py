@@ -75,7 +75,7 @@ class SupCon(Method):
         else:
             pair = (data, data)  # the two views of a text differ by the dropout drawn in `losses`
         views = tuple(View(d, stream, role) for d, role in zip(pair, ("anchor", "positive")))
-        labels = torch.tensor([r["label"] for r in rows])
+        labels = torch.tensor([r["label"] for r in rows], dtype=torch.long)
         return Batch(views, torch.tensor([r["row"] for r in rows]), {"label": labels})
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

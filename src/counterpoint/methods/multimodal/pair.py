@@ -21,4 +21,4 @@ def two_streams(towers: Mapping[str, Encoder], rows: Sequence[Row]) -> Batch:
         View(tower.collate([r[stream] for r in rows]), stream, role)
         for role, (stream, tower) in zip(("anchor", "positive"), towers.items(), strict=True)
     )
-    return Batch(tuple(views), torch.tensor([r["row"] for r in rows], dtype=torch.long))
+    return Batch(tuple(views), torch.tensor([r["row"] for r in rows]))

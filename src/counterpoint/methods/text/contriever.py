@@ -125,7 +125,8 @@ class Contriever(Method):
             # Enqueued after the step, once per batch, even where an optimiser replays it. The batch is kept beside its
             # keys so that its id stays its own.
             self._pending[id(batch)] = batch, key
-            loss = contrast(query, key, Diagonal() & OnlyOwn(), scale=scale, extra=self.queue.snapshot())
+            queue = self.queue.snapshot()
+            loss = contrast(query, key, Diagonal() & OnlyOwn(), scale=scale, extra=queue, shared=True)
         self.observe(anchor=F.normalize(query, dim=-1), positive=F.normalize(key, dim=-1), scale=scale)
         return {"contrast": loss}
 
