@@ -13,6 +13,7 @@ from PIL import Image
 from counterpoint.data.graph import Graph, Nodes
 from counterpoint.data.schema import Row
 from counterpoint.encoders.graph import GraphConfig
+from counterpoint.encoders.nodes import NodeMLPConfig
 from counterpoint.methods.base import Method
 from counterpoint.workflow.models import build_encoder
 
@@ -79,6 +80,6 @@ def build(cls: type[Method], modality: str, seed: int = 0) -> Method:
         encoders: Any = {stream: build_encoder(c, texts()) for stream, c in recipe.encoder.items()}
     else:
         config = recipe.encoder[modality] if isinstance(recipe.encoder, Mapping) else recipe.encoder
-        config = replace(config, features=FEATURES) if isinstance(config, GraphConfig) else config
+        config = replace(config, features=FEATURES) if isinstance(config, GraphConfig | NodeMLPConfig) else config
         encoders = build_encoder(config, texts())
     return cls(encoders, recipe.config)

@@ -16,6 +16,7 @@ from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.graph import GAT, GCN, GATConfig, GCNConfig
 from counterpoint.encoders.heads import Projected
 from counterpoint.encoders.image import ConvNet, ConvNetConfig, ImageTransformer, ImageTransformerConfig
+from counterpoint.encoders.nodes import NodeMLP, NodeMLPConfig
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from tests.conformance.discovery import subclasses
@@ -32,6 +33,7 @@ TINY = {
     "ImageTransformer": lambda: ImageTransformer(ImageTransformerConfig(size=16, patch=8, dim=32, depth=2, heads=2)),
     "GAT": lambda: GAT(GATConfig(features=FEATURES, dim=16, heads=2)),
     "GCN": lambda: GCN(GCNConfig(features=FEATURES, dim=16)),
+    "NodeMLP": lambda: NodeMLP(NodeMLPConfig(features=FEATURES, widths=(16,), dim=8)),
     "Projected": lambda: Projected(StaticText.from_texts(texts(), StaticTextConfig(dim=16)), 8),
 }
 every = pytest.mark.parametrize("name", TINY)

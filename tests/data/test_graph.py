@@ -10,7 +10,7 @@ import torch
 from scipy import sparse
 
 from counterpoint.data.batch import Whole, move, size, take
-from counterpoint.data.graph import Graph, Node, Nodes, holds_graph, read_graph
+from counterpoint.data.graph import Graph, Node, Nodes, holds_graph, neighbour_graph, read_graph
 from counterpoint.errors import ConfigError, DataError
 
 EYE = np.eye(4, dtype=np.float32)
@@ -134,3 +134,12 @@ def test_a_whole_is_moved_but_never_cut():
     assert isinstance(move(data, "cpu"), Whole)
     with pytest.raises(ConfigError, match=r"cannot be cut.*Leave micro_batch"):
         take(data, slice(0, 1))
+
+
+def test_rows_and_their_nearest():
+    rows = np.array([[0.0], [1.0], [3.0], [10.0]])
+    g = neighbour_graph(rows, 1, labels=np.array([0, 0, 1, 1]))
+    assert set(zip(*g.edges.tolist())) == {(0, 1), (1, 0), (1, 2), (2, 1), (2, 3), (3, 2)}
+    assert g.names == ("0", "1")
+    with pytest.raises(DataError, match="4 rows do not have 4 neighbours"):
+        neighbour_graph(rows, 4)

@@ -102,6 +102,28 @@ def test_metrics_equal_scikit_learns():
         assert clustering.nmi(a, b) == pytest.approx(theirs, abs=1e-9)
 
 
+def test_clustering_accuracy_by_hand():
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    assert clustering.accuracy(labels, np.array([2, 2, 0, 0, 0, 1])) == pytest.approx(5 / 6)
+    # One cluster stands for one class only, and one that is left over for none.
+    assert clustering.accuracy(labels, np.zeros(6, int)) == pytest.approx(3 / 6)
+    assert clustering.accuracy(labels, np.arange(6)) == pytest.approx(3 / 6)
+
+
+def test_a_probe_can_be_chosen_by_given_rows_and_see_features_as_they_are():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 30))
+    y = (x[:, 0] > 0).astype(int)
+    for truth in (y, 1 - y):  # the rows that choose decide, even where they are wrong
+        accuracies = {
+            c: float((probe.predict(x, y, x, strengths=(c,)).predicted == truth).mean()) for c in probe.STRENGTHS
+        }
+        found = probe.predict(x, y, x[:1], validation=(x, truth))
+        assert accuracies[found.strength] == max(accuracies.values())
+    scaled = [probe.predict(x * s, y, x * s, strengths=(1.0,), standardise=False).predicted for s in (1.0, 1e-6)]
+    assert (scaled[0] == y).mean() > (scaled[1] == y).mean()
+
+
 def test_names_of_clusters_do_not_matter():
     a, b = np.array([0, 0, 1, 1, 2]), np.array([9, 9, 4, 4, 0])
     assert clustering.samples(a, b)["nmi"].value == pytest.approx(1.0)

@@ -5,7 +5,7 @@ import pytest
 
 from counterpoint.data.graph import Graph
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.views.graph import drop_edges, mask_nodes
+from counterpoint.views.graph import drop_edges, influence, mask_nodes
 
 RING = Graph(
     features=np.arange(11, dtype=np.float32)[:, None] + 1, edges=np.array([np.arange(10), np.roll(np.arange(10), 1)])
@@ -41,3 +41,16 @@ def test_edges_are_dropped_in_both_directions():
     assert {(b, a) for a, b in pairs} == pairs
     assert 0 < len(pairs) < 20
     assert set(zip(*drop_edges(RING, np.random.default_rng(0), share=0).tolist())) == set(zip(*RING.edges.tolist()))
+
+
+def test_influence_is_a_walk():
+    graph = Graph(features=np.eye(3, dtype=np.float32), edges=np.array([[0], [1]]))
+    step = np.array([[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]])
+    assert np.allclose(influence(graph, order=1).toarray(), step)
+    assert np.allclose(influence(RING, order=3).toarray().sum(1), 1)
+    assert np.allclose(influence(RING, order=3, summed=True).toarray().sum(1), 3)
+    one = influence(RING, order=1).toarray()
+    assert np.allclose(influence(RING, order=3).toarray(), one @ one @ one)
+    assert np.allclose(influence(RING, order=2, summed=True).toarray(), one + one @ one)
+    with pytest.raises(ConfigError, match="order=0"):
+        influence(RING, order=0)

@@ -143,6 +143,17 @@ class Nodes:
         return self.subset(numbers[:0] if labels is None else numbers[labels[numbers] >= 0])
 
 
+def neighbour_graph(features: np.ndarray, k: int, *, labels: np.ndarray | None = None) -> Graph:
+    """The graph in which rows ``(N, F)`` are joined to their k nearest others; labels: (N,), or none."""
+    if not 1 <= k < len(features):
+        raise DataError(f"{len(features)} rows do not have {k} neighbours each.")
+    from sklearn.neighbors import kneighbors_graph
+
+    edges = np.stack(kneighbors_graph(features, k).nonzero())
+    names = () if labels is None else tuple(map(str, range(int(labels.max()) + 1)))
+    return Graph(features=features.astype(np.float32), edges=edges, labels=labels, names=names)
+
+
 # --- reading ---------------------------------------------------------------------------------------------------
 
 

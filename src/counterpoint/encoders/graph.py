@@ -220,15 +220,7 @@ class GraphEncoder(Encoder):
 
     def scaled(self, features: Features) -> Features:
         """Features ``(N, F)`` float32, each node's divided by the sum of their absolute values where that is asked."""
-        x: Any = sparse.csr_array(features) if sparse.issparse(features) else np.asarray(features)
-        x = x.astype(np.float32)
-        if self.config.scale == "none":
-            return x
-        total = np.asarray(abs(x).sum(axis=1)).ravel()
-        share = np.divide(1, total, out=np.ones_like(total), where=total > 0).astype(np.float32)
-        if not sparse.issparse(x):
-            return x * share[:, None]
-        return sparse.csr_array((x.data * np.repeat(share, np.diff(x.indptr)), x.indices, x.indptr), shape=x.shape)
+        return row_scaled(features, self.config.scale)
 
     def _batches(self, items: Sequence[Any], role: str | None, budget: int) -> Iterator[tuple[np.ndarray, Data]]:
         if len(items):  # in one piece: a graph read in parts is another graph
@@ -311,3 +303,16 @@ def with_loops(edges: np.ndarray, n: int) -> Tensor:
     """Edges ``(2, E + n)`` with one from each node to itself, sorted by target."""
     both = np.concatenate((edges, np.tile(np.arange(n), (2, 1))), axis=1)
     return torch.from_numpy(both[:, np.argsort(both[1], kind="stable")])
+
+
+def row_scaled(features: Features, how: str) -> Features:
+    """Features ``(N, F)`` float32; ``row``: each node's divided by the sum of their absolute values; ``none``."""
+    x: Any = sparse.csr_array(features) if sparse.issparse(features) else np.asarray(features)
+    x = x.astype(np.float32)
+    if how == "none":
+        return x
+    total = np.asarray(abs(x).sum(axis=1)).ravel()
+    share = np.divide(1, total, out=np.ones_like(total), where=total > 0).astype(np.float32)
+    if not sparse.issparse(x):
+        return x * share[:, None]
+    return sparse.csr_array((x.data * np.repeat(share, np.diff(x.indptr)), x.indices, x.indptr), shape=x.shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.preprocessing import normalize
 
@@ -51,6 +52,15 @@ def ari(labels: np.ndarray, clusters: np.ndarray) -> float:
     expected = rows * columns / _pairs(table.sum())
     most = (rows + columns) / 2
     return 1.0 if most == expected else float((cells - expected) / (most - expected))
+
+
+def accuracy(labels: np.ndarray, clusters: np.ndarray) -> float:
+    """Share of rows whose cluster stands for their class, under the best one-to-one match of clusters with classes.
+
+    Clusters (or classes) that are left over, where their numbers differ, match nothing. labels, clusters: (N,).
+    """
+    table = _table(labels, clusters)
+    return float(table[linear_sum_assignment(table, maximize=True)].sum() / table.sum())
 
 
 def samples(labels: np.ndarray, clusters: np.ndarray) -> dict[str, Sample]:

@@ -15,6 +15,7 @@ from counterpoint.encoders import folder as model_folder
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.graph import GAT, GCN, GATConfig, GCNConfig
 from counterpoint.encoders.image import ConvNet, ConvNetConfig, ImageTransformer, ImageTransformerConfig
+from counterpoint.encoders.nodes import NodeMLP, NodeMLPConfig
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.errors import ConfigError, ModelError
@@ -49,6 +50,8 @@ def build_encoder(config: Any, texts: Iterator[str]) -> Encoder:
             return GAT(config)
         case GCNConfig():
             return GCN(config)
+        case NodeMLPConfig():
+            return NodeMLP(config)
         case _:
             raise ConfigError(f"{type(config).__name__} is no configuration of an encoder.")
 

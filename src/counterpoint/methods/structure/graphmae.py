@@ -119,9 +119,10 @@ class GraphMAE(Method):
         view, c = batch.one("anchor"), self.config
         data = view.data
         assert isinstance(data, Whole)
-        z = self.decode(self.embed(self.encoder, view), data)
-        target = data["target"]
-        self.observe(anchor=z, positive=target)
+        h = self.embed(self.encoder, view)
+        z, target = self.decode(h, data), data["target"]
+        # Predictions of bags of words are all alike at first: what must not collapse are the embeddings.
+        self.observe(anchor=h[data["chosen"]], positive=self.bridge(h.detach())[data["chosen"]])
         if c.error == "mse":
             return {"reconstruction": masked_mse(z, target=target)}
         return {"reconstruction": scaled_cosine_error(z, target=target, gamma=c.gamma)}
