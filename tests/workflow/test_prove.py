@@ -222,7 +222,9 @@ def test_the_verb_without_data_says_what_is_missing(run: Run, monkeypatch: pytes
 
 def test_the_verb_refuses_what_it_cannot_prove(run: Run) -> None:
     assert "There is no method 'nonsense'" in run("prove", "nonsense").err
-    assert "The method simcse has no proof yet. Type one of: contriever" in run("prove", "simcse").all
+    none = run("prove", "in-batch")
+    assert (none.code, "directpred" in none.err) == (2, True)
+    assert "The method in-batch has no proof yet. Type one of: " in none.err
     assert "Name the methods to prove" in run("prove").err
     assert "Name the methods to prove" in run("prove", "simcse", "--all").err
     assert run("prove", "directpred", "--seeds", "0").code == 2
@@ -233,7 +235,7 @@ def test_full_runs_nothing_and_tells_the_published_scale(run: Run, monkeypatch: 
     said = run("prove", "--all", "--full")
     assert said.code == 0
     assert "Published scale: ResNet-18 on STL-10" in said.out
-    assert "simcse: no proof yet." in said.out
+    assert "in-batch: no proof yet." in said.out
 
 
 # --- every method ----------------------------------------------------------------------------------------------

@@ -32,7 +32,8 @@ def number(x: float) -> str:
 
 def rows(evidence: Evidence) -> list[tuple[str, ...]]:
     """The cells of the table, in the order of `HEAD`."""
-    out, before = [], ""
+    out: list[tuple[str, ...]] = []
+    before = ""
     for e in evidence["metrics"]:
         bounds = "" if e["ci95"] is None else f" [{_signed(e['ci95'][0])}, {_signed(e['ci95'][1])}]"
         name = f"{e['name']} {'↑' if e['higher_is_better'] else '↓'}"
