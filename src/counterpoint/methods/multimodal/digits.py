@@ -84,7 +84,8 @@ def digits(seed: int, *, smoke: bool = False) -> Digits:
     mean = tower(sound[taught]).mean(0)
     known, heard = ((tower(x) - mean).numpy() for x in (sound[paired], unheard))
 
-    train, test = load("mnist", "train"), load("mnist", "test")
+    train: Any = load("mnist", "train")
+    test: Any = load("mnist", "test")
     chosen = rng.permutation(len(train))[:count].tolist()
     written = np.array(train["label"])[chosen]
     partners = [rng.choice(np.flatnonzero(said[paired] == digit)) for digit in written]
@@ -130,7 +131,7 @@ def classifier(pictures: Tensor, said: Tensor, rng: np.random.Generator, *, step
 
 def recordings(split: str) -> tuple[Tensor, np.ndarray]:
     """Log-mel pictures ``(N, 1, SIDE, SIDE)`` in [0, 1], each stretched to its own range, and the digits said."""
-    clips = load("spoken-digits", split)
+    clips: Any = load("spoken-digits", split)
     filters = mel_filters(int(clips["rate"][0]))
     pictures = []
     for samples in clips["audio"]:
