@@ -6,9 +6,10 @@ Sources: Veličković et al. 2018 (GAT), arXiv 1710.10903; Kipf & Welling 2017 (
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from functools import partial
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ from counterpoint.data.batch import Data, Whole
 from counterpoint.data.graph import Features, Graph, Node
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError
+
+Project: TypeAlias = Callable[[Tensor], Tensor]
+"""From a weight ``(F, D)`` to projected nodes ``(N, D)``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +85,9 @@ class Attention(nn.Module):
             nn.init.xavier_normal_(parameter, gain=2**0.5)
         nn.init.zeros_(self.bias)
 
-    def forward(self, h: Tensor, edges: Tensor) -> Tensor:
-        """h: (N, D), projected by ``weight``. edges: (2, E). Returns (N, D)."""
+    def forward(self, h: Tensor | Project, edges: Tensor) -> Tensor:
+        """h: (N, D), projected by ``weight``, or what projects with it. edges: (2, E). Returns (N, D)."""
+        h = h if isinstance(h, Tensor) else h(self.weight)
         h = h.unflatten(1, (self.heads, -1))  # N, heads, width
         alpha = self._shares((h * self.left).sum(-1), (h * self.right).sum(-1), edges)
         return _summed(alpha.unsqueeze(-1) * h[edges[0]], edges[1], len(h)).flatten(1) + self.bias
@@ -119,9 +124,9 @@ class Convolution(nn.Module):
         nn.init.xavier_uniform_(self.weight)
         nn.init.zeros_(self.bias)
 
-    def forward(self, h: Tensor, edges: Tensor) -> Tensor:
-        """h: (N, D), projected by ``weight``. edges: (2, E), loops included. Returns (N, D)."""
-        return _spread(h, edges) + self.bias
+    def forward(self, h: Tensor | Project, edges: Tensor) -> Tensor:
+        """h: (N, D), projected by ``weight``, or what projects with it. edges: (2, E), loops included."""
+        return _spread(h if isinstance(h, Tensor) else h(self.weight), edges) + self.bias
 
     def decode(self, x: Tensor, edges: Tensor, wanted: Tensor) -> Tensor:
         """The outputs ``(V, D)`` of the wanted nodes ``(V,)`` from inputs ``(N, F)``; see `Attention.decode`."""
@@ -233,8 +238,9 @@ class GraphEncoder(Encoder):
         assert isinstance(data, Whole)
         edges, z = data["edges"], None
         for layer, norm, activation in zip(self.layers, self.norms, self.activations):
-            h = self._first(data, layer.weight) if z is None else self._drop(z) @ layer.weight
-            z = activation(norm(layer(h, edges)))
+            # Projected inside the layer: only there are weights whole that FSDP has sharded.
+            project = partial(self._first, data) if z is None else self._drop(z).matmul
+            z = activation(norm(layer(project, edges)))
         assert z is not None
         return z[data["nodes"]]
 

@@ -17,7 +17,6 @@ from counterpoint.data.graph import Node
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.graph import row_scaled
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.objectives.cluster import student_t
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,17 +79,12 @@ class NodeMLP(Encoder):
         z: Tensor = self.layers(data)
         return z
 
-    def assign(self, z: Tensor) -> Tensor:
-        """Shares ``(M, K)`` of embeddings ``(M, D)`` in the clusters; see `student_t`."""
-        if self.centres is None:
-            raise ConfigError("This encoder has no clusters: train it with a method that makes some, such as scgc.")
-        return student_t(z, self.centres)
-
     def clusters(self, items: Sequence[Any]) -> np.ndarray:
-        """The cluster of each node, ``(M,)``."""
-        z = torch.from_numpy(self.encode(items, normalize=False)).to(self.device)
-        with torch.inference_mode():
-            return self.assign(z).argmax(1).cpu().numpy()
+        """The cluster of each node, ``(M,)``: that of the nearest centre."""
+        if self.centres is None:
+            raise ConfigError("This encoder has no clusters: train it with a method that makes some.")
+        z = torch.from_numpy(self.encode(items, normalize=False))
+        return torch.cdist(z, self.centres.detach().cpu()).argmin(1).numpy()
 
 
 def dense(*widths: int) -> nn.Sequential:

@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
@@ -43,7 +44,7 @@ from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate.clustering import accuracy, ari, nmi
 from counterpoint.methods.base import Method, Recipe, method
 from counterpoint.methods.proof import Proof
-from counterpoint.objectives.cluster import sharpened
+from counterpoint.objectives.cluster import sharpened, student_t
 from counterpoint.processes import gathered
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
@@ -129,7 +130,8 @@ class SCGC(Method):
         z = self.embed(self.encoder, view)
         self._code = z.detach()
         self.observe(anchor=z, positive=weights @ z)
-        q = self.encoder.assign(z)
+        assert self.encoder.centres is not None
+        q = student_t(z, self.encoder.centres)
         p = sharpened(q)
         return {
             "reconstruction": F.mse_loss(self.decoder(z), x) * float(not (joint and c.star)),
@@ -145,8 +147,12 @@ class SCGC(Method):
             if len(np.unique(code, axis=0)) < k:
                 raise DataError(f"{len(code)} nodes have fewer than {k} different codes: give fewer clusters.")
             found = KMeans(k, n_init=20, random_state=0).fit(code).cluster_centers_
+            centres = self.encoder.centres
+            value = torch.from_numpy(found).to(centres.device, centres.dtype)
             with torch.no_grad():
-                self.encoder.centres.copy_(torch.from_numpy(found))
+                if isinstance(centres.data, DTensor):  # each process holds a part of them
+                    value = distribute_tensor(value, centres.data.device_mesh, centres.data.placements)
+                centres.copy_(value)
         self._code = None
 
     @classmethod
