@@ -64,7 +64,7 @@ def test_copies_are_read(name: str) -> None:
         return
     assert len(found) > 50
     if isinstance(found, Graph):
-        assert (found.degrees > 0).mean() > 0.95
+        assert (found.degrees > 0).mean() > 0.8  # some have papers without a neighbour
         assert found.labels is not None
         return
     if entry.task == "audio":

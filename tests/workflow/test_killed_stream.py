@@ -16,8 +16,6 @@ import pytest
 from tests.workflow import made
 
 PROCESSES = 2
-FRESH = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-"""A restart meets at a new place: at the old one, processes may find the addresses of those that died."""
 
 
 @pytest.mark.slow
@@ -42,9 +40,11 @@ class launched:
         launcher = (
             f"-m torch.distributed.run --standalone --nproc-per-node {PROCESSES} --max-restarts 2 -m counterpoint"
         )
-        settings = "--streaming --size smoke --encoder static --batch 32 --epochs 8 --save-every 10 --log-every 10"
+        settings = (
+            "--streaming --size smoke --encoder static --batch 32 --epochs 8 --save-every 10 --log-every 10 --resume"
+        )
         command = [sys.executable, *launcher.split(), "fit", f"file://{data}/*.jsonl", "--out", str(out)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "COUNTERPOINT_CACHE": str(data / "cache"), **FRESH}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "COUNTERPOINT_CACHE": str(data / "cache")}
         self.process = subprocess.Popen([*command, *settings.split()], env=environment, start_new_session=True)
 
     def __enter__(self) -> subprocess.Popen[bytes]:
