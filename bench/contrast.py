@@ -272,7 +272,10 @@ def main() -> None:
                     table.append([*shown, who, f"{peer['seconds'] / ours['seconds']:.1f}", less])
             if not others:
                 table.append([*shown, "-", "-", "-"])
-    show(["case", "s", "MiB over base", "GFLOP/s", "rate", "of rate", "beside", "times faster", "times less memory"], table)
+    show(
+        ["case", "s", "MiB over base", "GFLOP/s", "rate", "of rate", "beside", "times faster", "times less memory"],
+        table,
+    )
     finish("contrast", results, device=None if args.device == "cpu" else torch.cuda.get_device_name())
 
 
