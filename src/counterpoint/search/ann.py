@@ -10,6 +10,9 @@ import numpy as np
 from counterpoint.errors import ConfigError, DataError, ModelError, need
 from counterpoint.search.exact import Run
 
+SMALL = 10_000
+"""Rows up to which one thread builds a graph, in a second or so."""
+
 
 class Ann:
     """Cosine neighbours in sublinear time, in memory or mapped from a file.
@@ -17,6 +20,8 @@ class Ann:
     embeddings: (M, D), any length (the cosine is what counts). dtype: what the graph keeps of them: ``f32``, ``f16``
     or ``i8`` (a quarter of the memory; its scores are rounded, so re-score the winners where that matters).
     connectivity, expansion: edges per node and width of the search while building. More is better and slower.
+    threads: that build it; 0: all. None: one up to `SMALL` rows, which gives the same graph each time; nodes added at
+    once do not see each other, and in a small graph one may stay out of reach.
     """
 
     def __init__(
@@ -26,7 +31,7 @@ class Ann:
         dtype: Literal["f32", "f16", "i8"] = "f16",
         connectivity: int = 16,
         expansion: int = 128,
-        threads: int = 0,
+        threads: int | None = None,
     ) -> None:
         if dtype not in ("f32", "f16", "i8"):
             raise ConfigError(f"An approximate index keeps f32, f16 or i8; {dtype!r} was asked.")
@@ -39,6 +44,8 @@ class Ann:
             connectivity=connectivity,
             expansion_add=expansion,
         )
+        if threads is None:
+            threads = 1 if len(embeddings) <= SMALL else 0
         for start in range(0, len(embeddings), 65_536):
             rows = np.asarray(embeddings[start : start + 65_536], dtype=np.float32)
             if not np.isfinite(rows).all():
