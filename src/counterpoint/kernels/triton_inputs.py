@@ -49,7 +49,8 @@ SHAPES = {
     (8, "ieee"): Shape(64, 64, 32, 4, 2),
 }
 """By compute capability (that of 8 serves those that have none) and precision. Chosen by what the compiler reports:
-no register spilled (but for a few bytes of TF32 on 9.0), and two blocks at once on a multiprocessor of 9.0 (112 registers, 96 KiB). Times are not measured.
+no register spilled (but for a few bytes of TF32 on 9.0), and two blocks at once on a multiprocessor of 9.0 (112
+registers, 96 KiB). Times are not measured.
 """
 
 
