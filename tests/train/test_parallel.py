@@ -78,7 +78,7 @@ def found(played: tuple[int, Path], scene: str) -> list[Any]:
     world, folder = played
     if world == 3 and scene not in IN_THREE:
         pytest.skip("two processes show it")
-    return [torch.load(folder / f"{scene}-{rank}.pt", weights_only=False) for rank in range(world)]
+    return [torch.load(folder / f"{scene}-{rank}.pt", weights_only=True) for rank in range(world)]
 
 
 # --- the same result ---------------------------------------------------------------------------------------------
