@@ -87,11 +87,8 @@ def total(x: Tensor, op: Literal["sum", "max"] = "sum", /) -> Tensor:
 
 def sizes(n: int, device: torch.device | str = "cpu") -> list[int]:
     """The number ``n`` of every process, in order."""
-    if world() == 1:
-        return [n]
-    found = torch.empty(world(), dtype=torch.long, device=device)
-    getattr(dist, _GATHER)(found, torch.tensor([n], device=device))
-    return [int(x) for x in found]
+    found: list[int] = gathered(torch.tensor([n], device=device), [1] * world()).tolist()
+    return found
 
 
 def gathered(x: Tensor, counts: Sequence[int] | None = None) -> Tensor:

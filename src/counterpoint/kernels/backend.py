@@ -88,11 +88,24 @@ def reduce(
     linear: taken as they are, with the gradient that `backward` gives them: from the pairs, together with the others.
     """
     out = _Reduce.apply(backend, q, k, extra, bias, job, linear)  # type: ignore[no-untyped-call]
-    return Reduced(Sums(*out[:FIELDS]), Sums(*out[FIELDS:]) if job.asked.both else None)
+    return unflat(out)
 
 
 def values(sums: Sums) -> tuple[Tensor | None, ...]:
     return tuple(getattr(sums, name) for name in sums.__slots__)
+
+
+def flat(ctx: Any, rows: Sums, columns: Sums | None) -> tuple[Tensor | None, ...]:
+    """What the forward pass of an autograd function returns for reductions: their fields, rows' then columns'."""
+    ctx.set_materialize_grads(False)
+    out = (*values(rows), *(values(columns) if columns else ()))
+    ctx.mark_non_differentiable(*(x for i, x in enumerate(out) if x is not None and i % FIELDS >= DIFFERENTIABLE))
+    return out
+
+
+def unflat(out: Sequence[Any]) -> Reduced:
+    """The inverse of `flat`."""
+    return Reduced(Sums(*out[:FIELDS]), Sums(*out[FIELDS:]) if len(out) > FIELDS else None)
 
 
 class _Reduce(torch.autograd.Function):
@@ -118,10 +131,7 @@ class _Reduce(torch.autograd.Function):
         ctx.backend, ctx.job, ctx.state = backend, job, state
         lse = [rows.over, rows.positives, *((columns.over, columns.positives) if columns else (None, None))]
         ctx.save_for_backward(q, k, extra, bias, *lse)
-        ctx.set_materialize_grads(False)
-        out = [*values(rows), *(values(columns) if columns else ())]
-        ctx.mark_non_differentiable(*(x for i, x in enumerate(out) if x is not None and i % FIELDS >= DIFFERENTIABLE))
-        return tuple(out)
+        return flat(ctx, rows, columns)
 
     @staticmethod
     @once_differentiable

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from counterpoint.kernels import tiled
-from counterpoint.kernels.backend import DIFFERENTIABLE, FIELDS, Backend, Grads, Pull, values
+from counterpoint.kernels.backend import DIFFERENTIABLE, FIELDS, Backend, Grads, Pull, flat, unflat, values
 from counterpoint.kernels.reference import lse
 from counterpoint.kernels.tile import Asked, Form, Job, Reduced, Sums
 from counterpoint.processes import around, passing, rank, world
@@ -43,6 +43,12 @@ class Ring:
     asked: Asked
     job: Callable[[int, Tensor, Tensor | None, Sequence[Tensor]], Job]
 
+    def travellers(self, k: Tensor, extra: Tensor | None) -> tuple[list[Tensor], list[Sequence[int]]]:
+        """Candidates, extra ones and what is known of both, as they go around; and their lengths on every process."""
+        more = k[:0] if extra is None or not self.travels else extra
+        counts = self.extra if self.travels else [0] * world()
+        return [k, more, *self.known], [self.candidates, counts, *self.counts]
+
     def looked_at(self, b: int, travelling: Tensor, extra: Tensor | None) -> Tensor | None:
         """The extra candidates that go with the block of process b."""
         if not self.travels:
@@ -56,7 +62,7 @@ def reduce(backend: Backend, q: Tensor, k: Tensor, extra: Tensor | None, bias: T
     The columns come in the order of the processes, ``(sum M,)``. Gradients reach q, k, extra and bias.
     """
     out = _Ring.apply(backend, q, k, extra, bias, ring)  # type: ignore[no-untyped-call]
-    return Reduced(Sums(*out[:FIELDS]), Sums(*out[FIELDS:]) if ring.asked.both else None)
+    return unflat(out)
 
 
 class _Ring(torch.autograd.Function):
@@ -67,7 +73,7 @@ class _Ring(torch.autograd.Function):
         ctx.backend, ctx.ring, ctx.states = backend, ring, {}
         rows = nothing(len(q), q, ring.asked)
         columns = [nothing(n, q, ring.asked) for n in ring.candidates]
-        for b, (here, travelling, *known) in around(*_travellers(k, extra, ring)):
+        for b, (here, travelling, *known) in around(*ring.travellers(k, extra)):
             more = ring.looked_at(b, travelling, extra)
             if not len(q) or not (len(here) or more is not None):
                 continue
@@ -75,12 +81,10 @@ class _Ring(torch.autograd.Function):
             found, of_columns, ctx.states[b] = _for(here, backend).forward(q, here, more, bias, job)
             rows = merged([rows, found], ring.asked.form)
             columns[b] = of_columns or columns[b]
-        whole = [None if None in parts else torch.cat(parts) for parts in zip(*map(values, columns))]
-        ctx.save_for_backward(q, k, extra, bias, rows.over, rows.positives, whole[0], whole[1])
-        ctx.set_materialize_grads(False)
-        out = [*values(rows), *(whole if ring.asked.both else ())]
-        ctx.mark_non_differentiable(*(x for i, x in enumerate(out) if x is not None and i % FIELDS >= DIFFERENTIABLE))
-        return tuple(out)
+        parts: list[Any] = [None if None in of else torch.cat(of) for of in zip(*map(values, columns))]
+        whole = Sums(*parts)
+        ctx.save_for_backward(q, k, extra, bias, rows.over, rows.positives, whole.over, whole.positives)
+        return flat(ctx, rows, whole if ring.asked.both else None)
 
     @staticmethod
     @once_differentiable
@@ -90,7 +94,7 @@ class _Ring(torch.autograd.Function):
         rows = Pull(Sums(lse[0], lse[1]), Grads(*grads[:DIFFERENTIABLE]))
         columns = _by_block(lse[2:], grads[FIELDS : FIELDS + DIFFERENTIABLE], ring)
         of_q, of_bias, of_shared = (None if x is None else torch.zeros_like(x) for x in (q, bias, extra))
-        tensors, counts = _travellers(k, extra, ring)
+        tensors, counts = ring.travellers(k, extra)
         with_them = [torch.zeros_like(x) for x in tensors[:2]]  # gradients of the block at hand, which travel with it
         arriving: Callable[[], list[Tensor]] | None = None
         for b, (here, travelling, *known) in around(tensors, counts):
@@ -123,12 +127,6 @@ def _by_block(lse: Sequence[Tensor | None], grads: Sequence[Tensor | None], ring
     none = [None] * len(ring.candidates)
     parts = [none if x is None else torch.split(x, list(ring.candidates)) for x in (*lse, *grads)]
     return [Pull(Sums(over, positives), Grads(*rest)) for over, positives, *rest in zip(*parts)]
-
-
-def _travellers(k: Tensor, extra: Tensor | None, ring: Ring) -> tuple[list[Tensor], list[Sequence[int]]]:
-    more = k[:0] if extra is None or not ring.travels else extra
-    counts = ring.extra if ring.travels else [0] * world()
-    return [k, more, *ring.known], [ring.candidates, counts, *ring.counts]
 
 
 def nothing(n: int, like: Tensor, asked: Asked) -> Sums:

@@ -84,6 +84,12 @@ class Coefficients:
         return Coefficients(*(None if x is None else x[where] for x in values))
 
 
+def first_shift(job: Job, reach: float) -> float | None:
+    """The one shift for all rows and columns that is worth trying; None: the scores may lie too far apart."""
+    limit = job.rules.limit(job.limit)
+    return max(0.0, limit - reach) if limit <= 2 * reach else None
+
+
 def _coefficient(grad: Tensor | None, lse: Tensor | None, shift: float) -> Tensor | None:
     if grad is None or lse is None:
         return None
@@ -174,8 +180,7 @@ class Run:
             self.shift = None
             rows, columns = self.sweep(self.job.watcher)
             return rows.sums(), columns.sums()
-        limit = self.job.rules.limit(self.job.limit)
-        self.shift = max(0.0, limit - self.reach) if limit <= 2 * self.reach else None
+        self.shift = first_shift(self.job, self.reach)
         rows, columns = self.sweep(self.job.watcher)
         # Within reach of 0 nothing can underflow; beyond, one look at the results tells.
         if self.shift and not bool(rows.exact(self.reach) & columns.exact(self.reach)):

@@ -41,7 +41,7 @@ from counterpoint.errors import need
 from counterpoint.kernels.backend import Gradients, Pull
 from counterpoint.kernels.facts import Above, Equal
 from counterpoint.kernels.tile import Asked, Job, Rules, Sums
-from counterpoint.kernels.tiled import REACH, WIDE
+from counterpoint.kernels.tiled import REACH, WIDE, first_shift
 from counterpoint.kernels.triton_inputs import CODES, EXACT_STEP, Block, Inputs, ceil, fill
 
 REACHED = REACH[torch.float32]
@@ -79,8 +79,7 @@ def forward(
     run = Run(q, k, extra, bias, job)
     if job.asked.form == "sigmoid":
         return *run.sums(None), None
-    limit = job.rules.limit(job.limit)
-    shift = max(0.0, limit - REACHED) if limit <= 2 * REACHED else None
+    shift = first_shift(job, REACHED)
     rows, columns = run.sums(shift)
     # Within reach of 0 nothing can underflow; beyond, one look at the results tells.
     if shift and not bool(exact(rows, shift) & exact(columns, shift)):

@@ -11,7 +11,7 @@ from torch import Tensor
 from counterpoint.errors import ConfigError
 from counterpoint.kernels import reference, ring, sizes, tiled, triton
 from counterpoint.kernels.backend import Backend, reduce
-from counterpoint.kernels.tile import Form, Job, Reduced, Watcher
+from counterpoint.kernels.tile import Asked, Form, Job, Reduced, Watcher
 from counterpoint.objectives import forms
 from counterpoint.objectives.byproducts import Stats, best_positives
 from counterpoint.objectives.checks import Backend as BackendName
@@ -83,7 +83,7 @@ def alone(
 def none(q: Tensor, k: Tensor, extra: Tensor | None, bias: Tensor | None, plan: Pairing, how: How) -> Reduced:
     """The reductions of a process without anchors; still functions of everything, so that its backward pass meets
     those of the others."""
-    asked = job(plan, how, 1, None, linear=False).asked
+    asked = asked_of(plan, how)
     zero = sum(x.sum() * 0 for x in (q, k, extra, bias) if x is not None)
     if how.stats is not None:
         how.stats.watch(q, q.new_zeros(0))
@@ -110,8 +110,12 @@ def chosen(how: How, plan: Pairing, q: Tensor, m: int, columns: int) -> tuple[Ba
     return BACK_ENDS[name], name, side
 
 
+def asked_of(plan: Pairing, how: How, *, linear: bool = False) -> Asked:
+    return forms.asked(plan, how.form, both=how.both, linear=linear, watched=how.stats is not None)
+
+
 def job(plan: Pairing, how: How, side: int, watcher: Watcher | None, *, linear: bool) -> Job:
-    asked = forms.asked(plan, how.form, both=how.both, linear=linear, watched=how.stats is not None)
+    asked = asked_of(plan, how, linear=linear)
     return Job(rules=plan, asked=asked, limit=how.limit, tile=side, precision=how.precision, watcher=watcher)
 
 

@@ -12,10 +12,9 @@ from torch import Tensor
 from counterpoint.errors import DataError
 from counterpoint.kernels import ring
 from counterpoint.kernels.tile import Asked, Job, Reduced, Sums
-from counterpoint.objectives import forms
-from counterpoint.objectives.byproducts import best_positives
+from counterpoint.objectives.byproducts import Watch, best_positives
 from counterpoint.objectives.masks import NotSelf
-from counterpoint.objectives.reductions import How, alone, chosen, job, length
+from counterpoint.objectives.reductions import How, alone, asked_of, chosen, job, length
 from counterpoint.objectives.rules import Block, Pairing
 from counterpoint.processes import around, exchanged, gathered, rank, starts, transport, world
 
@@ -47,7 +46,7 @@ def reductions(q: Tensor, k: Tensor, extra: Tensor | None, bias: Tensor | None, 
     plan.check(n, m, length(extra), how.both)
     there = Shares.of(q, k, extra, how.shared)
     found = (travelled if transport() == "ring" else collected)(q, k, extra, bias, plan, how, there)
-    columns = None if found.columns is None else there.home(found.columns, job(plan, how, 1, None, linear=False).asked)
+    columns = None if found.columns is None else there.home(found.columns, asked_of(plan, how))
     return Found(found.rows, columns, sum(there.candidates) + there.all_extra, sum(there.anchors))
 
 
@@ -80,6 +79,15 @@ class Shares:
         lengths = torch.tensor([[len(x) for x in tensors]], device=tensors[0].device if tensors else "cpu")
         return tensors, gathered(lengths, [1] * world()).T.tolist() if tensors else []
 
+    def joined(self, plan: Pairing, parts: Sequence[Tensor], *, own: bool) -> list[Tensor]:
+        """What `known` took apart, of columns that hold this process's own or do not, as `Pairing.on` wants it."""
+        if not self.shared:
+            return [torch.cat(pair) for pair in zip(parts[::2], parts[1::2])]
+        if not own:
+            return list(parts)
+        here = self.candidates[rank()]
+        return [torch.cat([part, value[here:]]) for part, value in zip(parts, plan.of_columns())]
+
     def whole(self) -> Block:
         """All columns, those of the candidates in the order of the processes, then those of the extra ones."""
         r = rank()
@@ -110,11 +118,7 @@ def collected(
     """All candidates are fetched; memory O(M), one collective each for embeddings and for what the rules know."""
     known, counts = there.known(plan)
     parts = [gathered(x, n) for x, n in zip(known, counts)]
-    if there.shared:
-        own = there.candidates[rank()]
-        columns = [torch.cat([part, value[own:]]) for part, value in zip(parts, plan.of_columns())]
-    else:
-        columns = [torch.cat(pair) for pair in zip(parts[::2], parts[1::2])]
+    columns = there.joined(plan, parts, own=True)
     everywhere = extra
     if not there.shared and there.all_extra:
         everywhere = gathered(k[:0] if extra is None else extra, there.extra)
@@ -127,35 +131,23 @@ def travelled(
 ) -> Reduced:
     """Blocks of candidates come around; memory O(two blocks). See `kernels.ring`."""
     known, counts = there.known(plan)
-    own = there.candidates[rank()]
-    back_end, name, side = chosen(how, plan, q, own, sum(there.candidates) + there.all_extra)
+    back_end, name, side = chosen(how, plan, q, len(k), sum(there.candidates) + there.all_extra)
     log.debug("contrast: ring of %s, %s back end, %s rows, tile %s, %s", world(), name, len(q), side, plan)
 
     def rules(b: int, parts: Sequence[Tensor]) -> Pairing:
-        if not there.shared:
-            columns = [torch.cat(pair) for pair in zip(parts[::2], parts[1::2])]
-        else:
-            columns = [
-                torch.cat([part, value[own:]]) if b == rank() else part for part, value in zip(parts, plan.of_columns())
-            ]
-        return plan.on(there.block(b), columns)
+        return plan.on(there.block(b), there.joined(plan, parts, own=b == rank()))
 
-    watch = None
+    watch: Watch | None = None
+
+    def work(b: int, here: Tensor, more: Tensor | None, parts: Sequence[Tensor]) -> Job:
+        return job(rules(b, parts), how, side, None if watch is None else watch.over(here, more), linear=False)
+
+    loop = ring.Ring(there.candidates, there.extra, not there.shared, known, counts, asked_of(plan, how), work)
     if how.stats is not None:
         # What a positive scores has to be known before the first negative is looked at.
         best = q.new_full((len(q),), -torch.inf)
-        more_here = k[:0] if extra is None or there.shared else extra
-        more_counts = [0] * world() if there.shared else there.extra
-        for b, (here, more, *parts) in around([k, more_here, *known], [there.candidates, more_counts, *counts]):
-            seen = extra if there.shared and b == rank() else (more if len(more) else None)
-            best = torch.maximum(best, best_positives(rules(b, parts), q.detach(), here, seen, side))
+        for b, (here, travelling, *parts) in around(*loop.travellers(k, extra)):
+            more = loop.looked_at(b, travelling, extra)
+            best = torch.maximum(best, best_positives(rules(b, parts), q.detach(), here, more, side))
         watch = how.stats.watch(q, best)
-
-    def of_block(b: int, here: Tensor, more: Tensor | None, parts: Sequence[Tensor]) -> Job:
-        return job(rules(b, parts), how, side, None if watch is None else watch.over(here, more), linear=False)
-
-    asked = forms.asked(plan, how.form, both=how.both, linear=False, watched=how.stats is not None)
-    return ring.reduce(
-        back_end, q, k, extra, bias,
-        ring.Ring(there.candidates, there.extra, not there.shared, known, counts, asked, of_block),
-    )  # fmt: skip
+    return ring.reduce(back_end, q, k, extra, bias, loop)
