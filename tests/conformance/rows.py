@@ -51,8 +51,8 @@ def rows(kind: str, n: int, modality: str = "text", seed: int = 0) -> list[Row]:
         match kind:
             case "texts":
                 row: Row = {"text": text(rng, 30)}
-            case "images":
-                row = {"image": image(rng)}
+            case "items":
+                row = {modality: item(rng)}
             case "pairs":
                 row = {"anchor": text(rng), "positive": text(rng), "negatives": [text(rng)] * (i % 2)}
             case "scored":

@@ -107,7 +107,7 @@ def test_images_alone_have_no_label(tmp_path: Path) -> None:
     picture(tmp_path / "photos" / "1.png")
     picture(tmp_path / "photos" / "2.png")
     assert read(tmp_path).column_names == ["image"]
-    assert infer(read(tmp_path)).kind == "images"
+    assert infer(read(tmp_path)).kind == "items"
 
 
 def test_an_image_is_turned_as_its_camera_says(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ DECISIONS: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     ),
     ("labels", {"text": WORDS, "intent": CLASSES}, "labelled", {"text": "text", "label": "intent"}),
     ("few values", {"said": WORDS, "mood": CLASSES}, "labelled", {"text": "said", "label": "mood"}),
-    ("images", {"image": IMAGES}, "images", {"image": "image"}),
+    ("images", {"image": IMAGES}, "items", {"image": "image"}),
     ("image and class", {"image": IMAGES, "label": CLASSES}, "labelled", {"image": "image", "label": "label"}),
     ("image and few values", {"image": IMAGES, "breed": CLASSES}, "labelled", {"image": "image", "label": "breed"}),
     ("image and text", {"image": IMAGES, "said": WORDS}, "towers", {"image": "image", "text": "said"}),

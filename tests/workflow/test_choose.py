@@ -9,10 +9,10 @@ import pytest
 
 from counterpoint.data.schema import Schema
 from counterpoint.errors import ConfigError
-from counterpoint.methods.base import discover
+from counterpoint.methods.base import discover, find
 from counterpoint.methods.text.in_batch import InBatch
 from counterpoint.train.config import TrainConfig
-from counterpoint.workflow.choose import KINDS, USUAL, check, choose, configured
+from counterpoint.workflow.choose import KINDS, USUAL, check, choose, configured, fits
 from counterpoint.workflow.values import kind, typed
 
 
@@ -27,7 +27,7 @@ class Texts:
 
 
 def schema(kind: str, modality: str = "text") -> Schema:
-    return Schema(kind=kind, columns={}, modalities={"x": modality}, why=f"{kind}: this and that.")  # type: ignore[arg-type]
+    return Schema(kind=kind, columns={}, modalities={m: m for m in modality.split("+")}, why=f"{kind}: this and that.")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,8 @@ def schema(kind: str, modality: str = "text") -> Schema:
         ("scored", "text", "graded"),
         ("labelled", "text", "supcon"),
         ("labelled", "image", "supcon"),
-        ("images", "image", "directpred"),
-        ("towers", "image", "two-tower"),
+        ("items", "image", "directpred"),
+        ("towers", "image+text", "two-tower"),
     ],
 )
 def test_the_kind_of_rows_chooses_a_method_that_takes_them(kind: str, modality: str, method: str) -> None:
@@ -46,7 +46,7 @@ def test_the_kind_of_rows_chooses_a_method_that_takes_them(kind: str, modality: 
     cls, why = choose(found, Texts(3), "auto")  # type: ignore[arg-type]
     assert cls.spec.name == method
     assert why.startswith(f"Method {method} (")
-    assert why.endswith(f", because the rows hold {KINDS[kind]}: this and that.")
+    assert why.endswith(f", because the rows hold {'images' if kind == 'items' else KINDS[kind]}: this and that.")
     check(cls, found)
 
 
@@ -58,7 +58,7 @@ def test_the_length_of_texts_decides(words: int, method: str, shape: str) -> Non
 
 
 def test_a_method_that_was_named_is_checked() -> None:
-    cls, why = choose(schema("images", "image"), Texts(3), "simclr")  # type: ignore[arg-type]
+    cls, why = choose(schema("items", "image"), Texts(3), "simclr")  # type: ignore[arg-type]
     assert cls.spec.name == "simclr"
     assert "as asked; the rows hold images" in why
     with pytest.raises(ConfigError, match=r"learns from text; these rows hold image\. Leave --method out"):
@@ -68,7 +68,14 @@ def test_a_method_that_was_named_is_checked() -> None:
 def test_every_kind_has_words_and_a_method() -> None:
     needs = {kind for cls in discover().values() for kind in cls.spec.needs}
     assert needs == set(KINDS)
-    assert set(USUAL) == needs - {"texts"}
+    assert {held for held, _ in USUAL} <= needs - {"texts"}
+    for (held, modality), name in USUAL.items():
+        assert fits(find(name), schema(held, modality)), name
+
+
+def test_rows_without_a_usual_method_are_told_which_methods_take_them() -> None:
+    with pytest.raises(ConfigError, match=r"No method is usual for such rows: .*Name one of: .*supcon"):
+        choose(schema("labelled", "image+text"), Texts(3), "auto")  # type: ignore[arg-type]
 
 
 def test_settings_of_a_method_replace_the_recipes() -> None:

@@ -5,7 +5,7 @@ The decision table (first match wins):
 =====================================================  ========
 an image column and a text column                      towers
 an image column and a label                            labelled
-an image column                                        images
+an image column                                        items
 two text columns and a score                           scored
 anchor and positive by name, perhaps negatives         pairs
 one text column and a label                            labelled
@@ -59,7 +59,7 @@ _NEEDS: dict[frozenset[str], Kind] = {
     frozenset({"image", "label"}): "labelled",
     frozenset({"image", "text"}): "towers",
     frozenset({"text"}): "texts",
-    frozenset({"image"}): "images",
+    frozenset({"image"}): "items",
 }
 ROLES = (
     "text | image | anchor, positive[, negatives] | a, b, score | text, label | image, label | image, text "
@@ -230,7 +230,7 @@ def _with_image(dataset: datasets.Dataset, image: str, texts: list[str], label: 
     if label:
         why = f"an image and its label ({label}{label_why})"
         return _schema(dataset, "labelled", {"image": image, "label": label}, why)
-    return _schema(dataset, "images", {"image": image}, "images and nothing else")
+    return _schema(dataset, "items", {"image": image}, "images and nothing else")
 
 
 def _find(columns: list[str], names: tuple[str, ...]) -> str | None:

@@ -6,6 +6,7 @@ the others may wait for an hour while the leader evaluates. What travels is JSON
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import tempfile
@@ -69,6 +70,7 @@ def started(device: str = "auto") -> Iterator[None]:
         # After an error, nccl would wait for what the others never do; they notice when this process has ended. Threads
         # of gloo, left alone, sometimes abort a process that ends.
         if not (failed and cuda):
+            gc.collect()  # wrapped models, which hold a group, lie in cycles
             dist.destroy_process_group()
 
 

@@ -12,7 +12,7 @@ from counterpoint.data.rows import Rows
 from counterpoint.data.schema import Schema
 from counterpoint.data.stream import Stream
 from counterpoint.errors import ConfigError
-from counterpoint.methods.base import Method, find
+from counterpoint.methods.base import Method, discover, find
 from counterpoint.workflow.values import typed
 
 LONG = 60
@@ -23,21 +23,25 @@ KINDS = {
     "pairs": "pairs",
     "scored": "scored pairs",
     "labelled": "items with labels",
-    "images": "images",
+    "items": "single items",
     "towers": "two modalities of one thing",
     "graph": "a graph",
 }
 """What rows hold, in words."""
 
 USUAL = {
-    "pairs": "in-batch",
-    "scored": "graded",
-    "labelled": "supcon",
-    "images": "directpred",
-    "towers": "two-tower",
-    "graph": "graphmae",
+    ("pairs", "text"): "in-batch",
+    ("scored", "text"): "graded",
+    ("labelled", "text"): "supcon",
+    ("labelled", "image"): "supcon",
+    ("items", "image"): "directpred",
+    ("towers", "image+text"): "two-tower",
+    ("graph", "graph"): "graphmae",
 }
-"""The method of a kind of rows; single texts have two, by their length."""
+"""The method of a kind of rows and their modalities; single texts have two, by their length."""
+
+PLURAL = {"text": "texts", "image": "images"}
+"""Items of a modality, in words."""
 
 
 def choose(schema: Schema, rows: Rows | Stream | Nodes, named: str) -> tuple[type[Method], str]:
@@ -54,15 +58,30 @@ def choose(schema: Schema, rows: Rows | Stream | Nodes, named: str) -> tuple[typ
         )
         more = f" They are {shape} (median {words:.0f} words), so {what} contrasted."
     else:
-        name = USUAL[schema.kind]
+        name = usual(schema)
     cls = find(name)
     return cls, f"Method {name} ({cls.spec.title}), because {holds(schema)}.{more}"
+
+
+def usual(schema: Schema) -> str:
+    """The method for rows of this kind and these modalities, or an error that lists those that would take them."""
+    if name := USUAL.get((schema.kind, "+".join(sorted(set(schema.modalities.values()))))):
+        return name
+    fitting = [n for n, cls in discover().items() if fits(cls, schema)]
+    what = f"Name one of: {', '.join(fitting)} (--method NAME)." if fitting else "Name other columns with --columns."
+    raise ConfigError(f"No method is usual for such rows: {holds(schema)}. {what}")
+
+
+def fits(cls: type[Method], schema: Schema) -> bool:
+    """Whether a method learns from rows of this kind and these modalities."""
+    return schema.kind in cls.spec.needs and set(schema.modalities.values()) <= set(cls.spec.modalities)
 
 
 def holds(schema: Schema) -> str:
     """What the rows hold and what decided it: ``the rows hold pairs: q and a are names of the two sides of a pair``."""
     why = schema.why.removeprefix(f"{schema.kind}: ").rstrip(".")
-    return f"the rows hold {KINDS[schema.kind]}{', ' if why.startswith('as named') else ': '}{why}"
+    what = PLURAL[next(iter(schema.modalities.values()))] if schema.kind == "items" else KINDS[schema.kind]
+    return f"the rows hold {what}{', ' if why.startswith('as named') else ': '}{why}"
 
 
 def check(cls: type[Method], schema: Schema) -> None:

@@ -50,7 +50,7 @@ def measure(towers: Mapping[str, Encoder], given: Given, *, beside: bool) -> Eva
     data: Sequence[Row] = given.held
     if kind == "texts":
         data = halves(data)
-    elif kind == "images":
+    elif kind == "items" and one.modality == "image":
         data = crops(data, one)
     known = spread(given.known, MOST_KNOWN) if kind == "labelled" and given.known is not None else None
     if isinstance(given.rows, Nodes):
@@ -73,7 +73,7 @@ def measured(towers: Mapping[str, Encoder], given: Given) -> tuple[Evaluation | 
     notes = list(found.notes)
     if given.schema.kind == "texts":
         notes.append("Texts carry no judgements: the first half of each held-out text had to find its second half.")
-    if given.schema.kind == "images":
+    if given.schema.kind == "items":
         notes.append("Images carry no judgements: one crop of each held-out image had to find another.")
     return found, notes
 

@@ -59,7 +59,7 @@ def next_commands(folder: Path, given: Given, towers: Mapping[str, Encoder]) -> 
         return [f"python: {load}  # graph: counterpoint.data.graph.read_graph(PATH), or its nodes"]
     stream = f" --stream {next(iter(towers))}" if len(towers) > 1 else ""
     lines = [f"counterpoint encode {folder} ROWS --out vectors.npy{stream}"]
-    if given.schema.kind not in ("texts", "images"):  # rows like these hold something to measure against
+    if given.schema.kind not in ("texts", "items"):  # rows like these hold something to measure against
         lines.insert(0, f"counterpoint eval {folder} TEST_ROWS")
     if "text" in towers:
         lines.append(f'counterpoint index {folder} ROWS && counterpoint search {folder} "a question"')

@@ -104,7 +104,7 @@ class Config:
     paper="arXiv 2102.06810",
     year=2021,
     modalities=("image",),
-    needs=("images",),
+    needs=("items",),
 )
 class DirectPred(Method):
     """Two views predict one another through a linear map that is computed from the features' second moment."""

@@ -94,7 +94,7 @@ class Config:
     paper="arXiv 2012.11552",
     year=2021,
     modalities=("image",),
-    needs=("images",),
+    needs=("items",),
 )
 class OBoW(Method):
     """A student that sees crops predicts the bag of words which a teacher finds in the whole image."""

@@ -57,7 +57,7 @@ class Config:
     paper="arXiv 2002.05709",
     year=2020,
     modalities=("image",),
-    needs=("images",),
+    needs=("items",),
 )
 class SimCLR(Method):
     """Each view's positive is the other view of its image; all other views of the batch are negatives."""
