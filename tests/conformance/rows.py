@@ -14,6 +14,7 @@ from counterpoint.data.graph import Graph, Nodes
 from counterpoint.data.schema import Row
 from counterpoint.encoders.graph import GraphConfig
 from counterpoint.encoders.nodes import NodeMLPConfig
+from counterpoint.encoders.vectors import VectorConfig
 from counterpoint.methods.base import Method
 from counterpoint.workflow.models import build_encoder
 
@@ -31,6 +32,10 @@ def image(rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
 
 
+def vector(rng: np.random.Generator) -> np.ndarray:
+    return rng.normal(size=FEATURES).astype(np.float32)
+
+
 def graph(n: int = 12, seed: int = 0) -> Graph:
     """A ring of nodes with a few chords, each node with some of its features."""
     rng = np.random.default_rng(seed)
@@ -43,7 +48,7 @@ def graph(n: int = 12, seed: int = 0) -> Graph:
 
 def rows(kind: str, n: int, modality: str = "text", seed: int = 0) -> list[Row]:
     rng = np.random.default_rng(seed)
-    item = text if modality == "text" else image
+    item = {"text": text, "image": image, "vector": vector}.get(modality, text)
     if kind == "graph":
         return list(Nodes(graph(n, seed)))
     out: list[Row] = []
@@ -59,6 +64,8 @@ def rows(kind: str, n: int, modality: str = "text", seed: int = 0) -> list[Row]:
                 row = {"a": text(rng), "b": text(rng), "score": float(i)}
             case "labelled":
                 row = {modality: item(rng), "label": i % 3}
+            case "bags":
+                row = {"bag": [item(rng) for _ in range(1 + i % 3)], "label": i % 3}
             case "towers":
                 row = {"image": image(rng), "text": text(rng)}
             case _:
@@ -80,6 +87,13 @@ def build(cls: type[Method], modality: str, seed: int = 0) -> Method:
         encoders: Any = {stream: build_encoder(c, texts()) for stream, c in recipe.encoder.items()}
     else:
         config = recipe.encoder[modality] if isinstance(recipe.encoder, Mapping) else recipe.encoder
-        config = replace(config, features=FEATURES) if isinstance(config, GraphConfig | NodeMLPConfig) else config
+        config = (
+            replace(config, features=FEATURES)
+            if isinstance(config, GraphConfig | NodeMLPConfig | VectorConfig)
+            else config
+        )
         encoders = build_encoder(config, texts())
-    return cls(encoders, recipe.config)
+    settings = recipe.config
+    if hasattr(settings, "labels"):
+        settings = replace(settings, labels=("a", "b", "c"))
+    return cls(encoders, settings)

@@ -21,7 +21,7 @@ CASES = [
     (name, cls, kind, modality)
     for name, cls in discover().items()
     for kind in cls.spec.needs
-    for modality in (cls.spec.modalities if kind in ("labelled", "items") else cls.spec.modalities[:1])
+    for modality in (cls.spec.modalities if kind in ("labelled", "items", "bags") else cls.spec.modalities[:1])
 ]
 IDS = [f"{name}-{kind}-{modality}" for name, _, kind, modality in CASES]
 every = pytest.mark.parametrize(("name", "cls", "kind", "modality"), CASES, ids=IDS)

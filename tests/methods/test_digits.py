@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoint.methods.multimodal.digits import BANDS, Digits, Pairs, mel_filters, zero_shot
+from counterpoint.data.made import Made
+from counterpoint.methods.multimodal.digits import BANDS, Digits, mel_filters, zero_shot
 
 
 def test_mel_filters_cover_the_band_and_widen_with_the_pitch():
@@ -22,7 +23,7 @@ def test_mel_filters_cover_the_band_and_widen_with_the_pitch():
 def test_classes_by_the_mean_of_examples_and_by_one():
     # Ten directions; of each digit two recordings lie on it and one points the other way.
     eye = np.eye(10, dtype=np.float32)
-    found = Digits(Pairs([]), [], np.arange(10), np.concatenate([eye, 3 * eye, -eye]), np.tile(np.arange(10), 3))
+    found = Digits(Made([]), [], np.arange(10), np.concatenate([eye, 3 * eye, -eye]), np.tile(np.arange(10), 3))
     result = zero_shot(eye, found, draws=400)
     assert result["accuracy by mean prototypes"] == 1
     assert result["accuracy by one example"] == pytest.approx(2 / 3, abs=0.05)

@@ -3,9 +3,11 @@
 The decision table (first match wins):
 
 =====================================================  ========
-an image column and a text column                      towers
-an image column and a label                            labelled
-an image column                                        items
+an image or sound column and a text column             towers
+an image or sound column and a label                   labelled
+an image or sound column                               items
+images, vectors or texts, a label and a bag by name    bags
+one column of vectors, perhaps a label                 items, labelled
 two text columns and a score                           scored
 anchor and positive by name, perhaps negatives         pairs
 one text column and a label                            labelled
@@ -24,7 +26,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from counterpoint.data import images
+from counterpoint.data import media
+from counterpoint.data.audio import RATES
 from counterpoint.data.schema import Kind, Schema
 from counterpoint.errors import DataError
 
@@ -46,6 +49,8 @@ LABELS = ("label", "labels", "class", "category", "intent", "topic", "coarse", "
 TEXTS = ("text", "sentence", "caption", "description", "content", "utterance", "document")
 METADATA = re.compile(r"split|fold|key|lang(uage)?|url|path|file(_?name)?|(.*_)?(id|idx|index|uuid)\d*")
 """Names of columns that tell about a row and are never learned from, unless they are named."""
+BAGS = ("bag", "bag_id", "slide", "slide_id")
+"""Names of a column that says which bag a labelled row belongs to."""
 ORIGINS = ("source", "subset", "domain", "dataset", "origin", "corpus")
 """Names that tell where a row comes from when they hold few values."""
 
@@ -60,9 +65,17 @@ _NEEDS: dict[frozenset[str], Kind] = {
     frozenset({"image", "text"}): "towers",
     frozenset({"text"}): "texts",
     frozenset({"image"}): "items",
+    frozenset({"audio", "label"}): "labelled",
+    frozenset({"audio", "text"}): "towers",
+    frozenset({"audio"}): "items",
+    frozenset({"vector"}): "items",
+    frozenset({"vector", "label"}): "labelled",
+    **{frozenset({item, "label", "bag"}): "bags" for item in ("image", "text", "vector")},
 }
 ROLES = (
-    "text | image | anchor, positive[, negatives] | a, b, score | text, label | image, label | image, text "
+    "text | image | anchor, positive[, negatives] | a, b, score | text, label | image, label | image, text | "
+    "audio[, label or text] | "
+    "vector[, label] | image or text or vector, label, bag "
     "(negatives may be given several times, or as a list)"
 )
 
@@ -94,20 +107,41 @@ def infer(dataset: datasets.Dataset | datasets.IterableDataset, *, columns: Colu
 def column_type(dataset: datasets.Dataset, name: str) -> str:
     """text, texts (a list of them), number, class, image, or what Arrow calls it."""
     feature = dataset.features[name]
-    if type(feature).__name__ in ("Image", "ClassLabel"):
-        return {"Image": "image", "ClassLabel": "class"}[type(feature).__name__]
+    if type(feature).__name__ in ("Image", "Audio", "ClassLabel"):
+        return {"Image": "image", "Audio": "audio", "ClassLabel": "class"}[type(feature).__name__]
     type_ = dataset.data.schema.field(name).type
-    if type_ == images.ARROW:
-        return "image"
+    if type_ == media.ARROW:
+        return media.modality(dataset.data.column(name))
+    if _is_samples(type_) and _rate(dataset):
+        return "audio"
     if pa.types.is_string(type_) or pa.types.is_large_string(type_):
         return "text"
-    if (pa.types.is_list(type_) or pa.types.is_large_list(type_)) and (
-        pa.types.is_string(type_.value_type) or pa.types.is_large_string(type_.value_type)
-    ):
+    if _is_list(type_) and (pa.types.is_string(type_.value_type) or pa.types.is_large_string(type_.value_type)):
         return "texts"
+    if _is_list(type_) and pa.types.is_floating(type_.value_type):
+        return "vector"
     if pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_boolean(type_):
         return "number"
     return str(type_)
+
+
+def _is_samples(type_: pa.DataType) -> bool:
+    """A list of numbers: of sound, where a column beside it gives the rate."""
+    return _is_list(type_) and (pa.types.is_floating(type_.value_type) or pa.types.is_integer(type_.value_type))
+
+
+def _rate(dataset: datasets.Dataset) -> str | None:
+    """The column that gives the rate in hertz of samples in another column."""
+    schema = dataset.data.schema
+    numbers = [
+        n for n in dataset.column_names
+        if pa.types.is_integer(schema.field(n).type) or pa.types.is_floating(schema.field(n).type)
+    ]  # fmt: skip
+    return _find(numbers, RATES)
+
+
+def _is_list(type_: pa.DataType) -> bool:
+    return pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_)
 
 
 def describe(dataset: datasets.Dataset) -> str:
@@ -120,6 +154,7 @@ def describe(dataset: datasets.Dataset) -> str:
 _ALLOWED = {
     "text": {"text"}, "anchor": {"text", "image"}, "positive": {"text", "image"}, "a": {"text"}, "b": {"text"},
     "negatives": {"text", "texts"}, "score": {"number"}, "label": {"text", "number", "class"}, "image": {"image"},
+    "audio": {"audio"}, "rate": {"number"}, "vector": {"vector"}, "bag": {"text", "number", "class"},
 }  # fmt: skip
 
 
@@ -136,7 +171,7 @@ def _named(dataset: datasets.Dataset, columns: Columns) -> Schema:
             given[role] = [*given.get(role, []), *many]
         else:
             given[role] = many[0]
-    kind = _NEEDS.get(frozenset(given))
+    kind = _NEEDS.get(frozenset(given) - {"rate"})
     if kind is None:
         raise DataError(
             f"The parts {', '.join(given)} do not go together. Sets that do: {ROLES}. "
@@ -155,6 +190,8 @@ def _check(dataset: datasets.Dataset, role: str, name: str) -> None:
     if found not in _ALLOWED[role]:
         fitting = [n for n in dataset.column_names if column_type(dataset, n) in _ALLOWED[role]]
         instead = f" Type: --columns {role}={fitting[0]}" if fitting else ""
+        if role == "audio" and _is_samples(dataset.data.schema.field(name).type):
+            instead = f" Samples need a column of their rate in hertz beside them, called {' or '.join(RATES)}."
         raise DataError(
             f"Column {name!r} holds {found}, but the {role} must be {' or '.join(sorted(_ALLOWED[role]))}. "
             f"The columns are {describe(dataset)}.{instead}"
@@ -167,7 +204,7 @@ def _check(dataset: datasets.Dataset, role: str, name: str) -> None:
 def _decide(dataset: datasets.Dataset) -> Schema:
     types = {n: column_type(dataset, n) for n in dataset.column_names}
     told = [n for n in types if not METADATA.fullmatch(n.lower())]
-    pictures = [n for n, t in types.items() if t == "image"]
+    pictures, sounds, vectors = ([n for n, t in types.items() if t == w] for w in ("image", "audio", "vector"))
     negatives = [n for n in told if types[n] in ("text", "texts") and NEGATIVE.fullmatch(n.lower())]
     texts = [n for n in told if types[n] == "text" and n not in negatives]
     texts = texts or [n for n, t in types.items() if t == "text"]  # a lone column "url" is the data itself
@@ -176,12 +213,27 @@ def _decide(dataset: datasets.Dataset) -> Schema:
     label, label_why = _label(types, told, texts, few)
     free = [n for n in texts if n != label and n not in few] or [n for n in texts if n != label]
 
-    if len(pictures) > 1:
-        raise _ambiguous(dataset, f"there are {len(pictures)} image columns", f"image={pictures[0]}")
+    if label and (bag := _find(list(types), BAGS)) and label != bag:
+        for role, found in (("image", pictures), ("vector", vectors), ("text", [n for n in free if n != bag])):
+            if len(found) == 1:
+                why = f"{role}s ({found[0]}) in bags ({bag}), which share a label ({label}{label_why})"
+                return _schema(dataset, "bags", {role: found[0], "label": label, "bag": bag}, why)
+    for modality, found in (("image", pictures), ("audio", sounds)):
+        if len(found) > 1:
+            raise _ambiguous(dataset, f"there are {len(found)} {modality} columns", f"{modality}={found[0]}")
+    if pictures and sounds:
+        what = f"{pictures[0]} holds images and {sounds[0]} recordings"
+        raise _ambiguous(dataset, what, f"image={pictures[0]}")
     if pictures:
-        return _with_image(dataset, pictures[0], free, label, label_why)
+        return _with_item(dataset, "image", pictures[0], free, label, label_why)
+    if sounds:
+        return _with_item(dataset, "audio", sounds[0], free, label, label_why)
+    if len(vectors) == 1 and not free:
+        columns: dict[str, str | list[str]] = {"vector": vectors[0], **({"label": label} if label else {})}
+        what = f"vectors ({vectors[0]})" + (f" and their label ({label}{label_why})" if label else " and nothing else")
+        return _schema(dataset, "labelled" if label else "items", columns, what)
     if not free:
-        raise DataError(f"No column holds text or images to learn from; there are {describe(dataset)}.")
+        raise DataError(f"No column holds text, images or recordings to learn from; there are {describe(dataset)}.")
     named = anchor is not None and positive is not None
     pair = (anchor, positive) if anchor and positive else (free[0], free[1]) if len(free) == 2 else None
     # A label beside two named sides of a pair judges the pair; beside any two texts it may be the class of the row.
@@ -218,19 +270,24 @@ def _pairs(dataset: datasets.Dataset, anchor: str, positive: str, negatives: lis
     return _schema(dataset, "pairs", columns, why)
 
 
-def _with_image(dataset: datasets.Dataset, image: str, texts: list[str], label: str | None, label_why: str) -> Schema:
-    text = texts[0] if len(texts) == 1 else _find(texts, ("caption", *TEXTS))
+def _with_item(
+    dataset: datasets.Dataset, modality: str, column: str, texts: list[str], label: str | None, label_why: str
+) -> Schema:
+    """An image or a recording, with what goes with it."""
+    what, plural = {"image": ("an image", "images"), "audio": ("a recording", "recordings")}[modality]
+    text = texts[0] if len(texts) == 1 else _find(texts, ("caption", "transcript", *TEXTS))
     if text:
-        why = f"an image and a text ({text}) of one thing"
+        why = f"{what} and a text ({text}) of one thing"
         if label:
-            why += f"; {label} is left aside (to learn from it: --columns image={image},label={label})"
-        return _schema(dataset, "towers", {"image": image, "text": text}, why)
+            why += f"; {label} is left aside (to learn from it: --columns {modality}={column},label={label})"
+        return _schema(dataset, "towers", {modality: column, "text": text}, why)
     if texts:
-        raise _ambiguous(dataset, f"an image goes with {len(texts)} columns of text", f"image={image},text={texts[0]}")
+        many = f"{what} goes with {len(texts)} columns of text"
+        raise _ambiguous(dataset, many, f"{modality}={column},text={texts[0]}")
     if label:
-        why = f"an image and its label ({label}{label_why})"
-        return _schema(dataset, "labelled", {"image": image, "label": label}, why)
-    return _schema(dataset, "items", {"image": image}, "images and nothing else")
+        why = f"{what} and its label ({label}{label_why})"
+        return _schema(dataset, "labelled", {modality: column, "label": label}, why)
+    return _schema(dataset, "items", {modality: column}, f"{plural} and nothing else")
 
 
 def _find(columns: list[str], names: tuple[str, ...]) -> str | None:
@@ -246,7 +303,8 @@ def _label(types: dict[str, str], told: list[str], texts: list[str], few: list[s
     if named := _find([n for n in told if types[n] in ("number", "text")], LABELS):
         return named, ""
     classes = [n for n in few if n.lower() not in ORIGINS]
-    if (len(classes) == 1 and len(texts) > len(few)) or (len(classes) == len(few) == 1 and "image" in types.values()):
+    item = {"image", "audio"} & set(types.values())
+    if (len(classes) == 1 and len(texts) > len(few)) or (len(classes) == len(few) == 1 and item):
         return classes[0], ", which holds few values"
     return None, ""
 
@@ -268,13 +326,22 @@ def _ambiguous(dataset: datasets.Dataset, what: str, type_this: str, *, extra: s
 
 
 def _schema(dataset: datasets.Dataset, kind: Kind, columns: dict[str, str | list[str]], why: str) -> Schema:
+    if "audio" in columns and _is_samples(dataset.data.schema.field(str(columns["audio"])).type):
+        columns = {"rate": str(_rate(dataset)), **columns}
     modalities = {
-        role: "image" if column_type(dataset, c if isinstance(c, str) else c[0]) == "image" else "text"
+        role: _modality(dataset, role, c if isinstance(c, str) else c[0])
         for role, c in columns.items()
-        if role not in ("score", "label")
+        if role not in ("score", "label", "bag", "rate")
     }
     labels = class_names(dataset, str(columns["label"])) if "label" in columns else ()
     return Schema(kind=kind, columns=columns, modalities=modalities, labels=labels, why=f"{kind}: {why}.")
+
+
+def _modality(dataset: datasets.Dataset, role: str, column: str) -> str:
+    """What a part holds: parts are named by their modality, or are of either text or images."""
+    if role in ("audio", "vector"):
+        return role
+    return "image" if column_type(dataset, column) == "image" else "text"
 
 
 def class_names(dataset: datasets.Dataset, column: str) -> tuple[str, ...]:

@@ -10,11 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from counterpoint.data.ahead import Readers
-from counterpoint.data.graph import Nodes
 from counterpoint.data.lanes import THREADS, Cut, Epoch, lanes_for
-from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Sampler
-from counterpoint.data.schema import Row
+from counterpoint.data.schema import Row, RowSet
 from counterpoint.data.stream import FrontToBack, Stream
 from counterpoint.errors import DataError
 
@@ -42,7 +40,7 @@ class Loader:
     empty, so that all processes take the same number of steps. The position is the same in all of them.
     """
 
-    def __init__(self, rows: Rows | Nodes, sampler: Sampler, *, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, rows: RowSet, sampler: Sampler, *, rank: int = 0, world: int = 1) -> None:
         self.rows, self.sampler, self.rank, self.world = rows, sampler, rank, world
         self.steps_per_epoch: int | None = len(sampler)
         if self.steps_per_epoch == 0:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from counterpoint.data.audio import recording
 from counterpoint.data.images import decode
 from counterpoint.data.log import Log
 from counterpoint.data.schema import Row, Schema
@@ -22,13 +25,15 @@ def class_numbers(features: Any, schema: Schema) -> Classes:
 
 
 def make_row(values: dict[str, Any], number: int, schema: Schema, classes: Classes, log: Log) -> Row | None:
-    """Column values to a `Row`; None (and a line in the log) where an image cannot be decoded."""
+    """Column values to a `Row`; None (and a line in the log) where an image or a recording cannot be decoded."""
     row: Row = {"row": number}
     for key, column in schema.columns.items():
         if key == "negatives":
             found = [values[c] for c in column]
             flat = [text for value in found for text in (value if isinstance(value, list) else [value])]
             row[key] = [text for text in flat if text and text.strip()]
+            continue
+        if key == "rate":  # of the samples in another column
             continue
         value = values[str(column)]
         if key == "label" and classes is not None:
@@ -43,6 +48,14 @@ def make_row(values: dict[str, Any], number: int, schema: Schema, classes: Class
             except OSError:
                 log.skip(f"row {number}", f"image in column {column!r} cannot be read")
                 return None
+        elif schema.modalities.get(key) == "audio" and value is not None:
+            try:
+                value = recording(value, values.get(str(schema.columns.get("rate"))))
+            except OSError as error:
+                log.skip(f"row {number}", f"recording in column {column!r} cannot be used: {error}")
+                return None
+        elif schema.modalities.get(key) == "vector":
+            value = np.asarray(value, dtype=np.float32)
         elif schema.kind == "towers" and not (value and value.strip()):
             value = None
         row[key] = value

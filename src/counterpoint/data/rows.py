@@ -23,10 +23,10 @@ Indices = Sequence[int] | np.ndarray
 class Rows:
     """Map-style access to the usable rows.
 
-    ``len(rows)``, ``rows[7]`` (a `Row`), ``rows[[3, 1]]`` (a list of them, in that order; rows whose image turns out
-    to be damaged are left out of it and listed in ``rows.log``). Rows without text, image or label are dropped and
-    counted. Raises `DataError` when nothing is left, when there is one class only, and when scores are NaN or all
-    the same.
+    ``len(rows)``, ``rows[7]`` (a `Row`), ``rows[[3, 1]]`` (a list of them, in that order; rows whose image or
+    recording turns out to be damaged are left out of it and listed in ``rows.log``). Rows without text, image,
+    recording or label are dropped and counted. Raises `DataError` when nothing is left, when there is one class only,
+    and when scores are NaN or all the same.
     """
 
     def __init__(self, dataset: datasets.Dataset, schema: Schema, *, log: Log | None = None) -> None:
@@ -55,7 +55,7 @@ class Rows:
         if isinstance(which, int | np.integer):
             found = self[[int(which)]]
             if not found:
-                raise DataError(f"The image of row {self.index[which]} cannot be read.")
+                raise DataError(f"The {self._item()} of row {self.index[which]} cannot be read.")
             return found[0]
         numbers = self.index[which if isinstance(which, slice) else np.asarray(which, dtype=np.int64)]
         values = self._take(numbers)
@@ -96,7 +96,7 @@ class Rows:
 
     def labels(self) -> np.ndarray:
         """Class numbers, ``(len(self),)`` int64."""
-        if self.schema.kind != "labelled":
+        if "label" not in self.schema.columns:
             raise DataError(f"These rows have no labels: {self.schema.why}")
         column = self.column(str(self.schema.columns["label"]))
         if self._classes is None:
@@ -187,7 +187,7 @@ class Rows:
 
     def _usable(self) -> np.ndarray:
         """Numbers of the rows that have what their kind needs; the others are logged."""
-        needed = {k: str(c) for k, c in self.schema.columns.items() if k != "negatives"}
+        needed = {k: str(c) for k, c in self.schema.columns.items() if k not in ("negatives", "rate")}
         total = self._table.num_rows if self._order is None else len(self._order)
         keep = np.ones(total, dtype=bool)
         present = {key: self._present(name) for key, name in needed.items()}
@@ -196,7 +196,7 @@ class Rows:
             self._log_dropped(~keep, "rows with neither of their two sides")
             return np.flatnonzero(keep)
         for key, name in needed.items():
-            what = {"text": "empty text", "image": "no image"}.get(self.schema.modalities.get(key, ""), f"no {key}")
+            what = {"text": "empty text", "image": "no image", "audio": "no recording"}.get(self.schema.modalities.get(key, ""), f"no {key}")
             self._log_dropped(keep & ~present[key], f"rows with {what} in column {name!r}")
             keep &= present[key]
         return np.flatnonzero(keep)
@@ -221,7 +221,7 @@ class Rows:
             raise DataError(f"No usable row is left of {len(self.dataset):,}. {' '.join(self.log.lines())}")
         if self.schema.kind == "scored":
             self._check_scores()
-        if self.schema.kind == "labelled":
+        if "label" in self.schema.columns:
             found = np.unique(self.labels())
             if len(found) < 2:
                 name = self.schema.columns["label"]
@@ -248,8 +248,8 @@ class Rows:
         self.log.note(f"Scores in column {name!r} reach from {low:g} to {high:g}.")
 
     def duplicates(self) -> int:
-        """Rows whose texts are all those of an earlier row (0 for rows of images)."""
-        if not self._text_columns() or "image" in self.schema.modalities.values():
+        """Rows whose texts are all those of an earlier row (0 for rows that hold anything but texts)."""
+        if set(self.schema.modalities.values()) != {"text"}:
             return 0
         return len(self) - len(np.unique(self.keys(), axis=0))
 
@@ -264,10 +264,13 @@ class Rows:
         ]
 
     def _first_text(self) -> np.ndarray:
-        names = self._text_columns()
-        if not names or "image" in self.schema.modalities.values():
+        if set(self.schema.modalities.values()) != {"text"}:
             return np.arange(len(self))
-        return self.codes(names[0])
+        return self.codes(self._text_columns()[0])
+
+    def _item(self) -> str:
+        """What a row holds beside texts, in a word."""
+        return next((m for m in self.schema.modalities.values() if m != "text"), "text")
 
 
 def _codes(column: pa.ChunkedArray) -> np.ndarray:

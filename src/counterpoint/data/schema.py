@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-Kind: TypeAlias = Literal["texts", "pairs", "scored", "labelled", "items", "towers", "graph"]
+if TYPE_CHECKING:
+    import numpy as np
+
+    from counterpoint.data.log import Log
+
+Kind: TypeAlias = Literal["texts", "pairs", "scored", "labelled", "items", "bags", "towers", "graph"]
 """What rows hold.
 
 texts: one text. pairs: anchor, positive, perhaps negatives. scored: a, b, score. labelled: one item and its label.
-items: one item of another modality (an image, a recording, a sequence) and nothing else. towers: two modalities of one
-thing. graph: the nodes of one graph.
+items: one item of another modality (an image, a recording, a sequence) and nothing else. bags: several
+items that share one label. towers: two modalities of one thing. graph: the nodes of one graph.
 """
 
 Row: TypeAlias = dict[str, Any]
@@ -18,7 +24,7 @@ Row: TypeAlias = dict[str, Any]
 
 texts: ``text``. pairs: ``anchor``, ``positive``, ``negatives`` (a list, may be empty). scored: ``a``, ``b``, ``score``
 (float). labelled: the item under its modality's name (``text``, ``image``), and ``label`` (int). items: the item
-under its modality's name. towers: one key per stream, a missing
+under its modality's name. bags: ``bag`` (a list of items) and ``label`` (int). towers: one key per stream, a missing
 one being None. graph: ``node`` (a `counterpoint.data.graph.Node`), and ``label`` where it has one. Always ``row``: the
 row's number in the data set (int).
 """
@@ -38,3 +44,24 @@ class Schema:
     modalities: dict[str, str] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     why: str = ""
+
+
+class RowSet(Protocol):
+    """Rows that can be taken in any order: `Rows` of a table, and what stands for rows of another shape (the nodes of a
+    graph, bags). index: ``(len,)``, what identifies the rows; two sets with the same index are in the same order."""
+
+    index: np.ndarray
+
+    @property
+    def schema(self) -> Schema: ...
+    @property
+    def log(self) -> Log: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, which: Any) -> Any:
+        """A `Row` at a position; a list of them for a slice or an array of positions."""
+        ...
+
+    def __iter__(self) -> Iterator[Row]: ...
+    def texts(self, limit: int | None = None) -> Iterator[str]:
+        """Every text of the rows, for training a tokenizer; none where rows have none."""
+        ...

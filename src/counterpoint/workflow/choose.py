@@ -7,9 +7,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from counterpoint.data.graph import Nodes
-from counterpoint.data.rows import Rows
-from counterpoint.data.schema import Schema
+from counterpoint.data.schema import RowSet, Schema
 from counterpoint.data.stream import Stream
 from counterpoint.errors import ConfigError
 from counterpoint.methods.base import Method, discover, find
@@ -24,6 +22,7 @@ KINDS = {
     "scored": "scored pairs",
     "labelled": "items with labels",
     "items": "single items",
+    "bags": "bags of items that share a label",
     "towers": "two modalities of one thing",
     "graph": "a graph",
 }
@@ -35,16 +34,19 @@ USUAL = {
     ("labelled", "text"): "supcon",
     ("labelled", "image"): "supcon",
     ("items", "image"): "directpred",
+    ("bags", "image"): "sc-mil",
+    ("bags", "vector"): "sc-mil",
+    ("bags", "text"): "sc-mil",
     ("towers", "image+text"): "two-tower",
     ("graph", "graph"): "graphmae",
 }
 """The method of a kind of rows and their modalities; single texts have two, by their length."""
 
-PLURAL = {"text": "texts", "image": "images"}
+PLURAL = {"text": "texts", "image": "images", "audio": "recordings", "vector": "vectors"}
 """Items of a modality, in words."""
 
 
-def choose(schema: Schema, rows: Rows | Stream | Nodes, named: str) -> tuple[type[Method], str]:
+def choose(schema: Schema, rows: RowSet | Stream, named: str) -> tuple[type[Method], str]:
     """The method for rows of this shape (``auto``) or the one named, and the sentence that says why."""
     if named != "auto":
         cls = find(named)

@@ -23,6 +23,12 @@ FEWEST_WORDS = 6
 MOST_KNOWN = 5_000
 """Training rows that a probe learns from."""
 
+UNJUDGED = {
+    "image": "Images carry no judgements: one crop of each held-out image had to find another.",
+    "audio": "Recordings carry no judgements: the first half of each held-out recording had to find its second half.",
+}
+"""How items without labels were measured."""
+
 
 def halves(rows: Sequence[Row]) -> list[Row]:
     """Texts as pairs, for measuring without labels: the first half of the words must find the second."""
@@ -44,6 +50,12 @@ def crops(rows: Sequence[Row], encoder: Encoder) -> list[Row]:
     return [{"anchor": a, "positive": b, "row": r["row"]} for r, a, b in pairs]
 
 
+def parts(rows: Sequence[Row]) -> list[Row]:
+    """Recordings as pairs: the first half must find the second."""
+    found = ((r["audio"], len(r["audio"]) // 2, r["row"]) for r in rows if len(r["audio"]) > 1)
+    return [{"anchor": x.part(0, n), "positive": x.part(n, len(x)), "row": row} for x, n, row in found]
+
+
 def measure(towers: Mapping[str, Encoder], given: Given, *, beside: bool) -> Evaluation:
     """Figures of the encoders on the held-out rows, with baselines (``beside``) or without."""
     one, kind = next(iter(towers.values())), given.schema.kind
@@ -52,7 +64,9 @@ def measure(towers: Mapping[str, Encoder], given: Given, *, beside: bool) -> Eva
         data = halves(data)
     elif kind == "items" and one.modality == "image":
         data = crops(data, one)
-    known = spread(given.known, MOST_KNOWN) if kind == "labelled" and given.known is not None else None
+    elif kind == "items" and one.modality == "audio":
+        data = parts(data)
+    known = spread(given.known, MOST_KNOWN) if kind in ("labelled", "bags") and given.known is not None else None
     if isinstance(given.rows, Nodes):
         known = list(given.rows.labelled("train")) or None
     encoders = towers if kind == "towers" else one
@@ -73,8 +87,8 @@ def measured(towers: Mapping[str, Encoder], given: Given) -> tuple[Evaluation | 
     notes = list(found.notes)
     if given.schema.kind == "texts":
         notes.append("Texts carry no judgements: the first half of each held-out text had to find its second half.")
-    if given.schema.kind == "items":
-        notes.append("Images carry no judgements: one crop of each held-out image had to find another.")
+    if given.schema.kind == "items" and (note := UNJUDGED.get(next(iter(towers.values())).modality)):
+        notes.append(note)
     return found, notes
 
 

@@ -8,16 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from counterpoint.data.bags import Bags
 from counterpoint.data.graph import Nodes
 from counterpoint.data.rows import Rows
+from counterpoint.data.schema import RowSet
 from counterpoint.data.stream import Stream
 from counterpoint.encoders import folder as model_folder
+from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.graph import GAT, GCN, GATConfig, GCNConfig
 from counterpoint.encoders.image import ConvNet, ConvNetConfig, ImageTransformer, ImageTransformerConfig
 from counterpoint.encoders.nodes import NodeMLP, NodeMLPConfig
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
+from counterpoint.encoders.vectors import VectorConfig, Vectors
 from counterpoint.errors import ConfigError, ModelError
 
 Beginning: TypeAlias = Literal["recipe", "scratch", "pretrained"]
@@ -46,12 +50,16 @@ def build_encoder(config: Any, texts: Iterator[str]) -> Encoder:
             return ConvNet(config)
         case ImageTransformerConfig():
             return ImageTransformer(config)
+        case AudioTransformerConfig():
+            return AudioTransformer(config)
         case GATConfig():
             return GAT(config)
         case GCNConfig():
             return GCN(config)
         case NodeMLPConfig():
             return NodeMLP(config)
+        case VectorConfig():
+            return Vectors(config)
         case _:
             raise ConfigError(f"{type(config).__name__} is no configuration of an encoder.")
 
@@ -73,6 +81,18 @@ def fresh_config(modality: str, choice: str, recipe: Any, *, smoke: bool) -> Any
     )
 
 
+def suited(config: Any, rows: RowSet | Stream) -> Any:
+    """The configuration with what it must know of the rows: how wide their features are."""
+    if isinstance(rows, Nodes):
+        return replace(config, features=rows.graph.features.shape[1])
+    if isinstance(config, VectorConfig) and not config.features:
+        first = next(iter(rows)) if isinstance(rows, Rows | Bags) else None
+        if first is None:
+            raise ConfigError("A stream does not tell the width of its vectors. Give --no-streaming.")
+        return replace(config, features=len(first["bag"][0] if "bag" in first else first["vector"]))
+    return config
+
+
 def choice_for(stream: str, encoder: str, streams: Iterable[str]) -> str:
     """The choice for one tower: ``encoder`` holds for all, or names towers, ``text=FOLDER,image=auto`` (others: auto).
 
@@ -89,11 +109,10 @@ def choice_for(stream: str, encoder: str, streams: Iterable[str]) -> str:
 
 
 def make_encoder(
-    modality: str, choice: str, recipe: Any, rows: Rows | Stream | Nodes, *, smoke: bool = False
+    modality: str, choice: str, recipe: Any, rows: RowSet | Stream, *, smoke: bool = False
 ) -> tuple[Encoder, Beginning]:
     """The encoder of one modality: ``auto`` (the recipe's), ``static``, ``transformer``, or a folder or hub id."""
-    if isinstance(rows, Nodes):
-        recipe = replace(recipe, features=rows.graph.features.shape[1])
+    recipe = suited(recipe, rows)
     if choice == "auto":
         return build_encoder(recipe, rows.texts(VOCABULARY_FROM)), "recipe"
     if choice in ("static", "transformer"):

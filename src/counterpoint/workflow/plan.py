@@ -46,7 +46,7 @@ def make_plan(asked: Asked, given: Given, start: tuple[Path, Beginning] | None, 
         raise ConfigError(f"There is no recipe of the size {asked.size!r}. Type one of: {', '.join(SIZES)}.")
     cls, why = choose(given.schema, given.rows, asked.method)
     recipe = cls.recipe(asked.size)
-    config = configured(cls, recipe.config, asked.settings)
+    config = configured(cls, knowing(recipe.config, given), asked.settings)
     torch.manual_seed(asked.train.get("seed", recipe.train.seed))  # encoders and heads are drawn here
     towers: dict[str, Encoder] = {}
     begins: Beginning = "recipe"
@@ -73,3 +73,10 @@ def make_plan(asked: Asked, given: Given, start: tuple[Path, Beginning] | None, 
     model: Any = towers if "towers" in cls.spec.needs else next(iter(towers.values()))
     learner = cls(model, config)
     return Plan(cls.spec.name, why, learner, towers, train, begins, begun)
+
+
+def knowing(config: Any, given: Given) -> Any:
+    """The method's settings with what only the rows know: the names of their classes, where it asks for them."""
+    if "labels" in {f.name for f in dataclasses.fields(config)}:
+        return dataclasses.replace(config, labels=given.schema.labels)
+    return config

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from counterpoint.data import registry
+from counterpoint.data.bags import Bags
 from counterpoint.data.graph import Graph, Nodes, holds_graph, read_graph
 from counterpoint.data.infer import infer
 from counterpoint.data.inspect import leakage
@@ -22,7 +23,7 @@ from counterpoint.data.read import Source, read, train_part
 from counterpoint.data.read import part as split_of
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import LengthBucketed, NoDuplicates, PxK, Sampler, Shuffled, Together
-from counterpoint.data.schema import Row, Schema
+from counterpoint.data.schema import Row, RowSet, Schema
 from counterpoint.data.stream import Stream
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.train.config import TrainConfig
@@ -40,14 +41,14 @@ class Given:
     """The rows of a run. held: what is measured on. log: receives what reading skipped and decided."""
 
     schema: Schema
-    rows: Rows | Stream | Nodes
+    rows: RowSet | Stream
     held: list[Row] = field(default_factory=list)
     log: Log = field(default_factory=Log)
 
     @property
-    def known(self) -> Rows | None:
-        """The training rows, where they can be taken in any order."""
-        return self.rows if isinstance(self.rows, Rows) else None
+    def known(self) -> Rows | Bags | None:
+        """The training rows, where they can be taken in any order and none depends on another."""
+        return self.rows if isinstance(self.rows, Rows | Bags) else None
 
     @property
     def modalities(self) -> list[str]:
@@ -73,9 +74,15 @@ def gather(
         found = Given(schema, Stream(raw, schema), log=log)
         found.rows.log = log
     else:
-        found = Given(schema, Rows(raw, schema, log=log), log=log)
+        found = Given(schema, row_set(raw, schema, log), log=log)
     hold_out(found, test)
     return found
+
+
+def row_set(raw: datasets.Dataset, schema: Schema, log: Log) -> Rows | Bags:
+    """The rows of a table, or the bags that they make."""
+    rows = Rows(raw, schema, log=log)
+    return Bags(rows) if schema.kind == "bags" else rows
 
 
 def one_graph(data: Source) -> Graph | None:
@@ -109,7 +116,7 @@ def hold_out(given: Given, test: Source) -> None:
     if test:
         held = rows_like(given.schema, test, log=log)
         given.held = spread(held, MOST_HELD)
-        if isinstance(rows, Rows) and (repeated := overlap(rows, held)):
+        if isinstance(rows, Rows) and isinstance(held, Rows) and (repeated := overlap(rows, held)):
             log.note(repeated)
         return
     ask = "give --test FILE to measure the model"
@@ -119,10 +126,10 @@ def hold_out(given: Given, test: Source) -> None:
     if size < FEWEST_HELD:
         return log.note(f"{len(rows):,} rows are too few to hold a part out: {ask}.")
     try:
-        given.rows, held = rows.split(size)
+        given.rows, held = rows.split(size)  # type: ignore[attr-defined]  # nodes are held out elsewhere
     except DataError as error:
         return log.note(f"No part was held out, {ask}. {error}")
-    if given.schema.kind == "labelled" and len(np.unique(given.rows.labels())) < 2:
+    if isinstance(given.rows, Rows | Bags) and given.schema.labels and len(np.unique(given.rows.labels())) < 2:
         given.rows = rows
         return log.note(f"No part was held out, as one class only would be left to learn from: {ask}.")
     given.held = spread(held, MOST_HELD)
@@ -131,7 +138,7 @@ def hold_out(given: Given, test: Source) -> None:
 
 def rows_like(
     schema: Schema, source: Source, *, split: str | None = None, part: str = "test", log: Log | None = None
-) -> Rows:
+) -> Rows | Bags:
     """The rows of another source with the same columns: of the split, else of the part where it has one, else all."""
     sources = [source] if isinstance(source, str | Path) else list(source)
     one = len(sources) == 1 and not glob.has_magic(str(sources[0]))
@@ -145,7 +152,7 @@ def rows_like(
         infer(raw, columns=schema.columns)
     except DataError as error:
         raise DataError(f"The test rows do not have the columns of the training rows. {error}") from error
-    return Rows(named_classes(raw, schema), schema, log=log)
+    return row_set(named_classes(raw, schema), schema, log)
 
 
 def part_of(sources: list[str | Path], part: str, log: Log) -> datasets.Dataset:
@@ -169,9 +176,10 @@ def named_classes(raw: datasets.Dataset, schema: Schema) -> datasets.Dataset:
     return raw.remove_columns(column).add_column(column, pa.array(labels, pa.string()))
 
 
-def spread(rows: Rows | Nodes, most: int) -> list[Row]:
+def spread(rows: RowSet, most: int) -> list[Row]:
     """At most so many rows, spread evenly: sources are often sorted by class."""
-    return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
+    found: list[Row] = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
+    return found
 
 
 def overlap(train: Rows, test: Rows) -> str:
@@ -180,22 +188,29 @@ def overlap(train: Rows, test: Rows) -> str:
         repeated, what = leakage(train.texts(), test.texts()), "texts"
     else:
         known = set(digests(train))
-        repeated, what = sum(d in known for d in digests(test)), "images"
+        repeated, what = sum(d in known for d in digests(test)), PLURAL[train.schema.modalities[item_of(train)]]
     return f"{repeated:,} test {what} are training {what} too: the figures flatter the model." if repeated else ""
 
 
+def item_of(rows: Rows) -> str:
+    """The part that holds the item of a row."""
+    return next(iter(rows.schema.modalities))
+
+
 def digests(rows: Rows) -> Iterator[bytes]:
-    """Of the encoded images."""
-    for cell in rows.column(str(rows.schema.columns["image"])):
+    """Of what the items lie in the table as: the bytes of files, numbers."""
+    for cell in rows.column(str(rows.schema.columns[item_of(rows)])):
         value = cell.as_py()
-        encoded = value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
+        if isinstance(value, dict):
+            value = value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
+        encoded = value if isinstance(value, bytes) else np.asarray(value).tobytes()
         yield hashlib.blake2b(encoded, digest_size=16).digest()
 
 
 # --- batches ---------------------------------------------------------------------------------------------------
 
 
-def fitting(config: TrainConfig, rows: Rows | Stream | Nodes, log: Log) -> TrainConfig:
+def fitting(config: TrainConfig, rows: RowSet | Stream, log: Log) -> TrainConfig:
     """The recipe's settings with a batch that suits few rows: an epoch of one step teaches little."""
     if isinstance(rows, Stream):
         return config
@@ -228,7 +243,7 @@ def make_loader(given: Given, config: TrainConfig) -> Loader | StreamLoader:
     match given.schema.kind:
         case "pairs":
             sampler = NoDuplicates(rows.keys(), batch, seed=seed)
-        case "labelled":
+        case "labelled" | "bags":
             sampler = PxK(rows.labels(), batch, seed=seed)
         case "texts" | "scored":
             sampler = LengthBucketed(rows.lengths(), batch, seed=seed)

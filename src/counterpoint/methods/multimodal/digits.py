@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from counterpoint.data.audio import recording
+from counterpoint.data.made import Made
 from counterpoint.data.registry import load
-from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.heads import Projected
 from counterpoint.encoders.image import ConvNet, ConvNetConfig
+from counterpoint.views.audio import log_mel
 
 BANDS, WINDOW, HOP, SIDE = 40, 256, 64, 32
 """Mel bands; samples of a frame (32 ms at 8 kHz) and between two; side of the picture in pixels."""
@@ -44,27 +46,10 @@ class Known(Encoder):
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Rows of ``image`` and ``audio``, as a `Loader` takes them."""
-
-    rows: list[Row]
-
-    @property
-    def index(self) -> np.ndarray:
-        return np.arange(len(self.rows))
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, which: np.ndarray) -> list[Row]:
-        return [self.rows[int(i)] for i in which]
-
-
-@dataclass(frozen=True)
 class Digits:
     """pairs: to train on. images, digits: unseen, ``(N,)``. heard ``(M, D)`` and said ``(M,)``: unseen recordings."""
 
-    pairs: Pairs
+    pairs: Made
     images: list[Any]
     digits: np.ndarray
     heard: np.ndarray
@@ -91,7 +76,7 @@ def digits(seed: int, *, smoke: bool = False) -> Digits:
     partners = [rng.choice(np.flatnonzero(said[paired] == digit)) for digit in written]
     images = train.select(chosen)["image"]
     rows = [{"row": i, "image": image, "audio": known[p]} for i, (image, p) in enumerate(zip(images, partners))]
-    return Digits(Pairs(rows), list(test["image"]), np.array(test["label"]), heard, unsaid)
+    return Digits(Made(rows), list(test["image"]), np.array(test["label"]), heard, unsaid)
 
 
 def zero_shot(z: np.ndarray, found: Digits, *, draws: int = 200) -> dict[str, float]:
@@ -132,21 +117,9 @@ def classifier(pictures: Tensor, said: Tensor, rng: np.random.Generator, *, step
 def recordings(split: str) -> tuple[Tensor, np.ndarray]:
     """Log-mel pictures ``(N, 1, SIDE, SIDE)`` in [0, 1], each stretched to its own range, and the digits said."""
     clips: Any = load("spoken-digits", split)
-    filters = mel_filters(int(clips["rate"][0]))
     pictures = []
-    for samples in clips["audio"]:
-        wave = torch.tensor(samples, dtype=torch.float32) / 32768
-        power = torch.stft(wave, WINDOW, HOP, window=torch.hann_window(WINDOW), return_complex=True).abs().square()
-        x = (filters @ power + 1e-6).log()
+    for samples, rate in zip(clips["audio"], clips["rate"]):
+        x = log_mel(recording(samples, rate), bands=BANDS, window=WINDOW, hop=HOP)
         x = (x - x.min()) / (x.max() - x.min()).clamp_min(1e-6)
         pictures.append(F.interpolate(x[None, None], (SIDE, SIDE), mode="bilinear", antialias=True)[0].clamp(0, 1))
     return torch.stack(pictures), np.array(clips["label"])
-
-
-def mel_filters(rate: int) -> Tensor:
-    """Triangles ``(BANDS, WINDOW / 2 + 1)`` at even distances on the mel scale, from 0 to half the rate (in hertz)."""
-    edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + rate / 1400), BANDS + 2) / 2595) - 1)
-    hertz = np.linspace(0, rate / 2, WINDOW // 2 + 1)
-    low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    rising, falling = (hertz - low) / (middle - low), (high - hertz) / (high - middle)
-    return torch.from_numpy(np.minimum(rising, falling).clip(0).astype(np.float32))

@@ -1,0 +1,159 @@
+"""Bags: several instances that are one thing (the patches of a slide, the sentences of a report), one embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from counterpoint.data.batch import Data, Whole
+from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.layout import Stage, read_weights, write_weights
+from counterpoint.errors import DataError, ModelError
+
+
+@dataclass(frozen=True, kw_only=True)
+class BagConfig:
+    """width: of the attention's hidden layer. gated: whether a second layer gates the first. labels: the classes that
+    bags are told apart into, none: no classifier. kind, inner: the encoder of instances and its configuration."""
+
+    width: int = 128
+    gated: bool = True
+    labels: tuple[str, ...] = ()
+    kind: str = ""
+    inner: dict[str, Any] = field(default_factory=dict)
+
+
+class BagAttention(nn.Module):
+    """Weighted mean of a bag's instances, with weights that are learned (Ilse et al. 2018, arXiv 1802.04712).
+
+    a_j = softmax over the bag of w·tanh(V h_j), or, gated, of w·(tanh(V h_j) * sigmoid(U h_j)).
+    """
+
+    def __init__(self, dim: int, width: int = 128, *, gated: bool = True) -> None:
+        super().__init__()
+        self.look = nn.Linear(dim, width)
+        self.gate = nn.Linear(dim, width) if gated else None
+        self.score = nn.Linear(width, 1, bias=False)
+
+    def weights(self, instances: Tensor, owner: Tensor, bags: int) -> Tensor:
+        """Shares ``(M,)`` of instances ``(M, D)`` in their bags; owner ``(M,)`` long: the bag of each. They sum to 1
+        over every bag that has any."""
+        seen = torch.tanh(self.look(instances))
+        if self.gate is not None:
+            seen = seen * torch.sigmoid(self.gate(instances))
+        score = self.score(seen).squeeze(-1)
+        highest = score.new_full((bags,), float("-inf")).scatter_reduce(0, owner, score.detach(), "amax")
+        share = (score - highest[owner]).exp()
+        return share / share.new_zeros(bags).index_add(0, owner, share)[owner]
+
+    def forward(self, instances: Tensor, owner: Tensor, bags: int) -> Tensor:
+        """Embeddings ``(bags, D)``; that of an empty bag is 0."""
+        share = self.weights(instances, owner, bags)
+        return instances.new_zeros(bags, instances.shape[1]).index_add(0, owner, share[:, None] * instances)
+
+
+class BagEncoder(Encoder):
+    """An encoder of instances and the attention that makes one embedding of a bag; its items are lists of instances.
+
+    >>> encoder.encode([[patch1, patch2], [patch3]])   # doctest: +SKIP
+    """
+
+    kind: ClassVar[str] = "bags"
+
+    def __init__(self, encoder: Encoder, *, width: int = 128, gated: bool = True, labels: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.encoder, self.width, self.labels, self.dim = encoder, width, tuple(labels), encoder.dim
+        self.attention = BagAttention(encoder.dim, width, gated=gated)
+        self.classifier = nn.Linear(encoder.dim, len(self.labels)) if self.labels else None
+
+    @property
+    def modality(self) -> str:  # type: ignore[override]  # that of the instances
+        return self.encoder.modality
+
+    @property
+    def device(self) -> torch.device:
+        return self.attention.look.weight.device
+
+    @property
+    def config(self) -> BagConfig:  # type: ignore[override]
+        return BagConfig(
+            width=self.width, gated=self.attention.gate is not None, labels=self.labels, kind=self.encoder.kind,
+            inner=asdict(self.encoder.config),
+        )  # fmt: skip
+
+    def lengths(self, items: Sequence[Any]) -> np.ndarray:
+        """Cost of each bag: of its instances together."""
+        check(items)
+        return np.array([self.encoder.lengths(bag).sum() for bag in items], dtype=np.int64)
+
+    def collate(self, items: Sequence[Any], role: str | None = None) -> Whole:
+        """Bags to one `Whole`: ``count`` (N,), and what the encoder of instances eats, bag after bag."""
+        check(items)
+        data = self.encoder.collate([x for bag in items for x in bag], role)
+        held = {"instances": data} if isinstance(data, Tensor) else dict(data)
+        return Whole({"count": torch.tensor([len(bag) for bag in items]), **held})
+
+    def forward(self, data: Data) -> Tensor:
+        """Embeddings ``(N, D)`` of bags."""
+        return self.attention(*self._instances(data))  # type: ignore[no-any-return]
+
+    def _instances(self, data: Data) -> tuple[Tensor, Tensor, int]:
+        assert isinstance(data, Whole)
+        held: dict[str, Tensor] = {k: v for k, v in data.items() if k != "count"}
+        count = data["count"]
+        owner = torch.arange(len(count), device=count.device).repeat_interleave(count)
+        return self.encoder(held.get("instances", held)), owner, len(count)
+
+    @torch.inference_mode()
+    def attend(self, items: Sequence[Any]) -> list[np.ndarray]:
+        """How much each instance of each bag counts, ``(n_i,)`` float32 that sum to 1: what a heat map shows."""
+        self.eval()
+        instances, owner, n = self._instances(self._moved(items))
+        share = self.attention.weights(instances, owner, n)
+        return [x.cpu().numpy() for x in share.split([len(bag) for bag in items])]
+
+    @torch.inference_mode()
+    def classify(self, items: Sequence[Any]) -> np.ndarray:
+        """Probabilities ``(N, C)`` of the classes ``labels``."""
+        if self.classifier is None:
+            raise ModelError("This encoder of bags was trained without labels: it has no classifier.")
+        self.eval()
+        logits: Tensor = self.classifier(self(self._moved(items)))
+        return logits.softmax(-1).cpu().numpy()
+
+    def _moved(self, items: Sequence[Any]) -> Whole:
+        return Whole({k: v.to(self.device) for k, v in self.collate(items).items()})
+
+    def write(self, folder: Path) -> list[Stage]:
+        inner = folder / "instances"
+        inner.mkdir()
+        self.encoder.write(inner)
+        own = {k: v for k, v in self.state_dict().items() if not k.startswith("encoder.")}
+        write_weights(folder / "bags.safetensors", own)
+        return []
+
+    @classmethod
+    def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:
+        from counterpoint.encoders.folder import find  # below: `folder` imports every encoder
+
+        inner = find(config["kind"]).read(folder / "instances", config["inner"])
+        encoder = cls(inner, width=config["width"], gated=config["gated"], labels=config["labels"])
+        missing, unexpected = encoder.load_state_dict(read_weights(folder / "bags.safetensors"), strict=False)
+        if unexpected or any(not name.startswith("encoder.") for name in missing):
+            raise ModelError(f"The weights in {folder} do not fit its configuration. Save the model again.")
+        return encoder
+
+
+def check(bags: Sequence[Any]) -> None:
+    """Refuse what is no list of instances, and bags without any."""
+    for i, bag in enumerate(bags):
+        if isinstance(bag, str | bytes | Mapping) or not isinstance(bag, Sequence | np.ndarray):
+            raise DataError(f"Item {i} is a {type(bag).__name__}; an encoder of bags takes lists of instances.")
+        if len(bag) == 0:
+            raise DataError(f"Bag {i} of {len(bags)} is empty. Leave it out: there is nothing to see in it.")

@@ -1,0 +1,65 @@
+"""Vectors that something else computed (frozen features of patches, of documents), perhaps through a few layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from counterpoint.data.batch import Data
+from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.nodes import dense
+from counterpoint.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorConfig:
+    """features: width F of the vectors; 0: that of the rows it is made for. widths: of the hidden layers, ReLU after
+    each. dim: width D of the embedding; 0: the vectors are taken as they are."""
+
+    features: int = 0
+    widths: tuple[int, ...] = ()
+    dim: int = 128
+
+
+class Vectors(Encoder):
+    """Linear layers with ReLU between them, over vectors ``(F,)`` of finite numbers."""
+
+    kind: ClassVar[str] = "vectors"
+    modality: ClassVar[str] = "vector"
+    config: VectorConfig
+
+    def __init__(self, config: VectorConfig) -> None:
+        super().__init__()
+        if config.features < 1:
+            raise ConfigError("An encoder of vectors needs their width: give features=F.")
+        if config.widths and not config.dim:
+            raise ConfigError(f"widths={config.widths} without dim: give the width of the embedding too.")
+        self.config, self.dim = config, config.dim or config.features
+        self.layers = dense(config.features, *config.widths, config.dim) if config.dim else nn.Sequential()
+        self.register_buffer("_at", torch.empty(0), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self._at.device  # type: ignore[return-value]  # there may be no weights to ask
+
+    def collate(self, items: Sequence[Any], role: str | None = None) -> Tensor:
+        """Vectors ``(M, F)`` float32."""
+        width = self.config.features
+        wrong = next((i for i, x in enumerate(items) if np.shape(x) != (width,)), None)
+        if wrong is not None:
+            raise DataError(f"Vector {wrong} has shape {np.shape(items[wrong])}; this encoder reads ({width},).")
+        out = np.asarray(items, dtype=np.float32).reshape(len(items), width)
+        if not np.isfinite(out).all():
+            bad = int(np.flatnonzero(~np.isfinite(out).all(1))[0])
+            raise DataError(f"Vector {bad} of {len(out)} holds NaN or infinite numbers. Leave it out or mend it.")
+        return torch.from_numpy(out)
+
+    def forward(self, data: Data) -> Tensor:
+        """Embeddings ``(M, D)``."""
+        z: Tensor = self.layers(data)
+        return z
