@@ -1,4 +1,4 @@
-"""One file of rows to Arrow tables, chunk by chunk: jsonl, json, csv, tsv, parquet, arrow, plain text.
+"""One file of rows to Arrow tables, chunk by chunk: jsonl, json, csv, tsv, parquet, arrow, plain text, FASTA, FASTQ.
 
 Every reader here yields tables of bounded size, so the same code serves files that fit in memory, files that are
 turned into a memory-mapped Arrow file, and streams. Every failure names the file, the place in it, and the way out.
@@ -28,9 +28,10 @@ CHUNK = 32 * 2**20
 
 SUFFIXES = {
     ".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet",
-    ".arrow": "arrow", ".feather": "arrow", ".txt": "text", ".tar": "tar",
+    ".arrow": "arrow", ".feather": "arrow", ".txt": "text", ".tar": "tar", ".fa": "fasta", ".fasta": "fasta",
+    ".fna": "fasta", ".fq": "fastq", ".fastq": "fastq",
 }  # fmt: skip
-READABLE = "jsonl, json, csv, tsv, txt (each also with .gz), parquet, arrow, webdataset .tar"
+READABLE = "jsonl, json, csv, tsv, txt, FASTA, FASTQ (each also with .gz), parquet, arrow, webdataset .tar"
 PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib", ".npy", ".npz"}
 _NOT_UTF8 = "not UTF-8 text. Type, for instance: iconv -f latin1 -t utf-8 OLD > NEW"
 _MAGIC = {
@@ -63,7 +64,7 @@ def tables(path: File) -> Iterator[pa.Table]:
     if found is None or found not in _READERS:
         hint = " It may hold pickled objects, which are never loaded." if suffix(path) in PICKLES else ""
         raise DataError(f"{path} is not a format that is read here.{hint} Give one of: {READABLE}.")
-    _check_magic(path, found)
+    check_magic(path, found)
     some = False
     try:
         for table in _READERS[found](path):
@@ -84,7 +85,8 @@ def tables(path: File) -> Iterator[pa.Table]:
         raise NoRowsError(f"{path} holds no rows. Give a file with at least one row.")
 
 
-def _check_magic(path: File, promised: str) -> None:
+def check_magic(path: File, promised: str) -> None:
+    """`DataError` where there is no such file, where it is empty, and where its first bytes are of another format."""
     if not path.exists():
         raise DataError(f"There is no file {path}. Check the path for a typing mistake.")
     with path.open("rb") as stream:
@@ -325,6 +327,19 @@ def _plain(table: pa.Table) -> pa.Table:
     return table.drop_columns(index) if index else table
 
 
+def _fasta(path: File) -> Iterator[pa.Table]:
+    from counterpoint.data import dna  # which opens files by means of this module
+
+    return dna.fasta_tables(path)
+
+
+def _fastq(path: File) -> Iterator[pa.Table]:
+    from counterpoint.data import dna
+
+    return dna.fastq_tables(path)
+
+
 _READERS: dict[str, Callable[[File], Iterator[pa.Table]]] = {
-    "json": _json, "csv": _csv, "parquet": _parquet, "arrow": _arrow, "text": _text,
+    "json": _json, "csv": _csv, "parquet": _parquet, "arrow": _arrow, "text": _text, "fasta": _fasta,
+    "fastq": _fastq,
 }  # fmt: skip

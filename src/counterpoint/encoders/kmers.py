@@ -1,0 +1,126 @@
+"""The k-mers of DNA, the words of k neighbouring bases, and an encoder that is the mean of their embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from counterpoint.data.batch import Data
+from counterpoint.data.dna import clean
+from counterpoint.encoders.base import Encoder
+from counterpoint.errors import ConfigError
+
+_VALUE = np.full(256, -1, dtype=np.int64)
+_VALUE[np.frombuffer(b"ACGT", dtype=np.uint8)] = range(4)
+
+
+def codes(sequence: str, k: int) -> np.ndarray:
+    """Each k-mer as a number below 4^k, A = 0 to T = 3, first base first: ``(L - k + 1,)`` int64; -1 where N is in it.
+
+    >>> codes("ACGTN", 2).tolist()
+    [1, 6, 11, -1]
+    """
+    values = _VALUE[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
+    n = len(values) - k + 1
+    if n < 1:
+        return np.empty(0, dtype=np.int64)
+    out, known = np.zeros(n, dtype=np.int64), np.ones(n, dtype=bool)
+    for i in range(k):
+        part = values[i : i + n]
+        out = out * 4 + part
+        known &= part >= 0
+    return np.where(known, out, -1)
+
+
+@lru_cache
+def strandless(k: int) -> tuple[np.ndarray, int]:
+    """For each k-mer the number of the word that it and its reverse complement share, ``(4^k,)``; and how many there
+    are (for k = 6: 2,080)."""
+    forward = np.arange(4**k)
+    backward, rest = np.zeros_like(forward), forward.copy()
+    for _ in range(k):
+        backward = backward * 4 + 3 - rest % 4
+        rest //= 4
+    words, number = np.unique(np.minimum(forward, backward), return_inverse=True)
+    return number, len(words)
+
+
+def words(sequence: str, k: int, *, both_strands: bool) -> np.ndarray:
+    """The k-mers of a sequence without those that hold N, ``(M,)`` int64; of both strands: numbered by `strandless`."""
+    found = codes(sequence, k)
+    found = found[found >= 0]
+    return strandless(k)[0][found] if both_strands else found
+
+
+def counts(sequences: Sequence[str], k: int) -> np.ndarray:
+    """How often each word of `strandless` stands in each sequence, ``(N, V)`` float32: the counts nothing learns."""
+    size = strandless(k)[1]
+    out = np.zeros((len(sequences), size), dtype=np.float32)
+    for row, sequence in zip(out, sequences):
+        row += np.bincount(words(clean(sequence), k, both_strands=True), minlength=size)
+    return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class KmerBagConfig:
+    """dim: width. k: bases of a word. both_strands: a word and its reverse complement share an embedding, so that a
+    sequence and its reverse complement have the same. max_length: bases that are read."""
+
+    dim: int = 128
+    k: int = 6
+    both_strands: bool = True
+    max_length: int = 8_192
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k <= 10 or self.dim < 1 or self.max_length < self.k:
+            raise ConfigError(
+                f"k={self.k}, dim={self.dim}, max_length={self.max_length}: expected k from 1 to 10, a dim of at least "
+                "1, and a max_length of at least k."
+            )
+
+
+class KmerBag(Encoder):
+    """``z = 1/M · Σ_m e(w_m)`` over the M overlapping k-mers of a sequence. A sequence without any gives zeros."""
+
+    kind: ClassVar[str] = "kmer-bag"
+    modality: ClassVar[str] = "dna"
+    config: KmerBagConfig
+
+    def __init__(self, config: KmerBagConfig) -> None:
+        super().__init__()
+        self.config, self.dim = config, config.dim
+        size = strandless(config.k)[1] if config.both_strands else 4**config.k
+        self.table = nn.Parameter(torch.randn(size, config.dim) / config.dim**0.5)
+
+    def collate(self, items: Sequence[Any], role: str | None = None) -> dict[str, Tensor]:
+        """``words`` ``(N, T)`` long, -1 behind the last one of a sequence."""
+        c = self.config
+        found = [words(clean(s)[: c.max_length], c.k, both_strands=c.both_strands) for s in items]
+        out = np.full((len(found), max((len(f) for f in found), default=0)), -1, dtype=np.int64)
+        for row, f in zip(out, found):
+            row[: len(f)] = f
+        return {"words": torch.from_numpy(out)}
+
+    def lengths(self, items: Sequence[Any]) -> np.ndarray:
+        """Bases of each sequence, ``(N,)`` int."""
+        return np.clip(np.fromiter(map(len, items), np.int64, len(items)), 1, self.config.max_length)
+
+    def forward(self, data: Data) -> Tensor:
+        assert not isinstance(data, Tensor)
+        ids = data["words"]
+        real = ids >= 0
+        offsets = F.pad(real.sum(1).cumsum(0), (1, 0))
+        return F.embedding_bag(ids[real], self.table, offsets, mode="mean", include_last_offset=True)
+
+    def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
+        """Embeddings of the words; their mean is that of the sequence."""
+        assert not isinstance(data, Tensor)
+        real = data["words"] >= 0
+        return F.embedding(data["words"].clamp(min=0), self.table) * real.unsqueeze(-1), real
