@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from counterpoint.data.audio import Recording
+from counterpoint.data.cells import Columns
 from counterpoint.data.graph import Graph, Nodes
 from counterpoint.data.schema import Row
 from counterpoint.encoders.graph import GraphConfig
 from counterpoint.encoders.nodes import NodeMLPConfig
+from counterpoint.encoders.table import TableTransformerConfig
 from counterpoint.encoders.vectors import VectorConfig
 from counterpoint.methods.base import Method
 from counterpoint.workflow.models import build_encoder
@@ -36,6 +39,28 @@ def vector(rng: np.random.Generator) -> np.ndarray:
     return rng.normal(size=FEATURES).astype(np.float32)
 
 
+def recording(rng: np.random.Generator, seconds: float | None = None) -> Recording:
+    """Two tones of random pitch in noise, at 8 kHz."""
+    seconds = float(rng.uniform(0.3, 0.8)) if seconds is None else seconds
+    time = np.arange(int(8000 * seconds)) / 8000
+    tones = sum(np.sin(2 * np.pi * pitch * time) for pitch in rng.uniform(100, 3000, 2))
+    return Recording((0.3 * tones + 0.05 * rng.normal(size=len(time))).astype(np.float32), 8000)
+
+
+def table(rng: np.random.Generator) -> dict[str, Any]:
+    """Cells of two categories and two numbers, one in five of them missing."""
+    cells = {"kind": str(rng.choice(["a", "b", "c"])), "sold": bool(rng.random() < 0.5)}
+    cells |= {"price": float(rng.normal()), "area": int(rng.integers(10))}
+    return {name: None if rng.random() < 0.2 else cell for name, cell in cells.items()}
+
+
+def with_columns(config: TableTransformerConfig) -> TableTransformerConfig:
+    """The configuration with the columns of `table`."""
+    tables = [table(np.random.default_rng(i)) for i in range(40)]
+    columns = Columns.fit({name: [t[name] for t in tables] for name in tables[0]})
+    return replace(config, categories=dict(columns.categories), numbers=dict(columns.numbers))
+
+
 def graph(n: int = 12, seed: int = 0) -> Graph:
     """A ring of nodes with a few chords, each node with some of its features."""
     rng = np.random.default_rng(seed)
@@ -48,7 +73,7 @@ def graph(n: int = 12, seed: int = 0) -> Graph:
 
 def rows(kind: str, n: int, modality: str = "text", seed: int = 0) -> list[Row]:
     rng = np.random.default_rng(seed)
-    item = {"text": text, "image": image, "vector": vector}.get(modality, text)
+    item = {"text": text, "image": image, "vector": vector, "audio": recording, "table": table}.get(modality, text)
     if kind == "graph":
         return list(Nodes(graph(n, seed)))
     out: list[Row] = []
@@ -66,8 +91,8 @@ def rows(kind: str, n: int, modality: str = "text", seed: int = 0) -> list[Row]:
                 row = {modality: item(rng), "label": i % 3}
             case "bags":
                 row = {"bag": [item(rng) for _ in range(1 + i % 3)], "label": i % 3}
-            case "towers":
-                row = {"image": image(rng), "text": text(rng)}
+            case "towers":  # methods take the two that they are about
+                row = {"image": image(rng), "text": text(rng), "table": table(rng)}
             case _:
                 raise AssertionError(f"no rows of kind {kind} yet: add them here")
         out.append({**row, "row": i})
@@ -84,7 +109,10 @@ def build(cls: type[Method], modality: str, seed: int = 0) -> Method:
     torch.manual_seed(seed)
     recipe = cls.recipe("smoke")
     if "towers" in cls.spec.needs:
-        encoders: Any = {stream: build_encoder(c, texts()) for stream, c in recipe.encoder.items()}
+        configs = {
+            s: with_columns(c) if isinstance(c, TableTransformerConfig) else c for s, c in recipe.encoder.items()
+        }
+        encoders: Any = {stream: build_encoder(c, texts()) for stream, c in configs.items()}
     else:
         config = recipe.encoder[modality] if isinstance(recipe.encoder, Mapping) else recipe.encoder
         config = (

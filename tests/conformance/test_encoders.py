@@ -12,15 +12,18 @@ import torch
 
 import counterpoint.encoders as package
 from counterpoint.encoders import folder
+from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.fusion import ImageTable, Interaction
 from counterpoint.encoders.graph import GAT, GCN, GATConfig, GCNConfig
 from counterpoint.encoders.heads import Projected
 from counterpoint.encoders.image import ConvNet, ConvNetConfig, ImageTransformer, ImageTransformerConfig
 from counterpoint.encoders.nodes import NodeMLP, NodeMLPConfig
 from counterpoint.encoders.static import StaticText, StaticTextConfig
+from counterpoint.encoders.table import TableTransformer, TableTransformerConfig
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from tests.conformance.discovery import subclasses
-from tests.conformance.rows import FEATURES, graph, image, text, texts
+from tests.conformance.rows import FEATURES, graph, image, recording, table, text, texts, with_columns
 
 pytest.importorskip("PIL")
 
@@ -34,6 +37,13 @@ TINY = {
     "GAT": lambda: GAT(GATConfig(features=FEATURES, dim=16, heads=2)),
     "GCN": lambda: GCN(GCNConfig(features=FEATURES, dim=16)),
     "NodeMLP": lambda: NodeMLP(NodeMLPConfig(features=FEATURES, widths=(16,), dim=8)),
+    "AudioTransformer": lambda: AudioTransformer(
+        AudioTransformerConfig(rate=8000, bands=20, channels=4, dim=16, depth=2, heads=2, kernel=5)
+    ),
+    "TableTransformer": lambda: TableTransformer(with_columns(TableTransformerConfig(dim=16, layers=2, heads=2))),
+    "ImageTable": lambda: ImageTable(
+        TINY["ConvNet"](), TINY["TableTransformer"](), Interaction(16, 16, layers=1, heads=2)
+    ),
     "Projected": lambda: Projected(StaticText.from_texts(texts(), StaticTextConfig(dim=16)), 8),
 }
 every = pytest.mark.parametrize("name", TINY)
@@ -49,6 +59,12 @@ def items(encoder: Encoder, n: int = 6) -> list[Any]:
     if encoder.modality == "graph":
         return graph()[:n]
     rng = np.random.default_rng(1)
+    if encoder.modality == "table":
+        return [table(rng) for _ in range(n)]
+    if encoder.modality == "image+table":
+        return [{"image": image(rng), "table": table(rng)} for _ in range(n)]
+    if encoder.modality == "audio":
+        return [recording(rng, 0.05 + 0.2 * i) for i in range(n)]
     return [text(rng, 1 + 7 * i) if encoder.modality == "text" else image(rng) for i in range(n)]
 
 

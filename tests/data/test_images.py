@@ -12,7 +12,7 @@ import datasets
 import numpy as np
 import pytest
 
-from counterpoint.data import images
+from counterpoint.data import images, media
 from counterpoint.data.infer import infer
 from counterpoint.data.log import Log
 from counterpoint.data.read import read
@@ -120,7 +120,7 @@ def test_an_image_is_turned_as_its_camera_says(tmp_path: Path) -> None:
 
 def test_images_damaged_inside_a_table_are_found_when_taken(tmp_path: Path) -> None:
     good = picture(tmp_path / "a.png", 7).read_bytes()
-    found = images.dataset({"image": [good, good[: len(good) // 2], good]})
+    found = media.dataset({"image": [good, good[: len(good) // 2], good]})
     rows = Rows(found, infer(found))
     assert [r["row"] for r in rows[[2, 1, 0]]] == [2, 0]
     assert [r["row"] for r in rows[[1, 0]]] == [0]

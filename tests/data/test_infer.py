@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 import pytest
 
-from counterpoint.data import images
+from counterpoint.data import media
 from counterpoint.data.infer import infer
 from counterpoint.errors import DataError
 
@@ -21,7 +21,7 @@ IMAGES = [{"bytes": b"", "path": None}] * N
 
 def make(**columns: Any) -> datasets.Dataset:
     if "image" in columns:
-        return images.dataset(columns)
+        return media.dataset(columns)
     return datasets.Dataset.from_dict(columns)
 
 
@@ -99,7 +99,7 @@ def test_it_says_when_names_did_not_tell() -> None:
 UNDECIDED: list[tuple[str, dict[str, Any], str]] = [
     ("three texts", {"a1": WORDS, "b1": OTHER, "c1": WORDS}, "--columns anchor=a1,positive=b1"),
     ("a judged pair", {"premise": WORDS, "hypothesis": OTHER, "label": CLASSES}, "--columns anchor=premise,"),
-    ("numbers only", {"n": HALVES}, "No column holds text or images"),
+    ("numbers only", {"n": HALVES}, "No column holds text, images or recordings"),
     ("an image, two texts", {"image": IMAGES, "one": WORDS, "two": OTHER}, "--columns image=image,text=one"),
 ]
 

@@ -10,7 +10,7 @@ import datasets
 import numpy as np
 import pytest
 
-from counterpoint.data import images
+from counterpoint.data import images, media
 from counterpoint.data.infer import infer
 from counterpoint.data.loader import Loader
 from counterpoint.data.rows import Rows
@@ -90,7 +90,7 @@ def test_processes_share_a_batch(world: int) -> None:
 
 def test_a_share_may_be_empty_but_no_process_runs_ahead() -> None:
     pytest.importorskip("PIL")
-    data = images.dataset({"image": [b"broken", images.encode_png(np.zeros((4, 4, 3), np.uint8))]})
+    data = media.dataset({"image": [b"broken", images.encode_png(np.zeros((4, 4, 3), np.uint8))]})
     parts = [numbers(Loader(Rows(data, infer(data)), Shuffled(2, 2), rank=r, world=3), 4) for r in range(3)]
     assert [sorted(joined(shares)) for shares in zip(*parts)] == [[1]] * 4
 
@@ -98,7 +98,7 @@ def test_a_share_may_be_empty_but_no_process_runs_ahead() -> None:
 def test_damaged_images_shrink_a_batch_and_nothing_else() -> None:
     pytest.importorskip("PIL")
     png = images.encode_png(np.zeros((4, 4, 3), np.uint8))
-    data = images.dataset({"image": [png, b"broken", png, png]})
+    data = media.dataset({"image": [png, b"broken", png, png]})
     rows = Rows(data, infer(data))
     loader = Loader(rows, Shuffled(4, 2))
     found = numbers(loader, 4)

@@ -179,12 +179,12 @@ def test_split_by_column_and_by_number() -> None:
 
 def test_towers_may_miss_a_side(tmp_path: Any) -> None:
     pytest.importorskip("PIL")
-    from counterpoint.data import images
+    from counterpoint.data import images, media
 
     png = {"bytes": images.encode_png(np.zeros((2, 2, 3), np.uint8)), "path": None}
     import pyarrow as pa
 
-    table = pa.table({"image": pa.array([png, None, None], images.ARROW), "caption": ["c", "d", " "]})
-    data = datasets.Dataset(table.cast(images.features(table.schema).arrow_schema))
+    table = pa.table({"image": pa.array([png, None, None], media.ARROW), "caption": ["c", "d", " "]})
+    data = datasets.Dataset(table.cast(media.features(table).arrow_schema))
     found = Rows(data, infer(data, columns={"image": "image", "text": "caption"}))
     assert [(r["row"], r["image"] is None, r["text"]) for r in found] == [(0, False, "c"), (1, True, "d")]

@@ -8,6 +8,7 @@ import platform
 
 EXTRAS = {
     "image": ("pillow", "kornia"),
+    "audio": ("soundfile",),
     "search": ("bm25s", "usearch"),
     "report": ("plotly", "openTSNE"),
     "logs": ("tensorboard",),

@@ -3,11 +3,13 @@
 The decision table (first match wins):
 
 =====================================================  ========
+numbers, and times or rows like those before them      series
 an image or sound column and a text column             towers
 an image or sound column and a label                   labelled
 an image or sound column                               items
 images, vectors or texts, a label and a bag by name    bags
 one column of vectors, perhaps a label                 items, labelled
+one column of DNA, perhaps a label by name             items, labelled
 two text columns and a score                           scored
 anchor and positive by name, perhaps negatives         pairs
 one text column and a label                            labelled
@@ -26,8 +28,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from counterpoint.data import media
+from counterpoint.data import media, steps
 from counterpoint.data.audio import RATES
+from counterpoint.data.dna import clean, is_dna
 from counterpoint.data.schema import Kind, Schema
 from counterpoint.errors import DataError
 
@@ -54,6 +57,7 @@ BAGS = ("bag", "bag_id", "slide", "slide_id")
 ORIGINS = ("source", "subset", "domain", "dataset", "origin", "corpus")
 """Names that tell where a row comes from when they hold few values."""
 
+FEW = 20  # values that tell DNA from text
 SAMPLE = 5_000  # rows looked at where values decide, and of a stream
 
 _NEEDS: dict[frozenset[str], Kind] = {
@@ -68,14 +72,20 @@ _NEEDS: dict[frozenset[str], Kind] = {
     frozenset({"audio", "label"}): "labelled",
     frozenset({"audio", "text"}): "towers",
     frozenset({"audio"}): "items",
+    frozenset({"table"}): "items",
+    frozenset({"table", "label"}): "labelled",
+    frozenset({"image", "table"}): "towers",
     frozenset({"vector"}): "items",
     frozenset({"vector", "label"}): "labelled",
+    frozenset({"dna"}): "items",
+    frozenset({"dna", "label"}): "labelled",
     **{frozenset({item, "label", "bag"}): "bags" for item in ("image", "text", "vector")},
 }
 ROLES = (
     "text | image | anchor, positive[, negatives] | a, b, score | text, label | image, label | image, text | "
     "audio[, label or text] | "
-    "vector[, label] | image or text or vector, label, bag "
+    "dna[, label] | vector[, label] | table[, label or image] (table=a+b+c) | image or text or vector, label, bag | "
+    "series[, time] (series=a+b+c) "
     "(negatives may be given several times, or as a list)"
 )
 
@@ -89,8 +99,8 @@ def infer(dataset: datasets.Dataset | datasets.IterableDataset, *, columns: Colu
     from datasets import Dataset, IterableDataset
 
     if isinstance(dataset, IterableDataset):
-        encoded = dataset.decode(False) if dataset.features else dataset
-        rows = list(encoded.take(SAMPLE))
+        dataset = media.encoded(dataset)
+        rows = list(dataset.take(SAMPLE))
         if not rows:
             raise DataError("The stream gives no rows. Check the source.")
         dataset = Dataset.from_list(rows, features=dataset.features)
@@ -115,7 +125,7 @@ def column_type(dataset: datasets.Dataset, name: str) -> str:
     if _is_samples(type_) and _rate(dataset):
         return "audio"
     if pa.types.is_string(type_) or pa.types.is_large_string(type_):
-        return "text"
+        return "dna" if is_dna(dataset.data.column(name).slice(0, FEW).to_pylist()) else "text"
     if _is_list(type_) and (pa.types.is_string(type_.value_type) or pa.types.is_large_string(type_.value_type)):
         return "texts"
     if _is_list(type_) and pa.types.is_floating(type_.value_type):
@@ -152,22 +162,27 @@ def describe(dataset: datasets.Dataset) -> str:
 # --- columns named by the user ---------------------------------------------------------------------------------
 
 _ALLOWED = {
-    "text": {"text"}, "anchor": {"text", "image"}, "positive": {"text", "image"}, "a": {"text"}, "b": {"text"},
+    "text": {"text", "dna"}, "anchor": {"text", "image"}, "positive": {"text", "image"}, "a": {"text"}, "b": {"text"},
     "negatives": {"text", "texts"}, "score": {"number"}, "label": {"text", "number", "class"}, "image": {"image"},
     "audio": {"audio"}, "rate": {"number"}, "vector": {"vector"}, "bag": {"text", "number", "class"},
+    "table": {"text", "number", "class"}, "series": {"number"},
 }  # fmt: skip
 
 
 def _named(dataset: datasets.Dataset, columns: Columns) -> Schema:
+    if "series" in columns:
+        return _series(dataset, columns)
     given: dict[str, str | list[str]] = {}
     for role, column in columns.items():
         role = "negatives" if NEGATIVE.fullmatch(role) else role
         if role not in _ALLOWED:
             raise DataError(f"A column cannot play the part {role!r}. The parts are: {ROLES}.")
         many = [column] if isinstance(column, str) else list(column)
+        if role == "table":
+            many = [n for one in many for n in ([one] if one in dataset.column_names else one.split("+"))]
         for name in many:
             _check(dataset, role, name)
-        if role == "negatives":
+        if role in ("negatives", "table"):
             given[role] = [*given.get(role, []), *many]
         else:
             given[role] = many[0]
@@ -177,8 +192,26 @@ def _named(dataset: datasets.Dataset, columns: Columns) -> Schema:
             f"The parts {', '.join(given)} do not go together. Sets that do: {ROLES}. "
             f"The columns are {describe(dataset)}."
         )
+    if twice := set(given.get("table", ())) & {c for c in given.values() if isinstance(c, str)}:
+        raise DataError(
+            f"Column {min(twice)!r} is named as a part of the table and by itself. Leave it out of the table."
+        )
     said = ", ".join(f"{role}={c if isinstance(c, str) else '+'.join(c)}" for role, c in given.items())
     return _schema(dataset, kind, given, f"as named: {said}")
+
+
+def _series(dataset: datasets.Dataset, columns: Columns) -> Schema:
+    """The channels of one series, named ``series=a+b``, and perhaps its ``time``."""
+    if others := set(columns) - {"series", "time"}:
+        raise DataError(f"The part {min(others)!r} does not go with series; with it goes time: series=a+b,time=c.")
+    named = [columns["series"]] if isinstance(columns["series"], str) else list(columns["series"])
+    channels = [n for one in named for n in ([one] if one in dataset.column_names else one.split("+"))]
+    for name in channels:
+        _check(dataset, "series", name)
+    time = columns.get("time")
+    if time is not None and time not in dataset.column_names:
+        raise DataError(f"There is no column {time!r} to be the time; there are {describe(dataset)}.")
+    return steps.named(channels, None if time is None else str(time), f"as named: {', '.join(channels)}")
 
 
 def _check(dataset: datasets.Dataset, role: str, name: str) -> None:
@@ -196,6 +229,9 @@ def _check(dataset: datasets.Dataset, role: str, name: str) -> None:
             f"Column {name!r} holds {found}, but the {role} must be {' or '.join(sorted(_ALLOWED[role]))}. "
             f"The columns are {describe(dataset)}.{instead}"
         )
+    if role == "dna":
+        for row, value in enumerate(dataset.data.column(name).slice(0, SAMPLE).to_pylist()):
+            clean(value or "", where=f"Column {name!r}, row {row},")
 
 
 # --- columns that decide themselves ----------------------------------------------------------------------------
@@ -203,11 +239,14 @@ def _check(dataset: datasets.Dataset, role: str, name: str) -> None:
 
 def _decide(dataset: datasets.Dataset) -> Schema:
     types = {n: column_type(dataset, n) for n in dataset.column_names}
+    if series := steps.series_schema(dataset, types, LABELS):
+        return series
     told = [n for n in types if not METADATA.fullmatch(n.lower())]
     pictures, sounds, vectors = ([n for n, t in types.items() if t == w] for w in ("image", "audio", "vector"))
     negatives = [n for n in told if types[n] in ("text", "texts") and NEGATIVE.fullmatch(n.lower())]
     texts = [n for n in told if types[n] == "text" and n not in negatives]
-    texts = texts or [n for n, t in types.items() if t == "text"]  # a lone column "url" is the data itself
+    if not (pictures or sounds):  # a lone column "url" is the data itself
+        texts = texts or [n for n, t in types.items() if t == "text"]
     anchor, positive = _find(texts, ANCHORS), _find(texts, POSITIVES)
     few = [n for n in texts if n not in ((anchor, positive) if positive else ()) and _few_values(dataset, n)]
     label, label_why = _label(types, told, texts, few)
@@ -228,8 +267,17 @@ def _decide(dataset: datasets.Dataset) -> Schema:
         return _with_item(dataset, "image", pictures[0], free, label, label_why)
     if sounds:
         return _with_item(dataset, "audio", sounds[0], free, label, label_why)
+    columns: dict[str, str | list[str]]
+    if sequences := [n for n, t in types.items() if t == "dna"]:
+        if len(sequences) > 1:
+            raise _ambiguous(dataset, f"there are {len(sequences)} columns of DNA", f"dna={sequences[0]}")
+        if label and label_why:  # names of contigs and species repeat too
+            label = None
+        columns = {"dna": sequences[0], **({"label": label} if label else {})}
+        what = f"DNA ({sequences[0]})" + (f" and its label ({label})" if label else " and nothing else to learn from")
+        return _schema(dataset, "labelled" if label else "items", columns, what)
     if len(vectors) == 1 and not free:
-        columns: dict[str, str | list[str]] = {"vector": vectors[0], **({"label": label} if label else {})}
+        columns = {"vector": vectors[0], **({"label": label} if label else {})}
         what = f"vectors ({vectors[0]})" + (f" and their label ({label}{label_why})" if label else " and nothing else")
         return _schema(dataset, "labelled" if label else "items", columns, what)
     if not free:
@@ -339,7 +387,7 @@ def _schema(dataset: datasets.Dataset, kind: Kind, columns: dict[str, str | list
 
 def _modality(dataset: datasets.Dataset, role: str, column: str) -> str:
     """What a part holds: parts are named by their modality, or are of either text or images."""
-    if role in ("audio", "vector"):
+    if role in ("audio", "table", "vector", "dna"):
         return role
     return "image" if column_type(dataset, column) == "image" else "text"
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from counterpoint.data import media
 from counterpoint.data.infer import METADATA, column_type, infer
 from counterpoint.data.log import Log
 from counterpoint.data.read import Source, read
@@ -153,8 +154,8 @@ def _whole(found: Any, limit: int) -> datasets.Dataset:
 
     if isinstance(found, datasets.Dataset):
         return found
-    encoded = found.decode(False) if found.features else found
-    return datasets.Dataset.from_list(list(encoded.take(limit)), features=found.features)
+    found = media.encoded(found)
+    return datasets.Dataset.from_list(list(found.take(limit)), features=found.features)
 
 
 def _zip(found: datasets.Dataset, names: list[str]) -> Iterable[tuple[Any, ...]]:
@@ -168,7 +169,7 @@ def _first_texts(found: datasets.Dataset, names: list[str]) -> list[str]:
 
 def _column(found: datasets.Dataset, name: str) -> Column:
     type_ = column_type(found, name)
-    if type_ == "image":
+    if type_ in ("image", "audio"):
         values = found.data.column(name)
         return Column(name, type_, values.null_count)
     values = found.with_format("arrow")[name].to_pylist()

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from counterpoint.data import formats, hub, images, store, tables
+from counterpoint.data import formats, hub, media, store, tables
+from counterpoint.data.audio import RECORDINGS
+from counterpoint.data.images import IMAGES
 from counterpoint.data.log import Log
 from counterpoint.data.store import File
 from counterpoint.errors import DataError
@@ -41,9 +43,9 @@ def read(
     """The rows of a source.
 
     source: files (jsonl, json, csv, tsv, txt, each also .gz; parquet; arrow; webdataset .tar), globs of them, a folder
-    of them, a folder of images (class sub-folders, or metadata.jsonl / .csv with ``file_name``), a folder written by
-    ``save_to_disk``, addresses of such files in any store that fsspec reaches (``s3://``, ``gs://``, ``https://``,
-    ``hf://``, with ``*`` or ``{000..127}``), the name of a set in the registry, or a hub id
+    of them, a folder of images or recordings (class sub-folders, or metadata.jsonl / .csv with ``file_name``), a folder
+    written by ``save_to_disk``, addresses of such files in any store that fsspec reaches (``s3://``, ``gs://``,
+    ``https://``, ``hf://``, with ``*`` or ``{000..127}``), the name of a set in the registry, or a hub id
     ``owner/name[:configuration]``.
     split: which part. None: ``train`` where the parts lie apart (in files, folders, or under a name of the registry or
     the hub), else every row, whatever a column ``split`` says (see `train_part`); ``all``: every row.
@@ -151,17 +153,26 @@ def _folder(root: Path, split: str | None, streaming: bool | None, log: Log) -> 
             f"{root} is a retrieval set (corpus, queries, qrels), made to be evaluated on, not rows to learn from. "
             f"Type: counterpoint eval MODEL {root}"
         )
-    if images.inside(root):
+    held = [medium for medium in (IMAGES, RECORDINGS) if media.inside(root, medium)]
+    if len(held) > 1:
+        raise DataError(
+            f"{root} holds both images and recordings. Give a folder of one of them, or parquet files with a column of "
+            "each."
+        )
+    if held:
         folders = [p for p in sorted(root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
         parts = {_SPLITS.get(p.name.lower(), ""): p for p in folders}
-        if parts and "" not in parts and not any((root / n).exists() for n in images.METADATA):
+        if parts and "" not in parts and not any((root / n).exists() for n in media.METADATA):
             root = _choose(parts, split, root, log)
         elif split not in (None, "all"):
             raise DataError(f"{root} has no sub-folder for the split {split!r}. Leave --split out.")
-        found = images.folder(root, log)
+        found = media.folder(root, held[0], log)
         return found.to_iterable_dataset() if streaming else found
     if not files:
-        raise DataError(f"The folder {root} holds nothing that can be read: no images, and none of {formats.READABLE}.")
+        raise DataError(
+            f"The folder {root} holds nothing that can be read: no images, no recordings, and none of "
+            f"{formats.READABLE}."
+        )
     if len(kinds := sorted({str(formats.kind(p)) for p in files})) > 1:
         raise DataError(
             f"{root} holds files of several formats ({', '.join(kinds)}). Name one, as in '{root}/*.jsonl'."
@@ -190,8 +201,8 @@ def _registered(name: str, split: str | None, streaming: bool, log: Log) -> Any:
             f"{name} is a retrieval set (corpus, queries, qrels), made to be evaluated on, not rows to learn from. "
             f"Type: counterpoint eval MODEL {name}"
         )
-    if entry.task == "graph":
-        raise DataError(f"{name} is a graph, not a table of rows. Type: counterpoint fit {name} --out RUN")
+    if entry.task in ("graph", "series"):
+        raise DataError(f"{name} is one {entry.task}, not a table of rows. Type: counterpoint fit {name} --out RUN")
     if split is None and "train" in entry.splits:
         split = "train"
         log.note(f"Of the parts {', '.join(entry.splits)} of {name}, train is used.")

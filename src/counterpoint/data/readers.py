@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from counterpoint.data import formats, images
+from counterpoint.data import formats, images, media
 
 if TYPE_CHECKING:
     import datasets
@@ -84,6 +84,18 @@ def matching(path: Path, split: str | None) -> datasets.Dataset:
     return _remade(path, split, remake)  # type: ignore[no-any-return]
 
 
+def dialogues(path: Path, split: str | None) -> datasets.Dataset:
+    """Task dialogues, each as one text, ``user: ... system: ...``, with the services that it is about."""
+    import datasets
+
+    parts = [split] if split else ["train", "dev", "test"]
+    found = [row for part in parts for row in _table(path / f"sgd_{part}.jsonl.gz", None).to_pylist()]
+    texts = [" ".join(f"{t['speaker'].lower()}: {t['utterance']}" for t in row["turns"]) for row in found]
+    return datasets.Dataset.from_dict(
+        {"text": texts, "dialogue_id": [r["dialogue_id"] for r in found], "services": [r["services"] for r in found]}
+    )
+
+
 def zipped_classes(path: Path, split: str | None) -> datasets.Dataset:
     """A zip of ``<split>/<class>/<image>``."""
     import datasets
@@ -91,7 +103,7 @@ def zipped_classes(path: Path, split: str | None) -> datasets.Dataset:
     with zipfile.ZipFile(path) as archive:
         names = [n for n in archive.namelist() if not n.endswith("/") and (split is None or n.startswith(f"{split}/"))]
         classes = sorted({n.split("/")[1] for n in names})
-        return images.dataset(
+        return media.dataset(
             {
                 "image": [{"bytes": archive.read(n), "path": n} for n in names],
                 "label": [classes.index(n.split("/")[1]) for n in names],
@@ -106,7 +118,34 @@ def zipped_pictures(path: Path, split: str | None) -> datasets.Dataset:
     with zipfile.ZipFile(next(iter(sorted(path.glob("images*.zip"))))) as archive:
         pictures = [{"bytes": archive.read(n), "path": n} for n in table["image"].to_pylist()]
     rest = {n: table[n].combine_chunks() for n in table.column_names if n != "image"}
-    return images.dataset({"image": pictures, **rest})
+    return media.dataset({"image": pictures, **rest})
+
+
+def houses(path: Path, split: str | None) -> datasets.Dataset:
+    """Houses: four of their rooms in one picture of 128 x 128 pixels, and their table; a zip code is a text."""
+    table = _table(path / "houses.csv.gz", split)
+    pictures = []
+    with zipfile.ZipFile(path / "images_64.zip") as archive:
+        for house in table["house"].to_pylist():
+            rooms = (archive.read(f"{house}_{room}.jpg") for room in ("frontal", "bedroom", "bathroom", "kitchen"))
+            a, b, c, d = (np.asarray(images.decode(room).convert("RGB")) for room in rooms)
+            pictures.append(images.encode_png(np.concatenate([np.concatenate([a, b], 1), np.concatenate([c, d], 1)])))
+    rest = {name: table[name].combine_chunks() for name in table.column_names}
+    rest["zipcode"] = rest["zipcode"].cast(pa.string())
+    return media.dataset({"image": pictures, **rest})
+
+
+def furniture(path: Path, split: str | None) -> datasets.Dataset:
+    """Pictures of furniture, and what the catalogue says of each; sizes in cm, as logarithms like the faces."""
+    table = _table(path / "index.jsonl.gz", split)
+    with zipfile.ZipFile(path / "icons_64.zip") as archive:
+        pictures = [{"bytes": archive.read(n), "path": n} for n in table["image"].to_pylist()]
+    sizes = np.log(np.array(table["size_cm"].to_pylist(), dtype=np.float64))
+    numbers = {name: sizes[:, i] for i, name in enumerate(("log_width", "log_depth", "log_height"))}
+    numbers["log_faces"] = np.log(table["n_faces"].to_numpy())
+    kept = ("catalog", "licence", "creator", "name", "category", "split")
+    rest = {name: table[name].combine_chunks() for name in kept}
+    return media.dataset({"image": pictures, **rest, **numbers})
 
 
 def arrays(path: Path, split: str | None) -> datasets.Dataset:
@@ -119,7 +158,7 @@ def arrays(path: Path, split: str | None) -> datasets.Dataset:
         y = np.concatenate([file[f"y_{p}"] for p in parts]).astype(np.int64)
         names = [str(n) for n in file["class_names"]] if "class_names" in file else [str(i) for i in range(10)]
     columns = {"image": [images.encode_png(a) for a in x], "label": y}
-    return images.dataset(columns, label=datasets.ClassLabel(names=names))
+    return media.dataset(columns, label=datasets.ClassLabel(names=names))
 
 
 def omniglot(path: Path, split: str | None) -> datasets.Dataset:
@@ -135,7 +174,7 @@ def omniglot(path: Path, split: str | None) -> datasets.Dataset:
         "alphabet": alphabets,
         "drawer": drawer,
     }
-    return images.dataset(columns)
+    return media.dataset(columns)
 
 
 def spoken_digits(path: Path, split: str | None) -> datasets.Dataset:

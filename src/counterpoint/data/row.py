@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from counterpoint.data.audio import recording
+from counterpoint.data.dna import clean
 from counterpoint.data.images import decode
 from counterpoint.data.log import Log
 from counterpoint.data.schema import Row, Schema
@@ -35,6 +36,9 @@ def make_row(values: dict[str, Any], number: int, schema: Schema, classes: Class
             continue
         if key == "rate":  # of the samples in another column
             continue
+        if key == "table":
+            row[key] = {name: values[name] for name in column}
+            continue
         value = values[str(column)]
         if key == "label" and classes is not None:
             if str(value) not in classes:
@@ -53,6 +57,12 @@ def make_row(values: dict[str, Any], number: int, schema: Schema, classes: Class
                 value = recording(value, values.get(str(schema.columns.get("rate"))))
             except OSError as error:
                 log.skip(f"row {number}", f"recording in column {column!r} cannot be used: {error}")
+                return None
+        elif schema.modalities.get(key) == "dna" and value is not None:
+            try:
+                value = clean(value)
+            except DataError as error:
+                log.skip(f"row {number}", f"column {column!r}: {error}")
                 return None
         elif schema.modalities.get(key) == "vector":
             value = np.asarray(value, dtype=np.float32)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from counterpoint.data.log import Log
 from counterpoint.data.row import class_numbers, make_row, unknown_class
-from counterpoint.data.schema import Row, Schema
+from counterpoint.data.schema import WRITTEN, Row, Schema
 from counterpoint.errors import DataError
 
 if TYPE_CHECKING:
@@ -187,17 +187,23 @@ class Rows:
 
     def _usable(self) -> np.ndarray:
         """Numbers of the rows that have what their kind needs; the others are logged."""
-        needed = {k: str(c) for k, c in self.schema.columns.items() if k not in ("negatives", "rate")}
+        needed = {
+            key: [c] if isinstance(c, str) else c
+            for key, c in self.schema.columns.items()
+            if key not in ("negatives", "rate")
+        }
         total = self._table.num_rows if self._order is None else len(self._order)
         keep = np.ones(total, dtype=bool)
-        present = {key: self._present(name) for key, name in needed.items()}
+        present = {key: np.logical_or.reduce([self._present(n) for n in names]) for key, names in needed.items()}
         if self.schema.kind == "towers":
             keep = np.logical_or.reduce(list(present.values()))
             self._log_dropped(~keep, "rows with neither of their two sides")
             return np.flatnonzero(keep)
-        for key, name in needed.items():
-            what = {"text": "empty text", "image": "no image", "audio": "no recording"}.get(self.schema.modalities.get(key, ""), f"no {key}")
-            self._log_dropped(keep & ~present[key], f"rows with {what} in column {name!r}")
+        for key, names in needed.items():
+            what = {"text": "empty text", "image": "no image", "audio": "no recording", "dna": "no bases"}.get(
+                self.schema.modalities.get(key, ""), f"no {key}"
+            )
+            self._log_dropped(keep & ~present[key], f"rows with {what} in column {'+'.join(names)!r}")
             keep &= present[key]
         return np.flatnonzero(keep)
 
@@ -259,7 +265,7 @@ class Rows:
         return [
             c
             for key, value in self.schema.columns.items()
-            if self.schema.modalities.get(key) == "text"
+            if self.schema.modalities.get(key) in WRITTEN
             for c in ([value] if isinstance(value, str) else value)
         ]
 

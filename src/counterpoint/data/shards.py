@@ -13,9 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from counterpoint.data.audio import RECORDINGS
 from counterpoint.data.formats import PICKLES, NoRowsError
-from counterpoint.data.images import ARROW, SUFFIXES, damage
+from counterpoint.data.images import IMAGES
 from counterpoint.data.log import Log
+from counterpoint.data.media import ARROW
 from counterpoint.data.store import File
 from counterpoint.errors import DataError
 
@@ -23,9 +25,10 @@ ROWS = 1_000  # per table
 
 
 def shard_tables(path: File, log: Log) -> Iterator[pa.Table]:
-    """Rows of a shard: ``image`` from image members, ``text`` from .txt, ``label`` from .cls, columns from .json.
+    """Rows of a shard: ``image`` and ``audio`` from such members, ``text`` from .txt, ``label`` from .cls, columns from
+    .json.
 
-    Pickled and unknown members are left out and counted; rows whose image cannot be read are skipped and listed.
+    Pickled and unknown members are left out and counted; rows whose file cannot be read are skipped and listed.
     """
     rows: list[dict[str, Any]] = []
     some = False
@@ -108,12 +111,13 @@ def _row(path: File, key: str, members: dict[str, bytes], log: Log) -> dict[str,
     row: dict[str, Any] = {"key": key}
     try:
         for extension, data in members.items():
-            if "." + extension in SUFFIXES:
-                image = {"bytes": data, "path": f"{key}.{extension}"}
-                if reason := damage(image, whole=False):
+            medium = next((m for m in (IMAGES, RECORDINGS) if "." + extension in m.suffixes), None)
+            if medium is not None:
+                file = {"bytes": data, "path": f"{key}.{extension}"}
+                if reason := medium.damage(file, whole=False):
                     log.skip(f"{path.name}:{key}.{extension}", reason)
                     return None
-                row["image"] = image
+                row[medium.modality] = file
             elif extension in ("txt", "text", "caption"):
                 row["text"] = data.decode("utf-8")
             elif extension in ("cls", "label"):
@@ -134,4 +138,5 @@ def _row(path: File, key: str, members: dict[str, bytes], log: Log) -> dict[str,
 
 def _table(rows: list[dict[str, Any]]) -> pa.Table:
     names = list(dict.fromkeys(n for row in rows for n in row))
-    return pa.table({n: pa.array([r.get(n) for r in rows], type=ARROW if n == "image" else None) for n in names})
+    types = {medium.modality: ARROW for medium in (IMAGES, RECORDINGS)}
+    return pa.table({n: pa.array([r.get(n) for r in rows], type=types.get(n)) for n in names})

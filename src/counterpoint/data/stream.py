@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from counterpoint.data import media
 from counterpoint.data.lanes import Raw
 from counterpoint.data.log import Log
 from counterpoint.data.pieces import pieces_of
 from counterpoint.data.row import class_numbers, make_row
-from counterpoint.data.schema import Row, Schema
+from counterpoint.data.schema import WRITTEN, Row, Schema
 from counterpoint.errors import DataError
 
 if TYPE_CHECKING:
@@ -30,10 +31,9 @@ class Stream:
     def __init__(
         self, dataset: datasets.IterableDataset, schema: Schema, *, buffer: int = 10_000, seed: int = 0
     ) -> None:
-        images = any(m == "image" for m in schema.modalities.values())
         self.pieces = pieces_of(dataset)
         # A copy that is never iterated: iterations of one data set, or of two that share a source, share a position.
-        self.dataset = twin(dataset.decode(False) if images and dataset.features else dataset)
+        self.dataset = twin(media.encoded(dataset))
         self.schema, self.buffer, self.seed = schema, buffer, seed
         self.log = Log()
         self._classes = class_numbers(dataset.features, schema)
@@ -46,10 +46,15 @@ class Stream:
 
     def texts(self, limit: int) -> Iterator[str]:
         """The first ``limit`` texts of the source, for training a tokenizer."""
-        keys = [k for k, m in self.schema.modalities.items() if m == "text"]
+        keys = [k for k, m in self.schema.modalities.items() if m in WRITTEN]
         rows = (self.row(number, values) for number, values in enumerate(twin(self.dataset)))
         found = (t for row in rows if row for k in keys for t in (row[k] if isinstance(row[k], list) else [row[k]]))
         yield from itertools.islice((t for t in found if t), limit)
+
+    def values(self, names: Sequence[str], limit: int) -> dict[str, list[Any]]:
+        """The cells of some columns in the first ``limit`` rows of the source."""
+        found = list(itertools.islice(twin(self.dataset), limit))
+        return {name: [row.get(name) for row in found] for name in names}
 
     def row(self, number: int, values: Mapping[str, Any] | None) -> Row | None:
         """A row that has what its kind needs, or None (and a line in the log)."""
@@ -59,7 +64,7 @@ class Stream:
             names = [column] if isinstance(column, str) else column
             if missing := [n for n in names if n not in values]:
                 raise DataError(f"Row {number} of the stream has no column {missing[0]!r}, only {', '.join(values)}.")
-            if key == "negatives" or self.schema.kind == "towers":
+            if key in ("negatives", "rate", "table") or self.schema.kind == "towers":
                 continue
             value = values[names[0]]
             if value is None or (isinstance(value, str) and not value.strip()):

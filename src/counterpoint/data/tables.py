@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from counterpoint.data import formats, images, store
+from counterpoint.data import formats, media, store
 from counterpoint.data.log import Log
 from counterpoint.data.pieces import Pieces
 from counterpoint.data.places import empty, is_lines, rows_from
@@ -72,7 +72,7 @@ def table(paths: list[File], size: int, log: Log) -> datasets.Dataset:
         raise _conflict(parts[0].schema, other, paths) from error
     if size <= MAP_ABOVE:
         table = table.combine_chunks()  # one chunk: rows are taken twenty times faster
-    return datasets.Dataset(table.cast(images.features(table.schema).arrow_schema))
+    return datasets.Dataset(table.cast(media.features(table).arrow_schema))
 
 
 def _fits(a: pa.Schema, b: pa.Schema) -> bool:
@@ -121,16 +121,20 @@ def _mapped(paths: list[File], make: Callable[[], Iterator[pa.Table]]) -> Path:
 
 def _write(aside: Path, parts: Iterator[pa.Table], schema: pa.Schema | None, paths: list[File]) -> pa.Schema | None:
     """Write the tables under one schema; None when done, else the wider schema to begin again with."""
+    import datasets
+
     writer = None
     try:
         for table in parts:
             if schema is None:
-                schema = images.features(table.schema).arrow_schema
+                schema = media.features(table).arrow_schema
             elif not _fits(schema, table.schema):
                 raise _conflict(schema, table.schema, paths)
             both = pa.unify_schemas([schema, table.schema], promote_options="permissive")
             if both != schema:
-                return images.features(both.remove_metadata()).arrow_schema
+                known = datasets.Features.from_arrow_schema(schema) | media.features(table)
+                sounds = {n: f for n, f in known.items() if isinstance(f, datasets.Audio)}
+                return media.features(both.remove_metadata().empty_table(), **sounds).arrow_schema
             if writer is None:
                 writer = pa.ipc.new_stream(str(aside), schema)
             missing = [n for n in schema.names if n not in table.column_names]
@@ -147,7 +151,7 @@ def stream(paths: list[File], log: Log) -> datasets.IterableDataset:
     """The rows one after another; what knows where they lie (`counterpoint.data.pieces.pieces_of`) goes with them."""
     import datasets
 
-    features = images.features(_first(paths).schema)
+    features = media.features(_first(paths))
     found = datasets.IterableDataset.from_generator(
         _rows, gen_kwargs={"paths": paths, "columns": tuple(features)}, features=features
     )

@@ -25,6 +25,7 @@ KINDS = {
     "bags": "bags of items that share a label",
     "towers": "two modalities of one thing",
     "graph": "a graph",
+    "series": "a series",
 }
 """What rows hold, in words."""
 
@@ -34,15 +35,18 @@ USUAL = {
     ("labelled", "text"): "supcon",
     ("labelled", "image"): "supcon",
     ("items", "image"): "directpred",
+    ("items", "dna"): "dna-esa",
     ("bags", "image"): "sc-mil",
     ("bags", "vector"): "sc-mil",
     ("bags", "text"): "sc-mil",
     ("towers", "image+text"): "two-tower",
+    ("towers", "image+table"): "tip",
     ("graph", "graph"): "graphmae",
+    ("series", "series"): "ts-forecasting",
 }
 """The method of a kind of rows and their modalities; single texts have two, by their length."""
 
-PLURAL = {"text": "texts", "image": "images", "audio": "recordings", "vector": "vectors"}
+PLURAL = {"text": "texts", "image": "images", "audio": "recordings", "vector": "vectors", "dna": "sequences of DNA", "table": "table rows"}
 """Items of a modality, in words."""
 
 

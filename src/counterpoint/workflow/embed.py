@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,27 +11,34 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import nn
 
+from counterpoint.data.audio import RATES, recording
 from counterpoint.data.images import decode
+from counterpoint.data.cells import is_missing
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.fusion import ImageTable
+from counterpoint.encoders.heads import Projected
+from counterpoint.encoders.table import TableTransformer
 from counterpoint.errors import ConfigError, DataError, ModelError
 from counterpoint.workflow.models import load, model_path
 
 EMBEDDING = "embedding"
 """The column that is appended."""
 
-BATCH = {"text": 8192, "image": 512}
-"""Rows encoded at once unless told otherwise; decoded images are large."""
+BATCH = {"text": 8192, "image": 512, "audio": 256, "table": 8192, "image+table": 512}
+"""Rows encoded at once unless told otherwise; decoded images and recordings are large."""
 
 
 class Embed:
     """A function from rows to the same rows with a column ``embedding``, fixed-size list of D float32.
 
-    model: a run folder or model folder, at a path that every worker sees. column: what is encoded. stream: which tower,
-    where there are several. role: which prompt to put before each text. precision: ``float32`` or ``bfloat16``. batch:
-    rows encoded at once (None: `BATCH`). keep: the other columns that are given back (None: all). truncate: only the
-    first so many dimensions, brought back to unit length where the encoder's embeddings have it: for models trained so
-    that their first dimensions do on their own (Kusupati et al. 2022, arXiv 2205.13147).
+    model: a run folder or model folder, at a path that every worker sees. column: what is encoded; of a table, whose
+    columns the model knows, nothing (or the image beside it). stream: which tower, where there are several. role: which
+    prompt to put before each text. precision: ``float32`` or ``bfloat16``. batch: rows encoded at once (None: `BATCH`).
+    keep: the other columns that are given back (None: all). truncate: only the first so many dimensions, brought back
+    to unit length where the encoder's embeddings have it: for models trained so that their first dimensions do on their
+    own (Kusupati et al. 2022, arXiv 2205.13147).
 
     It travels to other processes without weights; each loads the model at its first batch, once, and onto its GPU where
     it has one. A row is never lost: one that cannot be encoded (no value, an image that cannot be read) has a null as
@@ -108,7 +116,7 @@ class Embed:
     def kept(self, names: Sequence[str]) -> list[str]:
         """The columns that are given back, of rows with these columns. `DataError` where they do not do."""
         kept = list(names if self.keep is None else self.keep)
-        for name in (*kept, self.column):
+        for name in (*kept, *self.reads(names)):
             if name not in names:
                 raise DataError(f"There is no column {name!r}; the columns are {', '.join(names)}.")
         if EMBEDDING in kept:
@@ -118,19 +126,45 @@ class Embed:
             )
         return kept
 
+    def reads(self, names: Sequence[str]) -> list[str]:
+        """The columns that embeddings are made from, of rows with these columns. `DataError` for none of a table's."""
+        alone = [self.column] if self.encoder.modality != "table" else []
+        known = self._table_columns()
+        there = [name for name in known if name in names]
+        if known and not there:
+            raise DataError(
+                f"The rows have none of the columns of the table that {self.model} encodes: {', '.join(known)}. They "
+                f"have {', '.join(names)}."
+            )
+        if lacking := [name for name in known if name not in names]:
+            warnings.warn(f"The rows have no column {', '.join(lacking)}: all its cells are missing.", stacklevel=2)
+        return [*alone, *there]
+
+    def _table_columns(self) -> tuple[str, ...]:
+        """The columns of a table that the model knows."""
+        encoder: Encoder | nn.Module = self.encoder
+        while isinstance(encoder, Projected):
+            encoder = encoder.encoder
+        if isinstance(encoder, ImageTable):
+            encoder = encoder.table
+        return encoder.columns.names if isinstance(encoder, TableTransformer) else ()
+
     def schema(self, rows: pa.Schema) -> pa.Schema:
         """The schema of what is given back. `DataError` for a column that is not there, or holds something else."""
         kept = [rows.field(name) for name in self.kept(rows.names)]
-        found = rows.field(self.column).type
-        if not _holds(found, self.encoder.modality):
-            raise DataError(f"Column {self.column!r} holds no {self.encoder.modality} ({found}).")
+        for modality in self.encoder.modality.split("+"):
+            known = self._table_columns() if modality == "table" else (self.column,)
+            for name in (n for n in known if n in rows.names):
+                found = rows.field(name).type
+                if not _holds(found, modality):
+                    raise DataError(f"Column {name!r} holds no {modality} ({found}).")
         return pa.schema([*kept, pa.field(EMBEDDING, pa.list_(pa.float32(), self.dim))], metadata=rows.metadata)
 
     def __call__(self, rows: pa.Table | pa.RecordBatch) -> pa.Table:
         """The rows, in their order, with their embeddings."""
         table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
         schema = self.schema(table.schema)
-        cells = table.column(self.column)
+        cells = self._cells(table)
         parts = [self._part(cells.slice(at, self.batch)) for at in range(0, len(table), self.batch)]
         kept = table.select(schema.names[:-1])
         return kept.append_column(schema.field(EMBEDDING), pa.chunked_array(parts, schema.field(EMBEDDING).type))
@@ -154,6 +188,27 @@ class Embed:
         quoted = [(name.replace("`", "``"), type_) for name, type_ in [*fields, (EMBEDDING, "array<float>")]]
         return ", ".join(f"`{name}` {type_}" for name, type_ in quoted)
 
+    def _cells(self, table: pa.Table) -> pa.ChunkedArray:
+        """The cells to encode; of samples, each with its rate; of a table, all of a row."""
+        if known := self._table_columns():
+            names = [name for name in known if name in table.column_names]
+            rows = pa.StructArray.from_arrays([table.column(name).combine_chunks() for name in names], names)
+            if self.encoder.modality == "table":
+                return pa.chunked_array([rows])
+            sides = [table.column(self.column).combine_chunks(), rows]
+            return pa.chunked_array([pa.StructArray.from_arrays(sides, ["image", "table"])])
+        cells = table.column(self.column)
+        if self.encoder.modality != "audio" or not _is_list(cells.type):
+            return cells
+        rate = next((name for name in RATES if name in table.column_names), None)
+        if rate is None:
+            raise DataError(
+                f"Column {self.column!r} holds samples; a column of their rate in hertz has to stand beside it, called "
+                f"{' or '.join(RATES)}."
+            )
+        chunk, rates = cells.combine_chunks(), table.column(rate).combine_chunks()
+        return pa.chunked_array([pa.StructArray.from_arrays([chunk, rates], ["array", "sampling_rate"])])
+
     def _part(self, cells: pa.ChunkedArray) -> pa.FixedSizeListArray:
         found = [self._item(cell) for cell in cells.to_pylist()]
         there = np.array([item is not None for item in found])
@@ -172,25 +227,53 @@ class Embed:
 
     def _item(self, cell: Any) -> Any:
         """What the encoder eats, or None where there is nothing to encode."""
+        if self.encoder.modality == "table":
+            return None if all(is_missing(c) for c in cell.values()) else cell
+        if self.encoder.modality == "image+table":  # of a row without any cell, the image is left
+            image = _picture(cell["image"])
+            return None if image is None else {"image": image, "table": cell["table"]}
         if self.encoder.modality == "text":
             self.blank += cell is not None and not cell.strip()
             return cell
-        if cell is None or (isinstance(cell, dict) and cell["bytes"] is None and not cell.get("path")):
+        if self.encoder.modality == "image":
+            return _picture(cell)
+        if cell is None or (isinstance(cell, dict) and not any(v is not None for v in cell.values())):
             return None
         try:
-            return decode(cell)
+            return recording(cell)
         except OSError:
             return None
 
 
+def _picture(cell: Any) -> Any:
+    """The image of a cell, or None where there is none that can be read."""
+    if cell is None or (isinstance(cell, dict) and not any(v is not None for v in cell.values())):
+        return None
+    try:
+        return decode(cell)
+    except OSError:
+        return None
+
+
 def _holds(type_: pa.DataType, modality: str) -> bool:
-    """Whether cells of an Arrow type are texts, or encoded images: bytes, or a struct with bytes."""
-    if modality == "image":
+    """Whether cells of an Arrow type are texts, or encoded images or recordings: bytes, or a struct with bytes; samples
+    also as a list of numbers; cells of a table: texts, numbers, truth values."""
+    if modality == "table" and (
+        pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_boolean(type_)
+    ):
+        return True
+    if modality == "audio" and _is_list(type_):
+        return pa.types.is_integer(type_.value_type) or pa.types.is_floating(type_.value_type)
+    if modality in ("image", "audio"):
         if pa.types.is_struct(type_):
             return type_.get_field_index("bytes") >= 0
         return pa.types.is_binary(type_) or pa.types.is_large_binary(type_)
     type_ = type_.value_type if pa.types.is_dictionary(type_) else type_
     return pa.types.is_string(type_) or pa.types.is_large_string(type_) or type_ == pa.string_view()
+
+
+def _is_list(type_: pa.DataType) -> bool:
+    return pa.types.is_list(type_) or pa.types.is_large_list(type_)
 
 
 def fingerprint(model: Path) -> str:

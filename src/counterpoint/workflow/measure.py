@@ -11,8 +11,13 @@ from torch import Tensor
 
 from counterpoint.data.graph import Nodes
 from counterpoint.data.schema import Row
+from counterpoint.data.series import Windows
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.causal import CausalLM
+from counterpoint.encoders.series import SeriesEncoder
 from counterpoint.errors import CounterpointError, MissingExtra
+from counterpoint.evaluate.forecast import evaluate_forecasts
+from counterpoint.evaluate.language import ISOTROPIC, isotropy, perplexity
 from counterpoint.evaluate.result import Evaluation
 from counterpoint.evaluate.run import evaluate
 from counterpoint.views.image import SimCLRViews
@@ -69,6 +74,9 @@ def measure(towers: Mapping[str, Encoder], given: Given, *, beside: bool) -> Eva
     known = spread(given.known, MOST_KNOWN) if kind in ("labelled", "bags") and given.known is not None else None
     if isinstance(given.rows, Nodes):
         known = list(given.rows.labelled("train")) or None
+    if isinstance(given.rows, Windows):
+        assert isinstance(one, SeriesEncoder)
+        return evaluate_forecasts(one, given.rows, baselines=None if beside else ())
     encoders = towers if kind == "towers" else one
     return evaluate(encoders, data, train=known, baselines=None if beside else ())
 
@@ -87,9 +95,22 @@ def measured(towers: Mapping[str, Encoder], given: Given) -> tuple[Evaluation | 
     notes = list(found.notes)
     if given.schema.kind == "texts":
         notes.append("Texts carry no judgements: the first half of each held-out text had to find its second half.")
+    one = next(iter(towers.values()))
+    if given.schema.kind == "texts" and isinstance(one, CausalLM):
+        notes.append(as_language(one, [row["text"] for row in given.held]))
     if given.schema.kind == "items" and (note := UNJUDGED.get(next(iter(towers.values())).modality)):
         notes.append(note)
     return found, notes
+
+
+def as_language(model: CausalLM, texts: Sequence[str]) -> str:
+    """What a language model is worth as one, in a sentence."""
+    apart = isotropy(model, texts)
+    said = f"As a language model it has the perplexity {perplexity(model, texts):.1f} and the isotropy {apart:.2f} on "
+    said += "the held-out texts."
+    if apart < ISOTROPIC:
+        said += f" Below {ISOTROPIC} contrastive search can hardly tell candidates apart: it writes as if greedy."
+    return said
 
 
 def as_metrics(found: Evaluation) -> dict[str, Any]:

@@ -8,18 +8,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+import pyarrow as pa
+
 from counterpoint.data.bags import Bags
+from counterpoint.data.cells import Columns
 from counterpoint.data.graph import Nodes
 from counterpoint.data.rows import Rows
 from counterpoint.data.schema import RowSet
+from counterpoint.data.series import Windows
 from counterpoint.data.stream import Stream
 from counterpoint.encoders import folder as model_folder
 from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.causal import CausalLM, CausalLMConfig
+from counterpoint.encoders.dna import DnaTransformer, DnaTransformerConfig
 from counterpoint.encoders.graph import GAT, GCN, GATConfig, GCNConfig
 from counterpoint.encoders.image import ConvNet, ConvNetConfig, ImageTransformer, ImageTransformerConfig
+from counterpoint.encoders.kmers import KmerBag, KmerBagConfig
 from counterpoint.encoders.nodes import NodeMLP, NodeMLPConfig
+from counterpoint.encoders.series import BACKBONES, SeriesConfig, SeriesEncoder, of_series
 from counterpoint.encoders.static import StaticText, StaticTextConfig
+from counterpoint.encoders.table import TableTransformer, TableTransformerConfig
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.encoders.vectors import VectorConfig, Vectors
 from counterpoint.errors import ConfigError, ModelError
@@ -37,6 +47,8 @@ SETTINGS: dict[Beginning, dict[str, Any]] = {
 
 VOCABULARY_FROM = 200_000
 """Texts that a vocabulary is learned from, at most."""
+COLUMNS_FROM = 10_000
+"""Rows that the columns of a table are learned from, at most."""
 
 
 def build_encoder(config: Any, texts: Iterator[str]) -> Encoder:
@@ -46,6 +58,12 @@ def build_encoder(config: Any, texts: Iterator[str]) -> Encoder:
             return StaticText.from_texts(texts, config)
         case TextTransformerConfig():
             return TextTransformer.from_texts(texts, config)
+        case DnaTransformerConfig():
+            return DnaTransformer.from_texts(texts, config)
+        case KmerBagConfig():
+            return KmerBag(config)
+        case CausalLMConfig():
+            return CausalLM.from_texts(texts, config)
         case ConvNetConfig():
             return ConvNet(config)
         case ImageTransformerConfig():
@@ -60,6 +78,10 @@ def build_encoder(config: Any, texts: Iterator[str]) -> Encoder:
             return NodeMLP(config)
         case VectorConfig():
             return Vectors(config)
+        case TableTransformerConfig():
+            return TableTransformer(config)
+        case SeriesConfig():
+            return SeriesEncoder(config)
         case _:
             raise ConfigError(f"{type(config).__name__} is no configuration of an encoder.")
 
@@ -69,10 +91,19 @@ def fresh_config(modality: str, choice: str, recipe: Any, *, smoke: bool) -> Any
     if choice == "static" and modality == "text":
         return recipe if isinstance(recipe, StaticTextConfig) else StaticTextConfig(token_dropout=0.3)
     if choice == "transformer" and modality == "text":
-        if isinstance(recipe, TextTransformerConfig):
+        if isinstance(recipe, TextTransformerConfig | CausalLMConfig):
             return recipe
         tiny = TextTransformerConfig(layers=2, width=64, heads=4, vocabulary=2000, max_length=64)
         return tiny if smoke else TextTransformerConfig()
+    if choice == "static" and modality == "dna":
+        return recipe if isinstance(recipe, KmerBagConfig) else KmerBagConfig()
+    if choice == "transformer" and modality == "dna":
+        small = DnaTransformerConfig(layers=2, width=128, heads=4, vocabulary=1000, max_length=512, positions="none")
+        return recipe if isinstance(recipe, DnaTransformerConfig) else small
+    if choice == "transformer" and modality == "table":
+        return recipe
+    if choice in BACKBONES and isinstance(recipe, SeriesConfig):
+        return replace(recipe, backbone=choice)
     if choice == "transformer" and modality == "image":
         return recipe if isinstance(recipe, ImageTransformerConfig) else ImageTransformerConfig()
     raise ConfigError(
@@ -82,15 +113,31 @@ def fresh_config(modality: str, choice: str, recipe: Any, *, smoke: bool) -> Any
 
 
 def suited(config: Any, rows: RowSet | Stream) -> Any:
-    """The configuration with what it must know of the rows: how wide their features are."""
+    """The configuration with what it must know of the rows: how wide their features are, what columns hold."""
     if isinstance(rows, Nodes):
         return replace(config, features=rows.graph.features.shape[1])
+    if isinstance(rows, Windows) and isinstance(config, SeriesConfig):
+        return of_series(config, rows.series)
+    if isinstance(config, TableTransformerConfig) and not (config.categories or config.numbers):
+        columns = columns_of(rows)
+        return replace(config, categories=dict(columns.categories), numbers=dict(columns.numbers))
     if isinstance(config, VectorConfig) and not config.features:
         first = next(iter(rows)) if isinstance(rows, Rows | Bags) else None
         if first is None:
             raise ConfigError("A stream does not tell the width of its vectors. Give --no-streaming.")
         return replace(config, features=len(first["bag"][0] if "bag" in first else first["vector"]))
     return config
+
+
+def columns_of(rows: RowSet | Stream) -> Columns:
+    """The columns of the table in the rows, as many of them show them."""
+    if not isinstance(rows, Rows | Stream):
+        raise ConfigError("These rows are no table. Give the encoder its columns: Columns.fit(...).")
+    names = list(rows.schema.columns["table"])
+    if isinstance(rows, Stream):
+        return Columns.fit(rows.values(names, COLUMNS_FROM))
+    some = pa.array(np.linspace(0, len(rows) - 1, min(len(rows), COLUMNS_FROM)).astype(np.int64))
+    return Columns.fit({name: rows.column(name).take(some).to_pylist() for name in names})
 
 
 def choice_for(stream: str, encoder: str, streams: Iterable[str]) -> str:
@@ -115,10 +162,12 @@ def make_encoder(
     recipe = suited(recipe, rows)
     if choice == "auto":
         return build_encoder(recipe, rows.texts(VOCABULARY_FROM)), "recipe"
-    if choice in ("static", "transformer"):
+    if choice in ("static", "transformer") or (modality == "series" and choice in BACKBONES):
         config = fresh_config(modality, choice, recipe, smoke=smoke)
         begins: Beginning = "scratch" if choice == "transformer" else "recipe"
         return build_encoder(config, rows.texts(VOCABULARY_FROM)), begins
+    if modality == "text" and isinstance(recipe, CausalLMConfig):
+        return language_model(choice), "pretrained"
     if (root := model_path(choice)).is_dir():
         if modality == "text" or ours(root):
             towers = load_towers(choice)
@@ -178,6 +227,20 @@ def load(path: Path | str, stream: str | None = None) -> Encoder:
     if stream not in towers:
         raise ModelError(f"{path} encodes {' and '.join(towers)}, not {stream}.")
     return towers[stream]
+
+
+def language_model(path: Path | str) -> CausalLM:
+    """The causal language model of a run folder, a model folder, a transformers folder, or a hub id."""
+    root = model_path(path)
+    if not (ours(root) or (root / "checkpoints").is_dir()):
+        return CausalLM.from_pretrained(path)
+    encoder = load(path, "text")
+    if not isinstance(encoder, CausalLM):
+        raise ModelError(
+            f"{path} holds a {type(encoder).__name__}, which gives embeddings and cannot write. Give a causal language "
+            "model, such as GPT-2, or what a method that trains one has written."
+        )
+    return encoder
 
 
 def save_towers(towers: Mapping[str, Encoder], folder: Path) -> None:

@@ -23,11 +23,13 @@ from counterpoint.data.read import Source, read, train_part
 from counterpoint.data.read import part as split_of
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import LengthBucketed, NoDuplicates, PxK, Sampler, Shuffled, Together
-from counterpoint.data.schema import Row, RowSet, Schema
+from counterpoint.data.schema import WRITTEN, Row, RowSet, Schema
 from counterpoint.data.stream import Stream
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.team import launched
+from counterpoint.workflow.choose import PLURAL
+from counterpoint.workflow.series import read_windows, registered_series, windows_of
 
 MOST_HELD, FEWEST_HELD = 1000, 10
 """Rows held out to measure on, at most and at least."""
@@ -67,9 +69,14 @@ def gather(
     log = Log()
     if (graph := one_graph(data)) is not None:
         return gather_nodes(Nodes(graph, log=log), test)
+    if (series := registered_series(data)) is not None:
+        windows = windows_of(series, "series: as registered.", test=test, log=log)
+        return Given(windows.schema, windows, log=log)
     raw = read(data, split=split, streaming=streaming, log=log)
     raw = raw if split else train_part(raw, log)
     schema = infer(raw, columns=registry.parts(data, columns))
+    if schema.kind == "series":
+        return Given(schema, read_windows(raw, schema, test=test, split=split, log=log), log=log)
     if isinstance(raw, datasets.IterableDataset):
         found = Given(schema, Stream(raw, schema), log=log)
         found.rows.log = log
@@ -183,9 +190,9 @@ def spread(rows: RowSet, most: int) -> list[Row]:
 
 
 def overlap(train: Rows, test: Rows) -> str:
-    """The sentence that says how many test texts (or images) are training ones too; empty where none is."""
-    if "text" in train.schema.modalities.values():
-        repeated, what = leakage(train.texts(), test.texts()), "texts"
+    """The sentence that says how many test texts (or other items) are training ones too; empty where none is."""
+    if written := [m for m in train.schema.modalities.values() if m in WRITTEN]:
+        repeated, what = leakage(train.texts(), test.texts()), PLURAL[written[0]]
     else:
         known = set(digests(train))
         repeated, what = sum(d in known for d in digests(test)), PLURAL[train.schema.modalities[item_of(train)]]
@@ -199,7 +206,12 @@ def item_of(rows: Rows) -> str:
 
 def digests(rows: Rows) -> Iterator[bytes]:
     """Of what the items lie in the table as: the bytes of files, numbers."""
-    for cell in rows.column(str(rows.schema.columns[item_of(rows)])):
+    names = rows.schema.columns[item_of(rows)]
+    if not isinstance(names, str):  # the cells of a table
+        for cells in zip(*(rows.column(name) for name in names)):
+            yield hashlib.blake2b(repr([cell.as_py() for cell in cells]).encode(), digest_size=16).digest()
+        return
+    for cell in rows.column(names):
         value = cell.as_py()
         if isinstance(value, dict):
             value = value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()

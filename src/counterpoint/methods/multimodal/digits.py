@@ -119,7 +119,7 @@ def recordings(split: str) -> tuple[Tensor, np.ndarray]:
     clips: Any = load("spoken-digits", split)
     pictures = []
     for samples, rate in zip(clips["audio"], clips["rate"]):
-        x = log_mel(recording(samples, rate), bands=BANDS, window=WINDOW, hop=HOP)
+        x = torch.from_numpy(log_mel(recording(samples, rate), bands=BANDS, window=WINDOW, hop=HOP)).T
         x = (x - x.min()) / (x.max() - x.min()).clamp_min(1e-6)
         pictures.append(F.interpolate(x[None, None], (SIDE, SIDE), mode="bilinear", antialias=True)[0].clamp(0, 1))
     return torch.stack(pictures), np.array(clips["label"])
