@@ -126,7 +126,7 @@ def _folder(
     did = encode_files(embed, inputs, out, engine=engine, workers=workers, gpus=gpus, overwrite=overwrite)
     if did.before:
         print(f"{did.before:,} of {did.units:,} units were done before.")
-    _tell(embed.column, did.missing, did.blank, "null")
+    _tell(embed.column or "table", did.missing, did.blank, "null")
     print(f"{did.rows:,} embeddings of width {embed.dim} in {_speed(did.rows, did.seconds)}: {out}")
     if did.failed:
         shown = "".join(f"\n  {why}" for why in list(did.failed.values())[:10])
@@ -158,7 +158,7 @@ def _file(embed: Embed, data: Sequence[str], out: Path, *, split: str | None) ->
         aside.unlink(missing_ok=True)
     for line in log.lines():
         print(line)
-    _tell(embed.column, embed.missing, embed.blank, "NaN" if out.suffix == ".npy" else "null")
+    _tell(embed.column or "table", embed.missing, embed.blank, "NaN" if out.suffix == ".npy" else "null")
     print(f"{len(rows):,} embeddings of width {embed.dim} in {_speed(len(rows), time.perf_counter() - start)}: {out}")
 
 

@@ -21,9 +21,17 @@ def read_all(sources: Sequence[str], *, split: str | None = None, log: Log) -> d
 
 
 def find_column(rows: datasets.Dataset, modality: str, asked: str | None) -> str:
-    """The column asked for, else the only one of the modality (of text: ``text``, where there are several)."""
+    """The column asked for, else the only one of the modality (of text: ``text``, where there are several).
+
+    Of a table, whose columns the model knows, none: ''; of a table with an image, the image.
+    """
     from counterpoint.data.infer import column_type, describe
 
+    if modality == "table":
+        if asked is not None:
+            raise DataError("The model encodes table rows and knows their columns: leave --column out.")
+        return ""
+    modality = modality.removesuffix("+table")
     fitting = [name for name in rows.column_names if column_type(rows, name) == modality]
     if asked is not None:
         if asked not in rows.column_names:

@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from counterpoint.data import readers
 from counterpoint.data.beir import Retrieval, read_beir
 from counterpoint.data.graph import Graph, read_graph
+from counterpoint.data.series import Series
+from counterpoint.data.steps import exchange_rates, transformer_temperature
 from counterpoint.errors import DataError
 
 if TYPE_CHECKING:
     import datasets
 
 Task = Literal[
-    "texts", "pairs", "similarity", "classification", "clustering", "retrieval", "images", "towers", "audio", "graph"
+    "texts", "pairs", "similarity", "classification", "clustering", "retrieval", "images", "towers", "audio", "graph",
+    "series",
 ]  # fmt: skip
 Reader = Callable[[Path, str | None], Any]
 
@@ -30,7 +33,7 @@ Reader = Callable[[Path, str | None], Any]
 class Entry:
     """A named data set.
 
-    modality: text, image, image+text, audio, graph. task: what it is for. source: the public place it comes from.
+    modality: text, image, image+text, audio, graph, series. task: what it is for. source: the public place it comes from.
     licence: as stated there. path: of the local copy, under ``COUNTERPOINT_DATA``. columns: part -> column, as for
     `infer`. splits: the parts that ``load(name, split)`` knows (none: all rows are one part).
     """
@@ -105,8 +108,16 @@ def _graph(name: str, title: str, source: str) -> Entry:
     )  # fmt: skip
 
 
+def _series(name: str, title: str, source: str, licence: str, path: str, read: Callable[[Path], Series]) -> Entry:
+    return Entry(
+        name=name, title=title, modality="series", task="series", source=source, licence=licence, path=path,
+        reader=lambda path, split: read(path),
+    )  # fmt: skip
+
+
 PLANETOID, GRAPH_DATA = "github.com/kimiyoung/planetoid", "github.com/EdisonLeeeee/GraphData"
 NLTK, STC2 = "github.com/nltk/nltk_data", "github.com/jacoxu/STC2"
+ETT = "github.com/zhouhaoyi/ETDataset"
 SLOTS = "github.com/MiuLab/SlotGated-SLU"
 IR = "not stated; distributed for research (Glasgow IR collections)"
 
@@ -157,6 +168,11 @@ _ALL = (
         name="tatoeba", title="Translation pairs, 24 languages with English", modality="text", task="pairs",
         source="github.com/facebookresearch/LASER, data/tatoeba/v1", licence="CC BY 2.0 FR",
         path="tatoeba/tatoeba.jsonl.gz", columns={"anchor": "source", "positive": "english"},
+    ),
+    Entry(
+        name="dialogues", title="Task dialogues of users and assistants, each as one text (SGD, sample)",
+        modality="text", task="texts", source="github.com/google-research-datasets/dstc8-schema-guided-dialogue",
+        licence="CC BY-SA 4.0", path="dialogues", columns={"text": "text"}, splits=TDT, reader=readers.dialogues,
     ),
     Entry(
         name="wordnet", title="WordNet 3.0: words and their definition", modality="text", task="pairs",
@@ -220,6 +236,21 @@ _ALL = (
         columns={"image": "image", "text": "caption"}, splits=TT, reader=readers.zipped_pictures,
     ),
     Entry(
+        name="houses", title="Houses: their rooms in one picture, and rooms, area and zip code", modality="image+table",
+        task="towers", source="github.com/emanhamed/Houses-dataset", licence="not stated (cite the paper)",
+        path="houses", columns={"image": "image", "table": ["bedrooms", "bathrooms", "area_sqft", "zipcode"]},
+        reader=readers.houses,
+    ),
+    Entry(
+        name="furniture", title="Furniture: its picture, and what the catalogue says of it", modality="image+table",
+        task="towers", source="Debian package sweethome3d-furniture", licence="CC BY 3.0, CC0", path="furniture3d",
+        columns={
+            "image": "image",
+            "table": ["catalog", "licence", "log_width", "log_depth", "log_height", "log_faces"],
+        },
+        splits=TT, reader=readers.furniture,
+    ),
+    Entry(
         name="spoken-digits", title="Spoken digits, 6 speakers", modality="audio", task="audio",
         source="github.com/Jakobovski/free-spoken-digit-dataset", licence="CC BY-SA 4.0", path="spoken_digits",
         columns={"audio": "audio", "label": "label"}, splits=TT, reader=readers.spoken_digits,
@@ -229,6 +260,12 @@ _ALL = (
     _graph("acm", "ACM: papers that share an author, 3 subjects", GRAPH_DATA),
     _graph("dblp", "DBLP: papers that cite one another, 4 subjects", GRAPH_DATA),
     _graph("amazon-photo", "Amazon Photo: goods bought together, 8 kinds", GRAPH_DATA),
+    _series("etth1", "ETTh1: an electricity transformer, 7 hourly channels", ETT, "CC BY-ND 4.0",
+            "ett/ETTh1.csv.gz", transformer_temperature),
+    _series("etth2", "ETTh2: another electricity transformer, 7 hourly channels", ETT, "CC BY-ND 4.0",
+            "ett/ETTh2.csv.gz", transformer_temperature),
+    _series("exchange-rate", "Daily exchange rates of 8 currencies", "github.com/laiguokun/multivariate-time-series-data",
+            "not stated", "exchange_rate/exchange_rate.csv.gz", exchange_rates),
     _matching("abt-buy", "Abt-Buy products", "textual_abt_buy"),
     _matching("amazon-google", "Amazon-Google software", "structured_amazon_google"),
     _matching("beer", "beers", "structured_beer"),
@@ -269,8 +306,8 @@ def describe(name: str) -> str:
     return "\n".join([e.name, *(f"  {key:<11}{value}" for key, value in lines.items())])
 
 
-def load(name: str, split: str | None = None) -> datasets.Dataset | Retrieval | Graph:
-    """A named data set: its rows (of one split, or all), a `Retrieval` or a `Graph`.
+def load(name: str, split: str | None = None) -> datasets.Dataset | Retrieval | Graph | Series:
+    """A named data set: its rows (of one split, or all), a `Retrieval`, a `Graph` or a `Series`.
 
     Raises `DataError` where there is no local copy.
     """

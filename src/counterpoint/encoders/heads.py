@@ -105,15 +105,18 @@ class DynamicHead(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectedConfig:
-    """dim: width after the map. kind, inner: the encoder below and its configuration."""
+    """dim: width after the map. kind, inner: the encoder below and its configuration. hidden: see `Projected`."""
 
     dim: int
     kind: str
     inner: dict[str, Any] = field(default_factory=dict)
+    hidden: int = 0
 
 
 class Projected(Encoder):
     """An encoder followed by a linear map without bias: towers of different widths meet in one space.
+
+    hidden: width of a hidden layer with ReLU before it, which makes the map a perceptron (0: none).
 
     >>> Projected(ConvNet(), 64).dim   # doctest: +SKIP
     64
@@ -121,10 +124,12 @@ class Projected(Encoder):
 
     kind: ClassVar[str] = "projected"
 
-    def __init__(self, encoder: Encoder, dim: int) -> None:
+    def __init__(self, encoder: Encoder, dim: int, *, hidden: int = 0) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.projection = nn.Linear(encoder.dim, dim, bias=False)
+        self.encoder, self.hidden = encoder, hidden
+        self.projection: nn.Module = (
+            Projector(encoder.dim, (hidden,), dim, norm=None) if hidden else nn.Linear(encoder.dim, dim, bias=False)
+        )
         self.dim = dim
 
     @property
@@ -141,7 +146,8 @@ class Projected(Encoder):
 
     @property
     def config(self) -> ProjectedConfig:  # type: ignore[override]
-        return ProjectedConfig(dim=self.dim, kind=self.encoder.kind, inner=asdict(self.encoder.config))
+        inner = asdict(self.encoder.config)
+        return ProjectedConfig(dim=self.dim, kind=self.encoder.kind, inner=inner, hidden=self.hidden)
 
     @property
     def prompts(self) -> Mapping[str, str]:  # type: ignore[override]
@@ -158,7 +164,8 @@ class Projected(Encoder):
         return self.encoder.lengths(items)
 
     def forward(self, data: Data) -> Tensor:
-        return self.projection(self.encoder(data))
+        out: Tensor = self.projection(self.encoder(data))
+        return out
 
     def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
         """Token embeddings in the projected space: where pooling is linear, their pooling is the embedding."""
@@ -177,6 +184,9 @@ class Projected(Encoder):
         stages = self.encoder.write(folder)
         dense = folder / "Dense"
         dense.mkdir()
+        if self.hidden:  # sentence-transformers would need a module for each layer: it cannot load this folder
+            write_weights(dense / "model.safetensors", self.projection.state_dict())
+            return []
         out, into = self.projection.weight.shape
         write_weights(dense / "model.safetensors", {"linear.weight": self.projection.weight})
         write_json(
@@ -194,10 +204,10 @@ class Projected(Encoder):
     def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:
         from counterpoint.encoders.folder import find  # below: `folder` imports every encoder
 
-        encoder = cls(find(config["kind"]).read(folder, config["inner"]), config["dim"])
-        encoder.projection.load_state_dict(
-            {"weight": read_weights(folder / "Dense/model.safetensors")["linear.weight"]}
-        )
+        hidden = config.get("hidden", 0)
+        encoder = cls(find(config["kind"]).read(folder, config["inner"]), config["dim"], hidden=hidden)
+        weights = read_weights(folder / "Dense/model.safetensors")
+        encoder.projection.load_state_dict(weights if hidden else {"weight": weights["linear.weight"]})
         return encoder
 
 

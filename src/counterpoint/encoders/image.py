@@ -138,6 +138,10 @@ class ImageEncoder(Encoder):
     def _features(self, data: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled ``(N, D)`` and local ``(N, T, D)`` embeddings."""
 
+    def features(self, data: Tensor) -> tuple[Tensor, Tensor]:
+        """The embedding ``(N, D)`` and those of the places ``(N, T, D)``, in one pass."""
+        return self._features(data)
+
     def forward(self, data: Tensor) -> Tensor:  # type: ignore[override]  # images are always one tensor
         return self._features(data)[0]
 

@@ -132,7 +132,7 @@ def _write(embed: Embed, unit: Unit, fs: Any, aside: str) -> None:
     with source.open(name, "rb") as file, pq.ParquetFile(file, buffer_size=BUFFER) as rows:
         schema = embed.schema(rows.schema_arrow)
         others = schema.names[:-1]  # values of embeddings do not repeat: a dictionary of them would be waste
-        columns = list(dict.fromkeys([*others, embed.column]))
+        columns = list(dict.fromkeys([*others, *embed.reads(rows.schema_arrow.names)]))
         with fs.open(aside, "wb") as sink, pq.ParquetWriter(sink, schema, use_dictionary=others) as writer:
             for batch in blocks(rows, unit, columns, embed.batch):
                 table = pa.Table.from_batches([batch]).replace_schema_metadata(schema.metadata)

@@ -39,10 +39,11 @@ def describe(plan: Plan, asked: Asked, given: Given) -> dict[str, Any]:
 def report(folder: Path, towers: Mapping[str, Encoder], given: Given, say: Callable[[str], None]) -> None:
     """The page of the run; a missing extra is told, not raised: the model is there."""
     stream = "text" if "text" in towers else next(iter(towers))
-    key = next((k for k, m in given.schema.modalities.items() if m == stream), None)
-    shown = [r for r in given.held if key and r.get(key) is not None]
+    keys = [k for k, m in given.schema.modalities.items() if m in stream.split("+")]
+    key = keys[0] if keys else None
+    shown = [r for r in given.held if keys and all(r.get(k) is not None for k in keys)]
     if key and shown:
-        vectors = towers[stream].encode([r[key] for r in shown], normalize=True)
+        vectors = towers[stream].encode(shown if "+" in stream else [r[key] for r in shown], normalize=True)
         names = [r[key] if isinstance(r[key], str) else f"row {r['row']}" for r in shown]
         groups = [given.schema.labels[r["label"]] for r in shown] if given.schema.labels else None
         collect(folder, vectors, names, groups=groups)
@@ -57,6 +58,12 @@ def next_commands(folder: Path, given: Given, towers: Mapping[str, Encoder]) -> 
     if given.schema.kind == "graph":
         load = f"from counterpoint.encoders.folder import load; load('{folder}/model').encode(graph)"
         return [f"python: {load}  # graph: counterpoint.data.graph.read_graph(PATH), or its nodes"]
+    if given.schema.kind == "series":
+        load = f"from counterpoint.encoders.folder import load; load('{folder}/model').forecast(window)"
+        return [
+            f"counterpoint encode {folder} ROWS --out vectors.npy",
+            f"python: {load}  # window: the last steps, a row for each, a column for each channel",
+        ]
     stream = f" --stream {next(iter(towers))}" if len(towers) > 1 else ""
     lines = [f"counterpoint encode {folder} ROWS --out vectors.npy{stream}"]
     if given.schema.kind not in ("texts", "items"):  # rows like these hold something to measure against

@@ -1,0 +1,62 @@
+"""Matched or not: pairs that hardly differ from the true ones, and the loss of telling them apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from counterpoint.errors import DataError
+from counterpoint.objectives.base import objective
+from counterpoint.objectives.ranks import RankBehaviour
+from counterpoint.objectives.reduce import Reduction, reduced
+
+
+def hard_negatives(similarity: Tensor, uniform: Tensor, *, floor: float = 1e-4) -> Tensor:
+    """For each anchor another row's candidate, drawn with probability ``softmax(similarity)_ij + floor``, j ≠ i.
+
+    similarity: ``(N, N)``, row i and column i belong together; scaled as in the contrastive loss. uniform: ``(N,)`` in
+    [0, 1), drawn by the caller: the same numbers give the same negatives, on any device. floor: so that everyone has a
+    chance. Returns ``(N,)`` long. Raises `DataError` for fewer than two rows: there is no other.
+
+    Source: Li et al. 2021 (ALBEF), arXiv 2107.07651; with a floor: Du et al. 2024 (TIP), arXiv 2407.07582.
+    """
+    n = len(similarity)
+    if similarity.shape != (n, n) or uniform.shape != (n,):
+        raise DataError(
+            f"similarity is {tuple(similarity.shape)} and uniform {tuple(uniform.shape)}; expected (N, N) and (N,)."
+        )
+    if n < 2:
+        raise DataError("A negative is another row's candidate: of one row there is none. Use a larger batch.")
+    chance = similarity.detach().double().softmax(1) + floor
+    chance = chance.masked_fill(torch.eye(n, dtype=torch.bool, device=chance.device), 0.0)
+    rising = chance.cumsum(1)
+    wanted = uniform.to(rising).unsqueeze(1) * rising[:, -1:]
+    found = torch.searchsorted(rising, wanted, right=True).squeeze(1)
+    # Rounding can lead behind the last candidate, which for the last row is itself.
+    last = torch.full_like(found, n - 1)
+    last[-1] = n - 2
+    return torch.minimum(found, last)
+
+
+def _example(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    x = torch.randn(2, 6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return (x[0], x[1]), {}
+
+
+@objective(rank=RankBehaviour.LOCAL, example=_example)
+def matching(matched: Tensor, unmatched: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    """``L = -log softmax(z)[1]`` of pairs that belong together, ``-log softmax(z)[0]`` of the others; their mean.
+
+    matched: ``(N, 2)`` and unmatched: ``(M, 2)`` logits for "not matched" and "matched". Returns ``()``, or
+    ``(N + M,)`` values, those of the matched pairs first.
+
+    Source: Li et al. 2021 (ALBEF), arXiv 2107.07651, eq. 2.
+    """
+    for name, logits in (("matched", matched), ("unmatched", unmatched)):
+        if logits.ndim != 2 or logits.shape[1] != 2:
+            raise DataError(f"{name} is {tuple(logits.shape)}; expected (N, 2): a logit for each of the two answers.")
+    losses = (-F.log_softmax(matched, 1)[:, 1], -F.log_softmax(unmatched, 1)[:, 0])
+    return reduced(torch.cat(losses), reduction)

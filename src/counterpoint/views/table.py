@@ -1,0 +1,53 @@
+"""Views of table rows: cells exchanged for those of other rows, cells hidden."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from counterpoint.data.cells import Cells
+from counterpoint.errors import ConfigError
+
+
+def some_cells(shape: tuple[int, int], rng: np.random.Generator, *, rate: float) -> Tensor:
+    """``(N, C)`` bool, True at ``rate`` of the cells of each row: that share of C rounded down, but at least one."""
+    if not 0 <= rate <= 1:
+        raise ConfigError(f"rate={rate}: give a share of the cells, from 0 to 1.")
+    count = max(1, int(rate * shape[1])) if rate else 0
+    rank = rng.random(shape).argsort(1).argsort(1)
+    return torch.from_numpy(rank < count)
+
+
+def corrupt_cells(cells: Cells, rng: np.random.Generator, *, rate: float, pool: Cells | None = None) -> Cells:
+    """``rate`` of each row's cells replaced by what the same column holds in rows that are drawn for each cell.
+
+    pool: the rows to draw from (None: the batch itself, which is a sample of the column's distribution). A cell that is
+    missing, or for which a missing one was drawn, stays as it is.
+
+    Source: Bahri et al. 2022 (SCARF), arXiv 2106.15147.
+    """
+    pool = cells if pool is None else pool
+    missing = cells["missing"]
+    shape = (missing.shape[0], missing.shape[1])
+    chosen = some_cells(shape, rng, rate=rate)
+    source = torch.from_numpy(rng.integers(0, max(1, len(pool["missing"])), shape))
+    chosen &= ~missing & ~pool["missing"].gather(0, source)
+    k = cells["codes"].shape[1]
+    return {
+        "codes": torch.where(chosen[:, :k], pool["codes"].gather(0, source[:, :k]), cells["codes"]),
+        "values": torch.where(chosen[:, k:], pool["values"].gather(0, source[:, k:]), cells["values"]),
+        "missing": missing,
+    }
+
+
+def mask_cells(cells: Cells, rng: np.random.Generator, *, rate: float) -> tuple[Cells, Tensor]:
+    """The rows with ``rate`` of their cells missing, and which of those had been there ``(N, C)`` bool."""
+    missing = cells["missing"]
+    hidden = some_cells((missing.shape[0], missing.shape[1]), rng, rate=rate)
+    gone, k = missing | hidden, cells["codes"].shape[1]
+    return {
+        "codes": cells["codes"].masked_fill(gone[:, :k], 0),
+        "values": cells["values"].masked_fill(gone[:, k:], 0.0),
+        "missing": gone,
+    }, hidden & ~missing
