@@ -11,12 +11,13 @@ if TYPE_CHECKING:
 
     from counterpoint.data.log import Log
 
-Kind: TypeAlias = Literal["texts", "pairs", "scored", "labelled", "items", "bags", "towers", "graph"]
+Kind: TypeAlias = Literal["texts", "pairs", "scored", "labelled", "items", "bags", "towers", "graph", "series"]
 """What rows hold.
 
 texts: one text. pairs: anchor, positive, perhaps negatives. scored: a, b, score. labelled: one item and its label.
 items: one item of another modality (an image, a recording, a sequence) and nothing else. bags: several
-items that share one label. towers: two modalities of one thing. graph: the nodes of one graph.
+items that share one label. towers: two modalities of one thing. graph: the nodes of one graph. series: windows
+of one series.
 """
 
 Row: TypeAlias = dict[str, Any]
@@ -25,9 +26,14 @@ Row: TypeAlias = dict[str, Any]
 texts: ``text``. pairs: ``anchor``, ``positive``, ``negatives`` (a list, may be empty). scored: ``a``, ``b``, ``score``
 (float). labelled: the item under its modality's name (``text``, ``image``), and ``label`` (int). items: the item
 under its modality's name. bags: ``bag`` (a list of items) and ``label`` (int). towers: one key per stream, a missing
-one being None. graph: ``node`` (a `counterpoint.data.graph.Node`), and ``label`` where it has one. Always ``row``: the
-row's number in the data set (int).
+one being None. graph: ``node`` (a `counterpoint.data.graph.Node`), and ``label`` where it has one. series:
+``series`` (L, C), ``horizon`` (H, C): a window, and what follows it. Always ``row``: the row's number in the data set
+(int).
 """
+
+
+WRITTEN = ("text", "dna")
+"""Modalities whose items are strings: a vocabulary can be learned from them."""
 
 
 @dataclass(frozen=True, kw_only=True)

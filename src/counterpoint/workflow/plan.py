@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from counterpoint.data.series import Windows
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError
 from counterpoint.methods.base import Method
@@ -17,7 +18,8 @@ from counterpoint.train.config import TrainConfig
 from counterpoint.workflow.choose import choose, configured
 from counterpoint.workflow.folder import Asked
 from counterpoint.workflow.models import SETTINGS, Beginning, choice_for, make_encoder
-from counterpoint.workflow.rows import Given, fitting
+from counterpoint.workflow.rows import MOST_HELD, Given, fitting, spread
+from counterpoint.workflow.series import sized
 
 SIZES = ("small", "published", "smoke")
 FOR_PRETRAINED = 1e-4
@@ -62,6 +64,11 @@ def make_plan(asked: Asked, given: Given, start: tuple[Path, Beginning] | None, 
                 f"it lends is worth little. Name one that was: --encoder {stream}=FOLDER, or {stream}= and a hub id."
             )
     begins = start[1] if start else begins
+    model: Any = towers if "towers" in cls.spec.needs else next(iter(towers.values()))
+    learner = cls(model, config)
+    if isinstance(given.rows, Windows):  # the method has said by now how long they are
+        given.rows, held = sized(given.rows, learner.encoder)
+        given.held = spread(held, MOST_HELD)
     train = dataclasses.replace(recipe.train, **{**SETTINGS[begins], **asked.train})
     if "batch" not in asked.train:
         train = fitting(train, given.rows, given.log)
@@ -70,8 +77,6 @@ def make_plan(asked: Asked, given: Given, start: tuple[Path, Beginning] | None, 
             "The published recipe goes on from a pretrained encoder; this one starts from random weights, for which "
             f"its learning rate of {train.lr:g} is small. Name one: --encoder FOLDER, or a hub id."
         )
-    model: Any = towers if "towers" in cls.spec.needs else next(iter(towers.values()))
-    learner = cls(model, config)
     return Plan(cls.spec.name, why, learner, towers, train, begins, begun)
 
 

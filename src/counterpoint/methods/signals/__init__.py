@@ -1,0 +1,1 @@
+"""Sound, time series: methods for values measured over time."""

@@ -1,0 +1,87 @@
+"""One series as the data of a run: found in a source, cut into the windows that a method asks for, embedded by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from counterpoint.data import registry
+from counterpoint.data.log import Log
+from counterpoint.data.read import Source
+from counterpoint.data.schema import Schema
+from counterpoint.data.series import Series, Windows
+from counterpoint.data.steps import series_of
+from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.series import SeriesEncoder
+from counterpoint.errors import DataError, ModelError
+
+BLOCK = 4096
+"""Windows embedded at once."""
+
+
+def registered_series(data: Source) -> Series | None:
+    """The series that a name of the registry stands for, where it is one."""
+    named = [data] if isinstance(data, str | Path) else list(data)
+    known = registry.ENTRIES.get(str(named[0])) if len(named) == 1 and not Path(named[0]).exists() else None
+    return registry.load(known.name) if known is not None and known.task == "series" else None  # type: ignore[return-value]
+
+
+def read_windows(
+    raw: datasets.Dataset | datasets.IterableDataset, schema: Schema, *, test: Source, split: str | None, log: Log
+) -> Windows:
+    """The training part of the series that a table is."""
+    if isinstance(raw, datasets.IterableDataset):
+        raise DataError("A series is learned from as a whole: leave --streaming out.")
+    if split is not None:
+        raise DataError("The parts of a series follow each other in time: leave --split out.")
+    return windows_of(series_of(raw, schema, log), schema.why, test=test, log=log)
+
+
+def windows_of(series: Series, why: str, *, test: Source, log: Log) -> Windows:
+    """Each step of the training part as a window, until a method says how long windows are (`sized`)."""
+    if test:
+        raise DataError("The steps to measure a series on are its latest: leave --test out, and give all its steps.")
+    ends = [f"{part}: {end - start:,}" for part in ("train", "dev", "test") for start, end in [series.span(part)]]  # type: ignore[arg-type]
+    log.note(
+        f"The series has {len(series):,} steps of {len(series.names)} channels; in order of time {', '.join(ends)}."
+    )
+    if flat := [n for n, d in zip(series.names, np.ptp(series.values[: series.span("train")[1]], axis=0)) if d == 0]:
+        log.note(f"Constant in the training part, so only their mean is taken off: {', '.join(flat)}.")
+    return Windows(series, why=why, log=log)
+
+
+def sized(windows: Windows, encoder: Encoder) -> tuple[Windows, Windows]:
+    """The windows to train on and to measure on, of the sizes that the encoder has."""
+    assert isinstance(encoder, SeriesEncoder)
+    size = {"length": encoder.config.length, "horizon": encoder.config.horizon}
+    windows.like("dev", **size)  # by which things are chosen later: better refused now
+    return windows.like("train", **size), windows.like("test", **size)
+
+
+def embedded_steps(encoder: Encoder, raw: datasets.Dataset, schema: Schema, *, log: Log) -> Iterator[np.ndarray]:
+    """For each row of a table, in blocks ``(B, D)``, the embedding of the window that ends with it: NaN for the first
+    ones, which have too little before them."""
+    assert isinstance(encoder, SeriesEncoder)
+    if (length := encoder.config.length) < 1:
+        raise ModelError("This encoder does not say how long its windows are.")
+    names = encoder.config.names or tuple(schema.columns["series"])
+    if missing := [n for n in names if n not in raw.column_names]:
+        raise DataError(f"The model reads the channels {', '.join(names)}; the rows have no column {missing[0]!r}.")
+    known = Schema(kind="series", columns={**schema.columns, "series": list(names)}, why=schema.why)
+    values = series_of(raw, known, log).values
+    if len(values) < length:
+        raise DataError(f"The rows are {len(values):,} steps; a window of this model has {length}.")
+    yield np.full((length - 1, encoder.dim), np.nan, dtype=np.float32)
+    for first in range(length, len(values) + 1, BLOCK):
+        ends = range(first, min(first + BLOCK, len(values) + 1))
+        yield encoder.encode([values[end - length : end] for end in ends])
+
+
+def as_column(blocks: Iterator[np.ndarray], dim: int) -> pa.Array:
+    """Blocks of embeddings as a column of lists, null where they are NaN."""
+    z = np.concatenate(list(blocks))
+    return pa.FixedSizeListArray.from_arrays(pa.array(z.ravel()), dim, mask=pa.array(np.isnan(z).all(1)))
