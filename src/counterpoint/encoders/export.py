@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data, take
+from counterpoint.encoders.bags import BagEncoder
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.heads import Projected
 from counterpoint.encoders.pooling import pool
@@ -80,6 +81,11 @@ def onnx(encoder: Encoder, path: Path | str, *, items: Sequence[Any] | None = No
             "An encoder of graphs has no ONNX form: it reads a whole graph at once. Load its folder with "
             "counterpoint.encoders.folder.load instead."
         )
+    if isinstance(encoder, BagEncoder):
+        raise ModelError(
+            "An encoder of bags has no ONNX form: bags have any number of instances. Load its folder with "
+            "counterpoint.encoders.folder.load, or export the encoder of its instances (`.encoder`)."
+        )
     need("onnxscript", "export")
     runtime = need("onnxruntime", "export")
     path = Path(path)
@@ -118,6 +124,8 @@ def _example(encoder: Encoder, items: Sequence[Any] | None) -> Data:
             inner = inner.encoder
         shape = (3, inner.config.channels, inner.config.size, inner.config.size)
         return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    if encoder.modality == "vector":
+        return torch.randn(3, encoder.config.features, generator=torch.Generator().manual_seed(0))
     raise ModelError(
         f"To export an encoder of {encoder.modality}, give `items`: a few examples to trace and check it with."
     )

@@ -16,6 +16,7 @@ from torch import nn
 from counterpoint.data.audio import RATES, recording
 from counterpoint.data.images import decode
 from counterpoint.data.cells import is_missing
+from counterpoint.encoders.bags import BagEncoder
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.fusion import ImageTable
 from counterpoint.encoders.heads import Projected
@@ -26,7 +27,7 @@ from counterpoint.workflow.models import load, model_path
 EMBEDDING = "embedding"
 """The column that is appended."""
 
-BATCH = {"text": 8192, "image": 512, "audio": 256, "table": 8192, "image+table": 512}
+BATCH = {"text": 8192, "vector": 8192, "image": 512, "audio": 256, "table": 8192, "image+table": 512}
 """Rows encoded at once unless told otherwise; decoded images and recordings are large."""
 
 
@@ -79,6 +80,11 @@ class Embed:
         """The encoder, loaded at first use."""
         if self._encoder is None:
             encoder = load(self.model, self.stream)
+            if isinstance(encoder, BagEncoder):
+                raise ModelError(
+                    f"{self.model} encodes bags, not rows of a table. In Python: "
+                    "counterpoint.encoders.folder.load(FOLDER).encode([[item, ...], ...])."
+                )
             if encoder.modality not in BATCH:
                 raise ModelError(f"{self.model} encodes {encoder.modality}; columns of {' and '.join(BATCH)} can be.")
             if self.truncate is not None and not 1 <= self.truncate <= encoder.dim:
@@ -237,6 +243,8 @@ class Embed:
             return cell
         if self.encoder.modality == "image":
             return _picture(cell)
+        if self.encoder.modality == "vector":
+            return cell
         if cell is None or (isinstance(cell, dict) and not any(v is not None for v in cell.values())):
             return None
         try:
@@ -262,7 +270,7 @@ def _holds(type_: pa.DataType, modality: str) -> bool:
         pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_boolean(type_)
     ):
         return True
-    if modality == "audio" and _is_list(type_):
+    if modality in ("audio", "vector") and _is_list(type_):
         return pa.types.is_integer(type_.value_type) or pa.types.is_floating(type_.value_type)
     if modality in ("image", "audio"):
         if pa.types.is_struct(type_):

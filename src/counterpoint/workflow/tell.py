@@ -64,6 +64,12 @@ def next_commands(folder: Path, given: Given, towers: Mapping[str, Encoder]) -> 
             f"counterpoint encode {folder} ROWS --out vectors.npy",
             f"python: {load}  # window: the last steps, a row for each, a column for each channel",
         ]
+    if given.schema.kind == "bags":
+        load = f"from counterpoint.encoders.folder import load; load('{folder}/model').classify(bags)"
+        return [
+            f"counterpoint eval {folder} TEST_ROWS",
+            f"python: {load}  # or encode, attend; bags: lists of items",
+        ]
     stream = f" --stream {next(iter(towers))}" if len(towers) > 1 else ""
     lines = [f"counterpoint encode {folder} ROWS --out vectors.npy{stream}"]
     if given.schema.kind not in ("texts", "items"):  # rows like these hold something to measure against
