@@ -21,9 +21,10 @@ BELOW: dict[str, set[str]] = {
     "encoders": {"data", "kernels"},
     "memory": {"data", "objectives"},
     "train": {"data", "kernels", "objectives", "memory"},
-    "evaluate": {"data", "encoders", "objectives", "search"},
+    "evaluate": {"data", "views", "encoders", "objectives", "search"},
     "search": {"data", "encoders"},
-    "methods": {"data", "views", "encoders", "kernels", "objectives", "memory", "train", "evaluate"},
+    "decode": {"data", "encoders"},
+    "methods": {"data", "views", "encoders", "kernels", "objectives", "memory", "train", "evaluate", "decode"},
 }
 
 

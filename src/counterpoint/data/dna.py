@@ -30,6 +30,7 @@ SHORTEST = 200
 _CLEAN = np.zeros(256, dtype=np.uint8)  # 0: no letter of DNA
 for _letter, _base in zip("ACGTUNRYSWKMBDHV", "ACGTTNNNNNNNNNNN"):
     _CLEAN[[ord(_letter), ord(_letter.lower())]] = ord(_base)
+_OTHER_STRAND = str.maketrans("ACGTNacgtn", "TGCANtgcan")
 _ROWS = 1_000  # of a table
 
 
@@ -60,6 +61,15 @@ def clean(sequence: str, *, where: str = "A sequence") -> str:
             "several bases). Proteins and other alphabets are not read."
         )
     return found.tobytes().decode("ascii")
+
+
+def reverse_complement(sequence: str) -> str:
+    """The same stretch as the other strand spells it.
+
+    >>> reverse_complement("AACGT")
+    'ACGTT'
+    """
+    return sequence.translate(_OTHER_STRAND)[::-1]
 
 
 def is_dna(texts: Iterable[str | None]) -> bool:

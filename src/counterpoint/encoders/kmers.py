@@ -99,6 +99,11 @@ class KmerBag(Encoder):
         size = strandless(config.k)[1] if config.both_strands else 4**config.k
         self.table = nn.Parameter(torch.randn(size, config.dim) / config.dim**0.5)
 
+    @property
+    def strandless(self) -> bool:
+        """Whether a sequence and its reverse complement have the same embedding."""
+        return self.config.both_strands
+
     def collate(self, items: Sequence[Any], role: str | None = None) -> dict[str, Tensor]:
         """``words`` ``(N, T)`` long, -1 behind the last one of a sequence."""
         c = self.config

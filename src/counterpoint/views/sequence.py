@@ -1,4 +1,4 @@
-"""Views of a sequence of DNA: a fragment and a read inside it, noise as sequencers make it, the other strand.
+"""Views of a sequence of DNA: a fragment and a read inside it, noise as sequencers make it.
 
 Sequences are strings of the bases A, C, G, T and N (unknown). Every function is pure: all chance comes from ``rng``.
 """
@@ -13,18 +13,8 @@ Range = tuple[int, int]
 """Least length and the length that is not reached any more, in bases."""
 
 BASES = np.frombuffer(b"ACGT", dtype=np.uint8)
-_OTHER_STRAND = str.maketrans("ACGTNacgtn", "TGCANtgcan")
 _NUMBER = np.zeros(256, dtype=np.int64)
 _NUMBER[BASES] = range(4)
-
-
-def reverse_complement(sequence: str) -> str:
-    """The same stretch as the other strand spells it.
-
-    >>> reverse_complement("AACGT")
-    'ACGTT'
-    """
-    return sequence.translate(_OTHER_STRAND)[::-1]
 
 
 def subsequence(sequence: str, rng: np.random.Generator, *, length: Range) -> str:
