@@ -114,11 +114,13 @@ def _folder(
     import datasets
 
     from counterpoint.cli.rows import find_column
-    from counterpoint.errors import DataError
+    from counterpoint.errors import ConfigError, DataError
     from counterpoint.workflow.bulk import encode_files
     from counterpoint.workflow.units import find, first_schema
 
     modality = embed.encoder.modality
+    if modality == "series":
+        raise ConfigError(f"--out {out}: embeddings of a series are one file; end its name with .npy or .parquet.")
     inputs = find(data, out=out)
     columns = datasets.Dataset(first_schema(inputs).empty_table())
     embed.column = find_column(columns, modality, embed.column or None)
@@ -144,6 +146,10 @@ def _file(embed: Embed, data: Sequence[str], out: Path, *, split: str | None) ->
     from counterpoint.errors import DataError
 
     modality, log = embed.encoder.modality, Log()
+    if modality == "series":
+        from counterpoint.cli.series import encode_series
+
+        return encode_series(embed, data, out, split=split)
     rows = read_all(data, split=split, log=log)
     embed.column = find_column(rows, modality, embed.column or None)
     out.parent.mkdir(parents=True, exist_ok=True)

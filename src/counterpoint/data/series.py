@@ -42,7 +42,7 @@ class Series:
                 "each step of time, and a name for each channel."
             )
         if (bad := ~np.isfinite(values)).any():
-            holed = [name for name, some in zip(self.names, bad.any(0)) if some]
+            holed = [name for name, some in zip(self.names, np.any(bad, axis=0)) if some]
             first = int(np.flatnonzero(bad.any(1))[0])
             raise DataError(
                 f"{int(bad.any(1).sum()):,} of {len(values):,} steps have gaps (no value, NaN or infinity), in "

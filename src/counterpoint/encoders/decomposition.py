@@ -22,11 +22,12 @@ class TrendHead(nn.Module):
         super().__init__()
         if not kernels or min(kernels) < 1:
             raise ConfigError(f"kernels={kernels}: give lengths of at least 1.")
+        self.kernels = kernels
         self.convolutions = nn.ModuleList(nn.Conv1d(dim, out, k) for k in kernels)
 
     def forward(self, z: Tensor) -> Tensor:
         x = z.mT
-        parts = [conv(F.pad(x, (conv.kernel_size[0] - 1, 0))) for conv in self.convolutions]
+        parts = [conv(F.pad(x, (k - 1, 0))) for conv, k in zip(self.convolutions, self.kernels)]
         return torch.stack(parts).mean(0).mT
 
 

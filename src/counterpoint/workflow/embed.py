@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from counterpoint.data.audio import RATES, recording
-from counterpoint.data.images import decode
 from counterpoint.data.cells import is_missing
+from counterpoint.data.dna import clean
+from counterpoint.data.images import decode
 from counterpoint.encoders.bags import BagEncoder
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.fusion import ImageTable
@@ -27,7 +28,10 @@ from counterpoint.workflow.models import load, model_path
 EMBEDDING = "embedding"
 """The column that is appended."""
 
-BATCH = {"text": 8192, "vector": 8192, "image": 512, "audio": 256, "table": 8192, "image+table": 512}
+BATCH = {
+    "text": 8192, "dna": 8192, "vector": 8192, "image": 512, "audio": 256, "table": 8192, "image+table": 512,
+    "series": 4096,
+}  # fmt: skip
 """Rows encoded at once unless told otherwise; decoded images and recordings are large."""
 
 
@@ -241,6 +245,8 @@ class Embed:
         if self.encoder.modality == "text":
             self.blank += cell is not None and not cell.strip()
             return cell
+        if self.encoder.modality == "dna":
+            return _bases(cell)
         if self.encoder.modality == "image":
             return _picture(cell)
         if self.encoder.modality == "vector":
@@ -260,6 +266,14 @@ def _picture(cell: Any) -> Any:
     try:
         return decode(cell)
     except OSError:
+        return None
+
+
+def _bases(cell: str | None) -> str | None:
+    """The sequence of a cell, or None for one that is no DNA."""
+    try:
+        return clean(cell) if cell else None
+    except DataError:
         return None
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import datasets
 import numpy as np
-import pyarrow as pa
+import torch
 
 from counterpoint.data import registry
 from counterpoint.data.log import Log
 from counterpoint.data.read import Source
 from counterpoint.data.schema import Schema
-from counterpoint.data.series import Series, Windows
-from counterpoint.data.steps import series_of
+from counterpoint.data.series import PARTS, Series, Windows
+from counterpoint.data.steps import named, series_of, times
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.series import SeriesEncoder
 from counterpoint.errors import DataError, ModelError
@@ -42,13 +42,12 @@ def read_windows(
 
 
 def windows_of(series: Series, why: str, *, test: Source, log: Log) -> Windows:
-    """Each step of the training part as a window, until a method says how long windows are (`sized`)."""
+    """Each step of the training part as a window, until a method says how long windows are (see `sized`)."""
     if test:
         raise DataError("The steps to measure a series on are its latest: leave --test out, and give all its steps.")
-    ends = [f"{part}: {end - start:,}" for part in ("train", "dev", "test") for start, end in [series.span(part)]]  # type: ignore[arg-type]
-    log.note(
-        f"The series has {len(series):,} steps of {len(series.names)} channels; in order of time {', '.join(ends)}."
-    )
+    ends = [f"{part}: {end - start:,}" for part in PARTS for start, end in [series.span(part)]]
+    size = f"{len(series):,} steps of {len(series.names)} channels"
+    log.note(f"The series has {size}; in order of time {', '.join(ends)}.")
     if flat := [n for n, d in zip(series.names, np.ptp(series.values[: series.span("train")[1]], axis=0)) if d == 0]:
         log.note(f"Constant in the training part, so only their mean is taken off: {', '.join(flat)}.")
     return Windows(series, why=why, log=log)
@@ -62,26 +61,25 @@ def sized(windows: Windows, encoder: Encoder) -> tuple[Windows, Windows]:
     return windows.like("train", **size), windows.like("test", **size)
 
 
-def embedded_steps(encoder: Encoder, raw: datasets.Dataset, schema: Schema, *, log: Log) -> Iterator[np.ndarray]:
+def embedded_steps(
+    encoder: Encoder, rows: datasets.Dataset, *, precision: str = "float32", log: Log
+) -> Iterator[np.ndarray]:
     """For each row of a table, in blocks ``(B, D)``, the embedding of the window that ends with it: NaN for the first
-    ones, which have too little before them."""
+    rows, which have too few before them."""
     assert isinstance(encoder, SeriesEncoder)
-    if (length := encoder.config.length) < 1:
-        raise ModelError("This encoder does not say how long its windows are.")
-    names = encoder.config.names or tuple(schema.columns["series"])
-    if missing := [n for n in names if n not in raw.column_names]:
+    names, length = encoder.config.names, encoder.config.length
+    if length < 1 or not names:
+        raise ModelError("This encoder does not say which channels it reads, and how long its windows are.")
+    if missing := [n for n in names if n not in rows.column_names]:
         raise DataError(f"The model reads the channels {', '.join(names)}; the rows have no column {missing[0]!r}.")
-    known = Schema(kind="series", columns={**schema.columns, "series": list(names)}, why=schema.why)
-    values = series_of(raw, known, log).values
+    others = (n for n in rows.column_names if n not in names)
+    time = next((n for n in others if times(rows.data.column(n)) is not None), None)
+    values = series_of(rows, named(names, time, "as the model was trained"), log).values
     if len(values) < length:
         raise DataError(f"The rows are {len(values):,} steps; a window of this model has {length}.")
+    if torch.cuda.is_available() and encoder.device.type == "cpu":
+        encoder.to("cuda")
     yield np.full((length - 1, encoder.dim), np.nan, dtype=np.float32)
     for first in range(length, len(values) + 1, BLOCK):
         ends = range(first, min(first + BLOCK, len(values) + 1))
-        yield encoder.encode([values[end - length : end] for end in ends])
-
-
-def as_column(blocks: Iterator[np.ndarray], dim: int) -> pa.Array:
-    """Blocks of embeddings as a column of lists, null where they are NaN."""
-    z = np.concatenate(list(blocks))
-    return pa.FixedSizeListArray.from_arrays(pa.array(z.ravel()), dim, mask=pa.array(np.isnan(z).all(1)))
+        yield encoder.encode([values[end - length : end] for end in ends], precision=precision)

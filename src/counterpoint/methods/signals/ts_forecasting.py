@@ -20,12 +20,12 @@ are embedded step by step, r = encoder(x), and the steps after them are read off
 ``weight=0`` is the error alone; ``weight=1`` contrast alone, after which a ridge forecasts from the embedding of each
 window (two steps). Views for keys: scaled, shifted, jittered.
 
-Published (size ``published``): transformer of 5 layers, width 128, 8 heads, 320 embeddings; weight 0.5, T 1, queue 512,
-momentum 0.999; batch 16, Adam, at most 20 epochs, in which the rate is halved each time; ETTh1 with (L, H) from (48, 24)
-to (720, 720). Here: cosine decay; attention to all steps; embeddings of time stamps are left out. The released code
-departs from its paper, and this does not: there the weight of instances against times is read as a flag, keys enter
-the queue with any length, "both" leaves out its second half, and keys see the window as it is unless told otherwise
-(``augment=False``).
+Published (size ``published``): transformer of 5 layers, 128 wide, 8 heads, embeddings of 320; weight 0.5, T 1, queue
+512, momentum 0.999; batch 16, Adam, at most 20 epochs, the rate halved after each; ETTh1 with (L, H) from (48, 24) to
+(720, 720). Here: cosine decay; attention to all steps; no embeddings of time stamps; a key always sees another view
+(``augment``), which the released script leaves out. Where the released code departs from the paper, this does not: the
+weight of windows against times is a number (there a flag sets it to 0 or 1), every key has unit length (there the queue
+is normalised across keys), and both halves of ``both`` count (there the second has the weight 0).
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ class TSForecasting(Method):
         return self.config.share > 0 and self.config.contrast == "cost"
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
-        """``anchor``: the windows. ``positive``: what keys see of them. ``context``, twice: with steps left out. Labels:
-        ``horizon`` (N, H, C) standardised, and ``time`` (N,), one random step for all."""
+        """``anchor``: the windows. ``positive``: what keys see of them. ``context``, twice: with steps left out.
+        Labels: ``horizon`` (N, H, C) standardised, and ``time`` (N,), one random step for all."""
         c, encoder = self.config, self.encoder
         for row in rows[:1]:
             if len(row["series"]) < c.length or len(row["horizon"]) < c.horizon:
@@ -281,8 +281,8 @@ def run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
 
 
 proof = Proof(
-    claim="On ETTh1, 24 hours ahead, a transformer forecasts better with MoCo beside the forecast's error than with the "
-    "error alone, and better than a ridge on embeddings learned by MoCo.",
+    claim="On ETTh1, 24 hours ahead, a transformer forecasts better with MoCo beside the forecast's error than with "
+    "the error alone, and better than a ridge on embeddings learned by MoCo.",
     arms={
         "forecast + moco": "error and contrast, half of each, one run",
         "forecast alone": "the error alone",
