@@ -14,8 +14,10 @@ from counterpoint.data.audio import Recording
 from counterpoint.data.cells import Columns
 from counterpoint.data.graph import Graph, Nodes
 from counterpoint.data.schema import Row
+from counterpoint.data.series import Series, Windows
 from counterpoint.encoders.graph import GraphConfig
 from counterpoint.encoders.nodes import NodeMLPConfig
+from counterpoint.encoders.series import SeriesConfig, of_series
 from counterpoint.encoders.table import TableTransformerConfig
 from counterpoint.encoders.vectors import VectorConfig
 from counterpoint.methods.base import Method
@@ -37,6 +39,10 @@ def image(rng: np.random.Generator) -> Image.Image:
 
 def vector(rng: np.random.Generator) -> np.ndarray:
     return rng.normal(size=FEATURES).astype(np.float32)
+
+
+def dna(rng: np.random.Generator) -> str:
+    return "".join(rng.choice(list("ACGT"), int(rng.integers(200, 400))))
 
 
 def recording(rng: np.random.Generator, seconds: float | None = None) -> Recording:
@@ -71,11 +77,21 @@ def graph(n: int = 12, seed: int = 0) -> Graph:
     return Graph(features=features, edges=np.concatenate((ring, rng.integers(0, n, (2, n))), axis=1), labels=labels)
 
 
+def series(steps: int = 160, seed: int = 0) -> Series:
+    """Three channels of waves in noise."""
+    rng = np.random.default_rng(seed)
+    waves = np.sin(np.arange(steps)[:, None] * 2 * np.pi / np.array([6, 8, 12])) * [1, 5, 0.1]
+    return Series(values=waves + 0.2 * rng.normal(size=waves.shape), names=("a", "b", "c"))
+
+
 def rows(kind: str, n: int, modality: str = "text", seed: int = 0) -> list[Row]:
     rng = np.random.default_rng(seed)
-    item = {"text": text, "image": image, "vector": vector, "audio": recording, "table": table}.get(modality, text)
+    makers = {"text": text, "image": image, "vector": vector, "audio": recording, "table": table, "dna": dna}
+    item = makers.get(modality, text)
     if kind == "graph":
         return list(Nodes(graph(n, seed)))
+    if kind == "series":
+        return Windows(series(seed=seed), length=32, horizon=16)[:n]
     out: list[Row] = []
     for i in range(n):
         match kind:
@@ -120,6 +136,7 @@ def build(cls: type[Method], modality: str, seed: int = 0) -> Method:
             if isinstance(config, GraphConfig | NodeMLPConfig | VectorConfig)
             else config
         )
+        config = of_series(config, series()) if isinstance(config, SeriesConfig) else config
         encoders = build_encoder(config, texts())
     settings = recipe.config
     if hasattr(settings, "labels"):

@@ -14,16 +14,20 @@ import counterpoint.encoders as package
 from counterpoint.encoders import folder
 from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.causal import CausalLM, CausalLMConfig
+from counterpoint.encoders.dna import DnaTransformer, DnaTransformerConfig
 from counterpoint.encoders.fusion import ImageTable, Interaction
 from counterpoint.encoders.graph import GAT, GCN, GATConfig, GCNConfig
 from counterpoint.encoders.heads import Projected
 from counterpoint.encoders.image import ConvNet, ConvNetConfig, ImageTransformer, ImageTransformerConfig
+from counterpoint.encoders.kmers import KmerBag, KmerBagConfig
 from counterpoint.encoders.nodes import NodeMLP, NodeMLPConfig
+from counterpoint.encoders.series import SeriesConfig, SeriesEncoder
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.table import TableTransformer, TableTransformerConfig
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from tests.conformance.discovery import subclasses
-from tests.conformance.rows import FEATURES, graph, image, recording, table, text, texts, with_columns
+from tests.conformance.rows import FEATURES, dna, graph, image, recording, table, text, texts, with_columns
 
 pytest.importorskip("PIL")
 
@@ -31,6 +35,9 @@ TINY = {
     "StaticText": lambda: StaticText.from_texts(texts(), StaticTextConfig(dim=16)),
     "TextTransformer": lambda: TextTransformer.from_texts(
         texts(), TextTransformerConfig(layers=2, width=32, heads=2, vocabulary=200, max_length=64)
+    ),
+    "CausalLM": lambda: CausalLM.from_texts(
+        texts(), CausalLMConfig(layers=2, width=32, heads=2, vocabulary=200, max_length=64)
     ),
     "ConvNet": lambda: ConvNet(ConvNetConfig(size=16, stem_width=8, widths=(8, 16), depths=(1, 1))),
     "ImageTransformer": lambda: ImageTransformer(ImageTransformerConfig(size=16, patch=8, dim=32, depth=2, heads=2)),
@@ -40,6 +47,11 @@ TINY = {
     "AudioTransformer": lambda: AudioTransformer(
         AudioTransformerConfig(rate=8000, bands=20, channels=4, dim=16, depth=2, heads=2, kernel=5)
     ),
+    "KmerBag": lambda: KmerBag(KmerBagConfig(dim=16, k=3)),
+    "DnaTransformer": lambda: DnaTransformer.from_texts(
+        items_of_dna(), DnaTransformerConfig(layers=2, width=32, heads=2, vocabulary=60, max_length=64)
+    ),
+    "SeriesEncoder": lambda: SeriesEncoder(SeriesConfig(channels=3, dim=16, width=16, layers=2, heads=2)),
     "TableTransformer": lambda: TableTransformer(with_columns(TableTransformerConfig(dim=16, layers=2, heads=2))),
     "ImageTable": lambda: ImageTable(
         TINY["ConvNet"](), TINY["TableTransformer"](), Interaction(16, 16, layers=1, heads=2)
@@ -54,11 +66,20 @@ def make(name: str) -> Encoder:
     return TINY[name]()
 
 
+def items_of_dna(n: int = 6) -> list[str]:
+    rng = np.random.default_rng(2)
+    return [dna(rng)[: 10 + 35 * i] for i in range(n)]
+
+
 def items(encoder: Encoder, n: int = 6) -> list[Any]:
     """Items of very different lengths (texts), images, or nodes of a graph."""
     if encoder.modality == "graph":
         return graph()[:n]
     rng = np.random.default_rng(1)
+    if encoder.modality == "dna":
+        return items_of_dna(n)
+    if encoder.modality == "series":
+        return list(rng.normal(size=(n, 24, 3)))
     if encoder.modality == "table":
         return [table(rng) for _ in range(n)]
     if encoder.modality == "image+table":

@@ -32,6 +32,7 @@ def overview() -> str:
 def verbs() -> dict[str, Callable[..., Any]]:
     """Verb -> function; imported here, so that `import counterpoint` stays light."""
     from counterpoint.cli import (
+        align,
         compare,
         demo,
         doctor,
@@ -39,6 +40,7 @@ def verbs() -> dict[str, Callable[..., Any]]:
         evaluate,
         export,
         fit,
+        generate,
         index,
         inspect,
         methods,
@@ -53,6 +55,8 @@ def verbs() -> dict[str, Callable[..., Any]]:
         "encode": encode.encode,
         "index": index.index,
         "search": search.search,
+        "align": align.align,
+        "generate": generate.generate,
         "export": export.export,
         "report": report.report,
         "methods": methods.methods,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Task = Literal[
     "texts", "pairs", "similarity", "classification", "clustering", "retrieval", "images", "towers", "audio", "graph",
-    "series",
+    "series", "dna",
 ]  # fmt: skip
 Reader = Callable[[Path, str | None], Any]
 
@@ -33,8 +33,8 @@ Reader = Callable[[Path, str | None], Any]
 class Entry:
     """A named data set.
 
-    modality: text, image, image+text, audio, graph, series. task: what it is for. source: the public place it comes from.
-    licence: as stated there. path: of the local copy, under ``COUNTERPOINT_DATA``. columns: part -> column, as for
+    modality: text, image, image+text, audio, dna, graph, series. task: what it is for. source: the public place it
+    comes from. licence: as stated there. path: of the local copy, under ``COUNTERPOINT_DATA``. columns: part -> column, as for
     `infer`. splits: the parts that ``load(name, split)`` knows (none: all rows are one part).
     """
 
@@ -254,6 +254,21 @@ _ALL = (
         name="spoken-digits", title="Spoken digits, 6 speakers", modality="audio", task="audio",
         source="github.com/Jakobovski/free-spoken-digit-dataset", licence="CC BY-SA 4.0", path="spoken_digits",
         columns={"audio": "audio", "label": "label"}, splits=TT, reader=readers.spoken_digits,
+    ),
+    Entry(
+        name="dna-genomes", title="Genomes of E. coli and phage lambda, parts of five bacteria", modality="dna",
+        task="dna", source="github.com/BenLangmead/bowtie2, sourmash-bio/sourmash",
+        licence="free of restrictions (RefSeq, GenBank)", path="dna_genomes/genomes.fasta.gz", columns={"dna": "dna"},
+    ),
+    Entry(
+        name="dna-promoters", title="TATA promoters of human and mouse", modality="dna", task="classification",
+        source="github.com/egochao/DeePromoter", licence="MIT", path="dna_promoters/tata_promoters.csv.gz",
+        columns={"dna": "sequence", "label": "species"},
+    ),
+    Entry(
+        name="dna-gene-families", title="Coding sequences of dog and chimpanzee, 7 gene families", modality="dna",
+        task="classification", source="github.com/krishnaik06/DNA-Sequencing-Classifier", licence="GPL-3.0",
+        path="dna_gene_families/gene_families.csv.gz", columns={"dna": "sequence", "label": "gene_class"},
     ),
     _graph("cora", "Cora: papers that cite one another, 7 subjects, public split", PLANETOID),
     _graph("citeseer", "CiteSeer: papers that cite one another, 6 subjects, public split", PLANETOID),

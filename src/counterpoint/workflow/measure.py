@@ -21,6 +21,7 @@ from counterpoint.evaluate.language import ISOTROPIC, isotropy, perplexity
 from counterpoint.evaluate.result import Evaluation
 from counterpoint.evaluate.run import evaluate
 from counterpoint.views.image import SimCLRViews
+from counterpoint.views.sequence import fragment_and_read, substitute
 from counterpoint.workflow.rows import Given, spread
 
 FEWEST_WORDS = 6
@@ -30,6 +31,7 @@ MOST_KNOWN = 5_000
 
 UNJUDGED = {
     "image": "Images carry no judgements: one crop of each held-out image had to find another.",
+    "dna": "DNA carries no judgements: a read of each held-out stretch, 5 % of it wrong, had to find the stretch.",
     "audio": "Recordings carry no judgements: the first half of each held-out recording had to find its second half.",
 }
 """How items without labels were measured."""
@@ -61,6 +63,13 @@ def parts(rows: Sequence[Row]) -> list[Row]:
     return [{"anchor": x.part(0, n), "positive": x.part(n, len(x)), "row": row} for x, n, row in found]
 
 
+def reads(rows: Sequence[Row]) -> list[Row]:
+    """Stretches of DNA as pairs: a read of up to 250 bases with errors must find the stretch; from a fixed seed."""
+    rng = np.random.default_rng(0)
+    found = ((r, fragment_and_read(r["dna"], rng, fragment=(2**31, 2**31 + 1), read=(100, 251))[1]) for r in rows)
+    return [{"anchor": substitute(x, rng, rate=0.05), "positive": r["dna"], "row": r["row"]} for r, x in found]
+
+
 def measure(towers: Mapping[str, Encoder], given: Given, *, beside: bool) -> Evaluation:
     """Figures of the encoders on the held-out rows, with baselines (``beside``) or without."""
     one, kind = next(iter(towers.values())), given.schema.kind
@@ -69,6 +78,8 @@ def measure(towers: Mapping[str, Encoder], given: Given, *, beside: bool) -> Eva
         data = halves(data)
     elif kind == "items" and one.modality == "image":
         data = crops(data, one)
+    elif kind == "items" and one.modality == "dna":
+        data = reads(data)
     elif kind == "items" and one.modality == "audio":
         data = parts(data)
     known = spread(given.known, MOST_KNOWN) if kind in ("labelled", "bags") and given.known is not None else None
