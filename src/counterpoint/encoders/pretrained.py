@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -98,19 +98,20 @@ def locate(source: str | Path) -> Path:
         raise ModelError(f"There is no folder {source!r}, and the hub does not give it: {error}") from error
 
 
-def model(folder: Path) -> PreTrainedModel:
-    """The transformer of a folder, in float32, in eval mode as `transformers` leaves it."""
+def model(folder: Path, *, kind: Literal["AutoModel", "AutoModelForCausalLM"] = "AutoModel") -> PreTrainedModel:
+    """The transformer of a folder, in float32, in eval mode as `transformers` leaves it. kind: with which head."""
     if not (folder / "config.json").exists():
         raise ModelError(f"{folder} is no model folder: it holds no config.json.")
     refuse_pickles(folder)
-    from transformers import AutoConfig, AutoModel
+    import transformers
+    from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if config.is_encoder_decoder:
             raise ModelError(f"{folder} holds a {config.model_type}, an encoder with a decoder; give an encoder alone.")
         with quiet():
-            return AutoModel.from_pretrained(
+            return getattr(transformers, kind).from_pretrained(
                 folder,
                 config=config,
                 dtype=torch.float32,

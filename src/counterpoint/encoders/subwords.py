@@ -90,7 +90,10 @@ class TextEncoder(Encoder):
         if cut := sum(len(row) > room for row in ids):
             self._tell(cut, len(ids))
         # An encoder needs at least one token: an empty text without special tokens is one padding token.
-        rows = [[*self._before, *self._reduced(row[:room]), *self._after] or [self.pad] for row in ids]
+        return self.padded([[*self._before, *self._reduced(row[:room]), *self._after] or [self.pad] for row in ids])
+
+    def padded(self, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """Token ids, as they are, with what fills the shorter rows: ``input_ids``, ``attention_mask`` ``(N, T)``."""
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         real = np.arange(lengths.max(initial=1)) < lengths[:, None]
         out = np.full(real.shape, self.pad, dtype=np.int64)

@@ -29,6 +29,20 @@ def reduced(values: Tensor, reduction: Reduction) -> Tensor:
     return both[0] / both[1].clamp_min(1)
 
 
+def weighted(values: Tensor, weight: Tensor, reduction: Reduction = "mean") -> Tensor:
+    """Values per row ``(N,)`` as they are, or their mean ``()`` weighted by ``(N,)``, over the rows of all processes.
+
+    weight: counts, or which rows count. Where nothing counts the mean is 0, with a gradient of zero.
+    """
+    if reduction == "none":
+        return values
+    if reduction != "mean":
+        raise ConfigError(f"reduction={reduction!r}: type reduction='mean' or reduction='none'.")
+    weight = weight.to(values)
+    both = total(torch.stack([(values * weight).sum(), weight.sum()]))
+    return both[0] / torch.where(both[1] > 0, both[1], 1.0)
+
+
 def same_shape(**tensors: Tensor) -> None:
     """An error that names the shapes where they differ."""
     if len({t.shape for t in tensors.values()}) > 1:

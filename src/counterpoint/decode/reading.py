@@ -1,0 +1,102 @@
+"""Texts that are read on token by token, many at once: what every decoder keeps between two tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from counterpoint.errors import ConfigError, DataError
+
+
+class LanguageModel(Protocol):
+    """What decoding asks of a model; see `counterpoint.encoders.causal.CausalLM`."""
+
+    begin: int
+    ends: tuple[int, ...]
+    places: int | None
+
+    @property
+    def device(self) -> torch.device: ...
+    def step(self, ids: Tensor, mask: Tensor, cache: Any = None) -> Any: ...
+    def evaluating(self) -> AbstractContextManager[None]: ...
+
+
+class Reading:
+    """N texts, as far as they were read. Use it inside ``model.evaluating()``.
+
+    Prefixes are padded on the left, so that all texts grow at one end. A prefix without a token is given the model's
+    first token to read, which counts as none of its own.
+
+    logits: ``(N, V)`` of the next token. states: ``(N, T, D)``, the last layer's, of the tokens read last. own: ``(N,
+    S)`` bool, which of the S tokens read so far belong to the text.
+    """
+
+    def __init__(self, model: LanguageModel, prefixes: Sequence[Sequence[int]], *, room: int) -> None:
+        """room: tokens that are going to be added."""
+        if not prefixes:
+            raise DataError("There is no prefix to go on from. Give at least one; an empty one will do.")
+        longest = max(map(len, prefixes))
+        if room < 0:
+            raise ConfigError(f"max_new={room}: give the number of tokens to add, for example max_new=64.")
+        if model.places and max(1, longest) + room > model.places:
+            raise ConfigError(
+                f"A prefix of {longest} tokens and {room} new ones are more than the {model.places} tokens that this "
+                f"model has positions for. Ask for at most {max(0, model.places - max(1, longest))} new tokens, or "
+                "shorten the prefix."
+            )
+        rows = [list(p) or [model.begin] for p in prefixes]
+        width = max(map(len, rows))
+        ids = torch.tensor([[0] * (width - len(r)) + r for r in rows], device=model.device)
+        self._model = model
+        self._mask = torch.tensor([[False] * (width - len(r)) + [True] * len(r) for r in rows], device=model.device)
+        self.own = self._mask & torch.tensor([len(p) > 0 for p in prefixes], device=model.device).unsqueeze(1)
+        self._read(ids, None)
+
+    def _read(self, ids: Tensor, cache: Any) -> None:
+        found = self._model.step(ids, self._mask, cache)
+        self.logits: Tensor = found.logits
+        self.states: Tensor = found.states
+        self._cache = found.cache
+
+    def read(self, tokens: Tensor) -> None:
+        """Read one token ``(N,)`` more of each text."""
+        new = self._mask.new_ones(len(tokens), 1)
+        self._mask, self.own = (torch.cat([m, new], 1) for m in (self._mask, self.own))
+        self._read(tokens.unsqueeze(1), self._cache)
+
+    def fork(self, tokens: Tensor) -> None:
+        """Read several tokens ``(N, k)``, each behind a copy of its text: from now on N k texts, row by row."""
+        self._cache.batch_repeat_interleave(tokens.shape[1])
+        self._mask, self.own = (m.repeat_interleave(tokens.shape[1], 0) for m in (self._mask, self.own))
+        self.read(tokens.flatten())
+
+    def select(self, index: Tensor) -> None:
+        """The texts at ``index`` ``(N',)`` alone, in that order."""
+        self._cache.batch_select_indices(index)
+        self._mask, self.own, self.logits, self.states = (
+            x[index] for x in (self._mask, self.own, self.logits, self.states)
+        )
+
+
+class Written:
+    """The new tokens of each prefix, and which prefixes are still being continued.
+
+    rows: ``(N',)`` the prefixes that are, by number.
+    """
+
+    def __init__(self, model: LanguageModel, count: int) -> None:
+        self.tokens: list[list[int]] = [[] for _ in range(count)]
+        self.rows = torch.arange(count, device=model.device)
+        self._ends = torch.tensor(model.ends, dtype=torch.long, device=model.device)
+
+    def write(self, tokens: Tensor) -> Tensor:
+        """Add a token ``(N',)`` to each; returns the positions ``(N'',)`` of those that did not end with it."""
+        on = (~torch.isin(tokens, self._ends)).nonzero().squeeze(1)
+        self.rows = self.rows[on]
+        for row, token in zip(self.rows.tolist(), tokens[on].tolist()):
+            self.tokens[row].append(token)
+        return on

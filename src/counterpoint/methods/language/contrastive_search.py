@@ -1,0 +1,202 @@
+"""Contrastive search, with SimCTG: a language model whose texts neither loop nor drift.
+
+Su and Collier 2023, "Contrastive Search Is What You Need For Neural Text Generation", TMLR, arXiv 2210.14140; the loss:
+Su et al. 2022, "A Contrastive Framework for Neural Text Generation" (SimCTG), NeurIPS, arXiv 2202.06417.
+
+For whoever lets a language model write, and sees loops (greedy decoding, beam search) or drifting (sampling). The model
+is trained to predict the next token, while the states of different tokens of one text are pushed apart; the search,
+`counterpoint.decode.search`, then takes a probable token whose state is unlike all before it.
+
+    loss = token_nll + token_margin
+    token_nll = -mean over tokens of log p(x_t | x_<t)
+    token_margin = mean over pairs i != j of max(0, margin - cos(h_i, h_i) + cos(h_i, h_j)),   h: last states
+
+``margin=0`` is ordinary training, the ablation; whether the search needs SimCTG is a matter of the model's isotropy
+(`counterpoint.evaluate.language.isotropy`): most models are isotropic as they are. ``weight`` says whether sequences
+(the paper) or pairs of tokens (its code) count alike. Texts are read one by one, of long ones a random window per step,
+where the paper cuts one stream of tokens.
+
+Published: margin 0.5; GPT-2 small on WikiText-103, 256 tokens, batch 128, AdamW 2e-5, 10 % warm-up, linear decay,
+40,000 steps; then k 8, alpha 0.6 for 128 new tokens behind 32. GPT-2 large off the shelf: k 5, alpha 0.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+
+from counterpoint.data.batch import Batch, Data, View
+from counterpoint.data.loader import Loader
+from counterpoint.data.registry import load
+from counterpoint.data.rows import Rows
+from counterpoint.data.sampler import Shuffled
+from counterpoint.data.schema import Row, Schema
+from counterpoint.decode.generate import decoder
+from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.causal import CausalLM, CausalLMConfig
+from counterpoint.encoders.pooling import pool
+from counterpoint.errors import ConfigError
+from counterpoint.evaluate import language
+from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.methods.proof import Proof
+from counterpoint.objectives.reduce import no_autocast, weighted
+from counterpoint.objectives.tokens import Weight, token_margin, token_nll
+from counterpoint.train.config import TrainConfig
+from counterpoint.train.loop import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """margin: how far apart states are pushed, 1 - cosine (0: not at all). weight: what counts alike in that loss,
+    sequences or pairs of tokens."""
+
+    margin: float = 0.5
+    weight: Weight = "sequences"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin <= 2:
+            raise ConfigError(f"margin={self.margin}: cosines differ by at most 2; give 0 (ordinary training) to 2.")
+        if self.weight not in ("sequences", "pairs"):
+            raise ConfigError(f"weight={self.weight!r}: type weight=sequences or weight=pairs.")
+
+
+class Reader(nn.Module):
+    """What a step needs of each text, as one row, so that a batch can be computed in parts: its mean losses, and the
+    means of the states of its two halves. ``(N, 2 + 2 D)``."""
+
+    def __init__(self, encoder: CausalLM, margin: float) -> None:
+        super().__init__()
+        self.encoder, self.margin = encoder, margin
+
+    def forward(self, data: Data) -> Tensor:
+        assert not isinstance(data, Tensor)
+        ids, mask = data["input_ids"], data["attention_mask"].bool()
+        logits, states = self.encoder.predictions(data)
+        with no_autocast(states):
+            logits, states = logits[:, :-1].float(), states.float()
+            nll = token_nll(logits, ids[:, 1:], mask=mask[:, 1:], reduction="none")
+            apart = torch.zeros_like(nll)
+            if self.margin:
+                apart = token_margin(states, mask=mask, margin=self.margin, reduction="none")
+            late = mask.cumsum(1) * 2 > mask.sum(1, keepdim=True)
+            halves = [pool(states.detach(), mask & part) for part in (~late, late)]
+        return torch.cat([nll.unsqueeze(1), apart.unsqueeze(1), *halves], 1)
+
+
+@method(
+    "contrastive-search",
+    title="Contrastive search with SimCTG: a language model that neither loops nor drifts",
+    paper="arXiv 2210.14140",
+    year=2023,
+    modalities=("text",),
+    needs=("texts",),
+)
+class ContrastiveSearch(Method):
+    """The next token is predicted; states of different tokens of a text are pushed apart."""
+
+    Config = Config
+    encoder: CausalLM
+
+    def __init__(self, encoder: Encoder, config: Config | None = None) -> None:
+        super().__init__(encoder, config)
+        if not isinstance(encoder, CausalLM):
+            raise ConfigError(
+                f"contrastive-search trains a causal language model, and this is a {type(encoder).__name__}. Leave "
+                "--encoder out, or name the folder or hub id of a causal language model, such as GPT-2."
+            )
+
+    def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
+        data = self.encoder.windows([r["text"] for r in rows], rng)
+        return Batch((View(data, self.encoder.modality),), torch.tensor([r["row"] for r in rows]))
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        view, c = batch.one("anchor"), self.config
+        assert not isinstance(view.data, Tensor)
+        found = self.embed(Reader(self.encoder, c.margin), view)
+        (nll, apart), (first, second) = found[:, :2].unbind(1), found[:, 2:].chunk(2, 1)
+        self.observe(anchor=first, positive=second)
+        tokens = view.data["attention_mask"].sum(1)
+        losses = {"next token": weighted(nll, tokens - 1)}
+        if c.margin:
+            pairs = tokens * (tokens - 1)
+            losses["margin"] = weighted(apart, pairs if c.weight == "pairs" else pairs > 0)
+        return losses
+
+    @classmethod
+    def recipe(cls, size: str = "published") -> Recipe:
+        """``small``: 4 layers, 128 wide, from random weights; on two cores a step takes about a tenth of a second."""
+        if size == "published":
+            train = TrainConfig(batch=128, steps=40_000, lr=2e-5, warmup=0.1, schedule="linear", stop_on_collapse=False)
+            return Recipe(config=Config(), encoder=CausalLMConfig(), train=train)
+        small = size == "small"
+        encoder = CausalLMConfig(
+            layers=4 if small else 2,
+            width=128 if small else 32,
+            heads=4 if small else 2,
+            max_length=128 if small else 64,
+            vocabulary=4000 if small else 500,
+            dropout=0.1 if small else 0.0,
+        )
+        train = TrainConfig(
+            batch=32 if small else 16, epochs=10 if small else 1, lr=2e-3, warmup=0.1, stop_on_collapse=False
+        )
+        return Recipe(config=Config(), encoder=encoder, train=train)
+
+
+# --- the proof -------------------------------------------------------------------------------------------------
+
+PREFIX, NEW, PREFIXES = 16, 60, 100
+"""Tokens of a held-out dialogue that are given, tokens that are written behind them, dialogues."""
+WORDS = 45
+"""Of the beginnings of these dialogues, on which isotropy and perplexity are measured."""
+OUTSIDE = 1000
+"""Added to the seed of the model that judges."""
+ARMS: dict[str, tuple[float, Any]] = {
+    "contrastive search": (0.5, decoder("contrastive", k=5, alpha=0.6)),
+    "greedy": (0.5, decoder("contrastive", k=5, alpha=0.0)),
+    "nucleus": (0.5, decoder("nucleus", p=0.95)),
+    "no margin": (0.0, decoder("contrastive", k=5, alpha=0.6)),
+}
+
+
+def _texts(split: str) -> list[str]:
+    found = load("dialogues", split)
+    assert isinstance(found, Dataset)
+    return list(found["text"])
+
+
+@lru_cache(maxsize=3)
+def _trained(margin: float, seed: int, smoke: bool) -> CausalLM:
+    """A model trained on the dialogues; arms that differ in what they write alone share it."""
+    texts = Dataset.from_dict({"text": _texts("train")[: 64 if smoke else None]})
+    rows = Rows(texts, Schema(kind="texts", columns={"text": "text"}, modalities={"text": "text"}))
+    recipe = ContrastiveSearch.recipe("smoke" if smoke else "small")
+    torch.manual_seed(seed)
+    shape = {"layers": 2, "width": 64, "heads": 2, "vocabulary": 2000, "max_length": 80}
+    encoder = CausalLM.from_texts(rows.texts(), replace(recipe.encoder, **shape))
+    trained = ContrastiveSearch(encoder, replace(recipe.config, margin=margin))
+    config = replace(recipe.train, batch=16, steps=3 if smoke else 800, seed=seed, progress=False, device="cpu")
+    Trainer(trained, Loader(rows, Shuffled(len(rows), config.batch, seed=seed)), config).fit()
+    return encoder.eval()
+
+
+def run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
+    """Dialogues are continued, and judged by a model of another seed that was trained without a margin."""
+    margin, write = ARMS[arm]
+    model, judge = _trained(margin, seed, smoke), _trained(0.0, seed + OUTSIDE, smoke)
+    held = [" ".join(text.split()[:WORDS]) for text in _texts("test")[: 4 if smoke else PREFIXES]]
+    prefixes = [ids[:PREFIX] for ids in model.prefix(held)]
+    written = write(model, prefixes, max_new=NEW)
+    return {
+        "diversity": language.diversity(written),
+        "coherence": language.coherence(judge, prefixes, written),
+        "isotropy": language.isotropy(model, held),
+        "perplexity": language.perplexity(model, held),
+    }
