@@ -281,7 +281,11 @@ def _decide(dataset: datasets.Dataset) -> Schema:
         what = f"vectors ({vectors[0]})" + (f" and their label ({label}{label_why})" if label else " and nothing else")
         return _schema(dataset, "labelled" if label else "items", columns, what)
     if not free:
-        raise DataError(f"No column holds text, images or recordings to learn from; there are {describe(dataset)}.")
+        cells = [n for n in told if types[n] in ("number", "class", "text") and n != label]
+        table = f" As rows of a table: --columns table={'+'.join(cells)}" if len(cells) > 1 else ""
+        raise DataError(
+            f"No column holds text, images or recordings to learn from; there are {describe(dataset)}.{table}"
+        )
     named = anchor is not None and positive is not None
     pair = (anchor, positive) if anchor and positive else (free[0], free[1]) if len(free) == 2 else None
     # A label beside two named sides of a pair judges the pair; beside any two texts it may be the class of the row.

@@ -81,6 +81,11 @@ def onnx(encoder: Encoder, path: Path | str, *, items: Sequence[Any] | None = No
             "An encoder of graphs has no ONNX form: it reads a whole graph at once. Load its folder with "
             "counterpoint.encoders.folder.load instead."
         )
+    if "table" in encoder.modality:
+        raise ModelError(
+            "An encoder of table rows has no ONNX form: it reads raw cells, some of which may be missing. Load its "
+            "folder with counterpoint.encoders.folder.load instead."
+        )
     if isinstance(encoder, BagEncoder):
         raise ModelError(
             "An encoder of bags has no ONNX form: bags have any number of instances. Load its folder with "

@@ -76,7 +76,9 @@ def next_commands(folder: Path, given: Given, towers: Mapping[str, Encoder]) -> 
         lines.insert(0, f"counterpoint eval {folder} TEST_ROWS")
     if "text" in towers:
         lines.append(f'counterpoint index {folder} ROWS && counterpoint search {folder} "a question"')
-    return [*lines, f"counterpoint export {folder} --to onnx --out model.onnx{stream}"]
+    if "table" not in towers:
+        lines.append(f"counterpoint export {folder} --to onnx --out model.onnx{stream}")
+    return lines
 
 
 def title(data: list[str]) -> str:
