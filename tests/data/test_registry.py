@@ -14,6 +14,7 @@ from counterpoint.data.infer import infer
 from counterpoint.data.log import Log
 from counterpoint.data.read import read
 from counterpoint.data.rows import Rows
+from counterpoint.data.series import Series
 from counterpoint.errors import DataError
 
 NEEDS_DATA = pytest.mark.skipif("COUNTERPOINT_DATA" not in os.environ, reason="COUNTERPOINT_DATA is not set")
@@ -63,6 +64,10 @@ def test_copies_are_read(name: str) -> None:
         assert set(found.queries) == set(found.qrels)
         return
     assert len(found) > 50
+    if isinstance(found, Series):
+        assert len(found) == (7_588 if name == "exchange-rate" else 17_420)
+        assert list(found.names) == entry.columns["series"]
+        return
     if isinstance(found, Graph):
         assert (found.degrees > 0).mean() > 0.8  # some have papers without a neighbour
         assert found.labels is not None

@@ -16,7 +16,7 @@ from counterpoint.data import readers
 from counterpoint.data.beir import Retrieval, read_beir
 from counterpoint.data.graph import Graph, read_graph
 from counterpoint.data.series import Series
-from counterpoint.data.steps import exchange_rates, transformer_temperature
+from counterpoint.data.steps import CURRENCIES, exchange_rates, transformer_temperature
 from counterpoint.errors import DataError
 
 if TYPE_CHECKING:
@@ -108,16 +108,17 @@ def _graph(name: str, title: str, source: str) -> Entry:
     )  # fmt: skip
 
 
-def _series(name: str, title: str, source: str, licence: str, path: str, read: Callable[[Path], Series]) -> Entry:
+def _transformer(number: int) -> Entry:
     return Entry(
-        name=name, title=title, modality="series", task="series", source=source, licence=licence, path=path,
-        reader=lambda path, split: read(path),
+        name=f"etth{number}", title=f"ETTh{number}: an electricity transformer, 7 hourly channels", modality="series",
+        task="series", source="github.com/zhouhaoyi/ETDataset", licence="CC BY-ND 4.0",
+        path=f"ett/ETTh{number}.csv.gz", columns={"series": ["HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT"]},
+        reader=lambda path, split: transformer_temperature(path),
     )  # fmt: skip
 
 
 PLANETOID, GRAPH_DATA = "github.com/kimiyoung/planetoid", "github.com/EdisonLeeeee/GraphData"
 NLTK, STC2 = "github.com/nltk/nltk_data", "github.com/jacoxu/STC2"
-ETT = "github.com/zhouhaoyi/ETDataset"
 SLOTS = "github.com/MiuLab/SlotGated-SLU"
 IR = "not stated; distributed for research (Glasgow IR collections)"
 
@@ -275,12 +276,14 @@ _ALL = (
     _graph("acm", "ACM: papers that share an author, 3 subjects", GRAPH_DATA),
     _graph("dblp", "DBLP: papers that cite one another, 4 subjects", GRAPH_DATA),
     _graph("amazon-photo", "Amazon Photo: goods bought together, 8 kinds", GRAPH_DATA),
-    _series("etth1", "ETTh1: an electricity transformer, 7 hourly channels", ETT, "CC BY-ND 4.0",
-            "ett/ETTh1.csv.gz", transformer_temperature),
-    _series("etth2", "ETTh2: another electricity transformer, 7 hourly channels", ETT, "CC BY-ND 4.0",
-            "ett/ETTh2.csv.gz", transformer_temperature),
-    _series("exchange-rate", "Daily exchange rates of 8 currencies", "github.com/laiguokun/multivariate-time-series-data",
-            "not stated", "exchange_rate/exchange_rate.csv.gz", exchange_rates),
+    _transformer(1),
+    _transformer(2),
+    Entry(
+        name="exchange-rate", title="Daily exchange rates of 8 currencies", modality="series", task="series",
+        source="github.com/laiguokun/multivariate-time-series-data", licence="not stated",
+        path="exchange_rate/exchange_rate.csv.gz", columns={"series": list(CURRENCIES)},
+        reader=lambda path, split: exchange_rates(path),
+    ),
     _matching("abt-buy", "Abt-Buy products", "textual_abt_buy"),
     _matching("amazon-google", "Amazon-Google software", "structured_amazon_google"),
     _matching("beer", "beers", "structured_beer"),

@@ -155,6 +155,9 @@ def _few(names: Sequence[str]) -> str:
 # --- the sets of the registry ----------------------------------------------------------------------------------
 
 
+CURRENCIES = ("Australia", "UK", "Canada", "Switzerland", "China", "Japan", "New Zealand", "Singapore")
+
+
 def transformer_temperature(path: Path) -> Series:
     """ETT: 12, 4 and 4 months of 30 days are learned from, chosen by and measured on; what is later is not used."""
     found = pa.csv.read_csv(path)
@@ -164,8 +167,7 @@ def transformer_temperature(path: Path) -> Series:
 
 def exchange_rates(path: Path) -> Series:
     """Eight columns without a header."""
-    names = ["Australia", "UK", "Canada", "Switzerland", "China", "Japan", "New Zealand", "Singapore"]
-    return _plain(pa.csv.read_csv(path, read_options=pa.csv.ReadOptions(column_names=names)), None)
+    return _plain(pa.csv.read_csv(path, read_options=pa.csv.ReadOptions(column_names=CURRENCIES)), None)
 
 
 def _plain(table: pa.Table, borders: tuple[int, int, int] | None) -> Series:

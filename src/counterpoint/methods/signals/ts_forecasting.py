@@ -229,7 +229,7 @@ class TSForecasting(Method):
         if size == "published":
             return Recipe(config=Config(), encoder=SeriesConfig(), train=train)
         encoder = SeriesConfig(layers=2, width=64, dim=64, heads=4)
-        config = Config(temperature=0.1, momentum=0.99)
+        config = Config(momentum=0.99)
         if size == "small":
             return Recipe(config=config, encoder=encoder, train=replace(train, batch=32, epochs=3))
         return Recipe(
