@@ -28,7 +28,7 @@ def align(
     /,
     *,
     out: Annotated[Path, arg(metavar="FILE.sam")],
-    k: int = 50,
+    k: int = 200,
     tries: int = 4,
     accept: float = 0.3,
     overwrite: bool = False,

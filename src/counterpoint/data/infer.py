@@ -165,7 +165,7 @@ _ALLOWED = {
     "text": {"text", "dna"}, "anchor": {"text", "image"}, "positive": {"text", "image"}, "a": {"text"}, "b": {"text"},
     "negatives": {"text", "texts"}, "score": {"number"}, "label": {"text", "number", "class"}, "image": {"image"},
     "audio": {"audio"}, "rate": {"number"}, "vector": {"vector"}, "bag": {"text", "number", "class"},
-    "table": {"text", "number", "class"}, "series": {"number"},
+    "table": {"text", "number", "class"}, "series": {"number"}, "dna": {"dna", "text"},
 }  # fmt: skip
 
 

@@ -10,8 +10,11 @@ import numpy as np
 from scipy.stats import beta, binomtest
 
 from counterpoint.data.dna import Contig, reverse_complement
+from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate.statistics import Interval
+from counterpoint.search.align import cut
+from counterpoint.search.exact import top_k
 from counterpoint.search.local import Scoring, local_scores
 from counterpoint.views.sequence import indels, substitute
 
@@ -76,6 +79,27 @@ def simulate(
         noisy = indels(substitute(bases, rng, rate=substitutions), rng, rate=indel_rate)[:length]
         read = reverse_complement(noisy) if strand == "-" else noisy
         out.append(Truth(f"{prefix}{len(out)}", read, None if decoy else contig.name, start, strand, length))
+    return out
+
+
+def ranks(
+    encoder: Encoder, contigs: Sequence[Contig], truths: Sequence[Truth], *, unit: int = 500, overlap: int = 250, k: int
+) -> np.ndarray:
+    """Place (from 0) of the first unit that wholly holds a read among those nearest to it or to its reverse complement,
+    ``(N,)`` int; k where none of the first k does. Source: the published measure, arXiv 2309.11087."""
+    units = [(c.name, start, text) for c in contigs for start, text in cut(c.bases, unit, overlap)]
+    held = encoder.encode([text for *_, text in units], role="document", normalize=True)
+    names, starts = np.array([n for n, *_ in units]), np.array([s for _, s, _ in units])
+    reads = [t.bases for t in truths]
+    strands = [reads] if getattr(encoder, "strandless", False) else [reads, [reverse_complement(r) for r in reads]]
+    found = [top_k(encoder.encode(some, role="query", normalize=True), held, k) for some in strands]
+    scores, ids = (np.concatenate([f[i] for f in found], axis=1) for i in (0, 1))
+    out = np.full(len(truths), k, dtype=np.int64)
+    for i, truth in enumerate(truths):
+        nearest = list(dict.fromkeys(ids[i, np.argsort(-scores[i], kind="stable")].tolist()))[:k]
+        inside = (starts[nearest] <= truth.start) & (truth.start + truth.span <= starts[nearest] + unit)
+        if (holds := inside & (names[nearest] == truth.contig)).any():
+            out[i] = int(holds.argmax())
     return out
 
 

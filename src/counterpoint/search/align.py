@@ -28,6 +28,8 @@ from counterpoint.search.store import Index
 WORD = 9
 """Bases of the words that a read and a unit share: few enough for a table of all words to stay in a core's cache, and
 enough for a unit to hold hardly any word of a read by chance."""
+EVERY = 4
+"""Of a unit's words, one in so many is looked up."""
 FEW = 0.25
 """Share of the best unit's shared words below which a unit is not aligned."""
 SHORTEST = 50
@@ -176,7 +178,7 @@ class Aligner:
         reference: Reference,
         encoder: Encoder,
         *,
-        k: int = 50,
+        k: int = 200,
         tries: int | None = 4,
         scoring: Scoring | None = None,
         accept: float = 0.3,
@@ -244,7 +246,7 @@ class Aligner:
         self, part: np.ndarray, turned: Mapping[Strand, Sequence[str]], found: Mapping[Strand, np.ndarray]
     ) -> list[_Try]:
         """The units that share most words with a read; where two hold the same stretch of it, one of them."""
-        within = np.arange(self.reference.unit - WORD + 1)
+        within = np.arange(0, self.reference.unit - WORD + 1, EVERY)
         place = np.full(4**WORD + 1, -1, dtype=np.int16)  # of each word in the read; the last entry is that of code -1
         out: list[_Try] = []
         for i in part:
@@ -263,7 +265,7 @@ class Aligner:
                     if not shared[c] and self.tries is not None:
                         break
                     j = np.flatnonzero(at[c] >= 0)
-                    shift = int(np.bincount(j - at[c, j] + len(bases)).argmax()) - len(bases) if len(j) else 0
+                    shift = int(np.bincount(EVERY * j - at[c, j] + len(bases)).argmax()) - len(bases) if len(j) else 0
                     key = (int(offsets[c]) + (0 if self.tries is None else shift), strand)
                     if key not in options or options[key][0] < shared[c]:
                         options[key] = int(shared[c]), _Try(int(i), int(units[c]), strand, bases, shift)

@@ -15,6 +15,8 @@ Range = tuple[int, int]
 BASES = np.frombuffer(b"ACGT", dtype=np.uint8)
 _NUMBER = np.zeros(256, dtype=np.int64)
 _NUMBER[BASES] = range(4)
+_KNOWN = np.zeros(256, dtype=bool)
+_KNOWN[BASES] = True
 
 
 def subsequence(sequence: str, rng: np.random.Generator, *, length: Range) -> str:
@@ -50,7 +52,7 @@ def substitute(sequence: str, rng: np.random.Generator, *, rate: float) -> str:
     """Every base becomes, with probability ``rate``, one of the three others; N stays."""
     _rate("rate", rate)
     codes = np.frombuffer(sequence.encode("ascii"), dtype=np.uint8).copy()
-    hit = (rng.random(len(codes)) < rate) & np.isin(codes, BASES)
+    hit = (rng.random(len(codes)) < rate) & _KNOWN[codes]
     codes[hit] = BASES[(_NUMBER[codes[hit]] + rng.integers(1, 4, int(hit.sum()))) % 4]
     return codes.tobytes().decode("ascii")
 
