@@ -35,6 +35,7 @@ USUAL = {
     ("labelled", "text"): "supcon",
     ("labelled", "image"): "supcon",
     ("items", "image"): "directpred",
+    ("items", "audio"): "w2v-bert",
     ("items", "dna"): "dna-esa",
     ("bags", "image"): "sc-mil",
     ("bags", "vector"): "sc-mil",

@@ -126,7 +126,7 @@ class Embed:
     def kept(self, names: Sequence[str]) -> list[str]:
         """The columns that are given back, of rows with these columns. `DataError` where they do not do."""
         kept = list(names if self.keep is None else self.keep)
-        for name in (*kept, *self.reads(names)):
+        for name in (*kept, self.column) if self.column else kept:
             if name not in names:
                 raise DataError(f"There is no column {name!r}; the columns are {', '.join(names)}.")
         if EMBEDDING in kept:
@@ -162,12 +162,14 @@ class Embed:
     def schema(self, rows: pa.Schema) -> pa.Schema:
         """The schema of what is given back. `DataError` for a column that is not there, or holds something else."""
         kept = [rows.field(name) for name in self.kept(rows.names)]
-        for modality in self.encoder.modality.split("+"):
-            known = self._table_columns() if modality == "table" else (self.column,)
-            for name in (n for n in known if n in rows.names):
-                found = rows.field(name).type
-                if not _holds(found, modality):
-                    raise DataError(f"Column {name!r} holds no {modality} ({found}).")
+        cells = self._table_columns()
+        for name in self.reads(rows.names):
+            modality = "table" if name in cells else self.encoder.modality.removesuffix("+table")
+            if name not in rows.names:
+                raise DataError(f"There is no column {name!r} of {modality}; the columns are {', '.join(rows.names)}.")
+            found = rows.field(name).type
+            if not _holds(found, modality):
+                raise DataError(f"Column {name!r} holds no {modality} ({found}).")
         return pa.schema([*kept, pa.field(EMBEDDING, pa.list_(pa.float32(), self.dim))], metadata=rows.metadata)
 
     def __call__(self, rows: pa.Table | pa.RecordBatch) -> pa.Table:

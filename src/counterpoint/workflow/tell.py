@@ -63,6 +63,7 @@ def next_commands(folder: Path, given: Given, towers: Mapping[str, Encoder]) -> 
         return [
             f"counterpoint encode {folder} ROWS --out vectors.npy",
             f"python: {load}  # window: the last steps, a row for each, a column for each channel",
+            f"counterpoint export {folder} --to onnx --out model.onnx",
         ]
     if given.schema.kind == "bags":
         load = f"from counterpoint.encoders.folder import load; load('{folder}/model').classify(bags)"
