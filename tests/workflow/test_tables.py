@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from counterpoint.data.infer import infer
@@ -16,9 +17,11 @@ from counterpoint.encoders.export import onnx
 from counterpoint.encoders.fusion import ImageTable
 from counterpoint.encoders.table import TableTransformerConfig
 from counterpoint.errors import ConfigError, DataError, ModelError
+from counterpoint.workflow.bulk import encode_files
 from counterpoint.workflow.embed import Embed
 from counterpoint.workflow.fit import fit
 from counterpoint.workflow.models import load, load_towers, suited
+from counterpoint.workflow.units import find
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -108,6 +111,17 @@ def test_a_table_is_encoded_by_the_columns_the_model_knows(folder: Path, run: Pa
         Embed(run, column="", stream="table")(cells.select(["more"]))
     with pytest.raises(ModelError, match="no ONNX form"):
         onnx(load(run, "table"), run / "model.onnx")
+
+
+def test_tables_are_encoded_in_bulk(run: Path, tmp_path: Path) -> None:
+    cells = pa.table({"weight": [3, 4], "price": [1.5, None], "colour": ["red", None], "more": ["x", "y"]})
+    pq.write_table(cells, tmp_path / "cells.parquet")
+    out = str(tmp_path / "out")
+    embed = Embed(run, column="", stream="table", keep=("more",))
+    assert encode_files(embed, find([str(tmp_path / "cells.parquet")], out=out), out).rows == 2
+    found = pq.read_table(next((tmp_path / "out").glob("part-*.parquet")))
+    assert found.column_names == ["more", "embedding"]
+    assert found["embedding"].to_pylist() == embed(cells)["embedding"].to_pylist()
 
 
 def test_rows_of_another_shape_are_refused(folder: Path, tmp_path: Path) -> None:
