@@ -103,7 +103,7 @@ def test_coherence_is_of_the_new_tokens_alone(lm: CausalLM) -> None:
 
 def test_repetition_by_hand() -> None:
     """a b a b a: bigrams ab ba ab ba, 2 of 4 new; what another text says is no repetition."""
-    said = ["a b a b a".split(), "a b c".split()]
+    said = [list("ababa"), list("abc")]
     assert language.repetition(said[:1], 2) == pytest.approx(50)
     assert language.repetition(said, 2) == pytest.approx(100 * (1 - 4 / 6))
     assert language.repetition(said, 3) == pytest.approx(100 * (1 - 3 / 4))

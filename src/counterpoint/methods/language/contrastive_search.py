@@ -22,6 +22,7 @@ Published: margin 0.5; GPT-2 small on WikiText-103, 256 tokens, batch 128, AdamW
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -46,7 +47,7 @@ from counterpoint.errors import ConfigError
 from counterpoint.evaluate import language
 from counterpoint.methods.base import Method, Recipe, method
 from counterpoint.methods.proof import Proof
-from counterpoint.objectives.reduce import no_autocast, weighted
+from counterpoint.objectives.reduce import at_least_float32, no_autocast, weighted
 from counterpoint.objectives.tokens import Weight, token_margin, token_nll
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
@@ -80,7 +81,7 @@ class Reader(nn.Module):
         ids, mask = data["input_ids"], data["attention_mask"].bool()
         logits, states = self.encoder.predictions(data)
         with no_autocast(states):
-            logits, states = logits[:, :-1].float(), states.float()
+            logits, states = at_least_float32(logits[:, :-1]), at_least_float32(states)
             nll = token_nll(logits, ids[:, 1:], mask=mask[:, 1:], reduction="none")
             apart = torch.zeros_like(nll)
             if self.margin:
@@ -154,15 +155,17 @@ class ContrastiveSearch(Method):
 
 PREFIX, NEW, PREFIXES = 16, 60, 100
 """Tokens of a held-out dialogue that are given, tokens that are written behind them, dialogues."""
-WORDS = 45
+WORDS = 35
 """Of the beginnings of these dialogues, on which isotropy and perplexity are measured."""
+SHAPE = {"layers": 2, "width": 64, "heads": 2, "vocabulary": 1000, "max_length": 80, "dropout": 0.0}
 OUTSIDE = 1000
 """Added to the seed of the model that judges."""
-ARMS: dict[str, tuple[float, Any]] = {
-    "contrastive search": (0.5, decoder("contrastive", k=5, alpha=0.6)),
-    "greedy": (0.5, decoder("contrastive", k=5, alpha=0.0)),
-    "nucleus": (0.5, decoder("nucleus", p=0.95)),
-    "no margin": (0.0, decoder("contrastive", k=5, alpha=0.6)),
+ARMS: dict[str, tuple[str, float, Any]] = {
+    "contrastive search": ("trained with a margin, searched: k 5, alpha 0.6", 0.5, decoder("contrastive")),
+    "greedy": ("the same model, the same search with alpha 0", 0.5, decoder("contrastive", alpha=0.0)),
+    "beam": ("the same model, beam search with 4 open continuations", 0.5, decoder("beam", width=4)),
+    "nucleus": ("the same model, drawn from the nucleus of 0.95", 0.5, decoder("nucleus", p=0.95)),
+    "no margin": ("trained without a margin, the same search", 0.0, decoder("contrastive")),
 }
 
 
@@ -179,24 +182,51 @@ def _trained(margin: float, seed: int, smoke: bool) -> CausalLM:
     rows = Rows(texts, Schema(kind="texts", columns={"text": "text"}, modalities={"text": "text"}))
     recipe = ContrastiveSearch.recipe("smoke" if smoke else "small")
     torch.manual_seed(seed)
-    shape = {"layers": 2, "width": 64, "heads": 2, "vocabulary": 2000, "max_length": 80}
-    encoder = CausalLM.from_texts(rows.texts(), replace(recipe.encoder, **shape))
+    encoder = CausalLM.from_texts(rows.texts(), replace(recipe.encoder, **SHAPE))
     trained = ContrastiveSearch(encoder, replace(recipe.config, margin=margin))
-    config = replace(recipe.train, batch=16, steps=3 if smoke else 800, seed=seed, progress=False, device="cpu")
+    config = replace(
+        recipe.train, batch=16, lr=3e-3, steps=3 if smoke else 600, seed=seed, progress=False, device="cpu"
+    )
     Trainer(trained, Loader(rows, Shuffled(len(rows), config.batch, seed=seed)), config).fit()
     return encoder.eval()
 
 
 def run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
-    """Dialogues are continued, and judged by a model of another seed that was trained without a margin."""
-    margin, write = ARMS[arm]
+    """Dialogues are continued, and judged by a model of another seed that was trained without a margin.
+
+    Either figure alone is easily had, coherence by saying the same again, diversity by saying anything: what decides is
+    their product. The size of the model and the length of its training were chosen by the time they take.
+    """
+    _, margin, write = ARMS[arm]
     model, judge = _trained(margin, seed, smoke), _trained(0.0, seed + OUTSIDE, smoke)
     held = [" ".join(text.split()[:WORDS]) for text in _texts("test")[: 4 if smoke else PREFIXES]]
     prefixes = [ids[:PREFIX] for ids in model.prefix(held)]
     written = write(model, prefixes, max_new=NEW)
+    diversity, coherence = language.diversity(written), language.coherence(judge, prefixes, written)
     return {
-        "diversity": language.diversity(written),
-        "coherence": language.coherence(judge, prefixes, written),
+        "diversity x probability": diversity * math.exp(coherence),
+        "diversity": diversity,
+        "coherence": coherence,
         "isotropy": language.isotropy(model, held),
         "perplexity": language.perplexity(model, held),
     }
+
+
+proof = Proof(
+    claim="Contrastive search, on a model trained with a margin between its states, writes texts that are diverse and "
+    "probable at once: more so than greedy decoding, beam search and the nucleus, and than without the margin.",
+    arms={arm: what for arm, (what, _, _) in ARMS.items()},
+    metrics={
+        "diversity x probability": True,
+        "diversity": True,
+        "coherence": True,
+        "isotropy": True,
+        "perplexity": False,
+    },
+    data=("dialogues",),
+    run=run,
+    full="GPT-2 small on WikiText-103, 40,000 steps of 128 texts of 256 tokens: hours on one large GPU. Published, of "
+    "GPT-2 large as it is: diversity 92.5 and coherence -1.52 (contrastive), 5.4 and -0.58 (greedy), 93.6 and -2.88 "
+    "(nucleus).",
+    minutes=4,
+)
