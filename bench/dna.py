@@ -2,8 +2,8 @@
 
 The reads are simulated: uniform places, strand by coin, substitutions, from 1 % on with 0.5 % insertions and deletions,
 and a tenth of decoys from another genome. A place is right within 5 bases on the right strand; "repeats counted": or
-where the read fits as well as at its origin. Controls run through the same search: the encoder before training, a random
-projection of the counts of 6-mers; these counts in full; units drawn at random; an encoder trained on other species.
+where the read fits as well as at its origin. Controls run through the same search: the encoder before training (random
+directions of the counts of 6-mers), these counts in full, units drawn at random, an encoder trained on other species.
 Peers come from packages: apt-get install bowtie2 bwa.
 """
 
