@@ -42,13 +42,13 @@ def test_padding_takes_part_in_nothing(blocks, halvings):
         torch.testing.assert_close(encoder.tokens(other)[0][mask], together[mask], atol=0, rtol=0)
 
 
-def test_loudness_and_tilt_of_the_spectrum_do_not_count():
+def test_loudness_does_not_count():
     encoder, one = build(), noise(0.5)
     loud = Recording(one.samples * 3, one.rate)
     assert np.abs(encoder.encode([one]) - encoder.encode([loud])).max() < 1e-3
     x = encoder.frames(one)
-    torch.testing.assert_close(x.mean(0), torch.zeros(20), atol=1e-5, rtol=0)
-    torch.testing.assert_close(x.var(0, correction=0), torch.ones(20), atol=1e-4, rtol=0)
+    assert abs(float(x.mean())) < 1e-5
+    assert float(x.var(correction=0)) == pytest.approx(1, abs=1e-4)
 
 
 def test_a_layer_is_chosen_and_those_above_it_do_not_count():
@@ -122,3 +122,16 @@ def test_paths_and_numbers_are_encoded_too(tmp_path: Path):
 def test_settings_that_do_not_work_are_refused(settings, said):
     with pytest.raises(ConfigError, match=said):
         build(**settings)
+
+
+@pytest.mark.parametrize("blocks", ["conformer", "transformer"])
+def test_onnx_at_another_length(blocks, tmp_path: Path):
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    from counterpoint.encoders.export import onnx
+
+    encoder, items = build(blocks=blocks, depth=2), [noise(0.2), noise(0.7)]
+    assert onnx(encoder, tmp_path / "sound.onnx") <= 1e-5
+    data = {name: x.numpy() for name, x in encoder.collate(items).items()}
+    (given,) = runtime.InferenceSession(str(tmp_path / "sound.onnx")).run(None, data)
+    assert np.abs(given - encoder.encode(items)).max() <= 1e-5

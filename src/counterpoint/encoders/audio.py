@@ -70,7 +70,8 @@ class AudioTransformerConfig:
 
 
 class AudioTransformer(Encoder):
-    """Log-mel frames, each band with mean 0 and variance 1 over the recording; the embedding is the mean over time."""
+    """Log-mel frames with mean 0 and variance 1 over the recording, all bands together, so that its loudness does not
+    count; the embedding is the mean over time."""
 
     kind: ClassVar[str] = "audio-transformer"
     modality: ClassVar[str] = "audio"
@@ -111,7 +112,7 @@ class AudioTransformer(Encoder):
             raise DataError(f"A recording cannot be encoded: {error}.") from error
         heard = heard.part(0, max(1, round(c.longest * heard.rate))).at(c.rate)
         x = log_mel(heard, bands=c.bands, window=round(c.rate * c.window), hop=round(c.rate * c.hop))
-        return torch.from_numpy((x - x.mean(0)) / np.maximum(x.std(0), 1e-3))
+        return torch.from_numpy((x - x.mean()) / max(float(x.std()), 1e-3))
 
     def lengths(self, items: Sequence[Any]) -> np.ndarray:
         """Places after the front, ``(N,)``."""

@@ -16,11 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from counterpoint.data.audio import Recording
 from counterpoint.data.batch import Data, take
+from counterpoint.encoders.audio import AudioTransformer
 from counterpoint.encoders.bags import BagEncoder
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.causal import CausalLM
 from counterpoint.encoders.heads import Projected
 from counterpoint.encoders.pooling import pool
+from counterpoint.encoders.series import SeriesEncoder
 from counterpoint.encoders.static import StaticText
 from counterpoint.encoders.text import TextTransformer
 from counterpoint.errors import ModelError, need
@@ -47,7 +51,10 @@ class Plain(nn.Module):
     def names(self) -> list[str]:
         if isinstance(self.inner, StaticText):
             return ["input_ids", "counts"] if self.inner.config.aggregate == "saturating" else ["input_ids"]
-        return ["input_ids", "attention_mask"] if isinstance(self.inner, TextTransformer) else ["input"]
+        if isinstance(self.inner, AudioTransformer):
+            return ["frames", "attention_mask"]
+        texts = isinstance(self.inner, TextTransformer | CausalLM)
+        return ["input_ids", "attention_mask"] if texts else ["input"]
 
     def inputs(self, data: Data) -> tuple[Tensor, ...]:
         return (data,) if isinstance(data, Tensor) else tuple(data[name] for name in self.names)
@@ -63,9 +70,15 @@ class Plain(nn.Module):
             ids, mask = inputs
             hidden = encoder.transformer(input_ids=ids, attention_mask=mask).last_hidden_state
             return pool(hidden, mask, mode=encoder.config.pooling)
+        if isinstance(encoder, CausalLM):
+            ids, mask = inputs
+            out = encoder.transformer.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+            return pool(out.last_hidden_state, mask, mode=encoder.config.pooling)
         if isinstance(encoder, StaticText):
             tokens, mask = encoder.tokens(dict(zip(self.names, inputs)))
             return pool(tokens, mask, mode="mean")
+        if isinstance(encoder, AudioTransformer):
+            return encoder(dict(zip(self.names, inputs)))
         return encoder(inputs[0])
 
 
@@ -113,7 +126,7 @@ def onnx(encoder: Encoder, path: Path | str, *, items: Sequence[Any] | None = No
     finally:
         encoder.to(device).train(was_training)
         aside.unlink(missing_ok=True)
-    if isinstance(plain.inner, TextTransformer | StaticText):
+    if isinstance(plain.inner, TextTransformer | StaticText | CausalLM):
         _tokenizer(plain.inner, path.with_suffix(".tokenizer.json"))
     return worst
 
@@ -131,6 +144,13 @@ def _example(encoder: Encoder, items: Sequence[Any] | None) -> Data:
         return torch.rand(shape, generator=torch.Generator().manual_seed(0))
     if encoder.modality == "vector":
         return torch.randn(3, encoder.config.features, generator=torch.Generator().manual_seed(0))
+    if isinstance(encoder, SeriesEncoder):  # standardised windows, as `collate` gives them
+        shape = (3, encoder.config.length or 32, encoder.config.channels)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    if encoder.modality == "audio":
+        rng = np.random.default_rng(0)
+        noises = (rng.normal(size=n).astype(np.float32) for n in (16_000, 5_000, 9_000))
+        return encoder.collate([Recording(x, 16_000) for x in noises])
     raise ModelError(
         f"To export an encoder of {encoder.modality}, give `items`: a few examples to trace and check it with."
     )
@@ -138,8 +158,9 @@ def _example(encoder: Encoder, items: Sequence[Any] | None) -> Data:
 
 def _trace(plain: Plain, inputs: tuple[Tensor, ...], path: Path, opset: int) -> None:
     batch = torch.export.Dim("batch", min=1)
-    # Texts have a free length too; images keep their size.
-    axes = {0: batch, 1: torch.export.Dim("length", min=1)} if inputs[0].ndim == 2 else {0: batch}
+    # Texts and recordings have a free length too; images keep their size.
+    free = inputs[0].ndim == 2 or isinstance(plain.inner, AudioTransformer)
+    axes = {0: batch, 1: torch.export.Dim("length", min=1)} if free else {0: batch}
     with torch.no_grad(), _quiet("torch.onnx"):
         program = torch.onnx.export(
             plain,
@@ -178,7 +199,7 @@ def _difference(session: Any, plain: Plain, data: Data) -> float:
     return float(np.abs(given - expected.numpy()).max())
 
 
-def _tokenizer(encoder: TextTransformer | StaticText, path: Path) -> None:
+def _tokenizer(encoder: TextTransformer | StaticText | CausalLM, path: Path) -> None:
     """The tokenizer alone, with the encoder's truncation and special tokens, for runtimes without transformers."""
     said = json.loads(encoder.tokenizer.backend_tokenizer.to_str())
     said["truncation"] = {

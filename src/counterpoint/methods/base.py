@@ -105,7 +105,8 @@ class Method(nn.Module):
         return embed(encoder, data, self.micro_batch, precision=self.precision, statistics=self.batch_statistics)
 
     def observe(self, **tensors: Tensor) -> None:
-        """Show embeddings to the trainer's monitors: ``anchor`` and ``positive`` ``(N, D)``, ``scale`` ``()``."""
+        """Show the trainer's monitors embeddings, ``anchor`` and ``positive`` ``(N, D)``, and figures, ``scale`` and
+        ``code_perplexity`` ``()``."""
         self.observed = {k: v.detach() for k, v in tensors.items()}
 
 

@@ -28,10 +28,11 @@ PATIENCE = 50
 def readings(observed: Mapping[str, Tensor]) -> dict[str, float]:
     """Figures of the batch just trained on, of at most `ROWS` rows spread evenly over it and over the processes.
 
-    observed: ``anchor`` and ``positive`` (N, D), ``scale`` (), whichever the method showed. alignment: mean squared
-    distance of positives. uniformity: log mean Gaussian potential (Wang & Isola 2020, arXiv 2005.10242).
-    effective_rank: directions in use (Roy & Vetterli 2007). random_cosine: mean cosine of different rows. accuracy:
-    share of anchors whose positive is the nearest among all. temperature: 1 / scale.
+    observed: ``anchor`` and ``positive`` (N, D), ``scale`` and ``code_perplexity`` (), whichever the method showed.
+    alignment: mean squared distance of positives. uniformity: log mean Gaussian potential (Wang & Isola 2020, arXiv
+    2005.10242). effective_rank: directions in use (Roy & Vetterli 2007). random_cosine: mean cosine of different rows.
+    accuracy: share of anchors whose positive is the nearest among all. temperature: 1 / scale. code_perplexity: codes
+    of a quantiser that are in use (`counterpoint.objectives.codes.perplexity`).
     """
     out: dict[str, Tensor | float] = {}
     anchor, positive = observed.get("anchor"), observed.get("positive")
@@ -45,6 +46,8 @@ def readings(observed: Mapping[str, Tensor]) -> dict[str, float]:
             out["uniformity"] = uniformity(a)
             out["effective_rank"] = effective_rank(a)
             out["random_cosine"] = mean_pair_cosine(a)
+    if "code_perplexity" in observed:
+        out["code_perplexity"] = observed["code_perplexity"]
     if "scale" in observed:
         out["temperature"] = 1 / observed["scale"].float().mean()
     return {name: float(value) for name, value in out.items()}

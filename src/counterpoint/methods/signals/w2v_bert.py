@@ -1,0 +1,336 @@
+"""w2v-BERT: a quantiser that contrast keeps honest, and its codes foretold where frames are hidden, in one run.
+
+Chung et al. 2021, "w2v-BERT: Combining Contrastive Learning and Masked Language Modeling for Self-Supervised Speech
+Pre-Training", ASRU 2021, arXiv 2108.06209.
+
+For whoever has much speech (or other sound) without transcripts and little with them. Spans of features are hidden
+behind random vectors. The lower blocks must tell the code of a hidden frame from those of other hidden frames of the
+same recording; the upper blocks must name it. Naming alone could be made trivial by giving all frames one code;
+contrast needs codes that differ.
+
+    e = front(log-mel),   x = e with random vectors at hidden frames,   c = lower(x),   d = upper(c)
+    q_t, k_t = quantiser(e_t)
+    L_w = mean over hidden t of  -log exp(cos(W c_t, U q_t) / κ) / Σ_{q in {q_t} and distractors} exp(cos(W c_t, U q) / κ)
+    L_d = (G V - Σ_g exp H(p̄_g)) / (G V),   p̄_g the mean of the quantiser's softmax over the hidden frames
+    L_m = mean over hidden t of  -log softmax(Z d_t)[k_t]
+    L = contrastive L_w + diversity L_d + prediction L_m
+
+Distractors are ``distractors`` other hidden frames of the recording, drawn with replacement (0: all of them, once);
+those of the same code are left out. No gradient of L_m reaches the quantiser, unless ``target_grad`` lets it through
+the choice of the codes, by which they collapse to one. Ablations: ``contrastive=0``; ``prediction=0`` (contrast then
+stands on the last block).
+
+Published (size ``published``, XL): 12 and 12 conformer blocks, 1,024 wide, 8 heads, 0.6 billion weights; V 1,024, G 1,
+span 10 begun with probability 0.065, κ 0.1, diversity 0.1, temperature from 2 to 0.1 by 0.999995 each step; 60,000
+hours, batch 2,048, Adam 2e-3. Here: weight decay is decoupled and the learning rate goes down by a cosine; recordings
+are cut at random to ``seconds``; the diversity of the small sizes weighs 3, as with 0.1 a few hundred steps leave most
+codes unused.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from counterpoint.data.audio import Recording, recording
+from counterpoint.data.batch import Batch, Data, View
+from counterpoint.data.loader import Loader
+from counterpoint.data.made import Made
+from counterpoint.data.registry import load
+from counterpoint.data.sampler import Shuffled
+from counterpoint.data.schema import Row
+from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig
+from counterpoint.encoders.quantiser import GumbelQuantiser
+from counterpoint.errors import ConfigError, DataError
+from counterpoint.evaluate.probe import predict
+from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.objectives.codes import code_cross_entropy, code_diversity, others_of_group, perplexity
+from counterpoint.objectives.contrast import contrast
+from counterpoint.objectives.pairing import Diagonal, NotSame, OnlyOwn, OnlySame
+from counterpoint.processes import world
+from counterpoint.train.config import TrainConfig
+from counterpoint.train.loop import Trainer
+from counterpoint.views.audio import crop, span_mask
+
+LOOK = 100
+"""Steps between two looks at how many codes are in use."""
+FEW = 0.02
+"""Share of the codes below which their perplexity is a collapse."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """split: blocks of the contrastive part; the others foretell. codes, groups, width: V, G and width of the codes'
+    vectors. projection: width of the space of contrast. temperature, coldest, cooling: of the choice of codes. kappa:
+    temperature of contrast. distractors: of each frame, 0: all. rate, span, least: of the spans that are hidden.
+    noise: deviation of the random vectors. seconds: that recordings are cut to. contrastive, diversity, prediction:
+    weights of the losses. target_grad: see above."""
+
+    split: int = 12
+    codes: int = 1024
+    groups: int = 1
+    width: int = 1024
+    projection: int = 768
+    temperature: float = 2.0
+    coldest: float = 0.1
+    cooling: float = 0.999995
+    kappa: float = 0.1
+    distractors: int = 100
+    rate: float = 0.065
+    span: int = 10
+    least: int = 2
+    noise: float = 0.1
+    seconds: float = 16.0
+    contrastive: float = 1.0
+    diversity: float = 0.1
+    prediction: float = 1.0
+    target_grad: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.contrastive, self.diversity, self.prediction) < 0 or not self.contrastive + self.prediction:
+            raise ConfigError(
+                f"contrastive={self.contrastive}, diversity={self.diversity}, prediction={self.prediction}: weights "
+                "are 0 or more, and one of contrastive and prediction is above 0."
+            )
+        if not self.kappa > 0 or self.distractors < 0 or not self.seconds > 0:
+            raise ConfigError(
+                f"kappa={self.kappa}, distractors={self.distractors}, seconds={self.seconds}: expected above 0, 0 or "
+                "more, above 0."
+            )
+
+
+@method(
+    "w2v-bert",
+    title="w2v-BERT: contrast and masked prediction of speech",
+    paper="arXiv 2108.06209",
+    year=2021,
+    modalities=("audio",),
+    needs=("items",),
+)
+class W2vBert(Method):
+    """Codes of hidden frames are told apart by the lower blocks and named by the upper ones."""
+
+    Config = Config
+    encoder: AudioTransformer
+
+    def __init__(self, encoder: AudioTransformer, config: Config | None = None) -> None:
+        super().__init__(encoder, config)
+        c = self.config
+        if not isinstance(encoder, AudioTransformer):
+            raise ConfigError(f"w2v-bert trains an AudioTransformer; {type(encoder).__name__} has no blocks to split.")
+        depth = len(encoder.blocks)
+        if c.contrastive and c.prediction and not 1 <= c.split < depth:
+            raise ConfigError(f"split={c.split}: the encoder has {depth} blocks, of which each part needs one.")
+        self.split = c.split if c.contrastive and c.prediction else depth
+        self.quantiser = GumbelQuantiser(
+            encoder.width, codes=c.codes, out=c.width, groups=c.groups,
+            temperature=c.temperature, coldest=c.coldest, cooling=c.cooling,
+        )  # fmt: skip
+        self.context, self.code = nn.Linear(encoder.dim, c.projection), nn.Linear(c.width, c.projection)
+        self.names = nn.Linear(encoder.dim, c.groups * c.codes)
+        self._perplexity: Tensor | None = None
+
+    def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
+        """The whole of each recording, or a random part of ``seconds``. Beside what the encoder eats: ``hidden``
+        ``(N, T')`` bool, of the places after its front."""
+        c, stream = self.config, self.encoder.modality
+        heard = [crop(recording(r[stream]), rng, seconds=c.seconds) for r in rows]
+        data = self.encoder.collate(heard)
+        hidden = span_mask(self.encoder.lengths(heard), rng, rate=c.rate, span=c.span, least=c.least)
+        if rows and not hidden.any() and world() == 1:
+            longest = max(x.seconds for x in heard)
+            raise DataError(
+                f"No recording of this batch has 3 places, of which 2 could be hidden: the longest takes {longest:.3f} "
+                "s. Join short recordings, or leave them out."
+            )
+        places = self.encoder.places(data["frames"].shape[1])
+        data["hidden"] = torch.from_numpy(hidden) if rows else torch.zeros(0, places, dtype=torch.bool)
+        return Batch((View(data, stream),), torch.tensor([r["row"] for r in rows]))
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        view, c = batch.one("anchor"), self.config
+        assert not isinstance(view.data, Tensor)
+        hidden: Tensor = view.data["hidden"]
+        heard = self.embed(Frames(self.encoder, self.split, hidden.shape[1], c.noise), view)[hidden]
+        e, below, above = heard.split([self.encoder.width, self.encoder.dim, self.encoder.dim], 1)
+        chosen = self.quantiser(e)
+        anchors, targets = (F.normalize(z, dim=-1) for z in (self.context(below), self.code(chosen.vectors)))
+        self._perplexity = perplexity(chosen.codes, c.codes)
+        self.observe(anchor=anchors, positive=targets, code_perplexity=self._perplexity)
+        out: dict[str, Tensor] = {}
+        if c.contrastive:
+            sequence = batch.rows.to(hidden.device).repeat_interleave(hidden.sum(1))
+            out["contrast"] = c.contrastive * self.contrast(anchors, targets, chosen.codes, sequence)
+        if c.diversity:
+            out["diversity"] = c.diversity * code_diversity(chosen.logits)
+        if c.prediction:
+            target = chosen.choice if c.target_grad else chosen.choice.detach()
+            out["prediction"] = c.prediction * code_cross_entropy(
+                self.names(above).unflatten(-1, (c.groups, c.codes)), target
+            )
+        return out
+
+    def contrast(self, anchors: Tensor, targets: Tensor, codes: Tensor, sequence: Tensor) -> Tensor:
+        """InfoNCE of hidden frames ``(M, D)`` with distractors of their own ``sequence`` ``(M,)`` and another code."""
+        c = self.config
+        code = (codes * c.codes ** torch.arange(c.groups, device=codes.device)).sum(1)
+        if not c.distractors:
+            return contrast(anchors, targets, Diagonal() & OnlySame(sequence) & NotSame(code), scale=1 / c.kappa)
+        owner, drawn = others_of_group(sequence, c.distractors)
+        pairing = Diagonal() & OnlyOwn() & NotSame(code, torch.cat([code, code[drawn]]))
+        return contrast(anchors, targets, pairing, scale=1 / c.kappa, extra=targets[drawn], owner=owner)
+
+    def after_step(self, step: int) -> None:
+        self.quantiser.cool()
+        if step % LOOK == 0 and self._perplexity is not None and self._perplexity < FEW * self.config.codes:
+            warnings.warn(
+                f"After step {step} the codes have collapsed: their perplexity is {float(self._perplexity):.1f} of "
+                f"{self.config.codes}. Give diversity more weight (--set diversity=1), or codes fewer.",
+                stacklevel=2,
+            )
+
+    @classmethod
+    def recipe(cls, size: str = "published") -> Recipe:
+        """``small`` is for speech of short utterances at any rate; a step takes about 0.1 s on two cores."""
+        if size == "published":
+            return Recipe(
+                config=Config(),
+                encoder=AudioTransformerConfig(dim=1024, depth=24, heads=8, channels=64, kernel=31, layer=18),
+                train=TrainConfig(
+                    batch=2048, steps=400_000, lr=2e-3, betas=(0.9, 0.98), warmup=0.0625, weight_decay=0.01
+                ),
+            )
+        small = size == "small"
+        config = Config(
+            split=2 if small else 1,
+            codes=64 if small else 16,
+            width=64 if small else 8,
+            projection=64 if small else 8,
+            coldest=0.5,
+            cooling=0.997,
+            distractors=0,
+            span=5,
+            seconds=4.0,
+            diversity=3.0,
+        )
+        encoder = AudioTransformerConfig(
+            rate=8000,
+            bands=40 if small else 20,
+            channels=16 if small else 4,
+            blocks="transformer",
+            dim=96 if small else 16,
+            depth=4 if small else 2,
+            heads=4 if small else 2,
+        )
+        train = TrainConfig(batch=16, epochs=20 if small else 1, lr=1e-3, weight_decay=0.01)
+        return Recipe(config=config, encoder=encoder, train=train)
+
+
+class Frames(nn.Module):
+    """What the losses need of every place, side by side in one tensor ``(N, places, width + 2 dim)``, so that it can be
+    computed in micro-batches: features of the front, the contrastive part's output and the last block's."""
+
+    def __init__(self, encoder: AudioTransformer, split: int, places: int, noise: float) -> None:
+        super().__init__()
+        self.encoder, self.split, self.places, self.noise = encoder, split, places, noise
+
+    def forward(self, data: Data) -> Tensor:
+        assert not isinstance(data, Tensor)
+        e, mask = self.encoder.features(data)
+        hidden = data["hidden"][:, : e.shape[1]].unsqueeze(-1)
+        layers = self.encoder.layers(torch.where(hidden, self.noise * torch.randn_like(e), e), mask)
+        z = torch.cat((e, layers[self.split - 1], layers[-1]), -1)
+        return F.pad(z, (0, 0, 0, self.places - z.shape[1]))
+
+
+# --- the proof -------------------------------------------------------------------------------------------------
+
+ARMS: dict[str, dict[str, Any] | None] = {
+    "w2v-bert": {},
+    "untrained": None,
+    "contrast alone": {"prediction": 0.0},
+    "prediction alone": {"contrastive": 0.0},
+    "codes follow prediction": {"contrastive": 0.0, "target_grad": True, "diversity": 0.1},
+}
+UNSEEN = (
+    (0, 1),
+    (2, 3),
+    (4, 5),
+    (0, 2),
+    (1, 4),
+    (3, 5),
+    (0, 3),
+    (1, 5),
+    (2, 4),
+    (0, 4),
+    (1, 3),
+    (2, 5),
+    (0, 5),
+    (1, 2),
+    (3, 4),
+)
+"""The two of six speakers that a seed keeps for the test."""
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """Recordings with the digits said and the number of the speaker, ``(N,)`` each."""
+
+    heard: list[Recording]
+    said: np.ndarray
+    speaker: np.ndarray
+
+
+def spoken() -> Spoken:
+    clips: Any = load("spoken-digits")
+    heard = [recording(samples, rate) for samples, rate in zip(clips["audio"], clips["rate"])]
+    return Spoken(heard, np.array(clips["label"]), np.unique(clips["speaker"], return_inverse=True)[1])
+
+
+def streams(found: Spoken, speakers: np.ndarray, rng: np.random.Generator, *, count: int, seconds: float) -> list[Row]:
+    """Digits of one speaker in random order, one after the other, cut after so many seconds."""
+    rows = []
+    for speaker in rng.choice(speakers, count):
+        own, wave = np.flatnonzero(found.speaker == speaker), np.empty(0, np.float32)
+        rate = found.heard[0].rate
+        while len(wave) < seconds * rate:
+            wave = np.append(wave, found.heard[rng.choice(own)].samples)
+        rows.append({"audio": Recording(wave[: round(seconds * rate)], rate)})
+    return rows
+
+
+def run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
+    rng, found = np.random.default_rng(seed), spoken()
+    unseen = np.array(UNSEEN[seed % len(UNSEEN)])
+    rows = streams(found, np.setdiff1d(np.arange(6), unseen), rng, count=64 if smoke else 1024, seconds=1.6)
+    recipe = W2vBert.recipe("smoke" if smoke else "small")
+    settings = ARMS[arm]
+    torch.manual_seed(seed)
+    learner = W2vBert(AudioTransformer(recipe.encoder), replace(recipe.config, **(settings or {})))
+    if settings is not None:
+        config = replace(
+            recipe.train, seed=seed, steps=3 if smoke else 400, stop_on_collapse=False, progress=False, device="cpu"
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            Trainer(learner, Loader(Made(rows), Shuffled(len(rows), config.batch, seed=seed)), config).fit()
+    held = np.isin(found.speaker, unseen)
+    z = learner.encoder.encode(found.heard, normalize=False)
+    said = predict(z[~held], found.said[~held], z[held]).predicted
+    codes = coded(learner, rows[:64])
+    return {"probe accuracy": float((said == found.said[held]).mean()), "code perplexity": codes}
+
+
+@torch.no_grad()
+def coded(learner: W2vBert, rows: Sequence[Row]) -> float:
+    """Perplexity of the codes that the frames of recordings get."""
+    learner.eval()
+    features, mask = learner.encoder.features(learner.encoder.collate([row["audio"] for row in rows]))
+    return float(perplexity(learner.quantiser(features[mask]).codes, learner.config.codes))

@@ -1,0 +1,92 @@
+"""Codes of a learned quantiser: that all of them are used, that they are foretold, and which others stand against."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from counterpoint.errors import DataError
+from counterpoint.objectives.base import objective
+from counterpoint.objectives.ranks import RankBehaviour
+from counterpoint.objectives.reduce import Reduction, at_least_float32, reduced, same_shape
+from counterpoint.processes import total
+
+
+def _example_logits(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return (torch.randn(6, 2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)),), {}
+
+
+def _example_target(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    s, t = torch.randn(2, 6, 2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return (s,), {"target": t.softmax(-1)}
+
+
+@objective(rank=RankBehaviour.GLOBAL_STATISTIC, example=_example_logits)
+def code_diversity(logits: Tensor) -> Tensor:
+    """``L = (G V - Σ_g exp H(p̄_g)) / (G V)``, ``p̄_g`` the mean over all frames of ``softmax(logits_g)``.
+
+    0 where every one of the V codes of each of the G codebooks is used as much as any other, (V - 1) / V where all
+    frames take one. logits: ``(N, G, V)``, before any noise. Frames of all processes form one batch; no frame at all
+    gives 0. Returns ``()``.
+
+    Source: Baevski et al. 2020 (wav2vec 2.0), arXiv 2006.11477, eq. 4, in its form of a perplexity.
+    """
+    _, groups, codes = logits.shape
+    p = at_least_float32(logits).softmax(-1)
+    count = total(torch.tensor(float(len(p)), device=p.device))
+    mean = total(p.sum(0)) / count.clamp_min(1)
+    used = torch.special.entr(mean).sum(-1).exp().sum()
+    found: Tensor = (groups * codes - used) / (groups * codes) * (count > 0)
+    return found
+
+
+@objective(rank=RankBehaviour.LOCAL, example=_example_target)
+def code_cross_entropy(logits: Tensor, target: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    """``L_i = -mean_g Σ_v y_igv log softmax_v(logits_ig)``: codes are foretold, those of all codebooks alike.
+
+    logits, target: ``(N, G, V)``, a target being one-hot, or any distribution. The target has its gradient, unlike
+    elsewhere: detach it, unless codes are meant to become easy to foretell. Returns ``()``, or ``(N,)``.
+
+    Source: Chung et al. 2021 (w2v-BERT), arXiv 2108.06209, section 2.3.
+    """
+    same_shape(logits=logits, target=target)
+    log_p = at_least_float32(logits).log_softmax(-1)
+    return reduced(-(target * log_p).sum(-1).mean(-1), reduction)
+
+
+def perplexity(codes: Tensor, size: int) -> Tensor:
+    """``exp H`` of the codes ``(N,)`` or ``(N, G)`` in use, of ``size`` there are; ``()``, the mean over the codebooks.
+
+    1: one code stands for everything. size: all are used alike. Codes of all processes count.
+    """
+    codes = codes if codes.ndim == 2 else codes.unsqueeze(1)
+    used = torch.stack([torch.bincount(column, minlength=size) for column in codes.unbind(1)])
+    p = total(used.float())
+    p = p / p.sum(-1, keepdim=True).clamp_min(1)
+    found: Tensor = torch.special.entr(p).sum(-1).exp().mean()
+    return found
+
+
+@torch.no_grad()
+def others_of_group(groups: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """For every item, ``count`` others of its own group, drawn with replacement: owners and what they drew, ``(P,)``.
+
+    groups: ``(N,)`` long, which sequence (document, speaker) an item is of. P is ``count`` times the items that have an
+    other; one that is alone in its group draws nothing. By torch's own random numbers. For `contrast`:
+    ``extra=z[drawn], owner=owner`` and `OnlyOwn`.
+    """
+    if groups.ndim != 1 or count < 1:
+        raise DataError(f"groups of shape {tuple(groups.shape)} and count={count}: expected (N,), and 1 or more.")
+    order = groups.argsort(stable=True)
+    _, size = torch.unique_consecutive(groups[order], return_counts=True)
+    first = (size.cumsum(0) - size).repeat_interleave(size)
+    size = size.repeat_interleave(size)
+    place = torch.arange(len(groups), device=groups.device)
+    able = place[size > 1]
+    first, size = first[able, None], size[able, None]
+    step = (torch.rand(len(able), count, device=groups.device) * (size - 1)).long().clamp_max(size - 2)
+    found = first + step
+    found = found + (found >= able[:, None])  # past the item itself
+    return order[able].repeat_interleave(count), order[found.flatten()]
