@@ -116,6 +116,14 @@ def test_only_the_first_metric_decides(proved: Any) -> None:
     assert proved(proof_with(Counted(figures)))[0]["verdict"] == "shown"  # though its error is the largest
 
 
+def test_only_the_ablations_that_the_claim_is_about_decide(proved: Any) -> None:
+    run = Counted(arms(without=CLEAR, frozen=BEHIND))
+    found, _ = proved(proof_with(run, against=("without",)))
+    assert found["verdict"] == "shown"
+    assert {e["ablation"] for e in found["metrics"]} == {"without", "frozen"}  # the other is reported beside
+    assert proved(proof_with(run, against=("frozen",)))[0]["verdict"] == "reversed"
+
+
 def test_one_seed_shows_nothing(proved: Any) -> None:
     found, said = proved(proof_with(Counted(arms(without=CLEAR, frozen=CLEAR))), seeds=1)
     assert found["verdict"] == "not shown"

@@ -251,10 +251,11 @@ def weigh(proof: Proof, made: Sequence[Made]) -> list[dict[str, Any]]:
 
 
 def verdict(proof: Proof, metrics: Sequence[Mapping[str, Any]]) -> str:
-    """``shown``: by the first metric the method beats every ablation; ``reversed``: one of them beats the method;
-    ``not shown``: neither. An interval that holds 0 decides nothing."""
+    """``shown``: by the first metric the method beats every ablation that the claim is about; ``reversed``: one of them
+    beats the method; ``not shown``: neither. An interval that holds 0 decides nothing."""
     first = next(iter(proof.metrics))
-    says = [shown.says(entry) for entry in metrics if entry["name"] == first]
+    about = proof.against or tuple(proof.arms)[1:]
+    says = [shown.says(entry) for entry in metrics if entry["name"] == first and entry["ablation"] in about]
     if "worse" in says:
         return "reversed"
     return "shown" if set(says) == {"better"} else "not shown"

@@ -8,9 +8,10 @@ behind random vectors. The lower blocks must tell the code of a hidden frame fro
 same recording; the upper blocks must name it. Naming alone could be made trivial by giving all frames one code;
 contrast needs codes that differ.
 
-    e = front(log-mel),   x = e with random vectors at hidden frames,   c = lower(x),   d = upper(c)
+    e = front(log-mel),   x = e with draws from N(0, noise²) at hidden frames,   c = lower(x),   d = upper(c)
     q_t, k_t = quantiser(e_t)
-    L_w = mean over hidden t of  -log exp(cos(W c_t, U q_t) / κ) / Σ_{q in {q_t} and distractors} exp(cos(W c_t, U q) / κ)
+    s(t, q) = cos(W c_t, U q) / κ
+    L_w = mean over hidden t of  -log exp s(t, q_t) / Σ_{q in {q_t} and distractors} exp s(t, q)
     L_d = (G V - Σ_g exp H(p̄_g)) / (G V),   p̄_g the mean of the quantiser's softmax over the hidden frames
     L_m = mean over hidden t of  -log softmax(Z d_t)[k_t]
     L = contrastive L_w + diversity L_d + prediction L_m
@@ -51,6 +52,7 @@ from counterpoint.encoders.quantiser import GumbelQuantiser
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate.probe import predict
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.methods.proof import Proof
 from counterpoint.objectives.codes import code_cross_entropy, code_diversity, others_of_group, perplexity
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, NotSame, OnlyOwn, OnlySame
@@ -92,6 +94,7 @@ class Config:
     diversity: float = 0.1
     prediction: float = 1.0
     target_grad: bool = False
+    front_grad: float = 1.0
 
     def __post_init__(self) -> None:
         if min(self.contrastive, self.diversity, self.prediction) < 0 or not self.contrastive + self.prediction:
@@ -160,7 +163,7 @@ class W2vBert(Method):
         hidden: Tensor = view.data["hidden"]
         heard = self.embed(Frames(self.encoder, self.split, hidden.shape[1], c.noise), view)[hidden]
         e, below, above = heard.split([self.encoder.width, self.encoder.dim, self.encoder.dim], 1)
-        chosen = self.quantiser(e)
+        chosen = self.quantiser(torch.lerp(e.detach(), e, c.front_grad))
         anchors, targets = (F.normalize(z, dim=-1) for z in (self.context(below), self.code(chosen.vectors)))
         self._perplexity = perplexity(chosen.codes, c.codes)
         self.observe(anchor=anchors, positive=targets, code_perplexity=self._perplexity)
@@ -259,23 +262,8 @@ ARMS: dict[str, dict[str, Any] | None] = {
     "prediction alone": {"contrastive": 0.0},
     "codes follow prediction": {"contrastive": 0.0, "target_grad": True, "diversity": 0.1},
 }
-UNSEEN = (
-    (0, 1),
-    (2, 3),
-    (4, 5),
-    (0, 2),
-    (1, 4),
-    (3, 5),
-    (0, 3),
-    (1, 5),
-    (2, 4),
-    (0, 4),
-    (1, 3),
-    (2, 5),
-    (0, 5),
-    (1, 2),
-    (3, 4),
-)
+PAIRS = ["01", "23", "45", "02", "14", "35", "03", "15", "24", "04", "13", "25", "05", "12", "34"]
+UNSEEN = tuple((int(a), int(b)) for a, b in PAIRS)
 """The two of six speakers that a seed keeps for the test."""
 
 
@@ -334,3 +322,24 @@ def coded(learner: W2vBert, rows: Sequence[Row]) -> float:
     learner.eval()
     features, mask = learner.encoder.features(learner.encoder.collate([row["audio"] for row in rows]))
     return float(perplexity(learner.quantiser(features[mask]).codes, learner.config.codes))
+
+
+proof = Proof(
+    claim="On speakers that were never heard, a linear probe tells the digits said better from features of a frozen "
+    "encoder trained by both losses without transcripts than from those of the same encoder untrained.",
+    arms={
+        "w2v-bert": "contrast of codes below, prediction of codes above",
+        "untrained": "the same encoder as it was drawn",
+        "contrast alone": "all blocks below, no prediction",
+        "prediction alone": "all blocks above, no contrast; only diversity teaches the quantiser",
+        "codes follow prediction": "as the last, but the quantiser follows the prediction and diversity weighs 0.1",
+    },
+    against=("untrained",),
+    metrics={"probe accuracy": True, "code perplexity": True},
+    data=("spoken-digits",),
+    run=run,
+    full="A conformer of 100 million weights on 960 hours of LibriSpeech, fine-tuned with CTC on 10 hours: word errors "
+    "of the three trained arms, on one large GPU. Published with 0.6 billion weights on 60,000 hours, fine-tuned on "
+    "960: 1.5 and 2.9 % (test-clean, test-other) with both losses, 1.7 and 3.5 % with contrast alone.",
+    minutes=8,
+)
