@@ -64,7 +64,7 @@ def with_columns(config: TableTransformerConfig) -> TableTransformerConfig:
     """The configuration with the columns of `table`."""
     tables = [table(np.random.default_rng(i)) for i in range(40)]
     columns = Columns.fit({name: [t[name] for t in tables] for name in tables[0]})
-    return replace(config, categories=dict(columns.categories), numbers=dict(columns.numbers))
+    return replace(config, categories=columns.categories, numbers=columns.numbers)
 
 
 def graph(n: int = 12, seed: int = 0) -> Graph:

@@ -90,7 +90,7 @@ def test_arrays_are_the_rows_standardised():
 
 
 def test_windows_that_do_not_fit_are_refused():
-    with pytest.raises(DataError, match=r"dev part.*has 10 of its 100 steps.*--set length=L --set horizon=H"):
+    with pytest.raises(DataError, match=r"dev part.*has 10 of its 100 steps.*--set length=L horizon=H"):
         Windows(series(), "dev", length=4, horizon=11)
     assert len(Windows(series(), "dev", length=4, horizon=10)) == 1
     with pytest.raises(ConfigError, match="length >= 1"):

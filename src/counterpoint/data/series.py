@@ -112,7 +112,7 @@ class Windows:
             raise DataError(
                 f"The {part} part of the series has {end - start:,} of its {len(series):,} steps, fewer than a window "
                 f"needs ({length} to look back on, {horizon} to foretell). Give a longer series, or smaller windows: "
-                f"--set length=L --set horizon=H."
+                "--set length=L horizon=H."
             )
         self.why = why
         self.schema = Schema(

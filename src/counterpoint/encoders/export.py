@@ -23,6 +23,7 @@ from counterpoint.encoders.bags import BagEncoder
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.causal import CausalLM
 from counterpoint.encoders.heads import Projected
+from counterpoint.encoders.kmers import KmerBag
 from counterpoint.encoders.pooling import pool
 from counterpoint.encoders.series import SeriesEncoder
 from counterpoint.encoders.static import StaticText
@@ -74,7 +75,7 @@ class Plain(nn.Module):
             ids, mask = inputs
             out = encoder.transformer.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
             return pool(out.last_hidden_state, mask, mode=encoder.config.pooling)
-        if isinstance(encoder, StaticText):
+        if isinstance(encoder, StaticText | KmerBag):
             tokens, mask = encoder.tokens(dict(zip(self.names, inputs)))
             return pool(tokens, mask, mode="mean")
         if isinstance(encoder, AudioTransformer):
@@ -136,6 +137,8 @@ def _example(encoder: Encoder, items: Sequence[Any] | None) -> Data:
         return encoder.collate(list(items))
     if encoder.modality == "text":
         return encoder.collate(list(_TEXTS))
+    if encoder.modality == "dna":
+        return encoder.collate(["ACGTTGCAACTTGACCATTG" * 4, "GATTACA", "TTTTCCNCAAGG"])
     if encoder.modality == "image":
         inner = encoder
         while isinstance(inner, Projected):

@@ -90,8 +90,8 @@ def row_set(raw: datasets.Dataset, schema: Schema, log: Log) -> Rows | Bags:
     """The rows of a table, or the bags that they make."""
     if schema.kind == "series":
         raise DataError(
-            f"These rows are one {schema.why.rstrip('.')}. A model of series is measured on the latest steps of what it "
-            "was trained on: see what `counterpoint fit` printed, or call counterpoint.evaluate.forecast."
+            f"These rows are one {schema.why.rstrip('.')}. A model of series is measured on the latest steps of what "
+            "it was trained on: see what `counterpoint fit` printed, or call counterpoint.evaluate.forecast."
         )
     rows = Rows(raw, schema, log=log)
     return Bags(rows) if schema.kind == "bags" else rows

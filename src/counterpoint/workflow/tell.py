@@ -11,6 +11,7 @@ from typing import Any
 
 from counterpoint._version import __version__
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.causal import CausalLM
 from counterpoint.errors import MissingExtra
 from counterpoint.report import page
 from counterpoint.report.collect import collect
@@ -75,6 +76,8 @@ def next_commands(folder: Path, given: Given, towers: Mapping[str, Encoder]) -> 
     lines = [f"counterpoint encode {folder} ROWS --out vectors.npy{stream}"]
     if given.schema.kind not in ("texts", "items"):  # rows like these hold something to measure against
         lines.insert(0, f"counterpoint eval {folder} TEST_ROWS")
+    if isinstance(towers.get("text"), CausalLM):
+        lines.insert(0, f'counterpoint generate {folder} "The beginning of a text"')
     if "text" in towers:
         lines.append(f'counterpoint index {folder} ROWS && counterpoint search {folder} "a question"')
     if "table" not in towers:
