@@ -41,8 +41,8 @@ def build(seed=0, columns=COLUMNS, missing="token", hide_keys=True, **settings):
             heads=2,
             missing=missing,
             hide=hide_keys,
-            categories=dict(columns.categories),
-            numbers=dict(columns.numbers),
+            categories=columns.categories,
+            numbers=columns.numbers,
         )
     )
     method = TIP({"image": image, "table": table}, Config(dim=8, layers=2, heads=2, **settings))

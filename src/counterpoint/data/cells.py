@@ -36,8 +36,8 @@ class Columns:
     are plain values, so that a configuration can hold them and a model folder reads raw cells.
     """
 
-    categories: Mapping[str, Sequence[str]]
-    numbers: Mapping[str, Sequence[float]]
+    categories: dict[str, list[str]]
+    numbers: dict[str, list[float]]
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -54,6 +54,8 @@ class Plain(nn.Module):
             return ["input_ids", "counts"] if self.inner.config.aggregate == "saturating" else ["input_ids"]
         if isinstance(self.inner, AudioTransformer):
             return ["frames", "attention_mask"]
+        if isinstance(self.inner, KmerBag):
+            return ["words"]
         texts = isinstance(self.inner, TextTransformer | CausalLM)
         return ["input_ids", "attention_mask"] if texts else ["input"]
 

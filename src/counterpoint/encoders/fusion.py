@@ -101,7 +101,8 @@ class ImageTable(Encoder):
         return {"image": images, **self.table.collate([item["table"] for item in items])}
 
     def lengths(self, items: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        return self.image.lengths(items) + self.table.lengths(items)
+        both: np.ndarray = self.image.lengths(items) + self.table.lengths(items)
+        return both
 
     def forward(self, data: Data) -> Tensor:
         return self.tokens(data)[0][:, 0]

@@ -187,6 +187,7 @@ class Projected(Encoder):
         if self.hidden:  # sentence-transformers would need a module for each layer: it cannot load this folder
             write_weights(dense / "model.safetensors", self.projection.state_dict())
             return []
+        assert isinstance(self.projection, nn.Linear)
         out, into = self.projection.weight.shape
         write_weights(dense / "model.safetensors", {"linear.weight": self.projection.weight})
         write_json(

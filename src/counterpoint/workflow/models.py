@@ -120,7 +120,7 @@ def suited(config: Any, rows: RowSet | Stream) -> Any:
         return of_series(config, rows.series)
     if isinstance(config, TableTransformerConfig) and not (config.categories or config.numbers):
         columns = columns_of(rows)
-        return replace(config, categories=dict(columns.categories), numbers=dict(columns.numbers))
+        return replace(config, categories=columns.categories, numbers=columns.numbers)
     if isinstance(config, VectorConfig) and not config.features:
         first = next(iter(rows)) if isinstance(rows, Rows | Bags) else None
         if first is None:

@@ -80,6 +80,8 @@ def next_commands(folder: Path, given: Given, towers: Mapping[str, Encoder]) -> 
         lines.insert(0, f'counterpoint generate {folder} "The beginning of a text"')
     if "text" in towers:
         lines.append(f'counterpoint index {folder} ROWS && counterpoint search {folder} "a question"')
+    if "dna" in towers:
+        lines.append(f"counterpoint index {folder} REF.fa && counterpoint align {folder} READS.fq --out reads.sam")
     if "table" not in towers:
         lines.append(f"counterpoint export {folder} --to onnx --out model.onnx{stream}")
     return lines

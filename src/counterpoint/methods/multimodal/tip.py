@@ -20,8 +20,8 @@ commonest value or the mean in place of a missing cell, ``hide=False`` lets atte
 Published (size ``published``): ResNet-50 at 128 px, width 512, 4 + 4 layers of 8 heads, heads of two layers to 128,
 τ 0.1, half of the cells hidden, 0.3 corrupted, Adam 3e-4, batch 256, up to 500 epochs, weight decay 1.5e-6 (cars; 1e-4
 for hearts). Here: rows are corrupted by cells of the same batch; only cells that are there are hidden; negatives are
-drawn among the rows of one process; the class token and its column's vector are one. Rows without an image or without a
-table are left out: it is cells that may be missing.
+drawn among the rows of one process; the class token and its column's vector are one; weight decay is decoupled (AdamW).
+Rows without an image or without a table are left out: it is cells that may be missing.
 """
 
 from __future__ import annotations
@@ -234,33 +234,36 @@ def _unprojected(encoder: Encoder | None) -> Encoder | None:
 
 # --- the proof -------------------------------------------------------------------------------------------------
 
+# The regime was looked at with seeds 10 and 11. It is small: a random forest on the raw cells is right in 0.53 of the test
+# rows with none missing, more often than these probes. In one trial, means and commonest values in place of the learned
+# token and the hidden keys did as well, and houses (535 rows, 4 columns) taught nothing: neither is claimed.
 ARMS: dict[str, dict[str, Any]] = {"tip": {}, "no reconstruction": {"mtr": False}}
 PIXELS = 32
 RATES = (0.0, 0.5, 0.7, 0.9)
 
 
-def furniture(seed: int) -> tuple[list[Row], list[Row], np.ndarray, np.ndarray]:
-    """Rows to learn from and to test on, a quarter of them, and their classes."""
+def furniture() -> tuple[list[Row], list[Row], np.ndarray, np.ndarray]:
+    """Rows to learn from and to test on, as the set is split, and the rooms that the things are for."""
     found: Any = load("furniture")
     rows = list(Rows(found, infer(found, columns=find("furniture").columns)))
     pixels = decode([row["image"] for row in rows], PIXELS).mul(255).byte().permute(0, 2, 3, 1).numpy()
     rows = [{**row, "image": picture} for row, picture in zip(rows, pixels)]  # decoded once, not in every epoch
     labels = np.unique(found["category"], return_inverse=True)[1]
-    test, train = np.split(np.random.default_rng(seed).permutation(len(rows)), [len(rows) // 4])
+    train, test = (np.flatnonzero(np.array(found["split"]) == part) for part in ("train", "test"))
     return [rows[i] for i in train], [rows[i] for i in test], labels[train], labels[test]
 
 
 def run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
-    train, test, labels, truth = furniture(seed)
+    train, test, labels, truth = furniture()
     names = train[0]["table"]
     columns = Columns.fit({name: [row["table"][name] for row in train] for name in names})
     torch.manual_seed(seed)
     image = ConvNet(ConvNetConfig(size=PIXELS, stem_width=16, widths=(16, 32, 64)))
     shape = TableTransformerConfig(dim=32, layers=2, heads=4)
-    table = TableTransformer(replace(shape, categories=dict(columns.categories), numbers=dict(columns.numbers)))
+    table = TableTransformer(replace(shape, categories=columns.categories, numbers=columns.numbers))
     config = Config(dim=32, layers=2, heads=4, views=SimCLRViews(crop=(0.5, 1.0)), **ARMS[arm])
     trained = TIP({"image": image, "table": table}, config)
-    how = TrainConfig(batch=128, epochs=2 if smoke else 60, lr=2e-3, seed=seed, stop_on_collapse=False, progress=False)
+    how = TrainConfig(batch=128, epochs=2 if smoke else 50, lr=2e-3, seed=seed, stop_on_collapse=False, progress=False)
     Trainer(trained, Loader(Made(train), Shuffled(len(train), 128, seed=seed)), how).fit()
     rates = (0.0, 0.9) if smoke else RATES
     curve = missingness(trained.joint, train, labels, test, truth, rates=rates, draws=1 if smoke else 4, seed=seed)
