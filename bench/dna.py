@@ -168,7 +168,7 @@ def claims_of(sam: str, n: int) -> list[Claim | None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reads", type=int, default=1000, help="true reads per case")
-    parser.add_argument("--steps", type=int, default=1500, help="training steps")
+    parser.add_argument("--steps", type=int, default=1000, help="training steps")
     parser.add_argument("--trial", action="store_true", help="print, but write no results")
     asked = parser.parse_args()
     torch.set_num_threads(THREADS)

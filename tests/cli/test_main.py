@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import inspect
 import json
 import re
@@ -69,12 +70,17 @@ def test_every_example_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ru
     for name in ("sentences", "documents"):
         made.jsonl(tmp_path / f"{name}.jsonl", made.rows("texts", 120))
     order = ["fit", "eval", "encode", "index", "search", "export", "report", "methods", "data", "doctor"]
-    order += ["prove", "compare"]
+    order += ["prove", "compare", "align"]
     assert set(order) == set(verbs()) - {"demo"}, "the demo has tests of its own"
     for verb in order:
         more = ["--size", "smoke"] if verb in ("fit", "compare") else []
         if verb == "search":
             shutil.copytree("runs/mine", "runs/demo")
+        if verb == "align":
+            (tmp_path / "ref.fa").write_text(">contig\n" + made.dna(9_000) + "\n")
+            (tmp_path / "reads.fq.gz").write_bytes(gzip.compress(f"@r\n{made.dna(120)}\n+\n{'I' * 120}\n".encode()))
+            run("fit", "ref.fa", "--out", "runs/genome", "--size", "smoke")
+            run("index", "runs/genome", "ref.fa")
         said = run(*example(verb), *more)
         assert said.code == 0, said.all
         assert said.out.strip()

@@ -98,3 +98,11 @@ def test_positions_are_fixed_and_can_be_none():
     assert sinusoids(4, 6)[0].tolist() == pytest.approx([0, 0.02] * 3)
     with pytest.raises(ConfigError, match="type bpe or kmers"):
         DnaTransformerConfig(tokens="words")
+
+
+def test_the_bag_as_onnx_gives_the_same(tmp_path):
+    pytest.importorskip("onnxruntime")
+    from counterpoint.encoders.export import onnx
+
+    torch.manual_seed(0)
+    assert onnx(KmerBag(KmerBagConfig(dim=8, k=3)), tmp_path / "bag.onnx") < 1e-6

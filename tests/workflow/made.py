@@ -24,6 +24,11 @@ def text(rng: np.random.Generator, topic: str, n: int = 12) -> str:
     return " ".join(rng.choice(TOPICS[topic] if i % 2 else FILLER) for i in range(n))
 
 
+def dna(n: int) -> str:
+    """So many bases: a longer stretch begins with the shorter ones."""
+    return "".join("ACGT"[i] for i in np.random.default_rng(0).integers(0, 4, n))
+
+
 def topics(rng: np.random.Generator, n: int) -> list[str]:
     return [str(t) for t in rng.choice(list(TOPICS), n)]
 
