@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,14 @@ def written(path: Path, n: int = 400, gap: bool = False) -> Path:
     ]
     path.write_text("\n".join(["time,heat,load", *lines]) + "\n")
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_page() -> Iterator[None]:
+    """The map of a run's page costs more than all else here, and knows nothing of series."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("counterpoint.workflow.fit.report", lambda *given: None)
+        yield
 
 
 @pytest.fixture(scope="module")
