@@ -23,7 +23,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Figure:
-    """One metric of the model (higher is better), and of each baseline that has it."""
+    """One metric of the model (higher is better, but for errors), and of each baseline that has it."""
 
     metric: str
     value: Interval
