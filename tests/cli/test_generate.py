@@ -29,6 +29,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         train=settings,
         say=told.append,
     )
+    assert any("counterpoint generate" in str(line) for line in told)
     assert any("As a language model it has the perplexity" in str(line) for line in told)
     return folder
 

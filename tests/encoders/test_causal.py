@@ -147,6 +147,15 @@ def test_other_libraries_load_what_is_saved(lm: CausalLM, tmp_path: Path) -> Non
     assert np.abs(theirs - model.encode(TEXTS)).max() <= 1e-5
 
 
+def test_an_onnx_file_gives_the_same_embeddings(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from counterpoint.encoders.export import onnx
+
+    assert onnx(CausalLM.from_texts(texts(), CONFIG), tmp_path / "lm.onnx") < 1e-5
+    assert (tmp_path / "lm.tokenizer.json").exists()
+
+
 def test_what_is_refused(tmp_path: Path, gpt2: Path) -> None:
     with pytest.raises(ConfigError, match="positions for 40"):
         CausalLM.from_pretrained(gpt2, max_length=41)
