@@ -58,7 +58,7 @@ def test_no_season_no_seasonal_baseline():
     rows = windows(np.cumsum(RNG.normal(size=400)))
     assert season(rows) is None
     found = evaluate_forecasts(encoder(rows), rows, draws=5)
-    assert set(figures(found)) == {"last value", "ridge on the window"}
+    assert set(figures(found)) == {"last value", "ridge on the window", "ridge on each channel"}
     assert any("No season" in note for note in found.notes)
 
 
@@ -80,11 +80,15 @@ def test_without_a_decoder_a_ridge_on_embeddings_forecasts():
     assert found["mse"].value.value < 1
 
 
-def test_many_channels_are_foretold_from_their_own_past(monkeypatch):
-    monkeypatch.setattr("counterpoint.evaluate.forecast.WIDEST", 20)
+def test_a_ridge_of_all_channels_reads_only_a_channels_own_past(monkeypatch):
     rows = windows(np.column_stack((np.sin(2 * np.pi * T / 8), 3 * np.cos(2 * np.pi * T / 6))))
-    found = evaluate_forecasts(encoder(rows), rows, baselines=("ridge on the window",), draws=5)
-    assert figures(found)["ridge on the window"] < 1e-3
+    found = figures(evaluate_forecasts(encoder(rows), rows, draws=5))
+    assert found["ridge on each channel"] < 1e-3
+    follows = windows(np.stack((noise := RNG.normal(size=400), np.roll(noise, 5)), axis=1))
+    found = figures(evaluate_forecasts(encoder(follows), follows, draws=5))
+    assert found["ridge on the window"] < 0.7 < 0.9 < found["ridge on each channel"]
+    monkeypatch.setattr("counterpoint.evaluate.forecast.WIDEST", 20)
+    assert "ridge on the window" not in figures(evaluate_forecasts(encoder(follows), follows, draws=5))
 
 
 def test_intervals_are_of_blocks_of_windows():

@@ -12,6 +12,7 @@ import pytest
 
 from counterpoint import load
 from counterpoint.encoders.series import SeriesEncoder
+from counterpoint.evaluate.forecast import BASELINES
 from counterpoint.workflow.fit import fit
 from tests.workflow.conftest import Run
 
@@ -61,7 +62,7 @@ def test_from_a_csv_to_forecasts(data: Path, trained: tuple[Path, str]) -> None:
     assert "the times of its steps (time) and numbers: heat, load." in said
     assert "400 steps of 2 channels; in order of time train: 280, dev: 40, test: 80." in said
     metrics = json.loads((out / "metrics.json").read_text())
-    assert set(metrics["systems"]) == {"model", "last value", "seasonal naive", "ridge on the window"}
+    assert set(metrics["systems"]) == {"model", *BASELINES}
     assert set(metrics["systems"]["model"]) == {"mse", "mae"}
     assert "The season is 12 steps long." in metrics["notes"]
     model, values = load(out), channels(data)

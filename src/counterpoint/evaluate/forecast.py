@@ -20,11 +20,11 @@ from counterpoint.evaluate.result import Evaluation, compare
 from counterpoint.evaluate.statistics import Sample
 from counterpoint.evaluate.tasks import Samples
 
-BASELINES = ("last value", "seasonal naive", "ridge on the window")
+BASELINES = ("last value", "seasonal naive", "ridge on the window", "ridge on each channel")
 CLEAR = 0.2
 """Correlation from which a season counts as one."""
 WIDEST = 4096
-"""Values of a window up to which a ridge reads all of them; above, it reads each channel's own."""
+"""Values of a window up to which a ridge reads all of them."""
 
 Forecast: TypeAlias = Callable[[np.ndarray], np.ndarray]
 """Standardised windows ``(N, L, C)`` to the steps ``(N, H, C)`` that follow them."""
@@ -140,9 +140,11 @@ def _baseline(name: str, windows: Windows) -> Forecast | None:
     h = windows.horizon
     if name == "last value":
         return lambda past: np.repeat(past[:, -1:], h, axis=1)
+    if name == "ridge on each channel":
+        return _own_ridge(windows)
     if name == "ridge on the window":
         if windows.length * windows.series.values.shape[1] > WIDEST:
-            return _own_ridge(windows)
+            return None
         return _ridge(lambda past: past.reshape(len(past), -1), windows)
     period = season(windows)
     if period is None:
