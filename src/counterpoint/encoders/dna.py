@@ -83,7 +83,8 @@ class DnaTransformer(TextTransformer):
         self.config = config
         self._room = 0  # every view of a genome is new: nothing is worth remembering
         self._first = len(SPECIAL)
-        places = self.transformer.embeddings.position_embeddings.weight
+        embeddings: Any = self.transformer.embeddings
+        places: Tensor = embeddings.position_embeddings.weight
         places.requires_grad_(False)
         with torch.no_grad():
             places.zero_() if config.positions == "none" else places.copy_(sinusoids(*places.shape))

@@ -231,7 +231,7 @@ class Aligner:
         tried.sort(key=lambda t: (-len(t.bases), t.read))
         scores = np.zeros(len(tried))
         slices = [slice(at, at + 128) for at in range(0, len(tried), 128)]
-        for at, some in zip(slices, pool.map(lambda at: self._scores(tried[at]), slices)):
+        for at, some in zip(slices, pool.map(self._scores, [tried[at] for at in slices])):
             scores[at] = some
         mine: list[list[int]] = [[] for _ in reads]
         for number, t in enumerate(tried):
