@@ -130,7 +130,8 @@ class TSForecasting(Method):
         encoder.reshape(length=c.length, horizon=c.horizon, decoder=c.share < 1)
         self.queued = c.share > 0 and c.contrast in ("moco", "both", "cost")
         self.masked = c.share > 0 and c.contrast in ("hierarchical", "both")
-        self.season = SeasonHead(encoder.dim, encoder.dim, length=c.length) if self._seasonal else None
+        seasonal = c.share > 0 and c.contrast == "cost"
+        self.season = SeasonHead(encoder.dim, encoder.dim, length=c.length) if seasonal else None
         self._pending: dict[int, tuple[Batch, Tensor]] = {}
         if self.queued:
             kernels = tuple(k for k in KERNELS if k <= c.length)
@@ -139,10 +140,6 @@ class TSForecasting(Method):
             self.teacher = Teacher(encoder, momentum=c.momentum)
             self.key = Teacher(self.query, momentum=c.momentum)
             self.queue = Queue(c.queue, encoder.dim)
-
-    @property
-    def _seasonal(self) -> bool:
-        return self.config.share > 0 and self.config.contrast == "cost"
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
         """``anchor``: the windows. ``positive``: what keys see of them. ``context``, twice: with steps left out.
