@@ -90,6 +90,18 @@ def test_prediction_does_not_teach_the_quantiser_unless_it_may():
         assert all(gradient(found[name], [weight])[0].abs().max() > 0 for name in ("contrast", "diversity"))
 
 
+def test_the_front_may_be_kept_from_the_quantisers_gradient():
+    for share in (0.0, 0.1, 1.0):
+        method = build(front_grad=share)
+        (found,) = gradient(losses(method, batch_of(method))["diversity"], [method.encoder.front[0].weight])
+        if share == 0.0:
+            assert not found.any()
+        elif share == 0.1:
+            tenth = found
+        else:
+            torch.testing.assert_close(tenth, 0.1 * found)
+
+
 def test_contrast_stands_on_the_lower_blocks_and_prediction_on_all():
     method = build()
     found = losses(method, batch_of(method))

@@ -186,10 +186,10 @@ def _wav(stream: IO[bytes]) -> tuple[np.ndarray, int]:
     width = int(written[2])
     raw = raw[: len(raw) - len(raw) % (width * channels)]
     if written[1:] == "i3":  # 24 bits: as the upper three bytes of 32
-        x = np.zeros((len(raw) // 3, 4), np.uint8)
+        wide = np.zeros((len(raw) // 3, 4), np.uint8)
         places = slice(1, 4) if written[0] == "<" else slice(0, 3)
-        x[:, places] = np.frombuffer(raw, np.uint8).reshape(-1, 3)
-        samples = x.view(written[0] + "i4")[:, 0] / 2**31
+        wide[:, places] = np.frombuffer(raw, np.uint8).reshape(-1, 3)
+        samples = wide.view(written[0] + "i4")[:, 0] / 2**31
     else:
         x = np.frombuffer(raw, written)
         samples = (x - 128.0) / 128 if written[1:] == "u1" else x / 2 ** (8 * width - 1) if written[1] == "i" else x

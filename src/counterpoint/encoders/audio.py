@@ -125,7 +125,8 @@ class AudioTransformer(Encoder):
 
     def places(self, frames: int) -> int:
         """Number of places that the front makes of so many frames."""
-        return -(-frames // 2**self.config.halvings)
+        found: int = -(-frames // 2**self.config.halvings)
+        return found
 
     # --- what comes out --------------------------------------------------------------------------------------------
 
@@ -178,11 +179,13 @@ class Block(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         if self.first is None or self.convolution is None:
             x = x + self.attention(x, mask)
-            return self.norm(x + self.second(x))
+            out: Tensor = self.norm(x + self.second(x))
+            return out
         x = x + 0.5 * self.first(x)
         x = x + self.attention(x, mask)
         x = x + self.convolution(x, mask)
-        return self.norm(x + 0.5 * self.second(x))
+        out = self.norm(x + 0.5 * self.second(x))
+        return out
 
 
 def _feed_forward(dim: int, mlp: float, dropout: float) -> nn.Sequential:
@@ -221,7 +224,8 @@ class Convolution(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = F.glu(self.gate(self.before(x)), -1) * mask.unsqueeze(-1)
         x = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
-        return self.dropout(self.out(F.silu(self.after(x))))
+        out: Tensor = self.dropout(self.out(F.silu(self.after(x))))
+        return out
 
 
 def rotated(x: Tensor) -> Tensor:

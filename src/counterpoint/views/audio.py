@@ -38,7 +38,8 @@ def log_mel(recording: Recording, *, bands: int, window: int, hop: int) -> np.nd
     wave = np.pad(recording.samples, (0, max(0, window - len(recording))))
     around = sliding_window_view(np.pad(wave, half, mode="reflect"), window)[::hop]
     power = np.abs(rfft(around * _hann(window))) ** 2
-    return np.log(power @ mel_filters(recording.rate, bands=bands, window=window).T + np.float32(1e-6))
+    found: np.ndarray = np.log(power @ mel_filters(recording.rate, bands=bands, window=window).T + np.float32(1e-6))
+    return found
 
 
 def crop(recording: Recording, rng: np.random.Generator, *, seconds: float) -> Recording:

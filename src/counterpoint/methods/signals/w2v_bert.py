@@ -24,8 +24,8 @@ stands on the last block).
 Published (size ``published``, XL): 12 and 12 conformer blocks, 1,024 wide, 8 heads, 0.6 billion weights; V 1,024, G 1,
 span 10 begun with probability 0.065, κ 0.1, diversity 0.1, temperature from 2 to 0.1 by 0.999995 each step; 60,000
 hours, batch 2,048, Adam 2e-3. Here: weight decay is decoupled and the learning rate goes down by a cosine; recordings
-are cut at random to ``seconds``; the diversity of the small sizes weighs 3, as with 0.1 a few hundred steps leave most
-codes unused.
+are cut at random to ``seconds``. The small sizes hide five spans of three places and keep the quantiser's gradient from
+the front (``front_grad=0``): with it, a few hundred steps spread the features over the codes so that none is foretold.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Config:
     vectors. projection: width of the space of contrast. temperature, coldest, cooling: of the choice of codes. kappa:
     temperature of contrast. distractors: of each frame, 0: all. rate, span, least: of the spans that are hidden.
     noise: deviation of the random vectors. seconds: that recordings are cut to. contrastive, diversity, prediction:
-    weights of the losses. target_grad: see above."""
+    weights of the losses. target_grad: see above. front_grad: share of the quantiser's gradient that the front gets."""
 
     split: int = 12
     codes: int = 1024
@@ -219,9 +219,12 @@ class W2vBert(Method):
             coldest=0.5,
             cooling=0.997,
             distractors=0,
-            span=5,
+            rate=0.0,
+            span=3,
+            least=5,
             seconds=4.0,
-            diversity=3.0,
+            diversity=0.3,
+            front_grad=0.0,
         )
         encoder = AudioTransformerConfig(
             rate=8000,
@@ -231,6 +234,7 @@ class W2vBert(Method):
             dim=96 if small else 16,
             depth=4 if small else 2,
             heads=4 if small else 2,
+            layer=3 if small else None,  # the middle of the predicting part
         )
         train = TrainConfig(batch=16, epochs=20 if small else 1, lr=1e-3, weight_decay=0.01)
         return Recipe(config=config, encoder=encoder, train=train)
@@ -263,7 +267,7 @@ ARMS: dict[str, dict[str, Any] | None] = {
     "codes follow prediction": {"contrastive": 0.0, "target_grad": True, "diversity": 0.1},
 }
 PAIRS = ["01", "23", "45", "02", "14", "35", "03", "15", "24", "04", "13", "25", "05", "12", "34"]
-UNSEEN = tuple((int(a), int(b)) for a, b in PAIRS)
+UNSEEN = tuple((int(pair[0]), int(pair[1])) for pair in PAIRS)
 """The two of six speakers that a seed keeps for the test."""
 
 
@@ -295,6 +299,7 @@ def streams(found: Spoken, speakers: np.ndarray, rng: np.random.Generator, *, co
 
 
 def run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
+    """Spans and the front's gradient were chosen with seed 10, by how well hidden codes are foretold, not by the probe."""
     rng, found = np.random.default_rng(seed), spoken()
     unseen = np.array(UNSEEN[seed % len(UNSEEN)])
     rows = streams(found, np.setdiff1d(np.arange(6), unseen), rng, count=64 if smoke else 1024, seconds=1.6)
@@ -304,7 +309,7 @@ def run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
     learner = W2vBert(AudioTransformer(recipe.encoder), replace(recipe.config, **(settings or {})))
     if settings is not None:
         config = replace(
-            recipe.train, seed=seed, steps=3 if smoke else 400, stop_on_collapse=False, progress=False, device="cpu"
+            recipe.train, seed=seed, steps=3 if smoke else 300, stop_on_collapse=False, progress=False, device="cpu"
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -341,5 +346,5 @@ proof = Proof(
     full="A conformer of 100 million weights on 960 hours of LibriSpeech, fine-tuned with CTC on 10 hours: word errors "
     "of the three trained arms, on one large GPU. Published with 0.6 billion weights on 60,000 hours, fine-tuned on "
     "960: 1.5 and 2.9 % (test-clean, test-other) with both losses, 1.7 and 3.5 % with contrast alone.",
-    minutes=8,
+    minutes=6,
 )
