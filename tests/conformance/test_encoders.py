@@ -13,6 +13,7 @@ import torch
 import counterpoint.encoders as package
 from counterpoint.encoders import folder
 from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig
+from counterpoint.encoders.bags import BagEncoder
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.causal import CausalLM, CausalLMConfig
 from counterpoint.encoders.dna import DnaTransformer, DnaTransformerConfig
@@ -26,8 +27,9 @@ from counterpoint.encoders.series import SeriesConfig, SeriesEncoder
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.table import TableTransformer, TableTransformerConfig
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
+from counterpoint.encoders.vectors import VectorConfig, Vectors
 from tests.conformance.discovery import subclasses
-from tests.conformance.rows import FEATURES, dna, graph, image, recording, table, text, texts, with_columns
+from tests.conformance.rows import FEATURES, dna, graph, image, recording, table, text, texts, vector, with_columns
 
 pytest.importorskip("PIL")
 
@@ -56,6 +58,8 @@ TINY = {
     "ImageTable": lambda: ImageTable(
         TINY["ConvNet"](), TINY["TableTransformer"](), Interaction(16, 16, layers=1, heads=2)
     ),
+    "Vectors": lambda: Vectors(VectorConfig(features=FEATURES, widths=(16,), dim=8)),
+    "BagEncoder": lambda: BagEncoder(Vectors(VectorConfig(features=FEATURES, dim=8)), width=4),
     "Projected": lambda: Projected(StaticText.from_texts(texts(), StaticTextConfig(dim=16)), 8),
 }
 every = pytest.mark.parametrize("name", TINY)
@@ -76,6 +80,10 @@ def items(encoder: Encoder, n: int = 6) -> list[Any]:
     if encoder.modality == "graph":
         return graph()[:n]
     rng = np.random.default_rng(1)
+    if isinstance(encoder, BagEncoder):
+        return [[vector(rng) for _ in range(1 + 2 * i)] for i in range(n)]
+    if encoder.modality == "vector":
+        return [vector(rng) for _ in range(n)]
     if encoder.modality == "dna":
         return items_of_dna(n)
     if encoder.modality == "series":
