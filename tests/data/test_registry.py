@@ -20,7 +20,7 @@ from counterpoint.errors import DataError
 NEEDS_DATA = pytest.mark.skipif("COUNTERPOINT_DATA" not in os.environ, reason="COUNTERPOINT_DATA is not set")
 KINDS = {
     "texts": "texts", "pairs": "pairs", "similarity": "scored", "classification": "labelled",
-    "clustering": "labelled", "towers": "towers",
+    "clustering": "labelled", "towers": "towers", "dna": "items",
 }  # fmt: skip
 
 
