@@ -23,9 +23,9 @@ class Proof:
 
     A method's module holds one, under the name ``proof``. claim: one sentence that could turn out false. arms: what is
     trained, by name -> what it is in a few words; the method first, its ablations after it. metrics: name -> whether
-    higher is better; the first decides the verdict. against: the ablations that the claim is
-    about, none meaning all; the others are reported beside. data: registered sets it reads. full: the published scale,
-    in a sentence. minutes: about how long all arms and three seeds take on two cores.
+    higher is better; the first decides the verdict. against: the ablations that the claim is about, none meaning all;
+    the others are reported beside. data: registered sets it reads. full: the published scale, in a sentence. minutes:
+    about how long all arms and three seeds take on two cores.
     """
 
     claim: str
