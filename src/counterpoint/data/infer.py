@@ -4,6 +4,7 @@ The decision table (first match wins):
 
 =====================================================  ========
 numbers, and times or rows like those before them      series
+a sound column, a label by name, a text or a task      labelled
 an image or sound column and a text column             towers
 an image or sound column and a label                   labelled
 an image or sound column                               items
@@ -50,6 +51,7 @@ NEGATIVE = re.compile(r"(hard_?)?neg(ative)?s?(_?\d+)?")
 SCORES = ("score", "similarity", "similarity_score", "relatedness", "rating")
 LABELS = ("label", "labels", "class", "category", "intent", "topic", "coarse", "cls", "label_name")
 TEXTS = ("text", "sentence", "caption", "description", "content", "utterance", "document")
+TRANSCRIPTS = ("caption", "transcript", *TEXTS)
 METADATA = re.compile(r"split|fold|key|lang(uage)?|url|path|file(_?name)?|(.*_)?(id|idx|index|uuid)\d*")
 """Names of columns that tell about a row and are never learned from, unless they are named."""
 BAGS = ("bag", "bag_id", "slide", "slide_id")
@@ -71,6 +73,9 @@ _NEEDS: dict[frozenset[str], Kind] = {
     frozenset({"image"}): "items",
     frozenset({"audio", "label"}): "labelled",
     frozenset({"audio", "text"}): "towers",
+    frozenset({"audio", "text", "label"}): "labelled",
+    frozenset({"audio", "label", "task"}): "labelled",
+    frozenset({"audio", "text", "label", "task"}): "labelled",
     frozenset({"audio"}): "items",
     frozenset({"table"}): "items",
     frozenset({"table", "label"}): "labelled",
@@ -83,7 +88,7 @@ _NEEDS: dict[frozenset[str], Kind] = {
 }
 ROLES = (
     "text | image | anchor, positive[, negatives] | a, b, score | text, label | image, label | image, text | "
-    "audio[, label or text] | "
+    "audio[, label or text] | audio, label[, text][, task] | "
     "dna[, label] | vector[, label] | table[, label or image] (table=a+b+c) | image or text or vector, label, bag | "
     "series[, time] (series=a+b+c) "
     "(negatives may be given several times, or as a list)"
@@ -165,7 +170,7 @@ _ALLOWED = {
     "text": {"text", "dna"}, "anchor": {"text", "image"}, "positive": {"text", "image"}, "a": {"text"}, "b": {"text"},
     "negatives": {"text", "texts"}, "score": {"number"}, "label": {"text", "number", "class"}, "image": {"image"},
     "audio": {"audio"}, "rate": {"number"}, "vector": {"vector"}, "bag": {"text", "number", "class"},
-    "table": {"text", "number", "class"}, "series": {"number"}, "dna": {"dna", "text"},
+    "table": {"text", "number", "class"}, "series": {"number"}, "dna": {"dna", "text"}, "task": {"number"},
 }  # fmt: skip
 
 
@@ -266,6 +271,8 @@ def _decide(dataset: datasets.Dataset) -> Schema:
     if pictures:
         return _with_item(dataset, "image", pictures[0], free, label, label_why)
     if sounds:
+        if label and not label_why and (found := _spoken(types, sounds[0], free, label)):
+            return _schema(dataset, "labelled", *found)
         return _with_item(dataset, "audio", sounds[0], free, label, label_why)
     columns: dict[str, str | list[str]]
     if sequences := [n for n, t in types.items() if t == "dna"]:
@@ -322,12 +329,26 @@ def _pairs(dataset: datasets.Dataset, anchor: str, positive: str, negatives: lis
     return _schema(dataset, "pairs", columns, why)
 
 
+def _spoken(
+    types: dict[str, str], audio: str, texts: list[str], label: str
+) -> tuple[dict[str, str | list[str]], str] | None:
+    """A recording, its label, and what is said in it, or the number of the task that it comes in; None: neither."""
+    text = texts[0] if len(texts) == 1 else _find(texts, TRANSCRIPTS)
+    task = _find([n for n, t in types.items() if t == "number" and n != label], ("task",))
+    if not (text or task):
+        return None
+    columns: dict[str, str | list[str]] = {"audio": audio, "label": label}
+    columns |= {role: name for role, name in (("text", text), ("task", task)) if name}
+    beside = " and ".join(f"{what} ({n})" for what, n in (("what is said", text), ("its task", task)) if n)
+    return columns, f"a recording, its label ({label}), {beside}"
+
+
 def _with_item(
     dataset: datasets.Dataset, modality: str, column: str, texts: list[str], label: str | None, label_why: str
 ) -> Schema:
     """An image or a recording, with what goes with it."""
     what, plural = {"image": ("an image", "images"), "audio": ("a recording", "recordings")}[modality]
-    text = texts[0] if len(texts) == 1 else _find(texts, ("caption", "transcript", *TEXTS))
+    text = texts[0] if len(texts) == 1 else _find(texts, TRANSCRIPTS)
     if text:
         why = f"{what} and a text ({text}) of one thing"
         if label:
@@ -380,10 +401,12 @@ def _ambiguous(dataset: datasets.Dataset, what: str, type_this: str, *, extra: s
 def _schema(dataset: datasets.Dataset, kind: Kind, columns: dict[str, str | list[str]], why: str) -> Schema:
     if "audio" in columns and _is_samples(dataset.data.schema.field(str(columns["audio"])).type):
         columns = {"rate": str(_rate(dataset)), **columns}
+    # Beside a recording and its label a text is no item of its own: it tells what is said, as the label does.
+    told = {"score", "label", "bag", "rate", "task", *(("text",) if {"audio", "label"} <= set(columns) else ())}
     modalities = {
         role: _modality(dataset, role, c if isinstance(c, str) else c[0])
         for role, c in columns.items()
-        if role not in ("score", "label", "bag", "rate")
+        if role not in told
     }
     labels = class_names(dataset, str(columns["label"])) if "label" in columns else ()
     return Schema(kind=kind, columns=columns, modalities=modalities, labels=labels, why=f"{kind}: {why}.")

@@ -66,7 +66,11 @@ def make_row(values: dict[str, Any], number: int, schema: Schema, classes: Class
                 return None
         elif schema.modalities.get(key) == "vector":
             value = np.asarray(value, dtype=np.float32)
-        elif schema.kind == "towers" and not (value and value.strip()):
+        elif key == "task":
+            value = int(value)
+        elif (schema.kind == "towers" or (key == "text" and key not in schema.modalities)) and not (
+            value and value.strip()
+        ):
             value = None
         row[key] = value
     if schema.kind == "pairs":

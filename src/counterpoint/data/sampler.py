@@ -191,6 +191,53 @@ class PxK(Sampler):
         return list(order.reshape(-1, self.per_class))
 
 
+class InTurn(Sampler):
+    """Tasks one after another: all batches of the first one, pass after pass, before any of the next.
+
+    labels, tasks: ``(N,)`` ints, the class and the task of each row; tasks come in the order of their numbers. steps:
+    batches of the whole run (None: ``epochs`` passes over all rows), of which each task gets its part. An epoch has as
+    many batches as the rows make, so a run of E epochs stays E epochs long with each task; what comes after the end
+    goes on with the last task. Raises `DataError` where a class belongs to two tasks.
+    """
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        tasks: np.ndarray,
+        batch: int,
+        *,
+        steps: int | None = None,
+        epochs: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(len(labels), batch, seed=seed)
+        names, number = np.unique(tasks, return_inverse=True)
+        for label in np.unique(labels):
+            if len(found := np.unique(number[labels == label])) > 1:
+                raise DataError(
+                    f"Class {label} comes in task {names[found[0]]} and again in task {names[found[1]]}: a task brings "
+                    "classes that no earlier one had. Mend the column `task`, or give all rows of a class one task."
+                )
+        self._members = [np.flatnonzero(number == n) for n in range(len(names))]
+        self._made = np.array([max(1, len(m) // self.batch) for m in self._members])
+        steps = max(1, round(epochs * len(self))) if steps is None else steps
+        self._ends = np.round(np.cumsum(self._made) * steps / len(self)).astype(np.int64)
+
+    def __len__(self) -> int:
+        return int(self._made.sum())
+
+    def task_at(self, step: int) -> int:
+        """The number of the task, from 0, that the batch of this step (from 0) is of."""
+        return min(int(np.searchsorted(self._ends, step, side="right")), len(self._members) - 1)
+
+    def batches(self, epoch: int) -> Iterator[np.ndarray]:
+        for step in range(epoch * len(self), (epoch + 1) * len(self)):
+            task = self.task_at(step)
+            turn, at = divmod(step - (self._ends[task - 1] if task else 0), self._made[task])
+            order = np.random.default_rng([self.seed, task, turn]).permutation(self._members[task])
+            yield order[at * self.batch : (at + 1) * self.batch]
+
+
 class Homogeneous(Sampler):
     """Every batch from one source (task, language, file), so that no negative gives itself away by its source.
 

@@ -41,13 +41,16 @@ class Block(nn.Module):
         wide = int(mlp * dim)
         self.perceptron = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, wide), nn.GELU(), nn.Linear(wide, dim))
 
-    def forward(self, x: Tensor, *, seen: Tensor | None = None, other: Tensor | None = None) -> Tensor:
-        """x: (N, T, dim). seen: (N, T, T) bool. other: (N, S, dim), what the block looks across to."""
+    def forward(
+        self, x: Tensor, *, seen: Tensor | None = None, other: Tensor | None = None, across: Tensor | None = None
+    ) -> Tensor:
+        """x: (N, T, dim). seen: (N, T, T) bool. other: (N, S, dim), what the block looks across to. across: (N, T, S)
+        bool, which of it."""
         y = self.norm(x)
         x = x + self.attention(y, y, seen)
         if self.cross is not None and self.cross_norm is not None:
             assert other is not None
-            x = x + self.cross(self.cross_norm(x), other)
+            x = x + self.cross(self.cross_norm(x), other, across)
         out: Tensor = x + self.perceptron(x)
         return out
 

@@ -13,7 +13,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Batch, Data, View
-from counterpoint.data.schema import Kind, Row
+from counterpoint.data.sampler import Sampler
+from counterpoint.data.schema import Kind, Row, RowSet
+from counterpoint.data.stream import Stream
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError
 from counterpoint.train.budget import Budget
@@ -76,6 +78,10 @@ class Method(nn.Module):
         """Embeddings ``(N, D)`` of the anchors of a batch, as used after training."""
         view = batch.views[0]
         return self.towers()[view.stream](view.data)
+
+    def sampler(self, rows: RowSet | Stream, config: TrainConfig) -> Sampler | None:
+        """Batches in an order that the method needs; None: those that are usual for rows of their kind."""
+        return None
 
     def before_training(self, steps: int) -> None:
         """Called once, before the first step, with the number of steps (schedules of momentum, of weights)."""

@@ -101,14 +101,14 @@ def seconds_per_step(plan: Plan, given: Given) -> float:
         return {}
 
     config = replace(plan.train, eval_every=1)
-    Trainer(plan.learner, make_loader(given, config), config, evaluate=mark).fit()
+    Trainer(plan.learner, make_loader(given, config, plan.learner), config, evaluate=mark).fit()
     first = len(marks) // 3
     return (marks[-1] - marks[first]) / (len(marks) - 1 - first)
 
 
 def train(plan: Plan, given: Given, seed: int) -> Trained:
     """Train and measure. Raises `KeyboardInterrupt` where the training was interrupted."""
-    result = Trainer(plan.learner, make_loader(given, plan.train), plan.train).fit()
+    result = Trainer(plan.learner, make_loader(given, plan.train, plan.learner), plan.train).fit()
     if result.stopped == "interrupted":
         raise KeyboardInterrupt
     figures = {f.metric: f.value for f in measure(plan.learner.towers(), given, beside=False).figures}

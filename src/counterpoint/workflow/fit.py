@@ -176,7 +176,7 @@ def prepare(plan: Plan, begin: Opened, given: Given, folder: Path, *, overwrite:
 def make_trainer(plan: Plan, begin: Opened, given: Given, folder: Path, *, overwrite: bool) -> Trainer:
     return Trainer(
         plan.learner,
-        make_loader(given, plan.train),
+        make_loader(given, plan.train, plan.learner),
         plan.train,
         folder=folder,
         evaluate=_watch(given) if given.held and (plan.train.eval_every or plan.train.metric) else None,

@@ -26,6 +26,7 @@ from counterpoint.data.sampler import LengthBucketed, NoDuplicates, PxK, Sampler
 from counterpoint.data.schema import WRITTEN, Row, RowSet, Schema
 from counterpoint.data.stream import Stream
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.methods.base import Method
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.team import launched
 from counterpoint.workflow.choose import PLURAL
@@ -242,10 +243,15 @@ def fitting(config: TrainConfig, rows: RowSet | Stream, log: Log) -> TrainConfig
     return replace(config, batch=batch)
 
 
-def make_loader(given: Given, config: TrainConfig) -> Loader | StreamLoader:
-    """Batches that suit the rows: no duplicates among candidates, several rows per class, like lengths together."""
+def make_loader(given: Given, config: TrainConfig, method: Method | None = None) -> Loader | StreamLoader:
+    """Batches that suit the rows: no duplicates among candidates, several rows per class, like lengths together; or
+    those that the method asks for."""
     rows, batch, seed = given.rows, config.batch, config.seed
     rank, world = launched()
+    own = None if method is None else method.sampler(rows, config)
+    if own is not None:
+        assert not isinstance(rows, Stream)
+        return Loader(rows, own, rank=rank, world=world)
     if isinstance(rows, Stream):
         rows.seed = seed
         return StreamLoader(rows, batch, rank=rank, world=world)
