@@ -34,8 +34,8 @@ class Entry:
     """A named data set.
 
     modality: text, image, image+text, audio, dna, graph, series. task: what it is for. source: the public place it
-    comes from. licence: as stated there. path: of the local copy, under ``COUNTERPOINT_DATA``. columns: part -> column, as for
-    `infer`. splits: the parts that ``load(name, split)`` knows (none: all rows are one part).
+    comes from. licence: as stated there. path: of the local copy, under ``COUNTERPOINT_DATA``. columns: part ->
+    column, as for `infer`. splits: the parts that ``load(name, split)`` knows (none: all rows are one part).
     """
 
     name: str

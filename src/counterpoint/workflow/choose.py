@@ -47,7 +47,14 @@ USUAL = {
 }
 """The method of a kind of rows and their modalities; single texts have two, by their length."""
 
-PLURAL = {"text": "texts", "image": "images", "audio": "recordings", "vector": "vectors", "dna": "sequences of DNA", "table": "table rows"}
+PLURAL = {
+    "text": "texts",
+    "image": "images",
+    "audio": "recordings",
+    "vector": "vectors",
+    "dna": "sequences of DNA",
+    "table": "table rows",
+}
 """Items of a modality, in words."""
 
 

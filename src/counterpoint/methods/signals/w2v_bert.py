@@ -299,8 +299,8 @@ def streams(found: Spoken, speakers: np.ndarray, rng: np.random.Generator, *, co
 
 
 def run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
-    """Spans, diversity and the front's gradient were chosen with seeds 10 and 11, by how well hidden codes are foretold.
-    Probes of other settings with these seeds were seen on the way, above and below the untrained encoder."""
+    """Spans, diversity and the front's gradient were chosen with seeds 10 and 11, by how well hidden codes are
+    foretold. Probes of other settings with these seeds were seen on the way, above and below the untrained encoder."""
     rng, found = np.random.default_rng(seed), spoken()
     unseen = np.array(UNSEEN[seed % len(UNSEEN)])
     rows = streams(found, np.setdiff1d(np.arange(6), unseen), rng, count=64 if smoke else 1024, seconds=1.6)

@@ -227,8 +227,8 @@ def blurred(images: np.ndarray) -> np.ndarray:
 
 
 def run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
-    """The features (plain principal components, after whitened ones) and the strength of the blur were chosen with seeds
-    10 to 13, where one view and the published temperature were kept."""
+    """The features (plain principal components, after whitened ones) and the strength of the blur were chosen with
+    seeds 10 to 13, where one view and the published temperature were kept."""
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import f1_score
