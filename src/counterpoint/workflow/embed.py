@@ -13,26 +13,18 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from counterpoint.data.audio import RATES, recording
-from counterpoint.data.cells import is_missing
-from counterpoint.data.dna import clean
-from counterpoint.data.images import decode
+from counterpoint.data.audio import RATES
 from counterpoint.encoders.bags import BagEncoder
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.fusion import ImageTable
 from counterpoint.encoders.heads import Projected
 from counterpoint.encoders.table import TableTransformer
 from counterpoint.errors import ConfigError, DataError, ModelError
+from counterpoint.workflow.cells import CELLS, is_list
 from counterpoint.workflow.models import load, model_path
 
 EMBEDDING = "embedding"
 """The column that is appended."""
-
-BATCH = {
-    "text": 8192, "dna": 8192, "vector": 8192, "image": 512, "audio": 256, "table": 8192, "image+table": 512,
-    "series": 4096,
-}  # fmt: skip
-"""Rows encoded at once unless told otherwise; decoded images and recordings are large."""
 
 
 class Embed:
@@ -40,10 +32,10 @@ class Embed:
 
     model: a run folder or model folder, at a path that every worker sees. column: what is encoded; of a table, whose
     columns the model knows, nothing (or the image beside it). stream: which tower, where there are several. role: which
-    prompt to put before each text. precision: ``float32`` or ``bfloat16``. batch: rows encoded at once (None: `BATCH`).
-    keep: the other columns that are given back (None: all). truncate: only the first so many dimensions, brought back
-    to unit length where the encoder's embeddings have it: for models trained so that their first dimensions do on their
-    own (Kusupati et al. 2022, arXiv 2205.13147).
+    prompt to put before each text. precision: ``float32`` or ``bfloat16``. batch: rows encoded at once (None: as many
+    as suit the modality). keep: the other columns that are given back (None: all). truncate: only the first so many
+    dimensions, brought back to unit length where the encoder's embeddings have it: for models trained so that their
+    first dimensions do on their own (Kusupati et al. 2022, arXiv 2205.13147).
 
     It travels to other processes without weights; each loads the model at its first batch, once, and onto its GPU where
     it has one. A row is never lost: one that cannot be encoded (no value, an image that cannot be read) has a null as
@@ -89,8 +81,8 @@ class Embed:
                     f"{self.model} encodes bags, not rows of a table. In Python: "
                     "counterpoint.encoders.folder.load(FOLDER).encode([[item, ...], ...])."
                 )
-            if encoder.modality not in BATCH:
-                raise ModelError(f"{self.model} encodes {encoder.modality}; columns of {' and '.join(BATCH)} can be.")
+            if encoder.modality not in CELLS:
+                raise ModelError(f"{self.model} encodes {encoder.modality}; columns of {', '.join(CELLS)} can be.")
             if self.truncate is not None and not 1 <= self.truncate <= encoder.dim:
                 raise ConfigError(
                     f"truncate={self.truncate}: the embeddings of {self.model} are {encoder.dim} wide; "
@@ -107,7 +99,7 @@ class Embed:
     @property
     def batch(self) -> int:
         """Rows encoded at once."""
-        return self._batch or BATCH[self.encoder.modality]
+        return self._batch or CELLS[self.encoder.modality].batch
 
     def settings(self) -> dict[str, Any]:
         """All that the embeddings depend on, as JSON takes it; of the model, a checksum of its files."""
@@ -168,7 +160,7 @@ class Embed:
             if name not in rows.names:
                 raise DataError(f"There is no column {name!r} of {modality}; the columns are {', '.join(rows.names)}.")
             found = rows.field(name).type
-            if not _holds(found, modality):
+            if not CELLS[modality].holds(found):
                 raise DataError(f"Column {name!r} holds no {modality} ({found}).")
         return pa.schema([*kept, pa.field(EMBEDDING, pa.list_(pa.float32(), self.dim))], metadata=rows.metadata)
 
@@ -210,7 +202,7 @@ class Embed:
             sides = [table.column(self.column).combine_chunks(), rows]
             return pa.chunked_array([pa.StructArray.from_arrays(sides, ["image", "table"])])
         cells = table.column(self.column)
-        if self.encoder.modality != "audio" or not _is_list(cells.type):
+        if self.encoder.modality != "audio" or not is_list(cells.type):
             return cells
         rate = next((name for name in RATES if name in table.column_names), None)
         if rate is None:
@@ -239,65 +231,9 @@ class Embed:
 
     def _item(self, cell: Any) -> Any:
         """What the encoder eats, or None where there is nothing to encode."""
-        if self.encoder.modality == "table":
-            return None if all(is_missing(c) for c in cell.values()) else cell
-        if self.encoder.modality == "image+table":  # of a row without any cell, the image is left
-            image = _picture(cell["image"])
-            return None if image is None else {"image": image, "table": cell["table"]}
         if self.encoder.modality == "text":
             self.blank += cell is not None and not cell.strip()
-            return cell
-        if self.encoder.modality == "dna":
-            return _bases(cell)
-        if self.encoder.modality == "image":
-            return _picture(cell)
-        if self.encoder.modality == "vector":
-            return cell
-        if cell is None or (isinstance(cell, dict) and not any(v is not None for v in cell.values())):
-            return None
-        try:
-            return recording(cell)
-        except OSError:
-            return None
-
-
-def _picture(cell: Any) -> Any:
-    """The image of a cell, or None where there is none that can be read."""
-    if cell is None or (isinstance(cell, dict) and not any(v is not None for v in cell.values())):
-        return None
-    try:
-        return decode(cell)
-    except OSError:
-        return None
-
-
-def _bases(cell: str | None) -> str | None:
-    """The sequence of a cell, or None for one that is no DNA."""
-    try:
-        return clean(cell) if cell else None
-    except DataError:
-        return None
-
-
-def _holds(type_: pa.DataType, modality: str) -> bool:
-    """Whether cells of an Arrow type are texts, or encoded images or recordings: bytes, or a struct with bytes; samples
-    also as a list of numbers; cells of a table: texts, numbers, truth values."""
-    if modality == "table" and (
-        pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_boolean(type_)
-    ):
-        return True
-    if modality in ("audio", "vector") and _is_list(type_):
-        return pa.types.is_integer(type_.value_type) or pa.types.is_floating(type_.value_type)
-    if modality in ("image", "audio"):
-        if pa.types.is_struct(type_):
-            return type_.get_field_index("bytes") >= 0
-        return pa.types.is_binary(type_) or pa.types.is_large_binary(type_)
-    type_ = type_.value_type if pa.types.is_dictionary(type_) else type_
-    return pa.types.is_string(type_) or pa.types.is_large_string(type_) or type_ == pa.string_view()
-
-
-def _is_list(type_: pa.DataType) -> bool:
-    return pa.types.is_list(type_) or pa.types.is_large_list(type_)
+        return CELLS[self.encoder.modality].item(cell)
 
 
 def fingerprint(model: Path) -> str:
