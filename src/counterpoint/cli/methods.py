@@ -26,12 +26,15 @@ def methods(name: Annotated[Positional[str], arg(metavar="[NAME]", help_behavior
 
     console = Console(markup=False, highlight=False, soft_wrap=bool(name))
     if not name:
-        table = Table("method", "title", "year", "needs", "modalities", box=None, header_style="bold")
+        table = Table(box=None, header_style="bold")
+        table.add_column("method", no_wrap=True)
+        table.add_column("year", no_wrap=True)
+        table.add_column("learns from")
+        table.add_column("title")
         for key, cls in discover().items():
             spec = cls.spec
-            table.add_row(
-                key, spec.title, str(spec.year), " | ".join(KINDS[n] for n in spec.needs), ", ".join(spec.modalities)
-            )
+            held = f"{' | '.join(KINDS[n] for n in spec.needs)}: {', '.join(spec.modalities)}"
+            table.add_row(key, str(spec.year), held, spec.title)
         console.print(table)
         console.print(
             "\nOne method's page: counterpoint methods NAME. Train with it: counterpoint fit DATA --method NAME"
