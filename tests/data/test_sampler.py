@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counterpoint.data.sampler import Homogeneous, LengthBucketed, NoDuplicates, PxK, Sampler, Shuffled
+from counterpoint.data.sampler import Homogeneous, InTurn, LengthBucketed, NoDuplicates, PxK, Sampler, Shuffled
 from counterpoint.errors import ConfigError, DataError
 
 N, B = 103, 10
@@ -185,3 +185,33 @@ def test_fewer_rows_than_the_batch() -> None:
         Shuffled(0, 8)
     with pytest.raises(ConfigError, match="smallest is 1"):
         Shuffled(3, 0)
+
+
+def test_tasks_in_turn_each_row_once_a_pass():
+    labels = np.array([0, 1, 2, 3] * 6)
+    tasks = np.where(labels < 2, 3, 8)  # 12 rows each
+    sampler = InTurn(labels, tasks, 4, epochs=2)
+    assert len(sampler) == 6
+    given = [b for epoch in range(2) for b in sampler.batches(epoch)]
+    assert [set(tasks[b]) for b in given] == [{3}] * 6 + [{8}] * 6
+    for start in range(0, 12, 3):
+        assert sorted(np.concatenate(given[start : start + 3])) == sorted(np.flatnonzero(tasks == (3, 8)[start // 6]))
+    assert not np.array_equal(given[0], given[3])
+    assert [sampler.task_at(s) for s in (0, 5, 6, 11, 12)] == [0, 0, 1, 1, 1]
+    again = [b for epoch in range(2) for b in InTurn(labels, tasks, 4, steps=12).batches(epoch)]
+    assert all(np.array_equal(a, b) for a, b in zip(given, again, strict=True))
+
+
+def test_tasks_share_the_steps_by_their_size_and_small_ones_come_whole():
+    tasks = np.array([0] * 30 + [1] * 3 + [2] * 20)
+    sampler = InTurn(tasks, tasks, 10, epochs=3)
+    given = [b for epoch in range(3) for b in sampler.batches(epoch)]
+    assert [int(tasks[b[0]]) for b in given] == [0] * 9 + [1] * 3 + [2] * 6
+    assert [len(b) for b in given[9:12]] == [3, 3, 3]
+
+
+def test_a_class_of_two_tasks_is_refused():
+    with pytest.raises(DataError, match="Class 1 comes in task 0 and again in task 2"):
+        InTurn(np.array([0, 1, 1, 2]), np.array([0, 0, 2, 2]), 2)
+    with pytest.raises(DataError, match="Class b comes"):
+        InTurn(np.array([0, 1, 1, 2]), np.array([0, 0, 2, 2]), 2, classes=("a", "b", "c"))

@@ -271,7 +271,8 @@ def _decide(dataset: datasets.Dataset) -> Schema:
     if pictures:
         return _with_item(dataset, "image", pictures[0], free, label, label_why)
     if sounds:
-        if label and not label_why and (found := _spoken(types, sounds[0], free, label)):
+        said = [n for n in free if n.lower() in TRANSCRIPTS or n not in few]
+        if label and not label_why and (found := _spoken(types, sounds[0], said, label)):
             return _schema(dataset, "labelled", *found)
         return _with_item(dataset, "audio", sounds[0], free, label, label_why)
     columns: dict[str, str | list[str]]
@@ -333,10 +334,16 @@ def _spoken(
     types: dict[str, str], audio: str, texts: list[str], label: str
 ) -> tuple[dict[str, str | list[str]], str] | None:
     """A recording, its label, and what is said in it, or the number of the task that it comes in; None: neither."""
+    task = _find([n for n in types if n != label], ("task",))
+    texts = [n for n in texts if n != task]
     text = texts[0] if len(texts) == 1 else _find(texts, TRANSCRIPTS)
-    task = _find([n for n, t in types.items() if t == "number" and n != label], ("task",))
     if not (text or task):
         return None
+    if task and types[task] != "number":
+        raise DataError(
+            f"Column {task!r} holds {types[task]}. Tasks are numbers, in the order in which they come. Leave it out: "
+            f"--columns audio={audio},label={label}"
+        )
     columns: dict[str, str | list[str]] = {"audio": audio, "label": label}
     columns |= {role: name for role, name in (("text", text), ("task", task)) if name}
     beside = " and ".join(f"{what} ({n})" for what, n in (("what is said", text), ("its task", task)) if n)

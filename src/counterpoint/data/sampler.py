@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -197,7 +197,7 @@ class InTurn(Sampler):
     labels, tasks: ``(N,)`` ints, the class and the task of each row; tasks come in the order of their numbers. steps:
     batches of the whole run (None: ``epochs`` passes over all rows), of which each task gets its part. An epoch has as
     many batches as the rows make, so a run of E epochs stays E epochs long with each task; what comes after the end
-    goes on with the last task. Raises `DataError` where a class belongs to two tasks.
+    goes on with the last task. classes: their names, for the error. Raises `DataError` where a class is of two tasks.
     """
 
     def __init__(
@@ -209,14 +209,16 @@ class InTurn(Sampler):
         steps: int | None = None,
         epochs: float = 1.0,
         seed: int = 0,
+        classes: Sequence[str] = (),
     ) -> None:
         super().__init__(len(labels), batch, seed=seed)
         names, number = np.unique(tasks, return_inverse=True)
         for label in np.unique(labels):
             if len(found := np.unique(number[labels == label])) > 1:
                 raise DataError(
-                    f"Class {label} comes in task {names[found[0]]} and again in task {names[found[1]]}: a task brings "
-                    "classes that no earlier one had. Mend the column `task`, or give all rows of a class one task."
+                    f"Class {classes[label] if len(classes) else label} comes in task {names[found[0]]} and again in "
+                    f"task {names[found[1]]}: a task brings classes that no earlier one had. Mend the column `task`, "
+                    "or give all rows of a class one task."
                 )
         self._members = [np.flatnonzero(number == n) for n in range(len(names))]
         self._made = np.array([max(1, len(m) // self.batch) for m in self._members])

@@ -25,9 +25,9 @@ Row: TypeAlias = dict[str, Any]
 
 texts: ``text``. pairs: ``anchor``, ``positive``, ``negatives`` (a list, may be empty). scored: ``a``, ``b``, ``score``
 (float). labelled: the item under its modality's name (``text``, ``image``), and ``label`` (int); a recording may have
-``text``, what is said in it (None: not known), and ``task`` (int), of tasks that come one after another. items: the item
-under its modality's name. bags: ``bag`` (a list of items) and ``label`` (int). towers: one key per stream, a missing
-one being None. graph: ``node`` (a `counterpoint.data.graph.Node`), and ``label`` where it has one. series:
+``text``, what is said in it (None: not known), and ``task`` (int), of tasks that come one after another. items: the
+item under its modality's name. bags: ``bag`` (a list of items) and ``label`` (int). towers: one key per stream, a
+missing one being None. graph: ``node`` (a `counterpoint.data.graph.Node`), and ``label`` where it has one. series:
 ``series`` (L, C), ``horizon`` (H, C): a window, and what follows it. Always ``row``: the row's number in the data set
 (int).
 """

@@ -167,7 +167,8 @@ class Coconut(Method):
         column = rows.schema.columns.get("task")
         tasks = self.task_of[labels] if column is None else rows.column(str(column)).to_numpy().astype(np.int64)
         steps = None if config.steps is None else config.steps * config.accumulate
-        return InTurn(labels, tasks, config.batch, steps=steps, epochs=config.epochs, seed=config.seed)
+        how: dict[str, Any] = {"steps": steps, "epochs": config.epochs, "seed": config.seed}
+        return InTurn(labels, tasks, config.batch, classes=rows.schema.labels, **how)
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
         """The recordings. Labels: ``label``, ``task`` ``(N,)``, and ``said`` ``(N, L)``, the tokens to be written."""
@@ -220,7 +221,7 @@ class Coconut(Method):
             old = self.memory.learned.sum()
             share = old / (self.memory.met | self.memory.learned).sum().clamp_min(1)
             # Where no task is over, the teacher is a copy of nothing that was learned.
-            out["nspt"] = c.nspt * share * self.hold_on(h, y, now, data) if old else h.sum() * 0.0
+            out["nspt"] = c.nspt * share * self.hold_on(h, y, now, data) if old else h.square().sum() * 0.0
         return out
 
     def begin(self, task: int) -> None:
@@ -259,7 +260,7 @@ class Coconut(Method):
         whole = (said == END).any(1)
         h, t, now = h[whole], t[whole], int(whole[:now].sum())
         if not now and world() == 1:
-            return (h.sum() + t.sum() + self.text.weight.sum()) * 0.0
+            return (h.square().sum() + t.square().sum()) * 0.0
         scale = 1 / self.config.temperature
         return contrast(h[:now], t, Diagonal(), scale=scale) + contrast(t[:now], h, Diagonal(), scale=scale)
 
@@ -267,7 +268,7 @@ class Coconut(Method):
         """nspt of the rehearsed recordings, those from ``now`` on, with positives and negatives of either side."""
         assert self.teacher is not None
         if now == len(h) and world() == 1:
-            return h.sum() * 0.0
+            return h.square().sum() * 0.0
         c, old, every = self.config, slice(now, None), self.config.negatives == "teacher"
         g = h
         if "teacher" in (c.positives, c.negatives):
@@ -315,7 +316,7 @@ class Coconut(Method):
             )
         small = size == "small"
         config = Config(
-            tasks=5 if small else 2, memory=200 if small else 6, replay=0.5, projection=64 if small else 8,
+            tasks=5 if small else 2, memory=200 if small else 100, replay=0.5, projection=64 if small else 8,
             width=64 if small else 16, depth=2 if small else 1, heads=4 if small else 2,
         )  # fmt: skip
         encoder = AudioTransformerConfig(
