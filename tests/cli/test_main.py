@@ -70,7 +70,7 @@ def test_every_example_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ru
     for name in ("sentences", "documents"):
         made.jsonl(tmp_path / f"{name}.jsonl", made.rows("texts", 120))
     order = ["fit", "eval", "encode", "index", "search", "export", "report", "methods", "data", "doctor"]
-    order += ["prove", "compare", "align"]
+    order += ["prove", "compare", "align", "generate"]
     assert set(order) == set(verbs()) - {"demo"}, "the demo has tests of its own"
     for verb in order:
         more = ["--size", "smoke"] if verb in ("fit", "compare") else []
@@ -81,6 +81,9 @@ def test_every_example_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ru
             (tmp_path / "reads.fq.gz").write_bytes(gzip.compress(f"@r\n{made.dna(120)}\n+\n{'I' * 120}\n".encode()))
             run("fit", "ref.fa", "--out", "runs/genome", "--size", "smoke")
             run("index", "runs/genome", "ref.fa")
+        if verb == "generate":
+            shutil.rmtree("runs/mine")
+            run("fit", "sentences.jsonl", "--method", "contrastive-search", "--out", "runs/mine", "--size", "smoke")
         said = run(*example(verb), *more)
         assert said.code == 0, said.all
         assert said.out.strip()

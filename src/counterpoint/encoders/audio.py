@@ -17,10 +17,10 @@ from torch.nn import functional as F
 
 from counterpoint.data.audio import Recording, recording
 from counterpoint.data.batch import Data
+from counterpoint.data.frames import log_mel
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.pooling import pool
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.views.audio import log_mel
 
 
 @dataclass(frozen=True, kw_only=True)
