@@ -1,4 +1,4 @@
-"""Negatives follow the softmax of the similarities, never the row itself; matching is a cross entropy of two classes."""
+"""Negatives follow the softmax of the similarities, never the row itself; matching is cross entropy of two classes."""
 
 import math
 
