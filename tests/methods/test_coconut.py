@@ -21,7 +21,8 @@ from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import InTurn
 from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.methods.signals.coconut import BEGIN, BYTES, END, INTENTS, Coconut, Config, nspt
+from counterpoint.methods.signals.coconut import BEGIN, BYTES, END, INTENTS, Coconut, Config
+from counterpoint.objectives.sides import sided_contrast
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 from counterpoint.workflow.fit import fit
@@ -61,38 +62,7 @@ def second_task(method):
     return method
 
 
-def unit(*shape, seed=0):
-    return F.normalize(torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)), dim=-1)
-
-
 # --- nspt ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("itself", [True, False])
-@pytest.mark.parametrize("printed", [True, False])
-def test_nspt_written_out(itself, printed):
-    h, g = unit(7, 4, seed=1), unit(4, 4, seed=2)
-    every, labels = torch.tensor([2, 3, 2, 0, 0, 1, 0]), torch.tensor([0, 0, 1, 0])
-    anchors, losses = h[3:], []
-    for k in range(4):
-        p = [q for q in range(4) if labels[q] == labels[k] and (itself or q != k)]
-        if not p:
-            continue
-        pull = [torch.exp(anchors[k] @ g[q] / 0.5) for q in p]
-        push = sum(torch.exp(anchors[k] @ h[i] / 0.5) for i in range(7) if printed or every[i] != labels[k])
-        whole = push if printed else push + sum(pull)
-        losses.append(sum(-torch.log(x / whole) for x in pull) / len(p))
-    found = nspt(anchors, g, h, labels, every, scale=2.0, itself=itself, printed=printed)
-    torch.testing.assert_close(found, torch.stack(losses).mean())
-
-
-def test_one_class_rehearsed_and_no_other_there_pulls_and_pushes_nothing():
-    h = unit(1, 4).requires_grad_()
-    y = torch.tensor([0])
-    loss = nspt(h, h.detach(), h, y, y, scale=10.0)
-    loss.backward()
-    assert loss == 0
-    assert h.grad.abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("sides", [("teacher", "student"), ("teacher", "teacher"), ("student", "student")])
@@ -111,7 +81,10 @@ def test_the_sides_are_those_of_student_and_teacher(sides):
     h, g = (F.normalize(m(data), dim=-1) for m in (method.student, method.teacher))
     assert not torch.allclose(h, g, atol=1e-3)
     sided = {"student": h, "teacher": g}
-    expected = nspt(h[3:], sided[positives][3:], sided[negatives], y[3:], y, scale=10.0, itself=positives == "teacher")
+    expected = sided_contrast(
+        h[3:], sided[positives][3:], sided[negatives], labels=y[3:], negative_labels=y,
+        scale=10.0, itself=positives == "teacher",
+    )  # fmt: skip
     torch.testing.assert_close(found, expected * 2 / 4)  # two classes of four are old
 
 

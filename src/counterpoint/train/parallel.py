@@ -242,12 +242,17 @@ class Sharded(Whole):
     def _unite(self, average: Average | None, *, everywhere: bool) -> None:
         averaged = average.state_dict() if average else {}
         held = self.method.state_dict()
+        others = {n: x for n, x in held.items() if not isinstance(x, Tensor)}
         for name, place in self._given.state_dict().items():
             if isinstance(place, Tensor):
                 x = self.whole(name, averaged[name]) if name in averaged else _full(held[name])
-                if everywhere or dist.get_rank() == 0:
+                if not (everywhere or dist.get_rank() == 0):
+                    continue
+                if x.shape == place.shape:
                     place.copy_(x)
-        self._given.load_state_dict({n: x for n, x in held.items() if not isinstance(x, Tensor)}, strict=False)
+                else:
+                    others[name] = x  # of a memory that grows
+        self._given.load_state_dict(others, strict=False)
 
     def state(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -260,10 +265,13 @@ class Sharded(Whole):
     @torch.no_grad()
     def load(self, state: Mapping[str, Any]) -> None:
         self._given.load_state_dict(state)  # which says what does not fit
+        others = {n: x for n, x in state.items() if not isinstance(x, Tensor)}
         for name, held in self.method.state_dict().items():
-            if isinstance(held, Tensor):
+            if isinstance(held, Tensor) and held.shape == state[name].shape:
                 _own(held).copy_(_like(held, state[name]))
-        self.method.load_state_dict({n: x for n, x in state.items() if not isinstance(x, Tensor)}, strict=False)
+            elif isinstance(held, Tensor):
+                others[name] = state[name]
+        self.method.load_state_dict(others, strict=False)
 
     def whole(self, name: str, x: Tensor) -> Tensor:
         p = self._parameters[name]

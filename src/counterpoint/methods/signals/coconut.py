@@ -65,7 +65,8 @@ from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
 from counterpoint.methods.proof import Proof
 from counterpoint.objectives.contrast import contrast
-from counterpoint.objectives.pairing import Decoupled, Diagonal, Labels, NotSame, NotSelf, OnlySame, Rule
+from counterpoint.objectives.pairing import Diagonal
+from counterpoint.objectives.sides import sided_contrast
 from counterpoint.objectives.tokens import token_nll
 from counterpoint.processes import total, world
 from counterpoint.train.config import TrainConfig
@@ -267,15 +268,13 @@ class Coconut(Method):
     def hold_on(self, h: Tensor, y: Tensor, now: int, data: Data) -> Tensor:
         """nspt of the rehearsed recordings, those from ``now`` on, with positives and negatives of either side."""
         assert self.teacher is not None
-        if now == len(h) and world() == 1:
-            return h.square().sum() * 0.0
         c, old, every = self.config, slice(now, None), self.config.negatives == "teacher"
         g = h
         if "teacher" in (c.positives, c.negatives):
             g = F.normalize(self.embed(self.teacher, data if every else take(data, old)), dim=-1)
         own = (g[old] if every else g) if c.positives == "teacher" else h[old]
-        return nspt(
-            h[old], own, g if every else h, y[old], y,
+        return sided_contrast(
+            h[old], own, g if every else h, labels=y[old], negative_labels=y,
             scale=1 / c.temperature, itself=c.positives == "teacher", printed=c.printed,
         )  # fmt: skip
 
@@ -325,33 +324,6 @@ class Coconut(Method):
         )  # fmt: skip
         train = TrainConfig(batch=16, epochs=20 if small else 1, lr=1e-3, schedule="constant", stop_on_collapse=False)
         return Recipe(config=config, encoder=encoder, train=train)
-
-
-def nspt(
-    anchors: Tensor,
-    positives: Tensor,
-    negatives: Tensor,
-    labels: Tensor,
-    every: Tensor,
-    *,
-    scale: float,
-    itself: bool = True,
-    printed: bool = False,
-) -> Tensor:
-    """The contrast of rehearsed anchors ``(R, D)`` with positives ``(R, D)`` of their own class and ``negatives``
-    ``(B, D)`` of others.
-
-    labels ``(R,)``, every ``(B,)``: their classes. itself: whether positive i counts for anchor i. printed: the
-    denominator is over all of ``negatives``, whatever their class, and holds no positive.
-    """
-    pairing: Rule = Labels(labels) & OnlySame(labels)
-    if not itself:
-        pairing = pairing & NotSelf()
-    if printed:
-        pairing = pairing & Decoupled()
-    else:
-        pairing = pairing & NotSame(labels, torch.cat((torch.full_like(labels, -1), every)))
-    return contrast(anchors, positives, pairing, scale=scale, extra=negatives)
 
 
 class Places(nn.Module):
