@@ -19,6 +19,7 @@ from counterpoint.data.made import Made
 from counterpoint.data.read import read
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import InTurn
+from counterpoint.decode.generate import decoder
 from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.signals.coconut import BEGIN, BYTES, END, INTENTS, Coconut, Config
@@ -94,6 +95,14 @@ def test_nspt_is_nothing_in_the_first_task_and_without_rehearsal():
         assert float(loss.detach()) == 0.0
         loss.backward()
         assert all(p.grad is None or (p.grad == 0).all() for p in method.parameters())
+
+
+def test_herding_rehearses_what_is_near_the_mean_of_its_class():
+    method = build(choice="herding", memory=4)
+    method.losses(batch_of(method, [0] * 6 + [1]))
+    h, memory = method.observed["anchor"][:6], method.memory
+    near = (h - h.mean(0)).square().sum(1).argsort()[:2]
+    assert set(memory.rows[memory.labels == 0].tolist()) == set(near.tolist())
 
 
 def test_the_teacher_is_frozen_whole_and_of_the_end_of_the_last_task():
@@ -177,6 +186,8 @@ def test_company_does_not_change_what_is_understood():
     heard = [r["audio"] for r in rows([0, 1, 2])]
     together = method.understand(heard, max_new=4)
     assert together == [method.understand([x], max_new=4)[0] for x in heard]
+    beamed = method.understand(heard, decoder("beam", width=3), max_new=4)
+    assert [intent for intent, _ in beamed] == [intent for intent, _ in together]
     assert [method.config.labels.index(intent) for intent, _ in together] == method.intents(heard).tolist()
 
 
