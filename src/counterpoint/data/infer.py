@@ -272,8 +272,8 @@ def _decide(dataset: datasets.Dataset) -> Schema:
         return _with_item(dataset, "image", pictures[0], free, label, label_why)
     if sounds:
         said = [n for n in free if n.lower() in TRANSCRIPTS or n not in few]
-        if label and not label_why and (found := _spoken(types, sounds[0], said, label)):
-            return _schema(dataset, "labelled", *found)
+        if label and not label_why and (spoken := _spoken(types, sounds[0], said, label)):
+            return _schema(dataset, "labelled", *spoken)
         return _with_item(dataset, "audio", sounds[0], free, label, label_why)
     columns: dict[str, str | list[str]]
     if sequences := [n for n, t in types.items() if t == "dna"]:
