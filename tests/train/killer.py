@@ -137,18 +137,22 @@ def interrupted(folder: Path, number: signal.Signals, at: int) -> dict[str, Any]
 
 def impatient(folder: Path) -> dict[str, Any]:
     """Two Ctrl-C in a step that would take a minute."""
-    begun = folder.with_suffix(".begun")
+    begun, heard = folder.with_suffix(".begun"), folder.with_suffix(".heard")
 
     def sleep() -> None:
+        waiting = signal.getsignal(signal.SIGINT)
         begun.touch()
         end = time.monotonic() + 60
         while time.monotonic() < end:
             time.sleep(0.01)
+            if signal.getsignal(signal.SIGINT) is not waiting:
+                heard.touch()
 
     pid = forked(lambda: run(folder, Doomed(sleep, 8)))
     wait_for(begun.exists)
     os.kill(pid, signal.SIGINT)
-    time.sleep(0.3)
+    wait_for(heard.exists)  # two signals that wait for a busy machine would be one
+    time.sleep(0.1)
     alive = os.waitpid(pid, os.WNOHANG) == (0, 0)
     sent = time.monotonic()
     os.kill(pid, signal.SIGINT)

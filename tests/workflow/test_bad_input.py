@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from counterpoint.data.images import ARROW
+from counterpoint.data.media import ARROW
 from tests.workflow import made
 from tests.workflow.conftest import Run, Said
 
@@ -184,7 +184,7 @@ def test_test_rows_with_another_class(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("--method simclear", "There is no method 'simclear'. Type one of: contriever,"),
+        ("--method simclear", "There is no method 'simclear'. Type one of: coconut,"),
         ("--method graded", "The method graded needs scored pairs, but the rows hold pairs"),
         ("--method simclr", "The method simclr needs images, but the rows hold pairs"),
         (

@@ -22,7 +22,7 @@ def methods(name: Annotated[Positional[str], arg(metavar="[NAME]", help_behavior
     from rich.table import Table
 
     from counterpoint.methods.base import discover, find
-    from counterpoint.workflow.choose import KINDS
+    from counterpoint.workflow.choose import needs
 
     console = Console(markup=False, highlight=False, soft_wrap=bool(name))
     if not name:
@@ -33,7 +33,7 @@ def methods(name: Annotated[Positional[str], arg(metavar="[NAME]", help_behavior
         table.add_column("title")
         for key, cls in discover().items():
             spec = cls.spec
-            held = f"{' | '.join(KINDS[n] for n in spec.needs)}: {', '.join(spec.modalities)}"
+            held = " | ".join(needs(spec)) + f" ({', '.join(spec.modalities)})" * (spec.needs != ("items",))
             table.add_row(key, str(spec.year), held, spec.title)
         console.print(table)
         console.print(

@@ -10,7 +10,7 @@ from typing import Any
 from counterpoint.data.schema import RowSet, Schema
 from counterpoint.data.stream import Stream
 from counterpoint.errors import ConfigError
-from counterpoint.methods.base import Method, discover, find
+from counterpoint.methods.base import Method, Spec, discover, find
 from counterpoint.workflow.values import typed
 
 LONG = 60
@@ -98,12 +98,18 @@ def holds(schema: Schema) -> str:
     return f"the rows hold {what}{', ' if why.startswith('as named') else ': '}{why}"
 
 
+def needs(spec: Spec) -> list[str]:
+    """What a method learns from, in words: ``images``; ``pairs``; ``items with labels``."""
+    single = " or ".join(PLURAL.get(m, m) for m in spec.modalities)
+    return [single if kind == "items" else KINDS[kind] for kind in spec.needs]
+
+
 def check(cls: type[Method], schema: Schema) -> None:
     """Refuse rows a method cannot learn from, saying what it needs."""
     spec, modalities = cls.spec, set(schema.modalities.values())
     if schema.kind not in spec.needs:
         raise ConfigError(
-            f"The method {spec.name} needs {' or '.join(KINDS[k] for k in spec.needs)}, but {holds(schema)}. Leave "
+            f"The method {spec.name} needs {' or '.join(needs(spec))}, but {holds(schema)}. Leave "
             "--method out and the columns decide, or say which column plays which part with --columns."
         )
     if not modalities <= set(spec.modalities):
