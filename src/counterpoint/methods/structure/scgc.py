@@ -216,6 +216,7 @@ proof = Proof(
         "scgc-star": "the same with the sum of the powers, without reconstruction in the second stage",
         "no contrast": "alpha = 0: auto-encoder and clusters, improved deep embedded clustering",
     },
+    against=("no contrast",),  # the other arm is a form of the method
     metrics={"NMI": True, "ARI": True, "clustering accuracy": True},
     data=(),
     run=run,
