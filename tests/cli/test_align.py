@@ -52,7 +52,7 @@ def test_bad_input_is_a_sentence(run, capsys, tmp_path):
     assert "no known base" in capsys.readouterr().err
     (tmp_path / "t.csv").write_text("text\nsome words\nother words\n")
     assert main(["fit", str(tmp_path / "t.csv"), "--method", "dna-esa", "--out", str(tmp_path / "x")]) == 2
-    assert "needs single items, but the rows hold single texts" in capsys.readouterr().err
+    assert "needs sequences of DNA, but the rows hold single texts" in capsys.readouterr().err
     assert main(["fit", str(tmp_path / "t.csv"), "--columns", "dna=text", "--out", str(tmp_path / "x")]) == 2
     assert "no letter of DNA" in capsys.readouterr().err
 

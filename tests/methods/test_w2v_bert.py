@@ -225,7 +225,7 @@ def test_settings_that_do_not_work_are_refused(settings, said):
 
 def test_rows_of_another_kind_are_refused():
     labelled = Schema(kind="labelled", columns={"audio": "audio", "label": "label"}, modalities={"audio": "audio"})
-    with pytest.raises(ConfigError, match="needs single items"):
+    with pytest.raises(ConfigError, match="needs recordings"):
         check(W2vBert, labelled)
     images = Schema(kind="items", columns={"image": "image"}, modalities={"image": "image"})
     with pytest.raises(ConfigError, match="learns from audio"):
