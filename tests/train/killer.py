@@ -161,6 +161,7 @@ def impatient(folder: Path) -> dict[str, Any]:
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start what runs in the background without it
     steps = sorted(random.Random(11).sample(range(2, 45), 5))
     report = {
         "steps": steps,
