@@ -14,3 +14,6 @@ settings.load_profile("fixed")
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+if not os.environ.get("COUNTERPOINT_DATA"):  # `make` sets it to nothing where there is no folder of shared data
+    os.environ.pop("COUNTERPOINT_DATA", None)
