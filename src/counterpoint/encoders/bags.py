@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from counterpoint.data.batch import Data, Whole
+from counterpoint.data.batch import Data, Whole, move
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.layout import Stage, read_weights, write_weights
 from counterpoint.errors import DataError, ModelError
@@ -110,25 +110,20 @@ class BagEncoder(Encoder):
         owner = torch.arange(len(count), device=count.device).repeat_interleave(count)
         return self.encoder(held.get("instances", held)), owner, len(count)
 
-    @torch.inference_mode()
     def attend(self, items: Sequence[Any]) -> list[np.ndarray]:
         """How much each instance of each bag counts, ``(n_i,)`` float32 that sum to 1: what a heat map shows."""
-        self.eval()
-        instances, owner, n = self._instances(self._moved(items))
-        share = self.attention.weights(instances, owner, n)
+        with self.evaluating():
+            instances, owner, n = self._instances(move(self.collate(items), self.device))
+            share = self.attention.weights(instances, owner, n)
         return [x.cpu().numpy() for x in share.split([len(bag) for bag in items])]
 
-    @torch.inference_mode()
     def classify(self, items: Sequence[Any]) -> np.ndarray:
         """Probabilities ``(N, C)`` of the classes ``labels``."""
         if self.classifier is None:
             raise ModelError("This encoder of bags was trained without labels: it has no classifier.")
-        self.eval()
-        logits: Tensor = self.classifier(self(self._moved(items)))
-        return logits.softmax(-1).cpu().numpy()
-
-    def _moved(self, items: Sequence[Any]) -> Whole:
-        return Whole({k: v.to(self.device) for k, v in self.collate(items).items()})
+        with self.evaluating():
+            logits: Tensor = self.classifier(self(move(self.collate(items), self.device)))
+            return logits.softmax(-1).cpu().numpy()
 
     def write(self, folder: Path) -> list[Stage]:
         inner = folder / "instances"

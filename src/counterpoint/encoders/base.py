@@ -91,6 +91,17 @@ class Encoder(nn.Module, ABC):
             self.train(was_training)
         return out
 
+    @contextmanager
+    def evaluating(self, *, gradients: bool = False) -> Iterator[None]:
+        """Inside: without dropout, and without gradients unless asked for. Afterwards the mode is what it was."""
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode(not gradients):
+                yield
+        finally:
+            self.train(was_training)
+
     def _workers(self, asked: int | None) -> int:
         if self.device.type != "cpu":
             return 1

@@ -7,14 +7,12 @@ cache of keys and values, which is what `counterpoint.decode` asks of it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from counterpoint.data.batch import Data
@@ -230,17 +228,6 @@ class CausalLM(TextEncoder):
 
     def _said(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
-
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Without dropout and without gradients."""
-        before = self.training
-        self.eval()
-        try:
-            with torch.inference_mode():
-                yield
-        finally:
-            self.train(before)
 
     # --- on disk -----------------------------------------------------------------------------------------------------
 

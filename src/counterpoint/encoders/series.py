@@ -189,7 +189,6 @@ class SeriesEncoder(Encoder):
         """Forecasts ``(N, H, C)`` from windows ``(N, L, C)``, both standardised."""
         return self.decode(self.steps(values)[:, -self.config.horizon :])
 
-    @torch.inference_mode()
     def forecast(self, window: Any, *, batch: int = 512) -> np.ndarray:
         """The steps ``(H, C)`` that follow a window ``(L, C)``, both in the units of the series; of several windows
         ``(N, L, C)``, ``(N, H, C)``. Of longer windows the last steps are read, as many as it was trained with."""
@@ -201,12 +200,8 @@ class SeriesEncoder(Encoder):
                 "steps with a column for each channel, or several of them."
             )
         x = self.collate(list(given[None] if given.ndim == 2 else given))[:, -length:]
-        was_training = self.training
-        self.eval()
-        try:
+        with self.evaluating():
             parts = [self.predict(part.to(self.device)).cpu() for part in x.split(batch)]
-        finally:
-            self.train(was_training)
         mean, deviation = self._units()
         out: np.ndarray = (torch.cat(parts).numpy() * deviation + mean).astype(np.float32)
         return out[0] if given.ndim == 2 else out

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from counterpoint.data.series import Windows
 from counterpoint.encoders.series import SeriesEncoder
@@ -57,7 +59,7 @@ def evaluate_forecasts(
         model = probe(encoder, windows)
         notes.append("The encoder has no decoder: a ridge on its embeddings forecasts.")
     else:
-        model = _decoded(encoder)
+        model = partial(_computed, encoder, encoder.predict)
     systems = {name: made for name in names if (made := _baseline(name, windows)) is not None}
     if "seasonal naive" in systems:
         notes.append(f"The season is {season(windows)} steps long.")
@@ -88,34 +90,16 @@ def _samples(predicted: np.ndarray, truth: np.ndarray, block: int) -> Samples:
 # --- systems ---------------------------------------------------------------------------------------------------
 
 
-def _decoded(encoder: SeriesEncoder) -> Forecast:
-    @torch.inference_mode()
-    def forecast(past: np.ndarray) -> np.ndarray:
-        was_training = encoder.training
-        encoder.eval()
-        try:
-            parts = torch.from_numpy(past).split(512)
-            return torch.cat([encoder.predict(part.to(encoder.device)).cpu() for part in parts]).numpy()
-        finally:
-            encoder.train(was_training)
-
-    return forecast
+def _computed(encoder: SeriesEncoder, of: Callable[[Tensor], Tensor], past: np.ndarray) -> np.ndarray:
+    """What a function of the encoder makes of windows ``(N, L, C)``."""
+    with encoder.evaluating():
+        parts = [of(part.to(encoder.device)).float().cpu() for part in torch.from_numpy(past).split(512)]
+    return torch.cat(parts).numpy()
 
 
 def probe(encoder: SeriesEncoder, windows: Windows) -> Forecast:
     """A ridge from the embedding of a window, learned on the training part and chosen on the dev part."""
-
-    @torch.inference_mode()
-    def embed(past: np.ndarray) -> np.ndarray:
-        was_training = encoder.training
-        encoder.eval()
-        try:
-            parts = torch.from_numpy(past).split(512)
-            return torch.cat([encoder(part.to(encoder.device)).float().cpu() for part in parts]).numpy()
-        finally:
-            encoder.train(was_training)
-
-    return _ridge(embed, windows)
+    return _ridge(partial(_computed, encoder, encoder), windows)
 
 
 def _ridge(features: Callable[[np.ndarray], np.ndarray], windows: Windows) -> Forecast:
@@ -181,13 +165,8 @@ def receptive_field(encoder: SeriesEncoder, windows: np.ndarray) -> np.ndarray:
     windows: (N, L, C), in the units of the series. Periods that the forecast looks back on show as ridges.
     Source: Zhang et al. 2023, arXiv 2306.12086, after Luo et al. 2016, arXiv 1701.04128.
     """
-    was_training = encoder.training
-    encoder.eval()
-    try:
+    with encoder.evaluating(gradients=True), torch.enable_grad():
         x = encoder.collate(list(windows)).to(encoder.device).requires_grad_()
-        with torch.enable_grad():
-            steps = encoder.predict(x).sum((0, 2))
-            found = [torch.autograd.grad(step, x, retain_graph=True)[0].abs().mean((0, 2)) for step in steps]
-        return torch.stack(found).cpu().numpy()
-    finally:
-        encoder.train(was_training)
+        steps = encoder.predict(x).sum((0, 2))
+        found = [torch.autograd.grad(step, x, retain_graph=True)[0].abs().mean((0, 2)) for step in steps]
+    return torch.stack(found).cpu().numpy()

@@ -36,20 +36,16 @@ def isotropy(encoder: Encoder, texts: Iterable[str], *, budget: int = 8192) -> f
     tokens.
     """
     cosines = pairs = 0.0
-    stream, was_training = iter(texts), encoder.training
-    encoder.eval()
-    try:
+    stream = iter(texts)
+    with encoder.evaluating():
         while window := list(islice(stream, WINDOW)):
             for data in _passes(encoder, window, budget):
-                with torch.inference_mode():
-                    states, mask = encoder.tokens(data)
-                    unit = F.normalize(states.double(), dim=-1) * mask.unsqueeze(-1)
-                    # The sum over all pairs is the square of the sum; less the pairs of a state with itself.
-                    cosines += float(unit.sum(1).square().sum() - unit.square().sum())
-                    lengths = mask.sum(1).double()
-                    pairs += float((lengths * (lengths - 1)).sum())
-    finally:
-        encoder.train(was_training)
+                states, mask = encoder.tokens(data)
+                unit = F.normalize(states.double(), dim=-1) * mask.unsqueeze(-1)
+                # The sum over all pairs is the square of the sum; less the pairs of a state with itself.
+                cosines += float(unit.sum(1).square().sum() - unit.square().sum())
+                lengths = mask.sum(1).double()
+                pairs += float((lengths * (lengths - 1)).sum())
     if not pairs:
         raise DataError("Isotropy compares the tokens of a text with each other; none of these texts has two.")
     return 1 - cosines / pairs
