@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from counterpoint.data.log import Log
+from counterpoint.data.numbered import Numbered
 from counterpoint.data.rows import Rows
 from counterpoint.data.schema import Row, Schema
 from counterpoint.errors import DataError
 
 
-class Bags:
+class Bags(Numbered):
     """Bags of rows: those that share the value of the column ``bag``, in the order of their first rows.
 
     ``len(bags)``, ``bags[7]``: a `Row` with ``bag``, the list of its instances, and ``label``. Raises `DataError` for a
@@ -51,15 +52,10 @@ class Bags:
     def log(self) -> Log:
         return self.rows.log
 
-    def __len__(self) -> int:
-        return len(self.index)
-
     def __getitem__(self, which: Any) -> Any:
-        """A `Row`, or, of a slice or of positions, a list of them."""
-        if isinstance(which, int | np.integer):
-            return self._row(int(self.index[which]))
-        found = (self._row(int(n)) for n in self.index[which])
-        return [row for row in found if row["bag"]]
+        """A `Row`, or, of a slice or of positions, a list of those that hold anything."""
+        found = super().__getitem__(which)
+        return [row for row in found if row["bag"]] if isinstance(found, list) else found
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self[:])

@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import csv
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import TypeAlias, overload
 
 import numpy as np
 from scipy import sparse
 
 from counterpoint.data.log import Log
+from counterpoint.data.numbered import Numbered
 from counterpoint.data.schema import Row, Schema
 from counterpoint.errors import DataError
 
@@ -91,7 +92,7 @@ class Graph(Sequence[Node]):
         return np.bincount(self.edges[1], minlength=len(self))
 
 
-class Nodes:
+class Nodes(Numbered):
     """The nodes of a graph as rows: ``{"node": Node, "label": int (where it has one), "row": number}``.
 
     What `counterpoint.data.rows.Rows` is for tables; a batch is all of them, since every node is read with its
@@ -110,27 +111,11 @@ class Nodes:
             why=f"graph: {len(graph):,} nodes with {graph.features.shape[1]:,} features and {edges:,} edges.",
         )
 
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, which: Any) -> Any:
-        """A `Row`, or, of a slice or of positions, a list of them."""
-        if isinstance(which, int | np.integer):
-            return self._row(int(self.index[which]))
-        return [self._row(int(n)) for n in self.index[which]]
-
-    def __iter__(self) -> Iterator[Row]:
-        return (self._row(int(n)) for n in self.index)
-
     def _row(self, number: int) -> Row:
         row: Row = {"node": Node(self.graph, number), "row": number}
         if self.graph.labels is not None and self.graph.labels[number] >= 0:
             row["label"] = int(self.graph.labels[number])
         return row
-
-    def texts(self, limit: int | None = None) -> Iterator[str]:
-        """None: nodes have no text."""
-        return iter(())
 
     def subset(self, numbers: np.ndarray) -> Nodes:
         """These nodes of the graph."""

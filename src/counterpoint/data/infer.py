@@ -127,22 +127,22 @@ def column_type(dataset: datasets.Dataset, name: str) -> str:
     type_ = dataset.data.schema.field(name).type
     if type_ == media.ARROW:
         return media.modality(dataset.data.column(name))
-    if _is_samples(type_) and _rate(dataset):
+    if is_numbers(type_) and _rate(dataset):
         return "audio"
     if pa.types.is_string(type_) or pa.types.is_large_string(type_):
         return "dna" if is_dna(dataset.data.column(name).slice(0, FEW).to_pylist()) else "text"
-    if _is_list(type_) and (pa.types.is_string(type_.value_type) or pa.types.is_large_string(type_.value_type)):
+    if is_list(type_) and (pa.types.is_string(type_.value_type) or pa.types.is_large_string(type_.value_type)):
         return "texts"
-    if _is_list(type_) and pa.types.is_floating(type_.value_type):
+    if is_list(type_) and pa.types.is_floating(type_.value_type):
         return "vector"
     if pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_boolean(type_):
         return "number"
     return str(type_)
 
 
-def _is_samples(type_: pa.DataType) -> bool:
-    """A list of numbers: of sound, where a column beside it gives the rate."""
-    return _is_list(type_) and (pa.types.is_floating(type_.value_type) or pa.types.is_integer(type_.value_type))
+def is_numbers(type_: pa.DataType) -> bool:
+    """A list of numbers: a vector, or, where a column beside it gives the rate, sound."""
+    return is_list(type_) and (pa.types.is_floating(type_.value_type) or pa.types.is_integer(type_.value_type))
 
 
 def _rate(dataset: datasets.Dataset) -> str | None:
@@ -155,7 +155,7 @@ def _rate(dataset: datasets.Dataset) -> str | None:
     return _find(numbers, RATES)
 
 
-def _is_list(type_: pa.DataType) -> bool:
+def is_list(type_: pa.DataType) -> bool:
     return pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_)
 
 
@@ -228,7 +228,7 @@ def _check(dataset: datasets.Dataset, role: str, name: str) -> None:
     if found not in _ALLOWED[role]:
         fitting = [n for n in dataset.column_names if column_type(dataset, n) in _ALLOWED[role]]
         instead = f" Type: --columns {role}={fitting[0]}" if fitting else ""
-        if role == "audio" and _is_samples(dataset.data.schema.field(name).type):
+        if role == "audio" and is_numbers(dataset.data.schema.field(name).type):
             instead = f" Samples need a column of their rate in hertz beside them, called {' or '.join(RATES)}."
         raise DataError(
             f"Column {name!r} holds {found}, but the {role} must be {' or '.join(sorted(_ALLOWED[role]))}. "
@@ -406,7 +406,7 @@ def _ambiguous(dataset: datasets.Dataset, what: str, type_this: str, *, extra: s
 
 
 def _schema(dataset: datasets.Dataset, kind: Kind, columns: dict[str, str | list[str]], why: str) -> Schema:
-    if "audio" in columns and _is_samples(dataset.data.schema.field(str(columns["audio"])).type):
+    if "audio" in columns and is_numbers(dataset.data.schema.field(str(columns["audio"])).type):
         columns = {"rate": str(_rate(dataset)), **columns}
     # Beside a recording and its label a text is no item of its own: it tells what is said, as the label does.
     told = {"score", "label", "bag", "rate", "task", *(("text",) if {"audio", "label"} <= set(columns) else ())}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -33,4 +34,4 @@ class Made:
 
     def texts(self, limit: int | None = None) -> Iterator[str]:
         found = (v for row in self.rows for v in row.values() if isinstance(v, str))
-        return (text for _, text in zip(range(limit or 10**12), found))
+        return islice(found, limit)

@@ -5,14 +5,15 @@ How a table becomes a series: `counterpoint.data.steps`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from counterpoint.data.log import Log
+from counterpoint.data.numbered import Numbered
 from counterpoint.data.schema import Row, Schema
 from counterpoint.errors import ConfigError, DataError
 
@@ -84,7 +85,7 @@ class Series:
         return ((self.values - self.mean) / self.deviation).astype(np.float32)
 
 
-class Windows:
+class Windows(Numbered):
     """Windows of a part of a series as rows: ``{"series": (L, C), "horizon": (H, C), "row": step}``, float32, in the
     units of the source: the ``length`` L steps before a step, and the ``horizon`` H steps from it on.
 
@@ -119,18 +120,6 @@ class Windows:
             kind="series", columns={"series": list(series.names)}, modalities={"series": "series"}, why=why
         )
 
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, which: Any) -> Any:
-        """A `Row`, or, of a slice or of positions, a list of them."""
-        if isinstance(which, int | np.integer):
-            return self._row(int(self.index[which]))
-        return [self._row(int(n)) for n in self.index[which]]
-
-    def __iter__(self) -> Iterator[Row]:
-        return (self._row(int(n)) for n in self.index)
-
     def _row(self, step: int) -> Row:
         values = self.series.values
         return {
@@ -138,10 +127,6 @@ class Windows:
             "horizon": values[step : step + self.horizon],
             "row": step,
         }
-
-    def texts(self, limit: int | None = None) -> Iterator[str]:
-        """None: windows have no text."""
-        return iter(())
 
     def like(self, part: Part, *, length: int | None = None, horizon: int | None = None) -> Windows:
         """Windows of a part of the same series, of the same or of other sizes."""

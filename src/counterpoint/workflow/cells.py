@@ -12,6 +12,7 @@ from counterpoint.data.audio import recording
 from counterpoint.data.cells import is_missing
 from counterpoint.data.dna import clean
 from counterpoint.data.images import decode
+from counterpoint.data.infer import is_numbers
 from counterpoint.errors import DataError
 
 
@@ -28,10 +29,6 @@ class Cells:
 # --- types -----------------------------------------------------------------------------------------------------
 
 
-def is_list(type_: pa.DataType) -> bool:
-    return pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_)
-
-
 def _is_number(type_: pa.DataType) -> bool:
     return pa.types.is_integer(type_) or pa.types.is_floating(type_)
 
@@ -46,10 +43,6 @@ def _is_encoded(type_: pa.DataType) -> bool:
     if pa.types.is_struct(type_):
         return type_.get_field_index("bytes") >= 0
     return pa.types.is_binary(type_) or pa.types.is_large_binary(type_)
-
-
-def _is_numbers(type_: pa.DataType) -> bool:
-    return is_list(type_) and _is_number(type_.value_type)
 
 
 # --- items -----------------------------------------------------------------------------------------------------
@@ -93,9 +86,9 @@ def _picture_and_row(cell: dict[str, Any]) -> dict[str, Any] | None:
 CELLS = {
     "text": Cells(_is_text, _as_it_is),
     "dna": Cells(_is_text, _bases),
-    "vector": Cells(_is_numbers, _as_it_is),
+    "vector": Cells(is_numbers, _as_it_is),
     "image": Cells(_is_encoded, _file(decode), batch=512),
-    "audio": Cells(lambda type_: _is_encoded(type_) or _is_numbers(type_), _file(recording), batch=256),
+    "audio": Cells(lambda type_: _is_encoded(type_) or is_numbers(type_), _file(recording), batch=256),
     "table": Cells(lambda type_: _is_text(type_) or _is_number(type_) or pa.types.is_boolean(type_), _row),
     "image+table": Cells(_is_encoded, _picture_and_row, batch=512),
     "series": Cells(lambda type_: False, _as_it_is, batch=4096),  # no cell is a window: see `workflow.series`

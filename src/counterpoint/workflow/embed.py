@@ -14,13 +14,14 @@ import torch
 from torch import nn
 
 from counterpoint.data.audio import RATES
+from counterpoint.data.infer import is_list
 from counterpoint.encoders.bags import BagEncoder
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.fusion import ImageTable
 from counterpoint.encoders.heads import Projected
 from counterpoint.encoders.table import TableTransformer
 from counterpoint.errors import ConfigError, DataError, ModelError
-from counterpoint.workflow.cells import CELLS, is_list
+from counterpoint.workflow.cells import CELLS
 from counterpoint.workflow.models import load, model_path
 
 EMBEDDING = "embedding"
