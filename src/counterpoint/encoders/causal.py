@@ -17,7 +17,7 @@ from torch import Tensor
 
 from counterpoint.data.batch import Data
 from counterpoint.encoders import pretrained
-from counterpoint.encoders.layout import Stage, revive, write_json
+from counterpoint.encoders.layout import Stage, revive
 from counterpoint.encoders.pooling import Pooling, check, pool
 from counterpoint.encoders.subwords import TextEncoder
 from counterpoint.encoders.tokenizer import reservoir, train_tokenizer
@@ -99,10 +99,7 @@ class CausalLM(TextEncoder):
         settings = self.transformer.config
         self.dim = settings.hidden_size
         self.places = pretrained.places(settings)
-        if self.places and config.max_length > self.places:
-            raise ConfigError(
-                f"max_length={config.max_length}: this model has positions for {self.places} tokens at most."
-            )
+        pretrained.check_length(config.max_length, settings)
         said = getattr(self.transformer.generation_config, "eos_token_id", None) or settings.eos_token_id
         self.ends = tuple(said) if isinstance(said, list) else () if said is None else (said,)
         first = [settings.bos_token_id, *self._before, *self.ends]
@@ -150,13 +147,12 @@ class CausalLM(TextEncoder):
         tokenizer = pretrained.tokenizer(folder)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token  # hidden by the mask wherever it fills a row
-        limits = [n for n in (pretrained.places(model.config), tokenizer.model_max_length) if n and 0 < n < 1_000_000]
         architecture = model.config
         config = CausalLMConfig(
             layers=getattr(architecture, "num_hidden_layers", 0),
             width=architecture.hidden_size,
             heads=getattr(architecture, "num_attention_heads", 1),
-            max_length=max_length or min(limits, default=512),
+            max_length=max_length or pretrained.longest(model, tokenizer),
             vocabulary=len(tokenizer),
             pooling=pooling,
             architecture=architecture.to_diff_dict() | {"model_type": architecture.model_type},
@@ -232,15 +228,8 @@ class CausalLM(TextEncoder):
     # --- on disk -----------------------------------------------------------------------------------------------------
 
     def write(self, folder: Path) -> list[Stage]:
-        with pretrained.quiet():
-            self.transformer.save_pretrained(folder)
         self.tokenizer.model_max_length = self.max_length
-        self.tokenizer.save_pretrained(folder)
-        write_json(folder / "sentence_bert_config.json", {"max_seq_length": self.max_length, "do_lower_case": False})
-        (folder / "1_Pooling").mkdir()
-        write_json(folder / "1_Pooling/config.json", pretrained.pooling_config(self.config.pooling, self.dim))
-        names = (("Transformer", ""), ("Pooling", "1_Pooling"))
-        return [Stage(type=f"sentence_transformers.models.{name}", path=path) for name, path in names]
+        return pretrained.write(folder, self.transformer, self.tokenizer, pooling=self.config.pooling)
 
     @classmethod
     def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:

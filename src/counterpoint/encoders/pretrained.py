@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from counterpoint.encoders.layout import read_json, read_modules, read_prompts, refuse_pickles
+from counterpoint.encoders.layout import Stage, read_json, read_modules, read_prompts, refuse_pickles, write_json
 from counterpoint.encoders.pooling import Pooling
-from counterpoint.errors import ModelError
+from counterpoint.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -70,7 +70,7 @@ def read(source: str | Path) -> Found:
     found.normalize = "Normalize" in names or len(names) == 1
     said = at / "sentence_bert_config.json"
     settings = read_json(said) if said.exists() else {}
-    found.max_length = _longest(found, settings.get("max_seq_length"))
+    found.max_length = longest(found.model, found.tokenizer, settings.get("max_seq_length"))
     found.lowercase = bool(getattr(found.tokenizer, "do_lower_case", False))
     return found
 
@@ -156,6 +156,20 @@ def tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     return found
 
 
+def write(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, pooling: Pooling) -> list[Stage]:
+    """A model, its tokenizer (whose ``model_max_length`` is the longest text) and a pooling, as sentence-transformers
+    reads them; returns its modules."""
+    with quiet():
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    settings = {"max_seq_length": tokenizer.model_max_length, "do_lower_case": False}
+    write_json(folder / "sentence_bert_config.json", settings)
+    (folder / "1_Pooling").mkdir()
+    write_json(folder / "1_Pooling/config.json", pooling_config(pooling, model.config.hidden_size))
+    names = (("Transformer", ""), ("Pooling", "1_Pooling"))
+    return [Stage(type=f"sentence_transformers.models.{name}", path=path) for name, path in names]
+
+
 def pooling_config(pooling: Pooling, dim: int) -> dict[str, Any]:
     """sentence-transformers' Pooling configuration, in the keys that all its versions read."""
     flags = {f"pooling_mode_{key}": name == _POOLINGS[pooling] for name, key in _LEGACY.items()}
@@ -185,9 +199,13 @@ def places(config: Any) -> int | None:
     return count or None
 
 
-def _longest(found: Found, said: int | None) -> int:
+def check_length(max_length: int, config: Any) -> None:
+    """Refuse a longest text for which a model has no positions."""
+    if (count := places(config)) and max_length > count:
+        raise ConfigError(f"max_length={max_length}: this model has positions for {count} tokens at most.")
+
+
+def longest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, said: int | None = None) -> int:
     """The longest text in tokens: what the folder says, within what the tokenizer and the positions allow."""
-    limits = [
-        n for n in (said, places(found.model.config), found.tokenizer.model_max_length) if n and 0 < n < 1_000_000
-    ]
+    limits = [n for n in (said, places(model.config), tokenizer.model_max_length) if n and 0 < n < 1_000_000]
     return int(min(limits, default=512))

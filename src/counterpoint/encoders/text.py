@@ -15,7 +15,7 @@ from torch import Tensor
 
 from counterpoint.data.batch import Data
 from counterpoint.encoders import pretrained
-from counterpoint.encoders.layout import Stage, revive, write_json
+from counterpoint.encoders.layout import Stage, revive
 from counterpoint.encoders.pooling import Pooling, check, pool
 from counterpoint.encoders.subwords import TextEncoder
 from counterpoint.encoders.tokenizer import reservoir, train_tokenizer
@@ -85,9 +85,7 @@ class TextTransformer(TextEncoder):
         self.config = config
         self.transformer = transformer or AutoModel.from_config(_architecture(config, tokenizer))
         self.dim = self.transformer.config.hidden_size
-        places = pretrained.places(self.transformer.config)
-        if places and config.max_length > places:
-            raise ConfigError(f"max_length={config.max_length}: this model has positions for {places} tokens at most.")
+        pretrained.check_length(config.max_length, self.transformer.config)
         if getattr(self.transformer, "pooler", None) is not None:
             # A layer on the first token for next-sentence prediction: our pooling reads the tokens themselves.
             self.transformer.pooler = None
@@ -248,18 +246,8 @@ class TextTransformer(TextEncoder):
     # --- on disk -----------------------------------------------------------------------------------------------------
 
     def write(self, folder: Path) -> list[Stage]:
-        with pretrained.quiet():
-            self.transformer.save_pretrained(folder)
         self.tokenizer.model_max_length = self.max_length
-        self.tokenizer.save_pretrained(folder)
-        write_json(folder / "sentence_bert_config.json", {"max_seq_length": self.max_length, "do_lower_case": False})
-        (folder / "1_Pooling").mkdir()
-        write_json(folder / "1_Pooling/config.json", pretrained.pooling_config(self.config.pooling, self.dim))
-        names = ("Transformer", "Pooling")
-        return [
-            Stage(type=f"sentence_transformers.models.{name}", path=path)
-            for name, path in zip(names, ("", "1_Pooling"))
-        ]
+        return pretrained.write(folder, self.transformer, self.tokenizer, pooling=self.config.pooling)
 
     @classmethod
     def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:
