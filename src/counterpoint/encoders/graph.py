@@ -86,11 +86,12 @@ class Attention(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(self, h: Tensor | Project, edges: Tensor) -> Tensor:
-        """h: (N, D), projected by ``weight``, or what projects with it. edges: (2, E). Returns (N, D)."""
+        """h: (N, D), projected by ``weight``, or what projects with it. edges: (2, E), sorted by target. -> (N, D)."""
         h = h if isinstance(h, Tensor) else h(self.weight)
-        h = h.unflatten(1, (self.heads, -1))  # N, heads, width
-        alpha = self._shares((h * self.left).sum(-1), (h * self.right).sum(-1), edges)
-        return _summed(alpha.unsqueeze(-1) * h[edges[0]], edges[1], len(h)).flatten(1) + self.bias
+        split = h.unflatten(1, (self.heads, -1))  # N, heads, width
+        alpha = self._shares((split * self.left).sum(-1), (split * self.right).sum(-1), edges)
+        of_heads = zip(split.unbind(1), alpha.unbind(1))
+        return torch.cat([_spread(part, edges, share) for part, share in of_heads], 1) + self.bias
 
     def decode(self, x: Tensor, edges: Tensor, wanted: Tensor) -> Tensor:
         """The outputs ``(V, D)`` of the wanted nodes ``(V,)`` from inputs ``(N, F)``, with one head.
@@ -100,7 +101,7 @@ class Attention(nn.Module):
         """
         assert self.heads == 1
         alpha = self._shares(x @ (self.weight @ self.left.T), x @ (self.weight @ self.right.T), edges)
-        return _summed(alpha * x[edges[0]], edges[1], len(x))[wanted] @ self.weight + self.bias
+        return _spread(x, edges, alpha.squeeze(1))[wanted] @ self.weight + self.bias
 
     def _shares(self, left: Tensor, right: Tensor, edges: Tensor) -> Tensor:
         """Attention ``(E, heads)``: of each node's incoming edges, before dropout, the shares sum to 1."""
@@ -125,18 +126,35 @@ class Convolution(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(self, h: Tensor | Project, edges: Tensor) -> Tensor:
-        """h: (N, D), projected by ``weight``, or what projects with it. edges: (2, E), loops included."""
-        return _spread(h if isinstance(h, Tensor) else h(self.weight), edges) + self.bias
+        """h: (N, D), projected by ``weight``, or what projects with it. edges: (2, E), loops included, by target."""
+        return self._mean(h if isinstance(h, Tensor) else h(self.weight), edges) + self.bias
 
     def decode(self, x: Tensor, edges: Tensor, wanted: Tensor) -> Tensor:
         """The outputs ``(V, D)`` of the wanted nodes ``(V,)`` from inputs ``(N, F)``; see `Attention.decode`."""
-        return _spread(x, edges)[wanted] @ self.weight + self.bias
+        return self._mean(x, edges)[wanted] @ self.weight + self.bias
+
+    @staticmethod
+    def _mean(x: Tensor, edges: Tensor) -> Tensor:
+        source, target = edges
+        root = torch.bincount(target, minlength=len(x)).to(x.dtype).rsqrt()
+        return _spread(x, edges, root[source] * root[target])
 
 
-def _spread(h: Tensor, edges: Tensor) -> Tensor:
+def _spread(x: Tensor, edges: Tensor, weights: Tensor) -> Tensor:
+    """``(N, D)`` sums over the incoming edges ``(2, E)`` of each node, sorted by it, of ``weights[e] x[source[e]]``.
+
+    As bags of rows, so that no ``(E, D)`` is ever made: at Cora's size its allocation cost most of a step.
+    """
     source, target = edges
-    root = torch.bincount(target, minlength=len(h)).to(h.dtype).rsqrt()
-    return _summed((root[source] * root[target]).unsqueeze(1) * h[source], target, len(h))
+    ends = torch.bincount(target, minlength=len(x)).cumsum(0)
+    return F.embedding_bag(
+        source,
+        x.contiguous(),
+        F.pad(ends, (1, 0)),
+        mode="sum",
+        per_sample_weights=weights.contiguous(),
+        include_last_offset=True,
+    )
 
 
 def _summed(values: Tensor, target: Tensor, n: int) -> Tensor:
