@@ -188,3 +188,57 @@ def test_towers_may_miss_a_side(tmp_path: Any) -> None:
     data = datasets.Dataset(table.cast(media.features(table).arrow_schema))
     found = Rows(data, infer(data, columns={"image": "image", "text": "caption"}))
     assert [(r["row"], r["image"] is None, r["text"]) for r in found] == [(0, False, "c"), (1, True, "d")]
+
+
+SAID = ["one", "two", "three", "four"]
+ORIGIN = ["law", "news", None, "law"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "kind"),
+    [
+        ({"text": SAID}, "texts"),
+        ({"anchor": SAID, "positive": SAID[::-1]}, "pairs"),
+        ({"a": SAID, "b": SAID, "score": [0.1, 0.2, 0.3, 0.4]}, "scored"),
+        ({"text": SAID, "label": ["x", "y", "x", "y"]}, "labelled"),
+    ],
+)
+def test_rows_say_their_source_where_a_column_is_named_for_it(columns: dict[str, Any], kind: str) -> None:
+    data = datasets.Dataset.from_dict({**columns, "domain": ORIGIN})
+    told = Rows(data, infer(data, columns={"source": "domain"}))
+    assert told.schema.kind == kind
+    assert told.schema.sources == ("law", "news")
+    assert [row["source"] for row in told] == [0, 1, 0] == told.sources().tolist()
+    assert [told.schema.sources[row["source"]] for row in told] == ["law", "news", "law"]
+    assert "no source in column" in " ".join(told.log.lines())
+    named = infer(data, columns={**{c: c for c in columns}, "source": "domain"})
+    assert (named.kind, named.columns, named.sources) == (kind, told.schema.columns, told.schema.sources)
+    plain = datasets.Dataset.from_dict(columns)
+    rest = Rows(plain, infer(plain))
+    assert told.schema.modalities == rest.schema.modalities  # a source is no item
+    assert "source" not in rest[0]
+    with pytest.raises(DataError, match="--columns source=COLUMN"):
+        rest.sources()
+
+
+def test_sources_may_be_numbers_or_class_labels_and_a_label_too() -> None:
+    feature = datasets.Features({"text": datasets.Value("string"), "lang": datasets.ClassLabel(names=["sv", "de"])})
+    data = datasets.Dataset.from_dict({"text": SAID, "lang": [1, 0, -1, 1]}, features=feature)
+    told = Rows(data, infer(data, columns={"text": "text", "source": "lang"}))
+    assert told.schema.sources == ("sv", "de")
+    assert [row["source"] for row in told] == [1, 0, 1]
+    data = datasets.Dataset.from_dict({"text": SAID, "task": [10, 9, 10, 9]})
+    told = Rows(data, infer(data, columns={"text": "text", "label": "task", "source": "task"}))
+    assert told.schema.sources == ("9", "10")
+    assert told.sources().tolist() == [1, 0, 1, 0]
+    assert [row["source"] for row in told] == [row["label"] for row in told] == [1, 0, 1, 0]
+
+
+def test_sources_of_rows_that_have_none() -> None:
+    data = datasets.Dataset.from_dict({"v": [[0.1, 0.2], [0.3, 0.4]], "domain": ["a", "b"]})
+    with pytest.raises(DataError, match="do not go together"):
+        infer(data, columns={"vector": "v", "source": "domain"})
+    other = datasets.Dataset.from_dict({"text": SAID, "domain": ["a", "b", "c", "d"]})
+    schema = infer(datasets.Dataset.from_dict({"text": SAID, "domain": ORIGIN}), columns={"source": "domain"})
+    with pytest.raises(DataError, match="The source 'a' is none of the 2 sources known: law, news"):
+        Rows(other, schema)[0]

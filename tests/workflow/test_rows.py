@@ -147,3 +147,15 @@ def test_a_trained_model_does_not_fail_for_what_cannot_be_measured(
     assert measured(towers, found) == (None, ["The model could not be measured. There is one class only."])
     found.held = []
     assert measured(towers, found) == (None, [])
+
+
+def test_test_rows_need_not_say_their_source_and_may_be_from_others(tmp_path: Path) -> None:
+    train, test, other = (tmp_path / n for n in ("train.csv", "test.csv", "other.csv"))
+    train.write_text("text,domain\n" + "".join(f"words {i},{'law' if i % 2 else 'news'}\n" for i in range(30)))
+    test.write_text("text\nunseen words\nwords unseen\n")
+    other.write_text("text,domain\nunseen words,poems\nwords unseen,poems\n")
+    for held in (test, other):
+        given = gather(str(train), columns={"source": "domain"}, test=str(held), split=None, streaming=None)
+        assert [row["text"] for row in given.held] == ["unseen words", "words unseen"]
+        assert given.known.schema.sources == ("law", "news")
+        assert given.known[3]["source"] == 0

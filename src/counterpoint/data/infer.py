@@ -90,7 +90,7 @@ ROLES = (
     "text | image | anchor, positive[, negatives] | a, b, score | text, label | image, label | image, text | "
     "audio[, label or text] | audio, label[, text][, task] | "
     "dna[, label] | vector[, label] | table[, label or image] (table=a+b+c) | image or text or vector, label, bag | "
-    "series[, time] (series=a+b+c) "
+    "series[, time] (series=a+b+c); and, with texts or pairs, source "
     "(negatives may be given several times, or as a list)"
 )
 
@@ -171,7 +171,12 @@ _ALLOWED = {
     "negatives": {"text", "texts"}, "score": {"number"}, "label": {"text", "number", "class"}, "image": {"image"},
     "audio": {"audio"}, "rate": {"number"}, "vector": {"vector"}, "bag": {"text", "number", "class"},
     "table": {"text", "number", "class"}, "series": {"number"}, "dna": {"dna", "text"}, "task": {"number"},
+    "source": {"text", "number", "class"},
 }  # fmt: skip
+
+
+SOURCED = ("texts", "pairs", "scored", "labelled")
+"""Kinds whose rows may say which source they are from, where a column is named for it."""
 
 
 def _named(dataset: datasets.Dataset, columns: Columns) -> Schema:
@@ -191,7 +196,14 @@ def _named(dataset: datasets.Dataset, columns: Columns) -> Schema:
             given[role] = [*given.get(role, []), *many]
         else:
             given[role] = many[0]
-    kind = _NEEDS.get(frozenset(given) - {"rate"})
+    if set(given) == {"source"}:  # the other columns speak for themselves
+        found = _decide(dataset.remove_columns(str(given["source"])))
+        if found.kind in SOURCED:
+            why = f"{found.why.removeprefix(f'{found.kind}: ').rstrip('.')}, from the sources in {given['source']}"
+            return _schema(dataset, found.kind, {**found.columns, **given}, why)
+    kind = _NEEDS.get(frozenset(given) - {"rate", "source"})
+    if kind not in SOURCED and "source" in given:
+        kind = None
     if kind is None:
         raise DataError(
             f"The parts {', '.join(given)} do not go together. Sets that do: {ROLES}. "
@@ -409,14 +421,18 @@ def _schema(dataset: datasets.Dataset, kind: Kind, columns: dict[str, str | list
     if "audio" in columns and is_numbers(dataset.data.schema.field(str(columns["audio"])).type):
         columns = {"rate": str(_rate(dataset)), **columns}
     # Beside a recording and its label a text is no item of its own: it tells what is said, as the label does.
-    told = {"score", "label", "bag", "rate", "task", *(("text",) if {"audio", "label"} <= set(columns) else ())}
+    spoken = ("text",) if {"audio", "label"} <= set(columns) else ()
+    told = {"score", "label", "bag", "rate", "task", "source", *spoken}
     modalities = {
         role: _modality(dataset, role, c if isinstance(c, str) else c[0])
         for role, c in columns.items()
         if role not in told
     }
     labels = class_names(dataset, str(columns["label"])) if "label" in columns else ()
-    return Schema(kind=kind, columns=columns, modalities=modalities, labels=labels, why=f"{kind}: {why}.")
+    sources = class_names(dataset, str(columns["source"]), what="sources") if "source" in columns else ()
+    return Schema(
+        kind=kind, columns=columns, modalities=modalities, labels=labels, sources=sources, why=f"{kind}: {why}."
+    )
 
 
 def _modality(dataset: datasets.Dataset, role: str, column: str) -> str:
@@ -426,15 +442,19 @@ def _modality(dataset: datasets.Dataset, role: str, column: str) -> str:
     return "image" if column_type(dataset, column) == "image" else "text"
 
 
-def class_names(dataset: datasets.Dataset, column: str) -> tuple[str, ...]:
-    """Names of the classes in the order of their numbers: the feature's own, else the sorted distinct values."""
+def class_names(dataset: datasets.Dataset, column: str, *, what: str = "classes") -> tuple[str, ...]:
+    """Names of classes (or sources) in the order of their numbers: the feature's own, else the sorted distinct values."""
     feature = dataset.features[column]
     if type(feature).__name__ == "ClassLabel":
         return tuple(feature.names)
     values = [v for v in dataset.unique(column) if v is not None]
     if len(values) > 1_000 and len(values) * 2 > len(dataset):
         raise DataError(
-            f"Column {column!r} has {len(values):,} different values in {len(dataset):,} rows: these are no classes. "
-            f"Name the column of classes (--columns label=...), or leave it out (--columns text=...)."
+            f"Column {column!r} has {len(values):,} different values in {len(dataset):,} rows: these are no {what}. "
+            + (
+                "Name the column of classes (--columns label=...), or leave it out (--columns text=...)."
+                if what == "classes"
+                else "Name the column of sources (--columns source=...), or leave it out."
+            )
         )
     return tuple(str(v) for v in sorted(values))

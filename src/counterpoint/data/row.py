@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,25 @@ from counterpoint.data.log import Log
 from counterpoint.data.schema import Row, Schema
 from counterpoint.errors import DataError
 
-Classes = dict[str, int] | None
-"""Value of the label column, as text -> class number; None: the column holds class numbers already."""
+NUMBERED = ("label", "source")
+"""Parts whose values have names, kept in the schema, and whose rows hold their numbers."""
+
+Classes = Mapping[str, dict[str, int] | None]
+"""Of each part of `NUMBERED` that a column plays: value, as text -> its number; None: the column holds numbers already
+(a ``ClassLabel``)."""
 
 
 def class_numbers(features: Any, schema: Schema) -> Classes:
-    """How the values of the label column become class numbers."""
-    column = schema.columns.get("label")
-    if features and column and type(features[str(column)]).__name__ == "ClassLabel":
-        return None
-    return {name: i for i, name in enumerate(schema.labels)}
+    """How the values of the columns of labels and sources become numbers."""
+    found: dict[str, dict[str, int] | None] = {}
+    for part in (p for p in NUMBERED if p in schema.columns):
+        known = features and type(features[str(schema.columns[part])]).__name__ == "ClassLabel"
+        found[part] = None if known else {name: i for i, name in enumerate(names_of(schema, part))}
+    return found
+
+
+def names_of(schema: Schema, part: str) -> tuple[str, ...]:
+    return schema.labels if part == "label" else schema.sources
 
 
 def make_row(values: dict[str, Any], number: int, schema: Schema, classes: Classes, log: Log) -> Row | None:
@@ -40,10 +50,10 @@ def make_row(values: dict[str, Any], number: int, schema: Schema, classes: Class
             row[key] = {name: values[name] for name in column}
             continue
         value = values[str(column)]
-        if key == "label" and classes is not None:
-            if str(value) not in classes:
-                raise unknown_class(value, schema)
-            value = classes[str(value)]
+        if (numbers := classes.get(key)) is not None:
+            if str(value) not in numbers:
+                raise unknown_class(value, schema, key)
+            value = numbers[str(value)]
         elif key == "score":
             value = float(value)
         elif schema.modalities.get(key) == "image" and value is not None:
@@ -78,7 +88,9 @@ def make_row(values: dict[str, Any], number: int, schema: Schema, classes: Class
     return row
 
 
-def unknown_class(value: Any, schema: Schema) -> DataError:
-    """The error for a label that no row of the inferred schema had."""
-    known = ", ".join(schema.labels[:10]) + (" …" if len(schema.labels) > 10 else "")
-    return DataError(f"The label {value!r} is none of the {len(schema.labels)} classes known: {known}.")
+def unknown_class(value: Any, schema: Schema, part: str = "label") -> DataError:
+    """The error for a label or source that no row of the inferred schema had."""
+    names = names_of(schema, part)
+    known = ", ".join(names[:10]) + (" …" if len(names) > 10 else "")
+    what = "classes" if part == "label" else "sources"
+    return DataError(f"The {part} {value!r} is none of the {len(names)} {what} known: {known}.")

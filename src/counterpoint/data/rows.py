@@ -98,14 +98,26 @@ class Rows:
         """Class numbers, ``(len(self),)`` int64."""
         if "label" not in self.schema.columns:
             raise DataError(f"These rows have no labels: {self.schema.why}")
-        column = self.column(str(self.schema.columns["label"]))
-        if self._classes is None:
+        return self._numbers("label")
+
+    def sources(self) -> np.ndarray:
+        """The numbers of the sources that the rows are from, ``(len(self),)`` int64; their names are in the schema."""
+        if "source" not in self.schema.columns:
+            raise DataError(
+                f"Nothing says which source (file, task, language, domain) each row is from: {self.schema.why} "
+                f"Name the column that does: --columns source=COLUMN (there are {', '.join(self.dataset.column_names)})"
+            )
+        return self._numbers("source")
+
+    def _numbers(self, part: str) -> np.ndarray:
+        column, numbers = self.column(str(self.schema.columns[part])), self._classes[part]
+        if numbers is None:
             return column.to_numpy().astype(np.int64)
         encoded = column.combine_chunks().dictionary_encode()
         values = encoded.dictionary.to_pylist()
-        if unknown := [v for v in values if str(v) not in self._classes]:
-            raise unknown_class(unknown[0], self.schema)
-        return np.array([self._classes[str(v)] for v in values], dtype=np.int64)[encoded.indices.to_numpy()]
+        if unknown := [v for v in values if str(v) not in numbers]:
+            raise unknown_class(unknown[0], self.schema, part)
+        return np.array([numbers[str(v)] for v in values], dtype=np.int64)[encoded.indices.to_numpy()]
 
     def codes(self, name: str) -> np.ndarray:
         """The values of any column as numbers, equal where the values are equal, ``(len(self),)`` int64."""
@@ -211,7 +223,7 @@ class Rows:
         column = self._table.column(name)
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             mask = pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(column)), 0)
-        elif name == self.schema.columns.get("label") and self._classes is None:
+        elif any(name == self.schema.columns[part] and known is None for part, known in self._classes.items()):
             mask = pc.greater_equal(column, 0)  # -1 is how an unlabelled row is written
         else:
             mask = pc.is_valid(column)

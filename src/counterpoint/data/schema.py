@@ -25,11 +25,11 @@ Row: TypeAlias = dict[str, Any]
 
 texts: ``text``. pairs: ``anchor``, ``positive``, ``negatives`` (a list, may be empty). scored: ``a``, ``b``, ``score``
 (float). labelled: the item under its modality's name (``text``, ``image``), and ``label`` (int); a recording may have
-``text``, what is said in it (None: not known), and ``task`` (int), of tasks that come one after another. items: the
-item under its modality's name. bags: ``bag`` (a list of items) and ``label`` (int). towers: one key per stream, a
-missing one being None. graph: ``node`` (a `counterpoint.data.graph.Node`), and ``label`` where it has one. series:
-``series`` (L, C), ``horizon`` (H, C): a window, and what follows it. Always ``row``: the row's number in the data set
-(int).
+``text``, what is said in it (None: not known), and ``task`` (int), of tasks that come one after another. Rows of these
+four kinds may have ``source`` (int): which file, task, language or domain the row is from. items: the item under its
+modality's name. bags: ``bag`` (a list of items) and ``label`` (int). towers: one key per stream, a missing one being
+None. graph: ``node`` (a `counterpoint.data.graph.Node`), and ``label`` where it has one. series: ``series`` (L, C),
+``horizon`` (H, C): a window, and what follows it. Always ``row``: the row's number in the data set (int).
 """
 
 
@@ -42,14 +42,15 @@ class Schema:
     """The parts the columns play.
 
     kind: what the rows hold. columns: row key -> column, or list of columns (negatives). modalities: row key ->
-    text, image, ... labels: the names of the classes, in the order of their numbers (labelled only). why: the sentence
-    that says what decided.
+    text, image, ... labels: the names of the classes, in the order of their numbers (labelled only). sources: the names
+    of the sources, likewise (where a column plays that part). why: the sentence that says what decided.
     """
 
     kind: Kind
     columns: dict[str, str | list[str]]
     modalities: dict[str, str] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
     why: str = ""
 
 
