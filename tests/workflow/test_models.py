@@ -131,3 +131,23 @@ def test_a_hub_id_without_a_network_is_said_at_once(modality: str, monkeypatch: 
     with pytest.raises(ModelError, match="the hub cannot be reached"):
         make_encoder(modality, "nobody/nothing", ConvNetConfig(), Rows())  # type: ignore[arg-type]
     assert asked == ["nobody/nothing"]
+
+
+def test_adapters_learn_and_a_plain_model_is_written(run: Run, tmp_path: Path, transformer: TextTransformer) -> None:
+    pytest.importorskip("peft")
+    base, data = tmp_path / "base", made.jsonl(tmp_path / "pairs.jsonl", made.rows("pairs", 40))
+    folder.save(transformer, base)
+    asked = ("fit", data, "--encoder", base, "--lora", 4, "--batch", 8, "--lr", 1e-2)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    told = run(*asked, "--out", whole, "--steps", 4)
+    assert told.code == 0
+    assert "Adapters of rank 4 in the text encoder" in told.out
+    assert json.loads((whole / "config.json").read_text())["begins"] == "adapted"
+    start, end = load(whole / "start"), load(whole)
+    assert start.state_dict().keys() == end.state_dict().keys() == transformer.state_dict().keys()
+    np.testing.assert_allclose(start.encode(TEXTS[:5]), transformer.encode(TEXTS[:5]), atol=1e-6)
+    assert np.abs(end.encode(TEXTS[:5]) - start.encode(TEXTS[:5])).max() > 1e-3
+    # A resumed run puts the adapters in again and goes on with them.
+    assert run(*asked, "--out", parts, "--steps", 2).code == 0
+    assert run("fit", "--out", parts, "--resume", "--steps", 4).code == 0
+    assert run("fit", data, "--out", tmp_path / "random", "--lora", 4).code == 2

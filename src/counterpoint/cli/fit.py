@@ -68,6 +68,7 @@ def fit(
     method: Annotated[str, arg(metavar="NAME")] = "auto",
     columns: Pairs = (),
     encoder: Annotated[str, arg(metavar="NAME")] = "auto",
+    lora: Annotated[int, arg(metavar="RANK")] = 0,
     test: Sources = (),
     size: Literal["small", "published", "smoke"] = "small",
     set: Pairs = (),
@@ -95,6 +96,8 @@ def fit(
         columns: which column plays which part, e.g. anchor=question,positive=answer (none: names and types decide).
         encoder: auto (the recipe's), static, transformer (from scratch), or a model folder or hub id to start from; for
             rows of two modalities also one for each: text=FOLDER,image=auto.
+        lora: with a model to start from: keep its weights, and learn low-rank adapters of this rank beside them (e.g.
+            16; 0: learn the weights themselves). The model folder holds the sum of both.
         test: rows to measure on (none: a part of the data is held out).
         size: which recipe of the method to start from: small (a laptop), published (the paper's) or smoke (a trial).
         set: settings of the method (`counterpoint methods NAME` lists them).
@@ -115,6 +118,7 @@ def fit(
         method=method,
         columns=column_parts(columns),
         encoder=encoder,
+        lora=lora,
         test=test,
         size=size,
         settings=key_values(set, "--set"),

@@ -19,6 +19,7 @@ import counterpoint.encoders as package
 from counterpoint._version import __version__
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.layout import Stage, read_json, read_modules, write_json, write_modules
+from counterpoint.encoders.lora import merged
 from counterpoint.errors import ModelError
 
 CARD = "counterpoint.json"
@@ -92,6 +93,7 @@ def _subclasses(cls: type[Encoder]) -> Iterator[type[Encoder]]:
 def _write(encoder: Encoder, folder: Path) -> None:
     if not encoder.kind:
         raise ModelError(f"{type(encoder).__name__} has no `kind`, the name a folder knows it by; give the class one.")
+    encoder = merged(encoder)
     stages = encoder.write(folder)
     if stages:
         if encoder.normalize:

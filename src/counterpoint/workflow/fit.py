@@ -49,6 +49,7 @@ def fit(
     method: str = "auto",
     columns: Mapping[str, str | list[str]] | None = None,
     encoder: str = "auto",
+    lora: int = 0,
     test: Source = (),
     size: str = "small",
     settings: Mapping[str, Any] | None = None,
@@ -62,8 +63,9 @@ def fit(
     """Train an encoder on rows, measure it beside a baseline, write its model folder and its report.
 
     data: whatever `counterpoint.data.read.read` takes. method: its name (auto: the columns decide). columns: part ->
-    column. encoder: auto, static, transformer, or a folder or hub id; ``text=FOLDER`` names that of one tower. test:
-    rows to measure on (none: a part of the data is held out). size: the recipe to start from: small, published, smoke.
+    column. encoder: auto, static, transformer, or a folder or hub id; ``text=FOLDER`` names that of one tower. lora:
+    rank of the adapters that learn in place of a pretrained encoder's weights (0: the weights themselves). test: rows
+    to measure on (none: a part of the data is held out). size: the recipe to start from: small, published, smoke.
     settings: of the method. train: fields of `TrainConfig` that replace the recipe's. overwrite: replace the run in the
     folder. resume: continue it; whatever is left out is then as it was. say: receives each sentence about what was
     decided, and the table of figures (None: the terminal).
@@ -81,6 +83,7 @@ def fit(
             method=method,
             columns=dict(columns or {}),
             encoder=encoder,
+            lora=lora,
             test=_paths(test),
             size=size,
             settings=dict(settings or {}),

@@ -29,6 +29,7 @@ class Asked:
     method: str = "auto"
     columns: dict[str, Any] = field(default_factory=dict)
     encoder: str = "auto"
+    lora: int = 0
     test: list[str] = field(default_factory=list)
     size: str = "small"
     settings: dict[str, Any] = field(default_factory=dict)

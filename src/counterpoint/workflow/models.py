@@ -34,14 +34,16 @@ from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.encoders.vectors import VectorConfig, Vectors
 from counterpoint.errors import ConfigError, ModelError
 
-Beginning: TypeAlias = Literal["recipe", "scratch", "pretrained"]
-"""How an encoder begins: as its recipe says, as a transformer from random weights, or with weights trained before."""
+Beginning: TypeAlias = Literal["recipe", "scratch", "pretrained", "adapted"]
+"""How an encoder begins: as its recipe says, as a transformer from random weights, with weights trained before, or with
+such weights that stay while low-rank adapters beside them learn."""
 
 SETTINGS: dict[Beginning, dict[str, Any]] = {
     "recipe": {},
     "scratch": {"batch": 128, "lr": 5e-4, "warmup": 0.1, "weight_decay": 0.01},
     # Small steps, so that what the encoder knows is kept.
     "pretrained": {"batch": 64, "lr": 2e-5, "warmup": 0.1, "schedule": "linear", "weight_decay": 0.01},
+    "adapted": {"batch": 64, "lr": 2e-4, "warmup": 0.1, "schedule": "linear", "weight_decay": 0.0},
 }
 """Settings of the training run that replace the recipe's."""
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from counterpoint.data.log import Log
 from counterpoint.data.series import Windows
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.lora import adapt
 from counterpoint.errors import ConfigError
 from counterpoint.methods.base import Method
 from counterpoint.train.config import TrainConfig
@@ -64,6 +66,8 @@ def make_plan(asked: Asked, given: Given, start: tuple[Path, Beginning] | None, 
                 f"it lends is worth little. Name one that was: --encoder {stream}=FOLDER, or {stream}= and a hub id."
             )
     begins = start[1] if start else begins
+    if asked.lora:
+        begins = with_adapters(towers, asked.lora, begins, keeps=cls.kept(config), log=given.log)
     model: Any = towers if "towers" in cls.spec.needs else next(iter(towers.values()))
     learner = cls(model, config)
     if isinstance(given.rows, Windows):  # the method has said by now how long they are
@@ -78,6 +82,22 @@ def make_plan(asked: Asked, given: Given, start: tuple[Path, Beginning] | None, 
             f"its learning rate of {train.lr:g} is small. Name one: --encoder FOLDER, or a hub id."
         )
     return Plan(cls.spec.name, why, learner, towers, train, begins, begun)
+
+
+def with_adapters(
+    towers: Mapping[str, Encoder], rank: int, begins: Beginning, *, keeps: Collection[str], log: Log
+) -> Beginning:
+    """Adapters of this rank in every tower that learns; raises `ConfigError` where the towers were never trained."""
+    if begins not in ("pretrained", "adapted"):
+        raise ConfigError(
+            f"--lora {rank} keeps the weights that an encoder has, and this one would begin with random ones. Name one "
+            "that was trained: --encoder FOLDER, or a hub id."
+        )
+    for stream, encoder in towers.items():
+        if stream not in keeps:
+            learns = adapt(encoder, rank)
+            log.note(f"Adapters of rank {rank} in the {stream} encoder: {learns:,} of its weights learn.")
+    return "adapted"
 
 
 def knowing(config: Any, given: Given) -> Any:
