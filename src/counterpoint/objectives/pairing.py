@@ -4,10 +4,11 @@
     contrast(q, k, Diagonal() & FalseNegatives(guide_q, guide_k, margin=0.05) & Hardness(0.5), scale=20.0, extra=hard)
 
 One target rule (`Diagonal`, `Labels`, `views`, `MultiLabel`, `Listed`, `Soft`, `TeacherSimilarity`), and any number of
-masks (`NotSelf`, `NotSame`, `OnlySame`, `OnlyOwn`, `NotNear`, `FalseNegatives`), weights of negatives (`Hardness`,
-`Importance`, `LogWeights`) and adjustments (`Margin`, `Decoupled`, `Debiased`), in any order.
+masks (`NotSelf`, `NotSame`, `OnlySame`, `OnlyOwn`, `NotNear`, `FalseNegatives`, `HardQuantile`), weights of negatives
+(`Hardness`, `Importance`, `LogWeights`) and adjustments (`Margin`, `Decoupled`, `Debiased`), in any order.
 """
 
+from counterpoint.objectives.hard import HardQuantile
 from counterpoint.objectives.masks import FalseNegatives, NotNear, NotSame, NotSelf, OnlyOwn, OnlySame
 from counterpoint.objectives.rules import Margin, Pairing, Rule
 from counterpoint.objectives.targets import (
@@ -26,6 +27,7 @@ __all__ = [
     "Decoupled",
     "Diagonal",
     "FalseNegatives",
+    "HardQuantile",
     "Hardness",
     "Importance",
     "Labels",

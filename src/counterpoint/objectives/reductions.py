@@ -16,6 +16,7 @@ from counterpoint.objectives import forms
 from counterpoint.objectives.byproducts import Stats, best_positives
 from counterpoint.objectives.checks import Backend as BackendName
 from counterpoint.objectives.checks import Precision
+from counterpoint.objectives.hard import settled
 from counterpoint.objectives.rules import Pairing
 from counterpoint.objectives.shortcuts import linear_terms
 
@@ -53,6 +54,7 @@ def alone(
     """The reductions of a matrix all of whose rows and columns are here."""
     if not len(q):
         return none(q, k, extra, bias, plan, how)
+    plan = settled(plan, q, k, extra, limit=how.limit, precision=how.precision)
     back_end, name, side = chosen(how, plan, q, len(k), len(k) + length(extra))
     half = how.precision == "bfloat16"
     linear = None  # the reference takes no short cut

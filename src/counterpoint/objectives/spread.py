@@ -13,6 +13,7 @@ from counterpoint.errors import DataError
 from counterpoint.kernels import ring
 from counterpoint.kernels.tile import Asked, Job, Reduced, Sums
 from counterpoint.objectives.byproducts import Watch, best_positives
+from counterpoint.objectives.hard import HardQuantile
 from counterpoint.objectives.masks import NotSelf
 from counterpoint.objectives.reductions import How, alone, asked_of, chosen, job, length
 from counterpoint.objectives.rules import Block, Pairing
@@ -45,7 +46,9 @@ def reductions(q: Tensor, k: Tensor, extra: Tensor | None, bias: Tensor | None, 
     plan = plan.explicit()
     plan.check(n, m, length(extra), how.both)
     there = Shares.of(q, k, extra, how.shared)
-    found = (travelled if transport() == "ring" else collected)(q, k, extra, bias, plan, how, there)
+    # A quantile of a row is known only once all its candidates are here.
+    ring_around = transport() == "ring" and plan.one(HardQuantile) is None
+    found = (travelled if ring_around else collected)(q, k, extra, bias, plan, how, there)
     columns = None if found.columns is None else there.home(found.columns, asked_of(plan, how))
     return Found(found.rows, columns, sum(there.candidates) + there.all_extra, sum(there.anchors))
 

@@ -11,10 +11,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from counterpoint.kernels.tile import Asked, Scratch, Tile
+from counterpoint.objectives.hard import hardest
 from counterpoint.objectives.pairing import (
     Diagonal,
     FalseNegatives,
     Hardness,
+    HardQuantile,
     Importance,
     Labels,
     Listed,
@@ -54,6 +56,7 @@ def examples() -> list[Picture]:
     labels = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2])
     teacher = embeddings(0)
     guide = embeddings(1, 3)
+    scores = (embeddings(3) @ embeddings(4).T).fill_diagonal_(-math.inf)
     graded = torch.zeros(N, N).scatter_(1, torch.arange(N)[:, None].add(1) % N, 0.4).add(torch.eye(N))
     listed = torch.tensor([[0, 1], [0, 4], [1, 2], [2, 3], [3, 3], [4, 0], [5, 5], [6, 7], [7, 7]])
     return [
@@ -87,6 +90,11 @@ def examples() -> list[Picture]:
             "Diagonal() & FalseNegatives(guide, guide)",
             Diagonal() & FalseNegatives(guide, normalize(guide + 0.4 * embeddings(2, 3), dim=-1)),
             note="Negatives that a guide finds as close as the positive are taken out: GISTEmbed.",
+        ),
+        Picture(
+            "Diagonal() & HardQuantile(0.3)",
+            Diagonal() & HardQuantile(0.3, hardest(scores, 0.3) - 1e-5),
+            note="Of each row's negatives only the hardest 30 %: a large temperature becomes safe.",
         ),
         Picture(
             "Diagonal() & Hardness(2)", Diagonal() & Hardness(2.0), note="The closer a negative, the more it weighs."
