@@ -24,22 +24,32 @@ def export(
     to: Literal["sentence-transformers", "onnx"],
     out: Annotated[Path, arg(metavar="PATH")],
     stream: Name = None,
+    layers: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None,
+    dim: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None,
 ) -> None:
     """Write the encoder as a sentence-transformers folder or as an ONNX file, checked to give the same embeddings.
 
     Example: counterpoint export runs/mine --to onnx --out mine.onnx
+
+    A smaller one of it, for which `fit --method matryoshka-2d` trains; encode, eval and index read the folder too:
+    counterpoint export runs/mine --to sentence-transformers --layers 3 --dim 64 --out small
 
     Args:
         model: a run folder or a model folder.
         to: sentence-transformers (a folder, which `transformers.AutoModel` reads as well) or onnx (a file).
         out: where to write.
         stream: which tower, text or image, where the model has both.
+        layers: keep the first so many layers of a transformer of text, and leave the others out.
+        dim: keep the first so many dimensions of an embedding, of unit length again where the model gives unit length.
     """
     from counterpoint.encoders.export import onnx
+    from counterpoint.encoders.truncate import truncated
     from counterpoint.errors import ConfigError
     from counterpoint.workflow.models import load
 
     encoder = load(model, stream)
+    if layers is not None or dim is not None:
+        encoder = truncated(encoder, layers=layers, dim=dim)
     if to == "sentence-transformers":
         sentence_transformers(encoder, out)
         return

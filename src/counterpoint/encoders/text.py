@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders import pretrained
+from counterpoint.encoders import pretrained, truncate
 from counterpoint.encoders.layout import Stage, revive
 from counterpoint.encoders.pooling import Pooling, check, pool
 from counterpoint.encoders.subwords import TextEncoder
@@ -24,6 +24,9 @@ from counterpoint.kernels.dropout import quicken
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+LAST = (-1,)
+"""The last layer alone."""
 
 PASS = {"cpu": 2048}
 """Tokens per pass by device: on a CPU small enough for its caches, large enough for its products. Elsewhere all."""
@@ -90,6 +93,7 @@ class TextTransformer(TextEncoder):
             # A layer on the first token for next-sentence prediction: our pooling reads the tokens themselves.
             self.transformer.pooler = None
         self._packed = packed.enable(self.transformer)
+        self._norm: str | None = None  # found when it is first asked for, '' where there is none
         quicken(self.transformer)
 
     @classmethod
@@ -148,14 +152,43 @@ class TextTransformer(TextEncoder):
     # --- the passes --------------------------------------------------------------------------------------------------
 
     def forward(self, data: Data) -> Tensor:
+        return self._pooled(data, LAST)[:, 0]
+
+    def exits(self, data: Data, layers: Sequence[int]) -> Tensor:
+        """What the encoder gives if it stops after each of these layers, ``(N, len(layers), D)``, from one pass.
+
+        layers: 1 to `depth`, in any order. See `counterpoint.encoders.truncate.truncated` for an encoder that gives one
+        of them alone.
+        """
+        for n in layers:
+            truncate.check(n, self.depth)
+        return self._pooled(data, tuple(layers))
+
+    @property
+    def depth(self) -> int:
+        """Number of layers."""
+        return len(truncate.stack(self.transformer)[1])
+
+    def _pooled(self, data: Data, layers: Sequence[int]) -> Tensor:
+        """``(N, len(layers), D)``, with the norm that ends the layers, where there is one.
+
+        The last layer is named by -1 or by its number; its states come with that norm already.
+        """
+        norm, last = (None, -1) if layers == LAST else (self._final_norm(), self.depth)
         rows, pooled = [], []
-        for row, hidden, mask in self._passes(data):
+        for row, hidden, mask in self._passes(data, layers):
             rows.append(row)
-            pooled.append(pool(hidden[-1], mask, mode=self.config.pooling))
+            ready = (h if norm is None or n in (-1, last) else norm(h) for n, h in zip(layers, hidden))
+            pooled.append(torch.stack([pool(h, mask, mode=self.config.pooling) for h in ready], dim=1))
         if not pooled:
-            return next(self.parameters()).new_zeros(0, self.dim)
+            return next(self.parameters()).new_zeros(0, len(layers), self.dim)
         # One gather puts the rows back in order; its gradient is a scatter without collisions.
         return torch.cat(pooled)[torch.cat(rows).argsort()]
+
+    def _final_norm(self) -> nn.Module | None:
+        if self._norm is None:
+            self._norm = truncate.final_norm(self.transformer)
+        return self.transformer.get_submodule(self._norm) if self._norm else None
 
     def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
         """Last hidden states ``(N, T, D)``, zero where the mask ``(N, T)`` is False."""
@@ -168,7 +201,7 @@ class TextTransformer(TextEncoder):
         first = torch.nn.functional.pad(mask.sum(1).cumsum(0), (1, 0))[:-1]
         places: list[Tensor] = []
         states: list[list[Tensor]] = []
-        for row, hidden, part in self._passes(data, every=not last):
+        for row, hidden, part in self._passes(data, LAST if last else range(self.depth + 1)):
             if part is None:
                 part = torch.ones(hidden[-1].shape[:2], dtype=torch.bool, device=mask.device)
             offset = (part.cumsum(1) - 1 + first[row].unsqueeze(1))[part]
@@ -182,24 +215,26 @@ class TextTransformer(TextEncoder):
             out.append(empty.index_put((place[:, 0], place[:, 1]), value))
         return out
 
-    def _passes(self, data: Data, *, every: bool = False) -> Iterator[tuple[Tensor, tuple[Tensor, ...], Tensor | None]]:
+    def _passes(
+        self, data: Data, layers: Sequence[int] = LAST
+    ) -> Iterator[tuple[Tensor, tuple[Tensor, ...], Tensor | None]]:
         """(rows, hidden states (n, t, D) of the asked layers, mask (n, t) or None), texts of like length together."""
         assert not isinstance(data, Tensor)
         ids, mask = data["input_ids"], _mask(data).bool()
         if len(ids) and not bool((real := mask.any(1)).all()):
             mask = mask.clone()
             mask[~real, 0] = True  # a row without a token reads its first place: finite, whatever it says
-        lengths, order = mask.sum(1).sort(descending=True, stable=True)
+        lengths, order = in_order(mask)
         parts = list(_parts(lengths.tolist(), ids.device, self._packed))
         run = self._run_packed if self._packed else self._run_padded
         start = 0
-        for hidden, kept in run(ids[order], mask[order], lengths.tolist(), parts, every):
+        for hidden, kept in run(ids[order], mask[order], lengths.tolist(), parts, layers):
             count = len(hidden[-1])
             yield order[start : start + count], hidden, kept
             start += count
 
     def _run_packed(
-        self, ids: Tensor, mask: Tensor, lengths: list[int], parts: list[slice], every: bool
+        self, ids: Tensor, mask: Tensor, lengths: list[int], parts: list[slice], layers: Sequence[int]
     ) -> Iterator[tuple[tuple[Tensor, ...], None]]:
         from counterpoint.encoders import packed
 
@@ -210,24 +245,23 @@ class TextTransformer(TextEncoder):
             out = self.transformer(
                 inputs_embeds=tokens.unsqueeze(0),
                 position_ids=packed.positions(self.transformer, groups, ids.device),
-                output_hidden_states=every,
+                output_hidden_states=layers != LAST,
                 groups=groups,
             )
-            layers = out.hidden_states if every else (out.last_hidden_state,)
             # Split, not sliced: the gradient of a slice is as large as what it was cut from.
-            cut = [layer[0].split([count * length for _, count, length in groups]) for layer in layers]
+            cut = [layer[0].split([count * length for _, count, length in groups]) for layer in _states(out, layers)]
             for (_, count, length), hidden in zip(groups, zip(*cut)):
                 yield tuple(h.unflatten(0, (count, length)) for h in hidden), None
 
     def _run_padded(
-        self, ids: Tensor, mask: Tensor, lengths: list[int], parts: list[slice], every: bool
+        self, ids: Tensor, mask: Tensor, lengths: list[int], parts: list[slice], layers: Sequence[int]
     ) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
         for part in parts:
             # Real tokens to the front: a text may lie anywhere among its padding.
             front = mask[part].long().argsort(dim=1, descending=True, stable=True)[:, : lengths[part.start]]
             tokens, kept = ids[part].gather(1, front), mask[part].gather(1, front)
-            out = self.transformer(input_ids=tokens, attention_mask=kept.long(), output_hidden_states=every)
-            yield (out.hidden_states if every else (out.last_hidden_state,)), kept
+            out = self.transformer(input_ids=tokens, attention_mask=kept.long(), output_hidden_states=layers != LAST)
+            yield _states(out, layers), kept
 
     def _batches(self, items: Sequence[Any], role: str | None, budget: int) -> Iterator[tuple[np.ndarray, Data]]:
         # Cut to passes already here, each is a thread's work.
@@ -256,9 +290,19 @@ class TextTransformer(TextEncoder):
         return cls(settings, pretrained.tokenizer(folder), transformer=model)
 
 
+def in_order(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Lengths of texts, ``(N,)`` from the longest, and the order in which they pass the transformer."""
+    lengths, order = mask.sum(1).clamp(min=1).sort(descending=True, stable=True)
+    return lengths, order
+
+
 def _mask(data: Data) -> Tensor:
     assert not isinstance(data, Tensor)
     return data["attention_mask"]
+
+
+def _states(out: Any, layers: Sequence[int]) -> tuple[Tensor, ...]:
+    return (out.last_hidden_state,) if layers == LAST else tuple(out.hidden_states[n] for n in layers)
 
 
 def _architecture(config: TextTransformerConfig, tokenizer: PreTrainedTokenizerFast) -> Any:

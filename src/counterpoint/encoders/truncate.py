@@ -1,0 +1,141 @@
+"""Encoders that are cut: fewer layers of a transformer, fewer dimensions of an embedding.
+
+What is cut is an ordinary encoder again: it is saved, exported and trained on as any other. Whether it is any good
+depends on how it was trained; the method `matryoshka-2d` trains for it.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.heads import Projected
+from counterpoint.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from counterpoint.encoders.text import TextTransformer
+
+
+def truncated(encoder: Encoder, *, layers: int | None = None, dim: int | None = None) -> Encoder:
+    """A copy that stops after ``layers`` layers and gives the first ``dim`` dimensions of its embedding (None: all).
+
+    Its embeddings are those of `TextTransformer.exits` at that layer, cut to ``dim`` and, where the encoder gives unit
+    vectors, of unit length again. The width is cut by a linear map (`Projected`) that picks the first dimensions, which
+    is a module that sentence-transformers and ONNX know.
+
+    Raises `ConfigError` for more layers or dimensions than there are, and for layers of an encoder without any.
+    """
+    if dim is not None and not 1 <= dim <= encoder.dim:
+        raise ConfigError(f"dim={dim}: this encoder gives {encoder.dim} dimensions; keep from 1 to {encoder.dim}.")
+    cut = _shallower(encoder, layers)
+    return cut if dim is None or dim == encoder.dim else _narrower(cut, dim)
+
+
+def depth(encoder: Encoder) -> int:
+    """Number of layers after which an encoder can stop; 1 where it is no transformer of text."""
+    inner = _inner(encoder)
+    return 1 if inner is None else inner.depth
+
+
+def check(n: int, depth: int) -> None:
+    """Refuse to stop after layer n of so many."""
+    if not 1 <= n <= depth:
+        raise ConfigError(f"layers={n}: this encoder has {depth} layers; keep from 1 to {depth}.")
+
+
+def _inner(encoder: Encoder) -> TextTransformer | None:
+    from counterpoint.encoders.text import TextTransformer  # which asks for `stack` and `final_norm`
+
+    while isinstance(encoder, Projected):
+        encoder = encoder.encoder
+    return encoder if isinstance(encoder, TextTransformer) else None
+
+
+def _shallower(encoder: Encoder, layers: int | None) -> Encoder:
+    inner = _inner(encoder)
+    if inner is None:
+        if layers not in (None, 1):
+            raise ConfigError(
+                f"layers={layers}: no layers of a {encoder.kind} encoder can be left out; give dim alone."
+            )
+        return copy.deepcopy(encoder)
+    check(inner.depth if layers is None else layers, inner.depth)
+    copied = copy.deepcopy(encoder)
+    inner = _inner(copied)
+    if inner is not None and layers is not None and layers < inner.depth:
+        _keep(inner, layers)
+    return copied
+
+
+def _keep(encoder: TextTransformer, n: int) -> None:
+    """Drop the layers behind the first n, from the weights and from what the folder will say."""
+    parent, name = stack(encoder.transformer)[0].rpartition(".")[::2]
+    holder = encoder.transformer.get_submodule(parent)
+    setattr(holder, name, getattr(holder, name)[:n])
+    settings = encoder.transformer.config
+    settings.num_hidden_layers = n
+    if getattr(settings, "layer_types", None):
+        settings.layer_types = settings.layer_types[:n]
+    said = encoder.config.architecture and settings.to_diff_dict() | {"model_type": settings.model_type}
+    encoder.config = replace(encoder.config, layers=n, architecture=said)
+
+
+def _narrower(encoder: Encoder, dim: int) -> Encoder:
+    if isinstance(encoder, Projected) and isinstance(encoder.projection, nn.Linear):
+        # A linear map already: fewer rows of it.
+        kept = encoder.projection.weight.detach()[:dim].clone()
+        encoder = encoder.encoder
+    else:
+        like = next(encoder.parameters())
+        kept = torch.eye(dim, encoder.dim, dtype=like.dtype, device=like.device)
+    out = Projected(encoder, dim)
+    out.projection.weight = nn.Parameter(kept)
+    return out.train(encoder.training)
+
+
+# --- what a transformer of `transformers` is made of ---------------------------------------------------------------
+
+
+def stack(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
+    """The list of a model's layers, and its name. Raises `ConfigError` where layers are not kept in one."""
+    count = model.config.num_hidden_layers
+    lists = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == count]
+    if not lists:  # ALBERT runs one layer many times
+        raise ConfigError(f"The {count} layers of a {model.config.model_type} are no list that could be cut.")
+    return max(lists, key=lambda found: sum(p.numel() for p in found[1].parameters()))
+
+
+def final_norm(model: PreTrainedModel) -> str:
+    """The name of the norm behind the last layer, '' where there is none.
+
+    Families that normalise before each block have one, and what leaves an earlier layer is no embedding without it. It
+    is the sibling of the layers that gives the last hidden state: asked of a small text, as names and uses vary.
+    """
+    parent = stack(model)[0].rpartition(".")[0]
+    given: dict[str, Tensor] = {}
+    hooks = [
+        module.register_forward_hook(lambda _, __, out, name=name: given.__setitem__(name, out))
+        for name, module in model.get_submodule(parent).named_children()
+        if "norm" in type(module).__name__.lower()
+    ]
+    if not hooks:
+        return ""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
+            last = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    found = next((n for n, z in given.items() if isinstance(z, Tensor) and torch.equal(z, last)), None)
+    return "" if found is None else f"{parent}.{found}".removeprefix(".")
