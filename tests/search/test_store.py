@@ -61,7 +61,7 @@ def test_smaller_types_and_the_graph_keep_the_order(tmp_path, encoder, dtype, an
 def test_embeddings_of_any_length_and_an_arrow_table(tmp_path, encoder):
     table = pa.table({"code": ["read", "date"], "k": [1, 2]})
     index = Index.build(tmp_path / "i", table, embeddings=7 * np.eye(2, 7, dtype=np.float32), text="code")
-    np.testing.assert_allclose(np.linalg.norm(index.embeddings, axis=1), 1.0)
+    np.testing.assert_allclose(np.linalg.norm(index.vectors.codes, axis=1), 1.0)
     hit = index.search(["read"], encoder=encoder, k=1, mode="dense")[0][0]
     assert (hit.row, hit.score) == ({"code": "read", "k": 1}, 1.0)
 

@@ -352,6 +352,6 @@ def _check(reference: Reference, encoder: Encoder) -> None:
             "another model built it. Build it again, or align with the model that built it."
         )
     (own,) = encoder.encode([reference.text(0).rstrip("N")], role="document", normalize=True)
-    held = np.asarray(reference.index.embeddings[0], dtype=np.float32)
+    (held,) = reference.index.vectors.floats(slice(1))
     if float(own @ held) < 0.98 * float(np.linalg.norm(held)) * float(np.linalg.norm(own)):
         raise ModelError("This encoder embeds the reference differently: another model built it. Build it again.")

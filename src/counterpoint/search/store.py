@@ -1,4 +1,8 @@
-"""An index in a folder: embeddings, rows, BM25, perhaps a graph; opened in milliseconds, searched three ways."""
+"""An index in a folder: embeddings, rows, BM25, perhaps a graph; opened in milliseconds, searched three ways.
+
+Format 2 keeps, beside the vectors that are searched, perhaps better ones that the best of those are scored again by.
+Format 1 (all vectors one of float32, float16, int8 as ``round(127 x)``) is read as it was written.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,11 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -21,14 +26,21 @@ from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError, ModelError
 from counterpoint.search.ann import Ann
 from counterpoint.search.bm25 import BM25
-from counterpoint.search.exact import INT8_SCALE, Run, top_k
+from counterpoint.search.exact import Run
 from counterpoint.search.hybrid import weighted
+from counterpoint.search.quantise import Dtype, Vectors, blank, truncated
 
 Mode: TypeAlias = Literal["dense", "bm25", "hybrid"]
+Rescore: TypeAlias = Literal["auto", "none", "int8", "float16", "float32"]
+"""What is kept to score candidates again by. auto: int8 beside binary vectors, else none."""
 
 ANN_ROWS = 200_000  # below, the exact search takes some ten milliseconds a query and no graph pays
 _PROBE = "read a file and count its words"  # what the encoder makes of it tells one model from another
-_FORMAT = 1
+_FORMAT = 2
+_READABLE = (1, 2)
+_RANGES = {"embeddings": "ranges", "full": "full-ranges"}
+_GRAPH = 4
+"""Candidates of a graph for each result: it proposes with rounded vectors, the stored ones decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +56,47 @@ class Hit:
 class Index:
     """An opened index folder. Make one with `build`, come back to it with `open`.
 
-    The folder holds ``index.json`` (settings, versions, checksums), ``embeddings.npy`` (memory-mapped),
-    ``rows.parquet``, ``bm25/`` and ``ann.usearch`` where asked, ``probe.npy``. Nothing in it is pickled.
+    The folder holds ``index.json`` (settings, versions, checksums), ``embeddings.npy`` (memory-mapped; of int8 with
+    ``ranges.npy``), ``full.npy`` and its ranges where candidates are scored again, ``rows.parquet``, ``bm25/`` and
+    ``ann.usearch`` where asked, ``probe.npy``. Nothing in it is pickled.
+
+    vectors: what is searched. full: what candidates are scored again by, of the model's whole width (None: nothing).
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder, self.settings = folder, settings
-        # Mode "c" (copy on write): nothing is ever written, but torch wants arrays that could be.
-        self.embeddings: np.ndarray = np.load(folder / "embeddings.npy", mmap_mode="c", allow_pickle=False)
+        self.vectors = _load(folder, "embeddings", settings["dtype"], settings["dim"])
+        rescore = settings.get("rescore")
+        self.full = _load(folder, "full", rescore, settings["width"]) if rescore else None
         self.rows: pa.Table = pq.read_table(folder / "rows.parquet", memory_map=True)
         self.bm25 = BM25.load(folder / "bm25") if settings["bm25"] else None
         self.ann = Ann.load(folder / "ann.usearch") if settings["ann"] else None
         self._trusted: Encoder | None = None
 
     def __len__(self) -> int:
-        return len(self.embeddings)
+        return len(self.vectors)
 
     @property
     def dim(self) -> int:
-        return int(self.embeddings.shape[1])
+        """Dimensions of the vectors that are searched."""
+        return self.vectors.dim
+
+    @property
+    def width(self) -> int:
+        """Dimensions of the model's embeddings, which queries have."""
+        return int(self.settings.get("width", self.dim))
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes on disk: of the vectors that are searched, of those that candidates are scored again by, of the graph,
+        of the words, of the rows, and of all."""
+        parts = {"embeddings": "vectors", "ranges": "vectors", "full": "full", "full-ranges": "full",
+                 "ann": "graph", "bm25": "words", "rows": "rows"}  # fmt: skip
+        out = dict.fromkeys([*dict.fromkeys(parts.values()), "all"], 0)
+        for name, held in self.settings["files"].items():
+            part = parts.get(name.replace("\\", "/").split("/")[0].split(".")[0])
+            for key in (part, "all") if part else ("all",):
+                out[key] += held["bytes"]
+        return out
 
     @property
     def model(self) -> Path | None:
@@ -81,7 +115,10 @@ class Index:
         encoder: Encoder | None = None,
         embeddings: np.ndarray | None = None,
         text: str | None = "text",
-        dtype: Literal["float32", "float16", "int8"] = "float32",
+        dtype: Dtype = "float32",
+        dim: int | None = None,
+        rescore: Rescore = "auto",
+        oversample: int = 4,
         bm25: bool = True,
         tokenizer: str = "words",
         ann: bool | Literal["auto"] = "auto",
@@ -93,12 +130,14 @@ class Index:
         rows: what a hit shows: the text and any metadata, M rows. text: the column that is encoded and that BM25 reads
         (None: rows without text, which need ``embeddings`` and have no BM25). embeddings: (M, D) where they exist
         already; scaled to unit length here. encoder: makes them otherwise (role ``document``), and lets later searches
-        notice that they use another model. dtype: how they are kept. ann: whether to build a graph (auto: from 200,000
-        rows). model: folder of the model, remembered relative to the index.
+        notice that they use another model. dtype: how they are kept. dim: only the first so many dimensions, at unit
+        length (None: all). rescore: vectors of the whole width that are kept too, by which the ``oversample · k`` best
+        are scored again. ann: whether to build a graph (auto: from 200,000 rows; binary vectors need none). model:
+        folder of the model, remembered relative to the index.
 
         The folder appears whole or not at all; an index that it replaces stays until then.
-        Raises DataError for no rows, missing columns and embeddings that do not fit, ModelError where a folder is in
-        the way or the disk is full.
+        Raises DataError for no rows, missing columns and embeddings that do not fit, ConfigError for more dimensions
+        than there are, ModelError where a folder is in the way or the disk is full.
         """
         folder = Path(folder)
         _may_write(folder, overwrite)
@@ -110,28 +149,49 @@ class Index:
             if encoder is None or texts is None:
                 raise ConfigError("Give the index an encoder and a text column, or finished embeddings.")
             embeddings = encoder.encode(texts, role="document", normalize=True)
-        embeddings = _unit(embeddings, rows=len(table), dtype=dtype)
+        embeddings = _unit(embeddings, rows=len(table))
+        signs = dtype in ("binary", "ubinary")
+        if signs and ann is True:
+            raise ConfigError(f"A graph is built of numbers, not of {dtype} signs, whose exact search is fast: no ann.")
+        if rescore not in get_args(Rescore):
+            raise ConfigError(f"rescore={rescore!r}: type one of {', '.join(get_args(Rescore))}.")
+        if oversample < 1:
+            raise ConfigError(f"oversample={oversample}: at least as many candidates as results are scored again.")
+        if zeros := blank(embeddings):
+            told = " As signs they look like any other vector." if signs else ""
+            warnings.warn(
+                f"{zeros:,} of {len(table):,} embeddings are all zero: nothing finds them.{told}", stacklevel=2
+            )
+        cheap = embeddings if dim is None or dim == embeddings.shape[1] else truncated(embeddings, dim)
+        vectors = Vectors.of(cheap, dtype)
+        kept: Rescore | None = ("int8" if signs else None) if rescore == "auto" else rescore
+        full = None if kept in (None, "none") else Vectors.of(embeddings, kept)  # type: ignore[arg-type]
         settings: dict[str, Any] = {
             "format": _FORMAT,
             "counterpoint": __version__,
             "rows": len(table),
-            "dim": embeddings.shape[1],
+            "dim": vectors.dim,
+            "width": embeddings.shape[1],
             "dtype": dtype,
+            "rescore": full.dtype if full else None,
+            "oversample": oversample,
             "text": text,
             "bm25": bm25 and texts is not None,
             "tokenizer": tokenizer,
-            "ann": len(table) >= ANN_ROWS if ann == "auto" else ann,
+            "ann": len(table) >= ANN_ROWS and not signs if ann == "auto" else ann,
             "model": None if model is None else os.path.relpath(Path(model).resolve(), folder.resolve()),
         }
         aside = folder.with_name(f".{folder.name}.new-{os.getpid()}")
         try:
             aside.mkdir(parents=True)
-            np.save(aside / "embeddings.npy", embeddings, allow_pickle=False)
+            _save(aside, "embeddings", vectors)
+            if full is not None:
+                _save(aside, "full", full)
             pq.write_table(table, aside / "rows.parquet", compression="zstd")
             if settings["bm25"]:
                 BM25(texts or [], tokenizer=tokenizer).save(aside / "bm25")
             if settings["ann"]:
-                Ann(embeddings, dtype="i8" if dtype == "int8" else "f16").save(aside / "ann.usearch")
+                Ann(cheap, dtype="i8" if dtype == "int8" else "f16").save(aside / "ann.usearch")
             if encoder is not None and encoder.modality == "text":
                 np.save(aside / "probe.npy", _probe(encoder), allow_pickle=False)
             settings["files"] = {
@@ -156,10 +216,10 @@ class Index:
         try:
             settings = json.loads((folder / "index.json").read_text(encoding="utf-8"))
             files = settings["files"]
-            if settings["format"] != _FORMAT:
+            if settings["format"] not in _READABLE:
                 raise ModelError(
                     f"The index {folder} has format {settings['format']}, this version of counterpoint reads format "
-                    f"{_FORMAT}. Build the index again."
+                    f"{_READABLE[0]} to {_READABLE[-1]}. Build the index again."
                 )
         except (OSError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, ModelError):
@@ -193,9 +253,10 @@ class Index:
         k: int = 10,
         mode: Mode = "hybrid",
         alpha: float = 0.5,
+        oversample: int | None = None,
     ) -> list[list[Hit]]:
         """Best hits of each query, best first, at most k; `rank` tells what the settings mean."""
-        scores, ids = self.rank(queries, encoder=encoder, k=k, mode=mode, alpha=alpha)
+        scores, ids = self.rank(queries, encoder=encoder, k=k, mode=mode, alpha=alpha, oversample=oversample)
         flat = ids[ids >= 0]
         shown = iter(self.rows.take(pa.array(flat)).to_pylist())
         return [
@@ -212,11 +273,12 @@ class Index:
         mode: Mode = "hybrid",
         alpha: float = 0.5,
         depth: int = 200,
+        oversample: int | None = None,
     ) -> Run:
         """Scores and row numbers ``(Q, K)``, K ≤ k, id -1 where a query has fewer results.
 
         mode: ``dense`` (cosine of embeddings; needs the encoder), ``bm25`` (shared words), ``hybrid``: the weighted sum
-        of both, alpha being the share of the dense score, over the ``depth`` best of each.
+        of both, alpha being the share of the dense score, over the ``depth`` best of each. oversample: see `nearest`.
         """
         if mode not in ("dense", "bm25", "hybrid"):
             raise ConfigError(f"There is no mode {mode!r}. Use dense, bm25 or hybrid.")
@@ -229,23 +291,25 @@ class Index:
         self._check(encoder)
         embedded = encoder.encode(list(queries), role="query", normalize=True)
         if mode == "dense":
-            return self.nearest(embedded, k)
+            return self.nearest(embedded, k, oversample=oversample)
         depth = max(depth, k)
-        return weighted(self.nearest(embedded, depth), self._lexical(queries, depth), k=k, alpha=alpha)
+        dense = self.nearest(embedded, depth, oversample=oversample)
+        return weighted(dense, self._lexical(queries, depth), k=k, alpha=alpha)
 
-    def nearest(self, queries: np.ndarray, k: int) -> Run:
-        """Cosines and row numbers of the rows nearest to unit vectors ``(Q, D)``; exact where there is no graph."""
-        if self.ann is None:
-            return top_k(queries, self.embeddings, k)
-        _, ids = self.ann.search(queries, 4 * k)  # the graph proposes with rounded vectors, the stored ones decide
-        scores, chosen = [], []
-        for query, found in zip(queries, ids):
-            found = np.sort(found[found >= 0])
-            s, place = top_k(query[None], self.embeddings[found], k)
-            pad = (0, min(k, len(self)) - s.shape[1])
-            scores.append(np.pad(s[0], pad, constant_values=-np.inf))
-            chosen.append(np.pad(found[place[0]], pad, constant_values=-1))
-        return np.stack(scores), np.stack(chosen)
+    def nearest(self, queries: np.ndarray, k: int, *, oversample: int | None = None) -> Run:
+        """Cosines and row numbers of the rows nearest to unit vectors ``(Q, width)``; exact where there is no graph.
+
+        oversample: for each result, candidates of the cheap vectors that the better ones decide among (None: as the
+        index was built for); without effect where there are no better ones.
+        """
+        if k < 1 or (oversample is not None and oversample < 1):
+            raise ConfigError(f"k={k}, oversample={oversample}: both are at least 1.")
+        cheap = queries if self.dim == self.width else truncated(queries, self.dim)
+        if self.ann is None and self.full is None:
+            return self.vectors.nearest(cheap, k)
+        wide = k * (oversample or self.settings["oversample"]) if self.full else k
+        ids = self.ann.search(cheap, max(wide, _GRAPH * k))[1] if self.ann else self.vectors.nearest(cheap, wide)[1]
+        return self.full.rescored(queries, ids, k) if self.full else self.vectors.rescored(cheap, ids, k)
 
     def _lexical(self, queries: Sequence[str], k: int) -> Run:
         if self.bm25 is None:
@@ -256,9 +320,9 @@ class Index:
         """Once per encoder: is it the one that built the index?"""
         if encoder is self._trusted:
             return
-        if encoder.dim != self.dim:
+        if encoder.dim != self.width:
             raise ModelError(
-                f"The index {self.folder} holds embeddings of width {self.dim}, this encoder makes width "
+                f"The index {self.folder} holds embeddings of width {self.width}, this encoder makes width "
                 f"{encoder.dim}: another model built it. Build the index again, or search with the model that built it."
             )
         file = self.folder / "probe.npy"
@@ -291,18 +355,28 @@ def _column(table: pa.Table, name: str) -> list[str]:
     return texts
 
 
-def _unit(x: np.ndarray, *, rows: int, dtype: str) -> np.ndarray:
-    """Unit vectors in the type they are kept in."""
+def _unit(x: np.ndarray, *, rows: int) -> np.ndarray:
+    """Vectors of unit length, float32."""
     if x.ndim != 2 or len(x) != rows:
         raise DataError(f"Embeddings have shape {x.shape} for {rows:,} rows; expected ({rows}, D).")
-    if dtype not in ("float32", "float16", "int8"):
-        raise ConfigError(f"Embeddings are kept as float32, float16 or int8; {dtype!r} was asked.")
     x = np.asarray(x, dtype=np.float32)
     bad = int((~np.isfinite(x).all(axis=1)).sum())
     if bad:
         raise DataError(f"{bad:,} of {rows:,} embeddings are not finite (NaN or infinity). Check the model.")
-    x = torch.nn.functional.normalize(torch.from_numpy(np.ascontiguousarray(x)), dim=1).numpy()
-    return np.rint(x * INT8_SCALE).astype(np.int8) if dtype == "int8" else x.astype(dtype)
+    return torch.nn.functional.normalize(torch.from_numpy(np.ascontiguousarray(x)), dim=1).numpy()
+
+
+def _save(folder: Path, name: str, vectors: Vectors) -> None:
+    np.save(folder / f"{name}.npy", vectors.codes, allow_pickle=False)
+    if vectors.ranges is not None:
+        np.save(folder / f"{_RANGES[name]}.npy", vectors.ranges, allow_pickle=False)
+
+
+def _load(folder: Path, name: str, dtype: Dtype, dim: int) -> Vectors:
+    # Mode "c" (copy on write): nothing is ever written, but torch wants arrays that could be.
+    codes = np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
+    ranges = folder / f"{_RANGES[name]}.npy"
+    return Vectors(codes, dtype, dim, np.load(ranges, allow_pickle=False) if ranges.exists() else None)
 
 
 def _probe(encoder: Encoder) -> np.ndarray:
