@@ -22,7 +22,9 @@ from counterpoint.encoders.graph import GAT, GCN, GATConfig, GCNConfig
 from counterpoint.encoders.heads import Projected
 from counterpoint.encoders.image import ConvNet, ConvNetConfig, ImageTransformer, ImageTransformerConfig
 from counterpoint.encoders.kmers import KmerBag, KmerBagConfig
+from counterpoint.encoders.moe import Upcycled, UpcycledConfig
 from counterpoint.encoders.nodes import NodeMLP, NodeMLPConfig
+from counterpoint.encoders.residual import ResidualText, ResidualTextConfig
 from counterpoint.encoders.series import SeriesConfig, SeriesEncoder
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.table import TableTransformer, TableTransformerConfig
@@ -41,6 +43,8 @@ TINY = {
     "CausalLM": lambda: CausalLM.from_texts(
         texts(), CausalLMConfig(layers=2, width=32, heads=2, vocabulary=200, max_length=64)
     ),
+    "ResidualText": lambda: ResidualText.from_texts(texts(), ResidualTextConfig(dim=16)),
+    "Upcycled": lambda: Upcycled(TINY["TextTransformer"](), UpcycledConfig(domains=("law", "news"))),
     "ConvNet": lambda: ConvNet(ConvNetConfig(size=16, stem_width=8, widths=(8, 16), depths=(1, 1))),
     "ImageTransformer": lambda: ImageTransformer(ImageTransformerConfig(size=16, patch=8, dim=32, depth=2, heads=2)),
     "GAT": lambda: GAT(GATConfig(features=FEATURES, dim=16, heads=2)),

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Self, get_type_hints
+from typing import Any, ClassVar, Self, TypeVar, get_type_hints
 
 import numpy as np
 import torch
@@ -136,13 +136,21 @@ class Encoder(nn.Module, ABC):
     def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:
         """The encoder that `write` wrote; config: its configuration as JSON gave it back."""
         encoder = cls(revive(get_type_hints(cls)["config"], config))  # type: ignore[call-arg]  # subclasses take it
-        missing, unexpected = encoder.load_state_dict(read_weights(folder / "model.safetensors"), strict=False)
-        if missing or unexpected:
-            raise ModelError(
-                f"The weights in {folder} do not fit its configuration: {len(missing)} are missing and "
-                f"{len(unexpected)} unknown, e.g. {(*missing, *unexpected)[0]!r}. Save the model again."
-            )
-        return encoder
+        return fitted(encoder, folder)
+
+
+E = TypeVar("E", bound=Encoder)
+
+
+def fitted(encoder: E, folder: Path) -> E:
+    """The encoder with the weights ``model.safetensors`` of a folder, which must be all of its own and no others."""
+    missing, unexpected = encoder.load_state_dict(read_weights(folder / "model.safetensors"), strict=False)
+    if missing or unexpected:
+        raise ModelError(
+            f"The weights in {folder} do not fit its configuration: {len(missing)} are missing and "
+            f"{len(unexpected)} unknown, e.g. {(*missing, *unexpected)[0]!r}. Save the model again."
+        )
+    return encoder
 
 
 def _each(run: Callable[[np.ndarray, Data], None], batches: Iterator[tuple[np.ndarray, Data]], workers: int) -> None:
