@@ -16,15 +16,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from counterpoint.data.batch import Batch, View
+from counterpoint.data.batch import Batch
 from counterpoint.data.schema import Row
 from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.methods.text import sides
 from counterpoint.objectives.rank import angle, cosent
 from counterpoint.train.config import TrainConfig
 
@@ -51,15 +51,7 @@ class Graded(Method):
     Config = Config
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
-        collate, stream = self.encoder.collate, self.encoder.modality
-        return Batch(
-            (
-                View(collate([r["a"] for r in rows]), stream, "anchor"),
-                View(collate([r["b"] for r in rows]), stream, "positive"),
-            ),
-            torch.tensor([r["row"] for r in rows]),
-            {"score": torch.tensor([float(r["score"]) for r in rows])},
-        )
+        return sides.scored(self.encoder, rows)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         a, b = (self.embed(self.encoder, batch.one(role)) for role in ("anchor", "positive"))

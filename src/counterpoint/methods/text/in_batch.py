@@ -22,12 +22,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from counterpoint.data.batch import Batch, View
+from counterpoint.data.batch import Batch
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.methods.text import sides
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal
 from counterpoint.objectives.scale import LogitScale
@@ -61,16 +62,7 @@ class InBatch(Method):
         self.scale = LogitScale(self.config.temperature, learnable=self.config.learnable)
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
-        collate, stream = self.encoder.collate, self.encoder.modality
-        views = [
-            View(collate([r["anchor"] for r in rows], role="query"), stream, "anchor"),
-            View(collate([r["positive"] for r in rows], role="document"), stream, "positive"),
-        ]
-        owned = [(i, n) for i, r in enumerate(rows) for n in r.get("negatives") or ()]
-        if owned:
-            owner = torch.tensor([i for i, _ in owned])
-            views.append(View(collate([n for _, n in owned], role="document"), stream, "negative", owner=owner))
-        return Batch(tuple(views), torch.tensor([r["row"] for r in rows]))
+        return sides.pairs(self.encoder, rows)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         anchor, positive = (
