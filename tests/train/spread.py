@@ -83,6 +83,8 @@ class Spread(nn.Module):
     """kind: ``contrast`` (gather), ``barlow`` (global statistic), ``teacher`` (local), ``statistic`` (a weight set from
     a running moment after each step), ``queue`` (memory)."""
 
+    rounds = 1
+
     def __init__(self, kind: str, *, norm: bool = False, dropout: float = 0.0, noise: float = 0.0) -> None:
         super().__init__()
         torch.manual_seed(0)
@@ -126,6 +128,9 @@ class Spread(nn.Module):
         return {"away": barlow_twins(a, b), "queue": -negative_cosine(a, self.queue.snapshot().mean(0).expand_as(a))}
 
     def before_training(self, steps: int) -> None:
+        pass
+
+    def before_round(self, number: int) -> None:
         pass
 
     def after_step(self, step: int) -> None:

@@ -46,6 +46,8 @@ class Loader:
 class Tiny(nn.Module):
     """Softmax over the batch's keys and a queue of older ones; keys come from a momentum teacher."""
 
+    rounds = 1
+
     def __init__(self, dropout: float = 0.2, *, noise: float = 0.1) -> None:
         super().__init__()
         torch.manual_seed(0)
@@ -82,6 +84,9 @@ class Tiny(nn.Module):
 
     def before_training(self, steps: int) -> None:
         self.total = steps
+
+    def before_round(self, number: int) -> None:
+        pass
 
     def after_step(self, step: int) -> None:
         for k in self.keys:

@@ -53,6 +53,8 @@ class Method(nn.Module):
 
     spec: ClassVar[Spec]
     Config: ClassVar[type]
+    rounds: int = 1
+    """Parts of equal length that a training is cut into; schedule and optimiser begin anew with each."""
 
     def __init__(self, encoder: Encoder, config: Any = None) -> None:
         super().__init__()
@@ -85,6 +87,9 @@ class Method(nn.Module):
 
     def before_training(self, steps: int) -> None:
         """Called once, before the first step, with the number of steps (schedules of momentum, of weights)."""
+
+    def before_round(self, number: int) -> None:
+        """Called before the first step of each of the `rounds` of a training, 0-based; never twice in a resumed run."""
 
     def after_step(self, step: int) -> None:
         """Called after every optimiser step (1-based): momentum teachers, closed-form weights."""

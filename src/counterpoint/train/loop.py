@@ -181,7 +181,12 @@ class Trainer:
     def _step(self, step: int, batches: list[Batch]) -> float:
         """One optimiser step; returns the learning rate. Loss parts are means over the batches accumulated."""
         config, optimizer = self.config, self.optimizer
-        factor = lr_factor(step - 1, self.steps, config)
+        whole = math.ceil(self.steps / self.method.rounds)  # steps of a round
+        number, done = divmod(step - 1, whole)
+        if done == 0:
+            optimizer.state.clear()
+            self.learner.before_round(number)
+        factor = lr_factor(done, whole, config)
         set_lr(optimizer, factor)
         losses: dict[str, Tensor] = {}
 

@@ -91,6 +91,9 @@ class Whole:
         """The norm of all of them together, ``()``."""
         return get_total_norm(tensors)
 
+    def before_round(self, number: int) -> None:
+        self.method.before_round(number)
+
     def after_step(self, step: int) -> None:
         self.method.after_step(step)
 
