@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from counterpoint.encoders import folder
-from counterpoint.encoders.heads import DynamicHead, Predictor, Projected, Projector, PrototypeHead
-from counterpoint.errors import ConfigError
+from counterpoint.encoders.heads import AsymmetricHead, DynamicHead, Predictor, Projected, Projector, PrototypeHead
+from counterpoint.errors import ConfigError, DataError
 from tests.encoders.samples import TEXTS, static
 
 
@@ -76,3 +76,76 @@ def test_a_dynamic_head_follows_its_words_whatever_their_length():
     torch.testing.assert_close(weights.norm(dim=1), torch.ones(6))
     torch.testing.assert_close(head(5 * words), weights)
     torch.testing.assert_close(head(words.flip(0)), weights.flip(0))
+
+
+def asymmetric(**settings):
+    torch.manual_seed(0)
+    head = AsymmetricHead(3, 5, 2, warmup=1, **settings).train()
+    return head, torch.randn(6, 3), torch.randn(6, 3) + 1
+
+
+def by(head, x, mean, var):
+    x = head.into(x)
+    return head.out((x - mean) / (var + head.norm.eps).sqrt() * head.norm.weight + head.norm.bias)
+
+
+def by_batch(head, x):
+    y = head.into(x)
+    return by(head, x, y.mean(0), y.var(0, unbiased=False))
+
+
+def test_an_asymmetric_head_normalises_one_role_by_its_batch_and_the_other_by_what_was_before():
+    head, a, b = asymmetric()
+    za, zb = head(a, b)  # warming up: both by their own batch
+    torch.testing.assert_close(za, by_batch(head, a))
+    torch.testing.assert_close(zb, by_batch(head, b))
+    for step in range(1, 5):
+        head.step()
+        mean, var = head.norm.running_mean.clone(), head.norm.running_var.clone()
+        za, zb = head(a, b)
+        own, other = (b, a) if step % 2 else (a, b)
+        found = (zb, za) if step % 2 else (za, zb)
+        torch.testing.assert_close(found[0], by_batch(head, own))
+        torch.testing.assert_close(found[1], by(head, other, mean, var))
+        (za.square().sum() + zb.square().sum()).backward()  # statistics moved in between
+        y = head.into(own)
+        torch.testing.assert_close(head.norm.running_mean, 0.9 * mean + 0.1 * y.mean(0))
+
+
+def test_rows_of_the_role_on_running_statistics_do_not_see_each_other():
+    head, a, b = asymmetric()
+    head(a, b)
+    head.step()
+    a.requires_grad_()
+    b.requires_grad_()
+    za, zb = head(a, b)  # step 1: b by its batch, a by running statistics
+    of_a, of_b = torch.autograd.grad(za[0].sum(), a, retain_graph=True)[0], torch.autograd.grad(zb[0].sum(), b)[0]
+    assert not of_a[1:].any()
+    assert of_b[1:].abs().max() > 0
+
+
+def test_an_asymmetric_head_goes_on_from_its_state_and_is_plain_in_eval():
+    head, a, b = asymmetric()
+    for _ in range(2):
+        head(a, b)
+        head.step()
+    other, _, _ = asymmetric()
+    other.load_state_dict(head.state_dict())
+    for x, y in zip(head(a, b), other(a, b), strict=True):
+        assert torch.equal(x, y)
+    head.eval()
+    mean, var = head.norm.running_mean.clone(), head.norm.running_var.clone()
+    for x, y in zip(head(a, b), (a, b), strict=True):
+        torch.testing.assert_close(x, by(head, y, mean, var))
+    assert torch.equal(mean, head.norm.running_mean)
+
+
+def test_an_ordinary_head_uses_both_batches_always_and_one_row_is_refused():
+    head, a, b = asymmetric(asymmetric=False)
+    for _ in range(3):
+        head.step()
+        torch.testing.assert_close(head(a, b), (by_batch(head, a), by_batch(head, b)))
+    with pytest.raises(DataError, match="at least 2 rows"):
+        head(a[:1], b[:1])
+    with pytest.raises(ConfigError, match="warmup=0"):
+        AsymmetricHead(3, 5, 2, warmup=0)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.memory.queue import Queue
+from counterpoint.memory.queue import GroupQueues, Queue
 
 
 def numbered(first, n):
@@ -82,3 +82,21 @@ def test_bad_input_is_a_sentence_and_stores_nothing():
     with pytest.raises(ConfigError, match="size=0"):
         Queue(0, 2)
     assert all(torch.equal(before[k], v) for k, v in queue.state_dict().items())
+
+
+def test_every_group_has_its_own_queue_and_none_hears_of_the_others():
+    queues = GroupQueues(3, 4, 2, fields={"row": torch.long}, start="empty")
+    queues.of(2).push(torch.ones(3, 2), row=torch.arange(3))
+    queues.of(0).push(torch.zeros(5, 2), row=torch.arange(5))
+    assert [len(queues.of(g).snapshot()) for g in range(3)] == [4, 0, 3]
+    assert queues.of(0).snapshot("row").tolist() == [4, 1, 2, 3]
+    assert queues.of(2).snapshot().eq(1).all()
+    other = GroupQueues(3, 4, 2, fields={"row": torch.long}, start="empty")
+    other.load_state_dict(queues.state_dict())
+    assert [len(other.of(g).snapshot()) for g in range(3)] == [4, 0, 3]
+    first, second = (GroupQueues(2, 4, 2).of(g).snapshot() for g in range(2))
+    assert not torch.equal(first, second)
+    with pytest.raises(DataError, match="no group 3; there are 3"):
+        queues.of(3)
+    with pytest.raises(ConfigError, match="groups=0"):
+        GroupQueues(0, 4, 2)

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from counterpoint.data.batch import Data
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.layout import Stage, read_weights, write_json, write_weights
-from counterpoint.errors import ConfigError
+from counterpoint.errors import ConfigError, DataError
+from counterpoint.processes import world
 
 Norm = Literal["batch", "layer"] | None
 
@@ -101,6 +102,66 @@ class DynamicHead(nn.Module):
 
     def forward(self, words: Tensor) -> Tensor:
         return F.normalize(self.map(F.normalize(words, dim=-1)), dim=-1)
+
+
+class AsymmetricHead(nn.Module):
+    """Linear, batch norm, linear, for two roles: one normalised by its batch, the other by running statistics.
+
+    Normalised alike, both roles would carry the statistics of the batch, by which partners find each other without
+    looking at what they say. The roles change places after every `step`. During the first ``warmup`` steps both use
+    their batch, as running statistics that were never measured normalise nothing; in eval mode both use the running
+    ones. asymmetric: False: always both their batch, as in an ordinary head.
+
+    The role on running statistics is computed first, from what earlier batches left. Over many processes a batch is a
+    process's own rows, or all rows under ``sync_batchnorm``; running statistics are averaged after each step.
+
+    Source: Wu et al. 2022 (contrastive context prediction), arXiv 2206.03281.
+    """
+
+    steps: Tensor
+
+    def __init__(self, dim: int, hidden: int, out: int, *, warmup: int = 30, asymmetric: bool = True) -> None:
+        super().__init__()
+        if min(dim, hidden, out) < 1 or warmup < 1:
+            raise ConfigError(
+                f"AsymmetricHead({dim}, {hidden}, {out}, warmup={warmup}): widths of at least 1, and at least one step "
+                "in which running statistics are measured."
+            )
+        self.into, self.norm, self.out = (
+            nn.Linear(dim, hidden, bias=False),
+            nn.BatchNorm1d(hidden),
+            nn.Linear(hidden, out),
+        )
+        self.warmup, self.asymmetric = warmup, asymmetric
+        self.register_buffer("steps", torch.tensor(0))
+
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Both roles ``(N, dim)`` to ``(N, out)`` each."""
+        if not self.training:
+            return self.out(self._running(self.into(a))), self.out(self._running(self.into(b)))
+        if min(len(a), len(b)) < 2 and world() == 1:
+            raise DataError("Batch normalisation of one row: it has no variance. Use batches of at least 2 rows.")
+        steps = int(self.steps)
+        if not self.asymmetric or steps < self.warmup:
+            return self.out(self.norm(self.into(a))), self.out(self.norm(self.into(b)))
+        swap = steps % 2 == 1
+        own, other = (b, a) if swap else (a, b)
+        other = self.out(self._running(self.into(other)))
+        own = self.out(self.norm(self.into(own)))
+        return (other, own) if swap else (own, other)
+
+    def _running(self, x: Tensor) -> Tensor:
+        """By the running statistics as they are now: the other role moves them before gradients are computed."""
+        norm = self.norm
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        mean, var = norm.running_mean.clone(), norm.running_var.clone()
+        out: Tensor = (x - mean) * torch.rsqrt(var + norm.eps) * norm.weight + norm.bias
+        return out
+
+    def step(self) -> None:
+        """Once after every optimiser step: the roles change places."""
+        self.steps += 1
 
 
 @dataclass(frozen=True, kw_only=True)

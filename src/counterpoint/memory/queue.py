@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.memory.base import Memory, Update, checked, unit_vectors
@@ -99,3 +99,47 @@ class Queue(Memory):
     def example(cls, seed: int = 0) -> tuple[Queue, Update]:
         queue = cls(7, 4, fields={"label": torch.long}, seed=seed)
         return queue, lambda z: queue.push(z, label=torch.arange(len(z)))
+
+
+class GroupQueues(Memory):
+    """A queue for each of ``groups`` groups (languages, domains, tasks), each with ``size`` entries; see `Queue`.
+
+    Where all entries were in one queue, a model could tell many negatives by their group, and need not look further.
+
+    Source: Wu et al. 2022 (contrastive context prediction), arXiv 2206.03281.
+    """
+
+    def __init__(
+        self,
+        groups: int,
+        size: int,
+        dim: int,
+        *,
+        fields: Mapping[str, torch.dtype] | None = None,
+        start: str = "random",
+        blank: int = -1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if groups < 1:
+            raise ConfigError(f"GroupQueues(groups={groups}): there is at least one group.")
+        self.queues = nn.ModuleList(
+            Queue(size, dim, fields=fields, start=start, blank=blank, seed=seed + g) for g in range(groups)
+        )
+
+    @property
+    def dim(self) -> int:
+        return self.of(0).dim
+
+    def of(self, group: int) -> Queue:
+        """The queue of a group; over many processes all of them push to the same one."""
+        if not 0 <= group < len(self.queues):
+            raise DataError(f"There is no group {group}; there are {len(self.queues)}, numbered from 0.")
+        queue = self.queues[group]
+        assert isinstance(queue, Queue)
+        return queue
+
+    @classmethod
+    def example(cls, seed: int = 0) -> tuple[GroupQueues, Update]:
+        queues = cls(2, 7, 4, fields={"label": torch.long}, seed=seed)
+        return queues, lambda z: queues.of(1).push(z, label=torch.arange(len(z)))
