@@ -13,7 +13,7 @@ from PIL import Image
 from counterpoint.data.audio import Recording
 from counterpoint.data.cells import Columns
 from counterpoint.data.graph import Graph, Nodes
-from counterpoint.data.schema import Row
+from counterpoint.data.schema import Row, Schema
 from counterpoint.data.series import Series, Windows
 from counterpoint.encoders.graph import GraphConfig
 from counterpoint.encoders.nodes import NodeMLPConfig
@@ -25,6 +25,9 @@ from counterpoint.workflow.models import build_encoder
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "lazy", "dogs", "while", "seven", "bright", "birds", "sing"]
 WORDS += ["near", "an", "old", "stone", "bridge", "at", "dawn"]
+
+MIXED = ("pairs", "scored", "texts")
+"""Kinds of the sources of mixed rows, whose usual methods have no head that only their batches would train."""
 
 FEATURES = 7  # of a node
 
@@ -90,17 +93,20 @@ def rows(kind: str, n: int, modality: str = "text", seed: int = 0) -> list[Row]:
     item = makers.get(modality, text)
     if kind == "graph":
         return list(Nodes(graph(n, seed)))
+    if kind == "mixed":  # a batch of it is of one source
+        return [{**row, "source": seed % len(MIXED)} for row in rows(MIXED[seed % len(MIXED)], n, modality, seed)]
     if kind == "series":
         return Windows(series(seed=seed), length=32, horizon=16)[:n]
     out: list[Row] = []
     for i in range(n):
         match kind:
             case "texts":
-                row: Row = {"text": text(rng, 30)}
+                # Sentences, one per line.
+                row: Row = {"text": "\n".join(text(rng, 10) for _ in range(3)), "source": 0}
             case "items":
                 row = {modality: item(rng)}
             case "pairs":
-                row = {"anchor": text(rng), "positive": text(rng), "negatives": [text(rng)] * (i % 2)}
+                row = {"anchor": text(rng), "positive": text(rng), "negatives": [text(rng)] * (i % 2), "source": i % 2}
             case "scored":
                 row = {"a": text(rng), "b": text(rng), "score": float(i)}
             case "labelled":
@@ -141,4 +147,8 @@ def build(cls: type[Method], modality: str, seed: int = 0) -> Method:
     settings = recipe.config
     if hasattr(settings, "labels"):
         settings = replace(settings, labels=("a", "b", "c"))
+    if hasattr(settings, "sources"):
+        settings = replace(settings, sources=("a", "b"))
+    if hasattr(settings, "parts"):
+        settings = replace(settings, parts={kind: Schema(kind=kind, columns={}) for kind in MIXED})
     return cls(encoders, settings)

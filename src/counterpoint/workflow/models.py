@@ -27,6 +27,7 @@ from counterpoint.encoders.graph import GAT, GCN, GATConfig, GCNConfig
 from counterpoint.encoders.image import ConvNet, ConvNetConfig, ImageTransformer, ImageTransformerConfig
 from counterpoint.encoders.kmers import KmerBag, KmerBagConfig
 from counterpoint.encoders.nodes import NodeMLP, NodeMLPConfig
+from counterpoint.encoders.residual import ResidualText, ResidualTextConfig
 from counterpoint.encoders.series import BACKBONES, SeriesConfig, SeriesEncoder, of_series
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.table import TableTransformer, TableTransformerConfig
@@ -56,6 +57,8 @@ COLUMNS_FROM = 10_000
 def build_encoder(config: Any, texts: Iterator[str]) -> Encoder:
     """A fresh encoder from its configuration; text encoders learn their vocabulary from `texts`."""
     match config:
+        case ResidualTextConfig():
+            return ResidualText.from_texts(texts, config)
         case StaticTextConfig():
             return StaticText.from_texts(texts, config)
         case TextTransformerConfig():

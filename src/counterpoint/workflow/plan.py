@@ -12,16 +12,19 @@ import torch
 
 from counterpoint.data.log import Log
 from counterpoint.data.series import Windows
+from counterpoint.data.stream import Stream
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.lora import adapt
 from counterpoint.errors import ConfigError
-from counterpoint.methods.base import Method
+from counterpoint.methods.base import Method, Recipe
 from counterpoint.train.config import TrainConfig
+from counterpoint.train.setup import find_device
 from counterpoint.workflow.choose import choose, configured
 from counterpoint.workflow.folder import Asked
 from counterpoint.workflow.models import SETTINGS, Beginning, choice_for, make_encoder
 from counterpoint.workflow.rows import MOST_HELD, Given, fitting, spread
 from counterpoint.workflow.series import sized
+from counterpoint.workflow.start import Start, start_for
 
 SIZES = ("small", "published", "smoke")
 FOR_PRETRAINED = 1e-4
@@ -51,12 +54,14 @@ def make_plan(asked: Asked, given: Given, start: tuple[Path, Beginning] | None, 
     cls, why = choose(given.schema, given.rows, asked.method)
     recipe = cls.recipe(asked.size)
     config = configured(cls, knowing(recipe.config, given), asked.settings)
+    advice = _advice(asked, given, recipe)
     torch.manual_seed(asked.train.get("seed", recipe.train.seed))  # encoders and heads are drawn here
     towers: dict[str, Encoder] = {}
     begins: Beginning = "recipe"
     for stream in given.modalities:
         base = recipe.encoder[stream] if isinstance(recipe.encoder, Mapping) else recipe.encoder
         choice = str(start[0]) if start else choice_for(stream, asked.encoder, given.modalities)
+        choice = advice.choice if choice == "auto" else choice
         towers[stream], how = make_encoder(stream, choice, base, given.rows, smoke=asked.size == "smoke")
         if stream not in cls.kept(config):
             begins = how
@@ -73,7 +78,7 @@ def make_plan(asked: Asked, given: Given, start: tuple[Path, Beginning] | None, 
     if isinstance(given.rows, Windows):  # the method has said by now how long they are
         given.rows, held = sized(given.rows, learner.encoder)
         given.held = spread(held, MOST_HELD)
-    train = dataclasses.replace(recipe.train, **{**SETTINGS[begins], **asked.train})
+    train = dataclasses.replace(recipe.train, **{**SETTINGS[begins], **advice.train, **asked.train})
     if "batch" not in asked.train:
         train = fitting(train, given.rows, given.log)
     if asked.size == "published" and begins == "recipe" and train.lr < FOR_PRETRAINED and "text" in towers:
@@ -81,7 +86,16 @@ def make_plan(asked: Asked, given: Given, start: tuple[Path, Beginning] | None, 
             "The published recipe goes on from a pretrained encoder; this one starts from random weights, for which "
             f"its learning rate of {train.lr:g} is small. Name one: --encoder FOLDER, or a hub id."
         )
-    return Plan(cls.spec.name, why, learner, towers, train, begins, begun)
+    return Plan(cls.spec.name, f"{why} {advice.why}".strip(), learner, towers, train, begins, begun)
+
+
+def _advice(asked: Asked, given: Given, recipe: Recipe) -> Start:
+    """Also in a resumed run, and the same there: its settings follow from the same rows."""
+    if asked.encoder != "auto" or asked.size != "small" or list(given.modalities) != ["text"]:
+        return Start("auto", "", {})
+    rows = None if isinstance(given.rows, Stream) else len(given.rows)
+    device = find_device(str(asked.train.get("device", recipe.train.device))).type
+    return start_for(rows, recipe.encoder, device=device)
 
 
 def with_adapters(
@@ -101,7 +115,13 @@ def with_adapters(
 
 
 def knowing(config: Any, given: Given) -> Any:
-    """The method's settings with what only the rows know: the names of their classes, where it asks for them."""
-    if "labels" in {f.name for f in dataclasses.fields(config)}:
-        return dataclasses.replace(config, labels=given.schema.labels)
+    """The method's settings with what only the rows know, where it asks for that: the names of their classes, those of
+    their sources, what each source holds."""
+    asked = {f.name for f in dataclasses.fields(config)}
+    if "labels" in asked:
+        config = dataclasses.replace(config, labels=given.schema.labels)
+    if "sources" in asked:
+        config = dataclasses.replace(config, sources=given.schema.sources)
+    if "parts" in asked:
+        config = dataclasses.replace(config, parts=dict(zip(given.schema.sources, given.schema.parts)))
     return config
