@@ -101,7 +101,7 @@ def test_texts_are_found_through_signs(tmp_path) -> None:
     rows = [{"text": t} for t in ("read a file", "parse a date", "count words of a file")]
     index = Index.build(tmp_path / "i", rows, encoder=encoder, dtype="binary", dim=6)
     hits = index.search(["date"], encoder=encoder, k=2, mode="dense")[0]
-    assert [h.id for h in hits][0] == 1
+    assert hits[0].id == 1
     assert hits[0].score == pytest.approx(3**-0.5, abs=0.01)
     assert index.search(["date"], encoder=encoder, k=1, mode="hybrid", oversample=1)[0][0].id == 1
     with pytest.raises(ModelError, match="width 8, this encoder makes width 2"):

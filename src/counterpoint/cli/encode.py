@@ -5,19 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
-from counterpoint.cli.options import Data, Model, Name, Names
+from counterpoint.cli.options import Data, File, Model, Name, Names, Number
 
 if TYPE_CHECKING:
     import datasets
+    import numpy as np
     import pyarrow as pa
 
     from counterpoint.workflow.embed import Embed
-
-Number: TypeAlias = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 
 
 def encode(
@@ -31,7 +30,9 @@ def encode(
     stream: Name = None,
     role: Literal["none", "query", "document"] = "none",
     precision: Literal["float32", "bfloat16"] = "float32",
-    truncate: Number = None,
+    dim: Annotated[int | None, arg(metavar="N", help_behavior_hint="", aliases=["--truncate"])] = None,
+    dtype: Literal["float32", "float16", "int8", "binary", "ubinary"] = "float32",
+    ranges: File = None,
     keep: Names = ("all",),
     batch: Number = None,
     engine: Literal["local", "ray"] = "local",
@@ -45,6 +46,8 @@ def encode(
 
     Example: counterpoint encode runs/mine 'rows/*.parquet' --out vectors --engine ray --workers 8
 
+    Example: counterpoint encode runs/mine sentences.jsonl --out vectors.npy --dim 128 --dtype int8
+
     A folder is written from parquet files, unit by unit: a job that was killed goes on where it was when the same
     command is typed again.
 
@@ -56,8 +59,12 @@ def encode(
         split: which split of the data (none: all rows).
         stream: which tower, text or image, where the model has both.
         role: which prompt to put before each text.
-        precision: bfloat16 is faster on machines with units for it.
-        truncate: only the first so many dimensions, for models trained for it (none: all).
+        precision: of the computation: bfloat16 is faster on machines with units for it.
+        dim: only the first so many dimensions, at unit length, for models trained for it (none: all).
+        dtype: of what is written. int8: 256 steps between the least and the greatest value of a dimension; binary:
+            signs, eight to a byte, as int8; ubinary: the same as uint8.
+        ranges: of int8: the steps of earlier vectors (a .ranges.npy), so that both can be compared (none: fitted to
+            these rows, and written beside --out).
         keep: the columns that are written beside the embedding (all, none, or their names).
         batch: rows encoded at once (none: 8,192 texts or 512 images).
         engine: local: this process; ray: a pool of Ray's actors, into a folder.
@@ -85,6 +92,15 @@ def encode(
         raise ConfigError(f"--workers {workers}: give 1 or more.")
     kept = None if keep == ("all",) else () if keep == ("none",) else keep
 
+    if ranges is not None and dtype != "int8":
+        raise ConfigError(f"--ranges is of --dtype int8; {dtype} has none. Leave it out.")
+    if dtype == "int8" and ranges is None and folder:
+        raise ConfigError(
+            "--dtype int8 is fitted to all rows, which the workers of a folder never see together. Encode some of them "
+            "to a .npy with --dtype int8, and give the .ranges.npy beside it as --ranges."
+        )
+    fit = dtype == "int8" and ranges is None  # to all rows, once they are encoded
+
     embed = Embed(
         model,
         column=column or "",
@@ -93,12 +109,14 @@ def encode(
         precision=precision,
         batch=batch,
         keep=kept,
-        truncate=truncate,
+        truncate=dim,
+        dtype="float32" if fit else dtype,
+        ranges=None if ranges is None else _read_ranges(ranges),
     )
     if folder:
         _folder(embed, data, out, engine=engine, workers=workers, gpus=gpus_per_worker, overwrite=overwrite)
     else:
-        _file(embed, data, Path(out), split=split)
+        _file(embed, data, Path(out), split=split, fit=fit)
 
 
 def _folder(
@@ -139,14 +157,19 @@ def _folder(
         )
 
 
-def _file(embed: Embed, data: Sequence[str], out: Path, *, split: str | None) -> None:
-    """Block by block: neither the rows, where they are large, nor the embeddings are ever all in memory."""
+def _file(embed: Embed, data: Sequence[str], out: Path, *, split: str | None, fit: bool) -> None:
+    """Block by block: neither the rows, where they are large, nor the embeddings are ever all in memory.
+
+    fit: write int8, whose steps are fitted to the embeddings.
+    """
     from counterpoint.cli.rows import find_column, read_all
     from counterpoint.data.log import Log
-    from counterpoint.errors import DataError
+    from counterpoint.errors import ConfigError, DataError
 
     modality, log = embed.encoder.modality, Log()
     if modality == "series":
+        if fit or embed.dtype != "float32":
+            raise ConfigError("Embeddings of a series are written as float32: leave --dtype out.")
         from counterpoint.cli.series import encode_series
 
         return encode_series(embed, data, out, split=split)
@@ -156,42 +179,95 @@ def _file(embed: Embed, data: Sequence[str], out: Path, *, split: str | None) ->
     aside = out.with_name(f".{out.name}.new")
     start = time.perf_counter()
     try:
-        (_matrix if out.suffix == ".npy" else _table)(embed, rows, aside)
+        floats = _fitted(embed, rows, out) if fit else None
+        (_matrix if out.suffix == ".npy" else _table)(embed, rows, aside, floats)
         if embed.missing == len(rows):
             raise DataError(f"No row could be encoded: column {embed.column!r} holds nothing that can be.")
         aside.replace(out)  # whole or not at all
     finally:
         aside.unlink(missing_ok=True)
+        _aside(out).unlink(missing_ok=True)
     for line in log.lines():
         print(line)
     _tell(embed.column or "table", embed.missing, embed.blank, "NaN" if out.suffix == ".npy" else "null")
     print(f"{len(rows):,} embeddings of width {embed.dim} in {_speed(len(rows), time.perf_counter() - start)}: {out}")
+    if embed.dtype != "float32":
+        held = embed.type.list_size * embed.type.value_type.bit_width // 8
+        print(f"A vector takes {held:,} bytes as {embed.dtype}; in float32, whole, {4 * embed.encoder.dim:,}.")
+    if fit:
+        print(f"The steps of int8, for --ranges: {out.with_suffix('.ranges.npy')}")
 
 
-def _matrix(embed: Embed, rows: datasets.Dataset, path: Path) -> None:
+def _read_ranges(path: Path) -> np.ndarray:
+    import numpy as np
+
+    from counterpoint.errors import DataError
+
+    try:
+        return np.load(path, allow_pickle=False)  # type: ignore[no-any-return]
+    except (OSError, ValueError) as error:
+        raise DataError(f"The steps of int8 cannot be read from {path}: {error}") from error
+
+
+def _aside(out: Path) -> Path:
+    """Where the floats wait that int8 is fitted to."""
+    return out.with_name(f".{out.name}.floats")
+
+
+def _fitted(embed: Embed, rows: datasets.Dataset, out: Path) -> np.ndarray:
+    """All embeddings, mapped from a file; from now on what is written is int8, whose steps are fitted to them."""
+    import numpy as np
+
+    from counterpoint.errors import DataError
+    from counterpoint.search.quantise import ranges_of
+
+    kept = embed.keep
+    _matrix(embed, rows, _aside(out))
+    embed.keep = kept
+    floats = np.load(_aside(out), mmap_mode="r", allow_pickle=False)
+    parts = [floats[start : start + 65_536] for start in range(0, len(floats), 65_536)]
+    whole = [part[~np.isnan(part[:, 0])] for part in parts]
+    found = [ranges_of(part) for part in whole if len(part)]
+    if not found:
+        raise DataError(f"No row could be encoded: column {embed.column!r} holds nothing that can be.")
+    embed.dtype = "int8"
+    embed.ranges = np.stack([np.min([low for low, _ in found], axis=0), np.max([high for _, high in found], axis=0)])
+    np.save(out.with_suffix(".ranges.npy"), embed.ranges, allow_pickle=False)
+    return floats
+
+
+def _matrix(embed: Embed, rows: datasets.Dataset, path: Path, floats: np.ndarray | None = None) -> None:
     """Row i of the matrix is row i of the data, NaN where it could not be encoded."""
     import numpy as np
 
+    from counterpoint.errors import DataError
     from counterpoint.workflow.embed import EMBEDDING
 
     embed.keep = ()
+    kind = np.dtype(embed.type.value_type.to_pandas_dtype()).newbyteorder("<")
+    width = embed.type.list_size
     with path.open("wb") as file:
-        header = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), embed.dim)}
+        header = {"descr": kind.str, "fortran_order": False, "shape": (len(rows), width)}
         np.lib.format.write_array_header_1_0(file, header)
-        for table in _embedded(embed, rows):
+        for table in _embedded(embed, rows, floats):
             cells = table[EMBEDDING].combine_chunks()
-            block = np.full((len(cells), embed.dim), np.nan, dtype="<f4")
-            found = cells.flatten().to_numpy().reshape(-1, embed.dim)  # `flatten` passes over nulls
+            if cells.null_count and kind.kind != "f":
+                raise DataError(
+                    f"{cells.null_count:,} rows hold nothing that can be encoded, and {embed.dtype} has no NaN to say "
+                    "so. Name a .parquet as --out, where their embedding is null, or remove them."
+                )
+            block = np.full((len(cells), width), np.nan if kind.kind == "f" else 0, dtype=kind)
+            found = cells.flatten().to_numpy().reshape(-1, width)  # `flatten` passes over nulls
             block[cells.is_valid().to_numpy(zero_copy_only=False)] = found
             file.write(block.tobytes())
 
 
-def _table(embed: Embed, rows: datasets.Dataset, path: Path) -> None:
+def _table(embed: Embed, rows: datasets.Dataset, path: Path, floats: np.ndarray | None = None) -> None:
     import pyarrow.parquet as pq
 
     writer = None
     try:
-        for table in _embedded(embed, rows):
+        for table in _embedded(embed, rows, floats):
             writer = writer or pq.ParquetWriter(path, table.schema, use_dictionary=table.column_names[:-1])
             writer.write_table(table)
     finally:
@@ -199,10 +275,12 @@ def _table(embed: Embed, rows: datasets.Dataset, path: Path) -> None:
             writer.close()
 
 
-def _embedded(embed: Embed, rows: datasets.Dataset) -> Iterator[pa.Table]:
+def _embedded(embed: Embed, rows: datasets.Dataset, floats: np.ndarray | None = None) -> Iterator[pa.Table]:
+    """Blocks of rows with their embeddings. floats: what was encoded already."""
     arrow = rows.with_format("arrow")
     for start in range(0, len(rows), embed.batch):
-        yield embed(arrow[start : start + embed.batch])
+        block = slice(start, start + embed.batch)
+        yield embed(arrow[block]) if floats is None else embed.joined(arrow[block], floats[block])
 
 
 def _tell(column: str, missing: int, blank: int, instead: str) -> None:

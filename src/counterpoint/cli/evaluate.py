@@ -5,7 +5,9 @@ from __future__ import annotations
 import json as writer
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+from tyro.conf import arg
 
 from counterpoint.cli.options import Data, File, Model, Name, Names, Pairs, Sources
 from counterpoint.cli.options import columns as column_parts
@@ -13,10 +15,14 @@ from counterpoint.cli.options import columns as column_parts
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rich.console import Console
+
     from counterpoint.data.beir import Retrieval
     from counterpoint.data.log import Log
     from counterpoint.data.schema import Row, Schema
     from counterpoint.encoders.base import Encoder
+
+Dtype: TypeAlias = Literal["float32", "float16", "int8", "binary", "ubinary"]
 
 
 def evaluate(
@@ -30,6 +36,8 @@ def evaluate(
     baselines: Names = (),
     tokenizer: Literal["words", "code"] = "words",
     limit: int = 20_000,
+    dim: Annotated[tuple[int, ...], arg(metavar="N...", help_behavior_hint="")] = (),
+    dtype: Annotated[tuple[Dtype, ...], arg(metavar="TYPE...", help_behavior_hint="", aliases=["--precision"])] = (),
     json: File = None,
 ) -> None:
     """Measure an encoder. The data decide the task: retrieval, similarity, classification and clustering, pairs.
@@ -40,6 +48,10 @@ def evaluate(
 
     Example: counterpoint eval runs/mine test.jsonl
 
+    Example: counterpoint eval runs/mine test.jsonl --dtype int8 binary --dim 384 128
+
+    With --dim or --dtype it prints one table instead: quality, quality lost, bytes per vector, bytes saved.
+
     Args:
         model: a run folder, a model folder, or any sentence-transformers or transformers folder.
         data: a BEIR folder, a registered set (`counterpoint data` lists them), or files of rows as for `fit`.
@@ -49,11 +61,14 @@ def evaluate(
         baselines: names of baselines to measure beside (none: those usual for the task).
         tokenizer: what a word is for BM25: words, or code (identifiers split into parts).
         limit: most rows measured on, spread evenly.
+        dim: measure vectors cut to so many dimensions (several: each).
+        dtype: measure vectors kept as float32, float16, int8, binary or ubinary (several: each; with every --dim).
         json: also write the figures to this file.
     """
     from rich.console import Console
 
     from counterpoint.data.log import Log
+    from counterpoint.evaluate.cheap import costs
     from counterpoint.evaluate.run import evaluate as run
     from counterpoint.workflow.models import load_towers
     from counterpoint.workflow.rows import rows_like, spread
@@ -76,14 +91,24 @@ def evaluate(
         console.print(f"Measured as {schema.why}")
     for line in log.lines():
         console.print(line)
+    if dim or dtype:
+        costly = costs(encoder, measured, dims=dim, dtypes=dtype or ("float32",), train=known)
+        console.print(costly.table(name=model.name))
+        for note in costly.notes:
+            console.print(note)
+        return _write(costly.to_json(), json, console)
     result = run(encoder, measured, train=known, baselines=baselines or None, tokenizer=tokenizer)
     console.print(result.table(name=model.name))
     for note in result.notes:
         console.print(note)
-    if json is not None:
-        json.parent.mkdir(parents=True, exist_ok=True)
-        json.write_text(writer.dumps(result.to_json(), indent=2), encoding="utf-8")
-        console.print(f"Written to {json}")
+    _write(result.to_json(), json, console)
+
+
+def _write(figures: dict[str, Any], path: Path | None, console: Console) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(writer.dumps(figures, indent=2), encoding="utf-8")
+        console.print(f"Written to {path}")
 
 
 def retrieval(data: Sequence[str], split: str | None) -> Retrieval | None:

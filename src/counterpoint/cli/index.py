@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from counterpoint.cli.options import Data, File, Model, Name
+from counterpoint.cli.options import Data, File, Model, Name, Number
+
+if TYPE_CHECKING:
+    from counterpoint.search.store import Index
 
 
 def index(
@@ -17,7 +20,10 @@ def index(
     out: File = None,
     column: Name = None,
     split: Name = None,
-    dtype: Literal["float32", "float16", "int8"] = "float32",
+    dtype: Literal["float32", "float16", "int8", "binary", "ubinary"] = "float32",
+    dim: Number = None,
+    rescore: Literal["auto", "none", "int8", "float16", "float32"] = "auto",
+    oversample: int = 4,
     no_bm25: bool = False,
     tokenizer: Literal["words", "code"] = "words",
     ann: Literal["auto", "yes", "no"] = "auto",
@@ -29,6 +35,8 @@ def index(
 
     Example: counterpoint index runs/mine documents.jsonl
 
+    Example: counterpoint index runs/mine documents.jsonl --dtype binary
+
     Example: counterpoint index runs/genome reference.fa
 
     With a model of DNA, the contigs of one FASTA file, cut into units, for `counterpoint align`.
@@ -39,24 +47,33 @@ def index(
         out: the index folder (none: MODEL/index).
         column: the text column (none: the only one, or `text`).
         split: which split of the data (none: all rows).
-        dtype: how embeddings are kept: int8 takes a quarter of the space.
+        dtype: how embeddings are kept and searched: int8 takes a quarter of the space, binary (signs) a 32nd.
+            `counterpoint eval MODEL DATA --dtype int8 binary` tells what that costs in quality.
+        dim: only the first so many dimensions, for models trained for it (none: all).
+        rescore: better vectors kept beside them, by which the best are scored again (auto: int8 for binary, else none).
+        oversample: candidates scored again for each result wanted.
         no_bm25: keep no word statistics, which the modes bm25 and hybrid need.
         tokenizer: what a word is for BM25: words, or code (identifiers split into parts).
-        ann: an approximate graph (auto: from 200,000 rows).
+        ann: an approximate graph (auto: from 200,000 rows; binary vectors need none).
         unit: of DNA: bases of the stretches that a reference is cut into.
         overlap: of DNA: bases that two neighbouring stretches share; no read may be longer.
         overwrite: replace an index that is there.
     """
     from counterpoint.cli.rows import find_column, read_all
     from counterpoint.data.log import Log
+    from counterpoint.errors import ConfigError
+    from counterpoint.search.quantise import check_dims
     from counterpoint.search.store import Index
     from counterpoint.workflow.models import load, load_towers, model_path
 
     if "text" not in (towers := load_towers(model)) and "dna" in towers:
+        if dtype in ("binary", "ubinary") or dim is not None or rescore != "auto":
+            raise ConfigError("A reference of DNA is kept as float32, float16 or int8: leave --dim and --rescore out.")
         return _reference(
             model, data, out or model / "index", unit=unit, overlap=overlap, dtype=dtype, ann=ann, overwrite=overwrite
         )
     encoder, log = load(model, "text"), Log()
+    check_dims([dim] if dim is not None else [], encoder.dim)
     rows = read_all(data, split=split, log=log)
     text = find_column(rows, "text", column)
     start = time.perf_counter()
@@ -66,6 +83,9 @@ def index(
         encoder=encoder,
         text=text,
         dtype=dtype,
+        dim=dim,
+        rescore=rescore,
+        oversample=oversample,
         bm25=not no_bm25,
         tokenizer=tokenizer,
         ann="auto" if ann == "auto" else ann == "yes",
@@ -75,7 +95,23 @@ def index(
     for line in log.lines():
         print(line)
     print(f"{len(built):,} rows of width {built.dim} in {time.perf_counter() - start:.1f} s: {built.folder}")
+    print(size(built))
     print(f'Search it: counterpoint search {model if out is None else out} "a question"')
+
+
+def size(index: Index) -> str:
+    """What a vector and the folder take, in a sentence."""
+    parts, plain = index.sizes(), 4 * index.width
+    again = f", and {index.full.bytes:,} ({index.full.dtype}) to score the best again" if index.full else ""
+    folder = ", ".join(f"{name} {_bytes(n)}" for name, n in parts.items() if n and name != "all")
+    return (
+        f"A vector takes {index.vectors.bytes:,} bytes ({index.vectors.dtype}){again}; in float32 it would take "
+        f"{plain:,}. On disk {_bytes(parts['all'])}: {folder}."
+    )
+
+
+def _bytes(n: int) -> str:
+    return f"{n / 2**20:,.1f} MiB" if n >= 2**20 else f"{n / 2**10:,.1f} KiB"
 
 
 def _reference(
@@ -85,7 +121,7 @@ def _reference(
     *,
     unit: int,
     overlap: int,
-    dtype: Literal["float32", "float16", "int8"],
+    dtype: Any,
     ann: Literal["auto", "yes", "no"],
     overwrite: bool,
 ) -> None:

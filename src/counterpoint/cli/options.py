@@ -16,6 +16,7 @@ Sources: TypeAlias = Annotated[tuple[str, ...], arg(metavar="DATA...", help_beha
 Pairs: TypeAlias = Annotated[tuple[str, ...], arg(metavar="KEY=VALUE...", help_behavior_hint="")]
 Names: TypeAlias = Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="")]
 Name: TypeAlias = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
+Number: TypeAlias = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 File: TypeAlias = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
 
 

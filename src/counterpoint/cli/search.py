@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from counterpoint.cli.options import Number
+
 if TYPE_CHECKING:
     from rich.text import Text
 
@@ -21,6 +23,7 @@ def search(
     k: int = 5,
     mode: Literal["auto", "dense", "bm25", "hybrid"] = "auto",
     alpha: float = 0.5,
+    oversample: Number = None,
     json: bool = False,
 ) -> None:
     """Answer questions from an index.
@@ -33,6 +36,7 @@ def search(
         k: results per question.
         mode: dense (meaning), bm25 (shared words), hybrid (both); auto: hybrid where the index has words.
         alpha: share of the dense score in hybrid.
+        oversample: candidates scored again for each result, where the index keeps vectors for it (none: as built).
         json: one JSON object per hit instead of a table.
     """
     from rich.console import Console
@@ -50,7 +54,7 @@ def search(
     if encoder is not None:
         opened.search(["warm up"], encoder=encoder, k=1, mode=chosen)  # first calls load kernels; not the search's time
     start = time.perf_counter()
-    results = opened.search(list(queries), encoder=encoder, k=k, mode=chosen, alpha=alpha)
+    results = opened.search(list(queries), encoder=encoder, k=k, mode=chosen, alpha=alpha, oversample=oversample)
     milliseconds = (time.perf_counter() - start) * 1000
     console = Console(highlight=False)
     for query, hits in zip(queries, results):

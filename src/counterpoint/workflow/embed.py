@@ -21,11 +21,21 @@ from counterpoint.encoders.fusion import ImageTable
 from counterpoint.encoders.heads import Projected
 from counterpoint.encoders.table import TableTransformer
 from counterpoint.errors import ConfigError, DataError, ModelError
+from counterpoint.search.quantise import DTYPES, Dtype, quantised
 from counterpoint.workflow.cells import CELLS
 from counterpoint.workflow.models import load, model_path
 
 EMBEDDING = "embedding"
 """The column that is appended."""
+
+_ARROW: dict[Dtype, tuple[pa.DataType, pa.DataType, str]] = {
+    "float32": (pa.float32(), pa.float32(), "float"),
+    "float16": (pa.float16(), pa.float32(), "float"),
+    "int8": (pa.int8(), pa.int8(), "tinyint"),
+    "binary": (pa.int8(), pa.int8(), "tinyint"),
+    "ubinary": (pa.uint8(), pa.int16(), "smallint"),
+}
+"""What the numbers of a dtype are in Arrow, and in Spark, which has neither half floats nor unsigned bytes."""
 
 
 class Embed:
@@ -36,7 +46,9 @@ class Embed:
     prompt to put before each text. precision: ``float32`` or ``bfloat16``. batch: rows encoded at once (None: as many
     as suit the modality). keep: the other columns that are given back (None: all). truncate: only the first so many
     dimensions, brought back to unit length where the encoder's embeddings have it: for models trained so that their
-    first dimensions do on their own (Kusupati et al. 2022, arXiv 2205.13147).
+    first dimensions do on their own (Kusupati et al. 2022, arXiv 2205.13147). dtype: what embeddings are written as
+    (`counterpoint.search.quantise.Dtype`): the column then holds lists of these, of signs one byte for eight. ranges:
+    ``(2, D)``, of int8, which it needs (`quantise.ranges_of` a sample).
 
     It travels to other processes without weights; each loads the model at its first batch, once, and onto its GPU where
     it has one. A row is never lost: one that cannot be encoded (no value, an image that cannot be read) has a null as
@@ -55,11 +67,18 @@ class Embed:
         batch: int | None = None,
         keep: Sequence[str] | None = None,
         truncate: int | None = None,
+        dtype: Dtype = "float32",
+        ranges: np.ndarray | None = None,
     ) -> None:
         if batch is not None and batch < 1:
             raise ConfigError(f"batch={batch}: at least one row is encoded at once.")
         if precision not in ("float32", "bfloat16"):
             raise ConfigError(f"precision={precision!r}: type float32 or bfloat16.")
+        if dtype not in DTYPES:
+            raise ConfigError(f"dtype={dtype!r}: type one of {', '.join(DTYPES)}.")
+        if (dtype == "int8") != (ranges is not None):
+            raise ConfigError(f"dtype={dtype!r}: ranges belong to int8, and int8 needs them.")
+        self.dtype, self.ranges = dtype, ranges
         self.model = Path(model).expanduser().absolute()
         self.column, self.stream, self.role, self.precision = column, stream, role, precision
         self.keep, self.truncate = None if keep is None else tuple(keep), truncate
@@ -98,6 +117,12 @@ class Embed:
         return self.truncate or self.encoder.dim
 
     @property
+    def type(self) -> pa.FixedSizeListType:
+        """Of the column: D numbers, or ceil(D / 8) bytes of signs."""
+        signs = self.dtype in ("binary", "ubinary")
+        return pa.list_(_ARROW[self.dtype][0], -(-self.dim // 8) if signs else self.dim)
+
+    @property
     def batch(self) -> int:
         """Rows encoded at once."""
         return self._batch or CELLS[self.encoder.modality].batch
@@ -112,6 +137,8 @@ class Embed:
             "precision": self.precision,
             "truncate": self.truncate,
             "keep": None if self.keep is None else list(self.keep),
+            **({} if self.dtype == "float32" else {"dtype": self.dtype}),
+            **({} if self.ranges is None else {"ranges": hashlib.sha256(self.ranges.tobytes()).hexdigest()}),
         }
 
     # --- rows ------------------------------------------------------------------------------------------------------
@@ -163,7 +190,7 @@ class Embed:
             found = rows.field(name).type
             if not CELLS[modality].holds(found):
                 raise DataError(f"Column {name!r} holds no {modality} ({found}).")
-        return pa.schema([*kept, pa.field(EMBEDDING, pa.list_(pa.float32(), self.dim))], metadata=rows.metadata)
+        return pa.schema([*kept, pa.field(EMBEDDING, self.type)], metadata=rows.metadata)
 
     def __call__(self, rows: pa.Table | pa.RecordBatch) -> pa.Table:
         """The rows, in their order, with their embeddings."""
@@ -174,12 +201,18 @@ class Embed:
         kept = table.select(schema.names[:-1])
         return kept.append_column(schema.field(EMBEDDING), pa.chunked_array(parts, schema.field(EMBEDDING).type))
 
+    def joined(self, rows: pa.Table, vectors: np.ndarray) -> pa.Table:
+        """The rows with embeddings that were made before, ``(N, D)`` float32, NaN where a row has none."""
+        schema = self.schema(rows.schema)
+        written = self._written(vectors, ~np.isnan(vectors[:, 0]))
+        return rows.select(schema.names[:-1]).append_column(schema.field(EMBEDDING), written)
+
     def partition(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Batch by batch, as ``DataFrame.mapInArrow`` of Spark wants it; embeddings as lists, for Spark's arrays have
         no fixed size. See `ddl` for the schema."""
         for batch in batches:
             table = self(batch)
-            plain = table.column(EMBEDDING).cast(pa.list_(pa.float32()))
+            plain = table.column(EMBEDDING).cast(pa.list_(_ARROW[self.dtype][1]))
             yield from table.set_column(table.num_columns - 1, EMBEDDING, plain).combine_chunks().to_batches()
 
     def ddl(self, dtypes: Iterable[tuple[str, str]]) -> str:
@@ -190,7 +223,10 @@ class Embed:
         """
         types = dict(dtypes)
         fields = [(name, types[name]) for name in self.kept(list(types))]
-        quoted = [(name.replace("`", "``"), type_) for name, type_ in [*fields, (EMBEDDING, "array<float>")]]
+        quoted = [
+            (name.replace("`", "``"), type_)
+            for name, type_ in [*fields, (EMBEDDING, f"array<{_ARROW[self.dtype][2]}>")]
+        ]
         return ", ".join(f"`{name}` {type_}" for name, type_ in quoted)
 
     def _cells(self, table: pa.Table) -> pa.ChunkedArray:
@@ -228,7 +264,12 @@ class Embed:
                 vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
             out[there] = vectors
         self.missing += int((~there).sum())
-        return pa.FixedSizeListArray.from_arrays(pa.array(out.ravel()), self.dim, mask=pa.array(~there))
+        return self._written(out, there)
+
+    def _written(self, vectors: np.ndarray, there: np.ndarray) -> pa.FixedSizeListArray:
+        """Vectors ``(N, D)`` as the column holds them, null where they are not there."""
+        kept = quantised(np.where(there[:, None], vectors, 0), self.dtype, self.ranges)
+        return pa.FixedSizeListArray.from_arrays(pa.array(kept.ravel()), kept.shape[1], mask=pa.array(~there))
 
     def _item(self, cell: Any) -> Any:
         """What the encoder eats, or None where there is nothing to encode."""
