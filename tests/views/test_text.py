@@ -54,6 +54,16 @@ def test_deletion_keeps_order_and_never_everything(length, seed):
     assert views.delete_tokens(range(length), rng(seed), p=0) == list(range(length))
 
 
+@tokens_and_seed
+def test_repetition_only_doubles_tokens(length, seed):
+    tokens = list(range(length))
+    longer = views.repeat_tokens(tokens, rng(seed), p=0.3)
+    assert sorted(set(longer)) == tokens
+    assert longer == sorted(longer)
+    assert length <= len(longer) <= length + min(length, max(2, int(0.3 * length)))
+    assert max(Counter(longer).values()) <= 2
+
+
 def test_deletion_removes_the_asked_share():
     kept = views.delete_tokens(range(10_000), rng(0), p=0.1)
     assert len(kept) == pytest.approx(9_000, abs=120)  # four deviations

@@ -1,4 +1,4 @@
-"""Views of token sequences: crops, deletion, replacement, masking, shuffling, and the inverse cloze.
+"""Views of token sequences: crops, deletion, repetition, replacement, masking, shuffling, and the inverse cloze.
 
 A sequence is a list of token numbers, of words, of sentences: nothing here looks inside a token. Every
 function is pure (all chance comes from ``rng``) and never returns an empty sequence, because the mean over no
@@ -97,6 +97,20 @@ def shuffle_tokens(tokens: Sequence[T], rng: np.random.Generator, *, p: float = 
     for to, origin in zip(chosen, rng.permutation(chosen)):
         out[to] = tokens[origin]
     return out
+
+
+def repeat_tokens(tokens: Sequence[T], rng: np.random.Generator, *, p: float = 0.3) -> list[T]:
+    """Some tokens stand twice in a row: how many is drawn from 0 to ``max(2, int(p·L))``, then which of the L.
+
+    Lengthens a text without changing what it says, so that length tells no positive. Source: Wu et al. 2022 (ESimCSE),
+    arXiv 2109.04380.
+    """
+    _share("p", p)
+    if not len(tokens):
+        raise DataError("A view of an empty text was asked for; drop rows without words or tokens first.")
+    count = int(rng.integers(min(len(tokens), max(2, int(p * len(tokens)))) + 1))
+    twice = set(rng.choice(len(tokens), count, replace=False).tolist())
+    return [t for i, token in enumerate(tokens) for t in ([token] * 2 if i in twice else [token])]
 
 
 def _span(length: int, rng: np.random.Generator, ratio: Ratio) -> tuple[int, int]:

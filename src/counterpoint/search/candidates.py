@@ -1,0 +1,63 @@
+"""Candidates for pairs among the texts of one corpus: those that mean the like, and those that look alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from counterpoint.errors import DataError
+from counterpoint.search.ann import Ann
+from counterpoint.search.bm25 import BM25
+from counterpoint.search.exact import top_k
+
+EXACT = 200_000
+"""Texts up to which every pair is looked at; beyond, an approximate index finds the neighbours."""
+
+
+def neighbours(z: np.ndarray, k: int) -> np.ndarray:
+    """Ids ``(N, min(k, N - 1))`` of each row's nearest others by cosine, nearest first; -1: not found.
+
+    z: ``(N, D)`` float32. Raises `DataError` where embeddings are not finite.
+    """
+    k = min(k, len(z) - 1)
+    if k < 1:
+        return np.empty((len(z), 0), dtype=np.int64)
+    found = top_k(z, z, k + 1, metric="cosine") if len(z) <= EXACT else Ann(z).search(z, k + 1)
+    return _others(found[1], k)
+
+
+def lookalikes(texts: Sequence[str], k: int) -> np.ndarray:
+    """Ids ``(N, min(k, N - 1))`` of the other texts with most words in common, weighed as BM25 does; -1: none."""
+    k = min(k, len(texts) - 1)
+    if k < 1:
+        return np.empty((len(texts), 0), dtype=np.int64)
+    try:
+        index = BM25(texts)
+    except DataError:  # not one word
+        return np.full((len(texts), k), -1)
+    return _others(index.search(texts, k + 1)[1], k)
+
+
+def strangers(n: int, k: int, *, seed: int = 0) -> np.ndarray:
+    """Ids ``(N, min(k, N - 1))`` of others drawn at random, with replacement."""
+    k = min(k, n - 1)
+    if k < 1:
+        return np.empty((n, 0), dtype=np.int64)
+    step = np.random.default_rng(seed).integers(1, n, (n, k))
+    return (np.arange(n)[:, None] + step) % n
+
+
+def products(z: np.ndarray, ids: np.ndarray, *, block: int = 1024) -> np.ndarray:
+    """``z_i · z_j`` ``(N, K)`` float32 of each row with those that ``ids`` ``(N, K)`` names; 0 where it names none."""
+    out = np.zeros(ids.shape, dtype=np.float32)
+    for start in range(0, len(ids), block):
+        part = ids[start : start + block]
+        out[start : start + block] = np.einsum("nd,nkd->nk", z[start : start + block], z[part])
+    return np.where(ids >= 0, out, 0.0).astype(np.float32)
+
+
+def _others(ids: np.ndarray, k: int) -> np.ndarray:
+    """The first k of each row that are not the row itself, which equal ones may have pushed out."""
+    own = ids == np.arange(len(ids))[:, None]
+    return np.take_along_axis(ids, np.argsort(own, axis=1, kind="stable")[:, :k], axis=1)
