@@ -39,7 +39,7 @@ def metavar(hint: Any) -> str:
     if origin is tuple:
         return metavar(arguments[0]) + ("..." if arguments[-1] is ... else f" {metavar(arguments[-1])}")
     if origin is dict:
-        return "PATTERN FACTOR..."
+        return "NAME ROWS..." if arguments[-1] is int else "PATTERN FACTOR..."
     if origin is not None:  # a value or None
         return metavar(arguments[0])
     return {bool: "{True,False}", str: "NAME"}.get(hint, hint.__name__.upper())

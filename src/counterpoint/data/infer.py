@@ -32,7 +32,7 @@ import pyarrow.compute as pc
 from counterpoint.data import media, steps
 from counterpoint.data.audio import RATES
 from counterpoint.data.dna import clean, is_dna
-from counterpoint.data.schema import Kind, Schema
+from counterpoint.data.schema import SOURCED, Kind, Schema
 from counterpoint.errors import DataError
 
 if TYPE_CHECKING:
@@ -173,10 +173,6 @@ _ALLOWED = {
     "table": {"text", "number", "class"}, "series": {"number"}, "dna": {"dna", "text"}, "task": {"number"},
     "source": {"text", "number", "class"},
 }  # fmt: skip
-
-
-SOURCED = ("texts", "pairs", "scored", "labelled")
-"""Kinds whose rows may say which source they are from, where a column is named for it."""
 
 
 def _named(dataset: datasets.Dataset, columns: Columns) -> Schema:
@@ -443,7 +439,7 @@ def _modality(dataset: datasets.Dataset, role: str, column: str) -> str:
 
 
 def class_names(dataset: datasets.Dataset, column: str, *, what: str = "classes") -> tuple[str, ...]:
-    """Names of classes (or sources) in the order of their numbers: the feature's own, else the sorted distinct values."""
+    """Names of classes (or sources) in the order of their numbers: the feature's own, else the sorted values."""
     feature = dataset.features[column]
     if type(feature).__name__ == "ClassLabel":
         return tuple(feature.names)

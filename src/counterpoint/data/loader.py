@@ -87,6 +87,7 @@ class Loader:
             "batch": s.batch,
             "seed": s.seed,
             "index": zlib.crc32(self.rows.index.tobytes()),
+            **s.settings(),
         }
 
 

@@ -6,6 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,10 @@ class Sampler(ABC):
     def __len__(self) -> int:
         """Batches in an epoch."""
         return self.rows // self.batch if self.drop_last else -(-self.rows // self.batch)
+
+    def settings(self) -> dict[str, Any]:
+        """What else decides the order, for telling whether a saved position is one in the same batches; JSON-able."""
+        return {}
 
     def rng(self, epoch: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, epoch])

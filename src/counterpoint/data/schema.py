@@ -11,14 +11,17 @@ if TYPE_CHECKING:
 
     from counterpoint.data.log import Log
 
-Kind: TypeAlias = Literal["texts", "pairs", "scored", "labelled", "items", "bags", "towers", "graph", "series"]
+Kind: TypeAlias = Literal["texts", "pairs", "scored", "labelled", "items", "bags", "towers", "graph", "series", "mixed"]
 """What rows hold.
 
 texts: one text. pairs: anchor, positive, perhaps negatives. scored: a, b, score. labelled: one item and its label.
 items: one item of another modality (an image, a recording, a sequence) and nothing else. bags: several
 items that share one label. towers: two modalities of one thing. graph: the nodes of one graph. series: windows
-of one series.
+of one series. mixed: rows of several of these kinds, each from a source of one kind.
 """
+
+SOURCED: tuple[Kind, ...] = ("texts", "pairs", "scored", "labelled")
+"""Kinds whose rows may say which source they are from, and of which several sources can be mixed."""
 
 Row: TypeAlias = dict[str, Any]
 """A row after the schema was applied. Keys by kind:
@@ -29,7 +32,8 @@ texts: ``text``. pairs: ``anchor``, ``positive``, ``negatives`` (a list, may be 
 four kinds may have ``source`` (int): which file, task, language or domain the row is from. items: the item under its
 modality's name. bags: ``bag`` (a list of items) and ``label`` (int). towers: one key per stream, a missing one being
 None. graph: ``node`` (a `counterpoint.data.graph.Node`), and ``label`` where it has one. series: ``series`` (L, C),
-``horizon`` (H, C): a window, and what follows it. Always ``row``: the row's number in the data set (int).
+``horizon`` (H, C): a window, and what follows it. mixed: as the kind of the row's source says, and ``source``. Always
+``row``: the row's number in the data set (int).
 """
 
 
@@ -43,7 +47,8 @@ class Schema:
 
     kind: what the rows hold. columns: row key -> column, or list of columns (negatives). modalities: row key ->
     text, image, ... labels: the names of the classes, in the order of their numbers (labelled only). sources: the names
-    of the sources, likewise (where a column plays that part). why: the sentence that says what decided.
+    of the sources, likewise (where a column plays that part, or files are mixed). parts: of each source, what its rows
+    hold (where files are mixed). why: the sentence that says what decided.
     """
 
     kind: Kind
@@ -51,6 +56,7 @@ class Schema:
     modalities: dict[str, str] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    parts: tuple[Schema, ...] = ()
     why: str = ""
 
 

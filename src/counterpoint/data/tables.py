@@ -42,6 +42,10 @@ def _one(path: File, log: Log) -> Iterator[pa.Table]:
     return shard_tables(path, log) if formats.kind(path) == "tar" else formats.tables(path)
 
 
+class UnlikeColumns(DataError):
+    """Files that are no one table."""
+
+
 def _agreeing(paths: list[File], log: Log) -> Iterator[pa.Table]:
     """The tables of all files, which must have the same columns."""
     first: tuple[File, list[str]] | None = None
@@ -53,7 +57,7 @@ def _agreeing(paths: list[File], log: Log) -> Iterator[pa.Table]:
         if first is None:
             first = (path, names)
         elif set(names) != set(first[1]):
-            raise DataError(
+            raise UnlikeColumns(
                 f"The files do not have the same columns: {first[0]} has {', '.join(first[1])}; {path} has "
                 f"{', '.join(names)}. Read them apart, or give them the same columns."
             )

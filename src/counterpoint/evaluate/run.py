@@ -110,7 +110,7 @@ def kind_of(data: Retrieval | Rows | Sequence[Row]) -> str:
     first = next(iter(data), None)
     if first is None:
         raise DataError("There are no rows to evaluate on.")
-    keys = {key for key in first if key != "row"}
+    keys = {key for key in first if key not in ("row", "source")}
     for kind, needed in (("scored", {"a", "b", "score"}), ("pairs", {"anchor", "positive"}), ("labelled", {"label"})):
         if needed <= keys:
             return kind

@@ -24,6 +24,11 @@ class TrainConfig:
     """Optimiser steps (None: from `epochs`)."""
     seed: int = 0
     """Of the weights, the order of the rows, the views and dropout: the same seed gives the same run."""
+    mix: float | None = None
+    """Each batch from one source (a file, or a value of the column `source`), p ∝ n^mix for one that makes n batches:
+    1: each row once, 0: all equally often (None: rows of all files together; 0.5 for files of unlike columns)."""
+    batch_of: dict[str, int] = field(default_factory=dict)
+    """Name of a source -> rows in a batch of it, where that is not `batch`. Goes with `mix`."""
     optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
     """adamw; sgd with momentum; lars, for batches of thousands of images."""
     lr: float = 1e-3
@@ -114,6 +119,12 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"{name}={value}: expected a whole number of at least {least}.")
+        if self.mix is not None and not 0 <= self.mix <= 1:
+            raise ConfigError(
+                f"mix={self.mix:g}: expected 0 (sources equally often) to 1 (by their size), for example mix=0.5."
+            )
+        if wrong := [f"{name}={rows}" for name, rows in self.batch_of.items() if rows < 1]:
+            raise ConfigError(f"batch_of {wrong[0]}: expected at least one row.")
         if not self.epochs > 0:
             raise ConfigError(f"epochs={self.epochs}: expected more than 0, for example epochs=1.")
         if not 0 <= self.ema < 1:

@@ -26,6 +26,7 @@ KINDS = {
     "towers": "two modalities of one thing",
     "graph": "a graph",
     "series": "a series",
+    "mixed": "sources of several kinds",
 }
 """What rows hold, in words."""
 
@@ -44,6 +45,7 @@ USUAL = {
     ("towers", "image+table"): "tip",
     ("graph", "graph"): "graphmae",
     ("series", "series"): "ts-forecasting",
+    ("mixed", "text"): "mixed",
 }
 """The method of a kind of rows and their modalities; single texts have two, by their length."""
 

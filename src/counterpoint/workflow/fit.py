@@ -105,7 +105,12 @@ def _fit(asked: Asked, folder: Path, team: Team, *, resume: bool, overwrite: boo
     with clock("read"):
         given = team.in_turn(
             lambda: gather(
-                asked.data, columns=asked.columns, test=asked.test, split=asked.split, streaming=asked.streaming
+                asked.data,
+                columns=asked.columns,
+                test=asked.test,
+                split=asked.split,
+                streaming=asked.streaming,
+                mix=asked.train.get("mix") is not None,
             )
         )
     with clock("set-up"):

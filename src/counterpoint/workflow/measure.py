@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from counterpoint.data.graph import Nodes
+from counterpoint.data.mixed import Mixed
 from counterpoint.data.schema import Row
 from counterpoint.data.series import Windows
 from counterpoint.encoders.base import Encoder
@@ -72,6 +74,8 @@ def reads(rows: Sequence[Row]) -> list[Row]:
 
 def measure(towers: Mapping[str, Encoder], given: Given, *, beside: bool) -> Evaluation:
     """Figures of the encoders on the held-out rows, with baselines (``beside``) or without."""
+    if given.schema.kind == "mixed":
+        return together({name: measure(towers, part, beside=beside) for name, part in apart(given).items()})
     one, kind = next(iter(towers.values())), given.schema.kind
     data: Sequence[Row] = given.held
     if kind == "texts":
@@ -92,6 +96,29 @@ def measure(towers: Mapping[str, Encoder], given: Given, *, beside: bool) -> Eva
     return evaluate(encoders, data, train=known, baselines=None if beside else ())
 
 
+def apart(given: Given) -> dict[str, Given]:
+    """The sources of mixed rows, by name, each with what is held out of it; those of which nothing is are left out."""
+    assert isinstance(given.rows, Mixed)
+    held = {s: [r for r in given.held if r["source"] == s] for s in range(len(given.rows.names))}
+    return {
+        name: Given(part.schema, part, held[s], given.log)
+        for s, (name, part) in enumerate(zip(given.rows.names, given.rows.parts))
+        if held[s]
+    }
+
+
+def together(found: Mapping[str, Evaluation]) -> Evaluation:
+    """The figures of several sources as those of one evaluation, each under ``SOURCE/METRIC``."""
+    return Evaluation(
+        "sources",
+        tuple(replace(f, metric=f"{name}/{f.metric}") for name, e in found.items() for f in e.figures),
+        {f"{what} of {name}": count for name, e in found.items() for what, count in e.counts.items()},
+        {f"{name}/{what}": value for name, e in found.items() for what, value in e.geometry.items()},
+        tuple(f"{name}: {note}" for name, e in found.items() for note in e.notes),
+        sum(e.seconds for e in found.values()),
+    )
+
+
 def measured(towers: Mapping[str, Encoder], given: Given) -> tuple[Evaluation | None, list[str]]:
     """The final figures and what to say of them. A run that is trained does not fail for what cannot be measured."""
     if not given.held:
@@ -104,7 +131,7 @@ def measured(towers: Mapping[str, Encoder], given: Given) -> tuple[Evaluation | 
     except CounterpointError as error:
         return None, [f"The model could not be measured. {error}"]
     notes = list(found.notes)
-    if given.schema.kind == "texts":
+    if "texts" in (given.schema.kind, *(part.kind for part in given.schema.parts)):
         notes.append("Texts carry no judgements: the first half of each held-out text had to find its second half.")
     one = next(iter(towers.values()))
     if given.schema.kind == "texts" and isinstance(one, CausalLM):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -19,12 +20,15 @@ from counterpoint.data.infer import infer
 from counterpoint.data.inspect import leakage
 from counterpoint.data.loader import Loader, StreamLoader
 from counterpoint.data.log import Log
+from counterpoint.data.mixed import Mixed
+from counterpoint.data.mixture import ALPHA, Mixture
 from counterpoint.data.read import Source, read, train_part
 from counterpoint.data.read import part as split_of
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import LengthBucketed, NoDuplicates, PxK, Sampler, Shuffled, Together
-from counterpoint.data.schema import WRITTEN, Row, RowSet, Schema
+from counterpoint.data.schema import SOURCED, WRITTEN, Row, RowSet, Schema
 from counterpoint.data.stream import Stream
+from counterpoint.data.tables import UnlikeColumns
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.base import Method
 from counterpoint.train.config import TrainConfig
@@ -49,9 +53,9 @@ class Given:
     log: Log = field(default_factory=Log)
 
     @property
-    def known(self) -> Rows | Bags | None:
+    def known(self) -> Rows | Bags | Mixed | None:
         """The training rows, where they can be taken in any order and none depends on another."""
-        return self.rows if isinstance(self.rows, Rows | Bags) else None
+        return self.rows if isinstance(self.rows, Rows | Bags | Mixed) else None
 
     @property
     def modalities(self) -> list[str]:
@@ -65,15 +69,27 @@ def gather(
     test: Source,
     split: str | None,
     streaming: bool | None,
+    mix: bool = False,
 ) -> Given:
-    """Read the rows, find the parts that their columns play, and set aside what is measured on."""
+    """Read the rows, find the parts that their columns play, and set aside what is measured on.
+
+    mix: several files stay apart, as the sources of their rows, as do those of unlike columns anyway.
+    """
     log = Log()
     if (graph := one_graph(data)) is not None:
         return gather_nodes(Nodes(graph, log=log), test)
     if (series := registered_series(data)) is not None:
         windows = windows_of(series, "series: as registered.", test=test, log=log)
         return Given(windows.schema, windows, log=log)
-    raw = read(data, split=split, streaming=streaming, log=log)
+    sources = [data] if isinstance(data, str | Path) else list(data)
+    if len(sources) > 1 and (mix or any(map(is_name, sources))):
+        return gather_mixed(sources, columns=columns, test=test, split=split, streaming=streaming, log=log)
+    try:
+        raw = read(data, split=split, streaming=streaming, log=log)
+    except UnlikeColumns:
+        if len(sources) < 2:  # a folder, a pattern
+            raise
+        return gather_mixed(sources, columns=columns, test=test, split=split, streaming=streaming, log=Log())
     raw = raw if split else train_part(raw, log)
     schema = infer(raw, columns=registry.parts(data, columns))
     if schema.kind == "series":
@@ -123,9 +139,89 @@ def gather_nodes(rows: Nodes, test: Source) -> Given:
     return given
 
 
+def gather_mixed(
+    sources: list[str | Path],
+    *,
+    columns: Mapping[str, str | list[str]],
+    test: Source,
+    split: str | None,
+    streaming: bool | None,
+    log: Log,
+) -> Given:
+    """Several sources, each read by itself; columns are named for those sources that have all of them."""
+    if "source" in columns:
+        raise ConfigError("Several files are mixed, so the source of a row is its file: leave source=... out.")
+    parts: dict[str, Rows] = {}
+    taken = not columns
+    for name, source in zip(names_of(sources), sources):
+        raw = read(source, split=split, streaming=streaming, log=log)
+        raw = raw if split else train_part(raw, log)
+        if isinstance(raw, datasets.IterableDataset):
+            raise DataError(
+                f"{name} is a stream. Of several sources with batches of their own, none can be: leave --streaming out."
+            )
+        named = [c for some in columns.values() for c in ([some] if isinstance(some, str) else some)]
+        has = set(named) <= set(raw.column_names)
+        taken |= has
+        try:
+            schema = infer(raw, columns=registry.parts(source, columns if has else {}))
+            parts[name] = Rows(raw, schema, log=log) if schema.kind in SOURCED else _unmixed(name, schema)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error
+    if not taken:
+        raise DataError(f"None of the files has all of the columns {', '.join(map(str, columns.values()))}.")
+    rows = Mixed(parts, log=log)
+    log.note(f"{len(parts)} sources: {', '.join(f'{name} ({len(part):,} rows)' for name, part in parts.items())}.")
+    given = Given(rows.schema, rows, log=log)
+    hold_out(given, test)
+    return given
+
+
+def _unmixed(name: str, schema: Schema) -> Rows:
+    raise DataError(
+        f"these are {schema.why.rstrip('.')}. Files of these kinds can be mixed: {', '.join(SOURCED)}. Learn from "
+        f"{name} by itself."
+    )
+
+
+def is_name(source: str | Path) -> bool:
+    """Whether a source is a registered set."""
+    return str(source) in registry.ENTRIES and not Path(source).exists()
+
+
+def names_of(sources: Sequence[str | Path]) -> list[str]:
+    """What sources are called: their file names without endings, or as they are given where those are the same."""
+    short = [Path(s).name.split(".")[0] or str(s) for s in sources]
+    return short if len(set(short)) == len(short) else [str(s) for s in dict.fromkeys(sources)]
+
+
+def mixed_like(rows: Mixed, test: Source, log: Log) -> Mixed:
+    """Test rows as those of the parts that they are like: each source of the first part with its columns that has none
+    yet."""
+    held = {name: part.subset([]) for name, part in zip(rows.names, rows.parts)}
+    for source in [test] if isinstance(test, str | Path) else list(test):
+        why: DataError | None = None
+        for name, part in sorted(zip(rows.names, rows.parts), key=lambda one: len(held[one[0]]) > 0):
+            try:
+                found = rows_like(part.schema, source, log=log)
+            except DataError as error:
+                why = why or error
+                continue
+            assert isinstance(found, Rows)
+            held[name] = found
+            log.note(f"{source} measures what was learned from {name}.")
+            break
+        else:
+            raise DataError(f"{source} has the columns of none of the sources. {why}")
+    return Mixed(held, log=log)
+
+
 def hold_out(given: Given, test: Source) -> None:
     """Set rows aside to be measured on: the test rows given, else a part of the data; notes go to the log."""
     log, rows = given.log, given.rows
+    if test and isinstance(rows, Mixed):
+        given.held = spread(mixed_like(rows, test, log), MOST_HELD)
+        return
     if test:
         held = rows_like(given.schema, test, log=log)
         given.held = spread(held, MOST_HELD)
@@ -142,7 +238,7 @@ def hold_out(given: Given, test: Source) -> None:
         given.rows, held = rows.split(size)  # type: ignore[attr-defined]  # nodes are held out elsewhere
     except DataError as error:
         return log.note(f"No part was held out, {ask}. {error}")
-    if isinstance(given.rows, Rows | Bags) and given.schema.labels and len(np.unique(given.rows.labels())) < 2:
+    if isinstance(given.rows, Rows | Bags | Mixed) and given.schema.labels and len(np.unique(given.rows.labels())) < 2:
         given.rows = rows
         return log.note(f"No part was held out, as one class only would be left to learn from: {ask}.")
     given.held = spread(held, MOST_HELD)
@@ -254,10 +350,13 @@ def make_loader(given: Given, config: TrainConfig, method: Method | None = None)
     if own is not None:
         assert not isinstance(rows, Stream)
         return Loader(rows, own, rank=rank, world=world)
+    if isinstance(rows, Mixed) or config.mix is not None:
+        return Loader(rows, mixture(rows, config, given.log), rank=rank, world=world)  # type: ignore[arg-type]
+    if config.batch_of:
+        raise ConfigError("batch_of names sources, whose batches are of their own with mix. Type also: --mix 0.5")
     if isinstance(rows, Stream):
         rows.seed = seed
         return StreamLoader(rows, batch, rank=rank, world=world)
-    sampler: Sampler
     if isinstance(rows, Nodes):
         if batch != len(rows):
             raise ConfigError(
@@ -265,13 +364,49 @@ def make_loader(given: Given, config: TrainConfig, method: Method | None = None)
                 "Leave --batch out."
             )
         return Loader(rows, Together(len(rows), batch, seed=seed), rank=rank, world=world)
-    match given.schema.kind:
+    return Loader(rows, usual(rows, batch, seed), rank=rank, world=world)
+
+
+def usual(rows: Any, batch: int, seed: int) -> Sampler:
+    """The batches that suit rows of their kind."""
+    match rows.schema.kind:
         case "pairs":
-            sampler = NoDuplicates(rows.keys(), batch, seed=seed)
+            return NoDuplicates(rows.keys(), batch, seed=seed)
         case "labelled" | "bags":
-            sampler = PxK(rows.labels(), batch, seed=seed)
+            return PxK(rows.labels(), batch, seed=seed)
         case "texts" | "scored":
-            sampler = LengthBucketed(rows.lengths(), batch, seed=seed)
-        case _:
-            sampler = Shuffled(len(rows), batch, seed=seed)
-    return Loader(rows, sampler, rank=rank, world=world)
+            return LengthBucketed(rows.lengths(), batch, seed=seed)
+    return Shuffled(len(rows), batch, seed=seed)
+
+
+def mixture(rows: RowSet | Stream, config: TrainConfig, log: Log) -> Mixture:
+    """Batches of one source each, in every source those that are usual for its rows.
+
+    A source has batches of ``config.batch_of`` rows, else of ``config.batch``, or smaller ones where it has few rows.
+    """
+    if isinstance(rows, Mixed):
+        parts = dict(zip(rows.names, rows.parts))
+    elif isinstance(rows, Rows) and rows.schema.sources:
+        number, names = rows.sources(), rows.schema.sources
+        parts = {names[s]: rows.subset(np.flatnonzero(number == s)) for s in np.unique(number)}
+    else:
+        raise ConfigError(
+            f"mix={config.mix}: these rows are of one source. Give several files, or name the column that says which "
+            "source (file, task, language, domain) a row is from: --columns source=COLUMN"
+        )
+    if unknown := sorted(set(config.batch_of) - set(parts)):
+        raise ConfigError(f"batch_of names the source {unknown[0]!r}; there are {', '.join(parts)}.")
+    most = {name: min(config.batch, max(8, len(part) // STEPS_OF_SMALL)) for name, part in parts.items()}
+    samplers = [usual(part, config.batch_of.get(name, most[name]), config.seed) for name, part in parts.items()]
+    if isinstance(rows, Mixed):
+        members = np.split(np.arange(len(rows)), np.cumsum([len(p) for p in rows.parts])[:-1])
+    else:
+        members = [np.flatnonzero(number == s) for s in np.unique(number)]
+    found = Mixture(
+        samplers, members, alpha=ALPHA if config.mix is None else config.mix, seed=config.seed, names=list(parts)
+    )
+    shares = ", ".join(
+        f"{name} {n:,} of {s.batch:,} rows" for name, n, s in zip(parts, found.counts.tolist(), samplers)
+    )
+    log.note(f"Batches in an epoch, each of one source, p ∝ n^{found.alpha:g} for a source that makes n: {shares}.")
+    return found

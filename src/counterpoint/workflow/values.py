@@ -72,6 +72,8 @@ def _as(hint: Any, value: Any) -> Any:
         items = [value] if not isinstance(value, list | tuple) else list(value)
         each = [arguments[0]] * len(items) if arguments[-1] is ... else list(arguments)
         return tuple(_as(a, item) for a, item in zip(each, items, strict=True))
+    if hint is Any:
+        return value
     if origin is dict:
         return {str(k): _as(arguments[1], v) for k, v in value.items()} if isinstance(value, Mapping) else _no()
     return value if isinstance(value, hint) else _no()
