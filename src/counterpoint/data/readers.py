@@ -66,7 +66,7 @@ def wordnet(path: Path, split: str | None) -> datasets.Dataset:
     """Synsets as pairs: their words, and the definition."""
 
     def remake(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        keep = ("synset", "pos", "words", "definition", "examples", "hypernyms")
+        keep = ("synset", "pos", "lexname", "words", "definition", "examples", "hypernyms")
         return [{"word": ", ".join(r["words"]).replace("_", " "), **{k: r[k] for k in keep}} for r in found]
 
     return _remade(path, split, remake)  # type: ignore[no-any-return]
