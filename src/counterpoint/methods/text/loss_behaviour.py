@@ -32,6 +32,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from datasets import Dataset
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -43,17 +44,15 @@ from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Row, Schema
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.heads import Projector
-from counterpoint.encoders.image import ConvNet, ConvNetConfig, ImageEncoder
-from counterpoint.encoders.static import StaticTextConfig
+from counterpoint.encoders.image import ConvNetConfig, ImageEncoder
+from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError
-from counterpoint.evaluate.diagnose import tolerance
-from counterpoint.evaluate.knn import predict
+from counterpoint.evaluate.run import evaluate
 from counterpoint.methods.base import Method, Recipe, method
 from counterpoint.methods.proof import Proof
 from counterpoint.methods.vision.pair import two_views
 from counterpoint.objectives.contrast import contrast
-from counterpoint.objectives.geometry import uniformity
 from counterpoint.objectives.hard import HardQuantile, check_share, simple_contrast
 from counterpoint.objectives.pairing import Diagonal
 from counterpoint.objectives.scale import LogitScale
@@ -179,40 +178,36 @@ ARMS: dict[str, tuple[str, dict[str, object]]] = {
 
 
 def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
-    """One loss on pictures of clothes: neighbours of unseen ones, and the paper's two figures of their features."""
-    schema = Schema(kind="labelled", columns={"image": "image", "label": "label"}, modalities={"image": "image"})
-    sizes = {"train": 200 if smoke else 3_000, "test": 100 if smoke else 2_000}
-    known, unseen = (Rows(load("fashion-mnist", part).select(range(n)), schema) for part, n in sizes.items())
+    """One loss on unlabelled sentences, whose two views differ by the words that dropout leaves out; measured on the
+    sentence pairs of the STS benchmark. The regime is the small recipe's without its head, and was not tuned."""
+    texts = load("english-sentences")["text"]  # type: ignore[index]  # a table
+    rows = Rows(
+        Dataset.from_dict({"text": [texts[i] for i in range(0, len(texts), 200 if smoke else 5)]}),
+        Schema(kind="texts", columns={"text": "text"}, modalities={"text": "text"}),
+    )
     torch.manual_seed(seed)
-    encoder = ConvNet(ConvNetConfig(size=16, channels=1, stem_width=16, widths=(32, 64), depths=(1, 1)))
-    settings = Config(alpha=0.1, hidden=128, out=64, norm="batch", augment=SimCLRViews.grey_scale())
-    method = LossBehaviour(encoder, replace(settings, **ARMS[arm][1]))  # type: ignore[arg-type]
+    encoder = StaticText.from_texts(rows.texts(), StaticTextConfig(dim=128, vocabulary=10_000, token_dropout=0.3))
+    method = LossBehaviour(encoder, replace(Config(alpha=0.1, out=0), **ARMS[arm][1]))  # type: ignore[arg-type]
     config = TrainConfig(
-        batch=200, lr=3e-3, weight_decay=1e-4, seed=seed, stop_on_collapse=False, progress=False, device="cpu",
-        **({"steps": 2} if smoke else {"epochs": 20}),  # type: ignore[arg-type]
-    )  # fmt: skip
-    Trainer(method, Loader(known, Shuffled(len(known), config.batch, seed=seed)), config).fit()
-    labels = np.array([r["label"] for r in unseen])
-    z = encoder.encode([r["image"] for r in unseen])
-    found = predict(encoder.encode([r["image"] for r in known]), np.array([r["label"] for r in known]), z, k=10)
-    with torch.no_grad():
-        projected = method.head.eval()(torch.from_numpy(encoder.encode([r["image"] for r in unseen], normalize=False)))
-    return {
-        "knn accuracy": float((found == labels).mean()),
-        "uniformity": float(uniformity(projected)),
-        "tolerance": tolerance(projected.numpy(), labels),
-    }
+        batch=256, steps=3 if smoke else 200, lr=3e-3, seed=seed, stop_on_collapse=False, progress=False, device="cpu"
+    )
+    Trainer(method, Loader(rows, Shuffled(len(rows), config.batch, seed=seed)), config).fit()
+    columns = {"a": "sentence1", "b": "sentence2", "score": "score"}
+    judged = Schema(kind="scored", columns=columns, modalities={"a": "text", "b": "text"})
+    pairs = Rows(load("stsb-en", "test"), judged)  # type: ignore[arg-type]  # a table
+    found = evaluate(encoder, pairs, baselines=(), draws=10)
+    return {"spearman": found["spearman"].value.value, "uniformity": found.geometry["uniformity"]}
 
 
 proof = Proof(
-    claim="At temperature 1 the hardest negatives alone teach better neighbours than all negatives, with a softmax and "
-    "without.",
+    claim="At temperature 1 the hardest tenth of the negatives teaches better sentence embeddings than all of them "
+    "do, and than all of them without a softmax.",
     arms={arm: what for arm, (what, _) in ARMS.items()},
-    metrics={"knn accuracy": True, "uniformity": False, "tolerance": True},
-    data=("fashion-mnist",),
+    metrics={"spearman": True, "uniformity": False},
+    data=("english-sentences", "stsb-en"),
     run=_run,
     full="ResNet-18 on CIFAR-10 with a bank of 50,000, 200 epochs; published, linear probe: 84.2 % hard at its best "
     "temperature, 82.2 % contrastive at T = 1, 74.8 % simple, 84.8 % hard simple.",
-    minutes=4,
+    minutes=3,
     against=("contrastive, T=1", "simple"),
 )
