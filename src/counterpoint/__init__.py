@@ -16,12 +16,17 @@ from typing import TYPE_CHECKING, Any
 from counterpoint._version import __version__
 
 if TYPE_CHECKING:
+    from counterpoint.workflow.diagnose import diagnose
     from counterpoint.workflow.fit import fit
     from counterpoint.workflow.models import load
 
-__all__ = ["__version__", "fit", "load"]
+__all__ = ["__version__", "diagnose", "fit", "load"]
 
-_WHERE = {"fit": "counterpoint.workflow.fit", "load": "counterpoint.workflow.models"}
+_WHERE = {
+    "diagnose": "counterpoint.workflow.diagnose",
+    "fit": "counterpoint.workflow.fit",
+    "load": "counterpoint.workflow.models",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -35,6 +35,7 @@ def verbs() -> dict[str, Callable[..., Any]]:
         align,
         compare,
         demo,
+        diagnose,
         doctor,
         encode,
         evaluate,
@@ -52,6 +53,7 @@ def verbs() -> dict[str, Callable[..., Any]]:
     return {
         "fit": fit.fit,
         "eval": evaluate.evaluate,
+        "diagnose": diagnose.diagnose,
         "encode": encode.encode,
         "index": index.index,
         "search": search.search,
