@@ -1,0 +1,59 @@
+"""With what a text encoder begins where nobody says it, and for how many rows: the choice and its sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from counterpoint.encoders.static import StaticTextConfig
+
+FEW, MANY = 5_000, 1_000_000
+"""Rows below which words are too seldom to be learned from them alone, and from which a transformer can be."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """choice: ``auto`` (the recipe's encoder) or ``transformer``. why: the sentence. train: settings that follow."""
+
+    choice: str
+    why: str
+    train: dict[str, Any]
+
+
+def start_for(rows: int | None, recipe: Any, *, device: str) -> Start:
+    """The start for so many rows of text (None: a stream, of which nobody knows) of a recipe whose encoder is static.
+
+    Few: static, and the advice to go on from a model that has read more. Some: static. Many: one pass, with a
+    transformer where there is an accelerator that can train one. An empty sentence where the recipe's encoder is no
+    static one: then the method has said what it wants.
+    """
+    if not isinstance(recipe, StaticTextConfig):
+        return Start("auto", "", {})
+    if rows is not None and rows < FEW:
+        return Start(
+            "auto",
+            f"Encoder: static, from scratch, since {rows:,} rows are too few for more. What they do not mention it "
+            "cannot know: a pretrained model would (--encoder FOLDER or a hub id, with --lora 16 to keep what it has).",
+            {},
+        )
+    number = "a stream of" if rows is None else f"{rows:,}"
+    if rows is not None and rows < MANY:
+        return Start(
+            "auto",
+            f"Encoder: static, from scratch: {number} rows teach it in minutes. For more quality at far more time: "
+            "--encoder transformer, or --encoder FOLDER (a hub id) to go on from a pretrained one.",
+            {},
+        )
+    if device == "cpu":
+        return Start(
+            "auto",
+            f"Encoder: static, from scratch, in one pass: {number} rows are enough for a transformer, but without an "
+            "accelerator one would take days. On a machine with one: --encoder transformer.",
+            {"epochs": 1.0},
+        )
+    return Start(
+        "transformer",
+        f"Encoder: a transformer from scratch, in one pass: {number} rows are enough for one, and {device} can train "
+        "it. For a static one, in minutes: --encoder static; to go on from a pretrained one: --encoder FOLDER.",
+        {"epochs": 1.0},
+    )
