@@ -128,3 +128,22 @@ def test_settings_out_of_range_are_named():
             call()
     with pytest.raises(DataError, match="without words"):
         views.crop_words(" \n ", rng(0))
+
+
+def test_sentences_are_lines_or_what_ends_like_one_each_once():
+    assert views.sentences("one\n\n two \none\n") == ["one", "two"]
+    assert views.sentences("It is 3.5 m. Is it? Yes") == ["It is 3.5 m.", "Is it?", "Yes"]
+    assert views.sentences("今日は雨。明日は？晴れ") == ["今日は雨。", "明日は？", "晴れ"]
+    assert views.sentences("one line only\n") == ["one line only"]
+    assert views.sentences(" \n ") == []
+
+
+def test_neighbours_lie_within_the_window_and_all_are_drawn():
+    items = list(range(6))
+    for window in (1, 2):
+        seen = {views.neighbours(items, rng(i), window=window) for i in range(400)}
+        assert seen == {(c, i) for c in items for i in items if 0 < abs(c - i) <= window}
+    assert views.neighbours(["alone"], rng(0)) is None
+    assert views.neighbours([], rng(0)) is None
+    with pytest.raises(ConfigError, match="window=0"):
+        views.neighbours(items, rng(0), window=0)

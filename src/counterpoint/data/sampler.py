@@ -248,14 +248,17 @@ class InTurn(Sampler):
 class Homogeneous(Sampler):
     """Every batch from one source (task, language, file), so that no negative gives itself away by its source.
 
-    sources: ``(N,)`` ints, as ``rows.codes("source")`` gives. Each row once per epoch; per source, what does not
-    fill a batch is left out (``drop_last``) or comes as a smaller batch.
+    sources: ``(N,)`` ints, as ``rows.sources()`` gives; a row below 0 is left out. Each row once per epoch; per source,
+    what does not fill a batch is left out (``drop_last``) or comes as a smaller batch.
     """
 
     def __init__(self, sources: np.ndarray, batch: int, *, seed: int = 0, drop_last: bool = True) -> None:
         super().__init__(len(sources), batch, seed=seed, drop_last=drop_last)
-        names, sizes = np.unique(sources, return_counts=True)
-        self._members = [np.flatnonzero(np.asarray(sources) == n) for n in names]
+        sources = np.asarray(sources)
+        names, sizes = np.unique(sources[sources >= 0], return_counts=True)
+        if not len(names):
+            raise DataError("No row is of any source: there is nothing to take batches from.")
+        self._members = [np.flatnonzero(sources == n) for n in names]
         small = sizes < self.batch
         if drop_last and small.all():
             raise DataError(

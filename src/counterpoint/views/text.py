@@ -66,6 +66,30 @@ def crop_words(text: str, rng: np.random.Generator, *, ratio: Ratio = (0.05, 0.5
     return text[words[start][0] : words[stop - 1][1]]
 
 
+def sentences(text: str) -> list[str]:
+    """The sentences of a document, each once: its lines where it has several, else what ends in . ! ? and their like.
+
+    >>> sentences("It rains. Does it? It rains.")
+    ['It rains.', 'Does it?']
+    """
+    lines = text.splitlines() if "\n" in text.strip() else re.split(r"(?<=[.!?…])\s+|(?<=[。！？।])\s*", text)
+    return list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+
+
+def neighbours(items: Sequence[T], rng: np.random.Generator, *, window: int = 1) -> tuple[T, T] | None:
+    """An item and one at most ``window`` places from it, both drawn evenly; None of fewer than two.
+
+    Source: Wu et al. 2022, arXiv 2206.03281.
+    """
+    if window < 1:
+        raise ConfigError(f"window={window}: a neighbour is at least one place away.")
+    if len(items) < 2:
+        return None
+    centre = int(rng.integers(len(items)))
+    near = [i for i in range(max(0, centre - window), min(len(items), centre + window + 1)) if i != centre]
+    return items[centre], items[int(rng.choice(near))]
+
+
 def delete_tokens(tokens: Sequence[T], rng: np.random.Generator, *, p: float = 0.1) -> list[T]:
     """Every token is deleted with probability ``p``; where all would go, one drawn at random survives."""
     drop = _chosen(len(tokens), rng, p)
