@@ -5,8 +5,8 @@ Perspective", CIKM 2023, arXiv 2309.07396.
 
 For whoever has single sentences and no labels. Rules such as "a sentence is its own positive, all others are negatives"
 teach shortcuts: same length, same words. Here a positive is a sentence that means the same as far as a frozen guide can
-tell, and is drawn the likelier the *less* it looks alike; a negative means something else, and is drawn the likelier the
-*more* it looks alike.
+tell, and is drawn the likelier the *less* it looks alike; a negative means something else, and is drawn the likelier
+the *more* it looks alike.
 
     a(x,y) = cos of the guide, in [0, 1];   b(x,y) = mean of token Jaccard and 1 - edit distance / length, in [0, 1]
     C+ = nearest by the guide, edited copies;   C- = most words in common, strangers
@@ -29,33 +29,42 @@ a batch is its own corpus, with spelling as its guide. The guide is never refres
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from datasets import Dataset
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
+from counterpoint.data.loader import Loader
 from counterpoint.data.propensity import draw, effective, ipw, softmax
+from counterpoint.data.registry import load
+from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Sampler, Shuffled
-from counterpoint.data.schema import Row, RowSet
+from counterpoint.data.schema import Row, RowSet, Schema
 from counterpoint.data.stream import Stream
 from counterpoint.data.surface import Surface
 from counterpoint.encoders import folder
-from counterpoint.encoders.static import StaticTextConfig
+from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.subwords import TextEncoder
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError
 from counterpoint.evaluate.baselines import hashed_ngrams
+from counterpoint.evaluate.bias import biases
+from counterpoint.evaluate.similarity import cosines, spearman
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.methods.proof import Proof
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, FalseNegatives
 from counterpoint.objectives.scale import LogitScale
 from counterpoint.search.candidates import lookalikes, neighbours, products, strangers
 from counterpoint.search.lsa import lsa
 from counterpoint.train.config import TrainConfig
+from counterpoint.train.loop import Trainer
 from counterpoint.views.text import delete_tokens, repeat_tokens, shuffle_tokens
 
 SHORT = 3
@@ -66,9 +75,10 @@ EDITS = (delete_tokens, repeat_tokens, shuffle_tokens)
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """guide: the frozen encoder that says what means the same: lsa (of the corpus), start (the encoder as training
-    begins; for pretrained ones), spelling (n-grams of characters), or a model folder. neighbours, edits: of a sentence in C+. lookalikes, strangers: in
-    C-. negatives: drawn per row. upper, lower: the quantiles that d+ and d- are. weights: ipw, uniform, semantic or
-    surface. guard: leave out false negatives. length: lengths count in b as well. The rest as above."""
+    begins; for pretrained ones), spelling (n-grams of characters), or a model folder. neighbours, edits: of a sentence
+    in C+. lookalikes, strangers: in C-. negatives: drawn per row. upper, lower: the quantiles that d+ and d- are.
+    weights: ipw, uniform, semantic or surface. guard: leave out false negatives. length: lengths count in b as well.
+    The rest as above."""
 
     temperature: float = 0.05
     guide: str = "lsa"
@@ -154,9 +164,7 @@ class DebCSE(Method):
     def sampler(self, rows: RowSet | Stream, config: TrainConfig) -> Sampler:
         """Mines the candidates; the order of the rows is random. Says how many rows have which."""
         if isinstance(rows, Stream):
-            raise ConfigError(
-                "debcse looks for pairs in all sentences, which a stream cannot give. Add --no-streaming."
-            )
+            raise ConfigError("debcse looks for pairs in all sentences, not in a stream of them. Add --no-streaming.")
         self.pool = pool = self.mine(list(rows.texts()), self.config.guide)
         near, far = self.weights(pool, pool.near, +1), self.weights(pool, pool.far, -1)
         alone, without = (int((w.sum(1) == 0).sum()) for w in (near, far))
@@ -210,14 +218,17 @@ class DebCSE(Method):
     # --- batches ---------------------------------------------------------------------------------------------------
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
-        """Labels: ``guide`` and ``guide_positive`` ``(N, E)``, ``guide_negative`` ``(N, H, E)`` and ``drawn`` ``(N, H)``,
-        where there is one; ``limit`` ``(N,)``, which is d-. Items of the view of negatives are in the order of rows."""
+        """Labels: ``guide``, ``guide_positive`` ``(N, E)``; ``guide_negative`` ``(N, H, E)``, of which there are those
+        that ``drawn`` ``(N, H)`` says, as many as items in the view of negatives; ``limit`` ``(N,)``, which is d-."""
         texts = [r["text"].strip() for r in rows]
         pool = self.pool or self.mine(texts, "spelling")  # which means the same in every process
         at = np.array([pool.number.get(text, -1) for text in texts], dtype=np.int64)
         positives, ids = self._positives(pool, texts, at, rng)
-        weights = self.weights(pool, far := pool.far.of(at), -1)
-        drawn = np.stack([_taken(far.ids, draw(weights, rng)) for _ in range(self.config.negatives)] or [at[:0]], 1)
+        far = pool.far.of(at)
+        weights = self.weights(pool, far, -1)
+        drawn = np.empty((len(texts), self.config.negatives), dtype=np.int64)
+        for h in range(self.config.negatives):
+            drawn[:, h] = _taken(far.ids, draw(weights, rng))
         owner, place = np.nonzero(drawn >= 0)
         encoder, stream = self.encoder, self.encoder.modality
         views = [View(encoder.collate(texts), stream), View(encoder.collate(positives), stream, "positive")]
@@ -238,9 +249,8 @@ class DebCSE(Method):
     ) -> tuple[list[str], np.ndarray]:
         """A positive of each text, and whose meaning it has: an id, the text's own for copies."""
         near, n = pool.near.of(at), len(texts)
-        copies = [
-            [" ".join(EDITS[k % len(EDITS)](t.split() or [t], rng)) for t in texts] for k in range(self.config.edits)
-        ]
+        edits = [EDITS[k % len(EDITS)] for k in range(self.config.edits)]
+        copies = [[" ".join(edit(t.split() or [t], rng)) for t in texts] for edit in edits]
         if copies:
             surface = Surface(self.encoder.ids([*texts, *(text for edited in copies for text in edited)]))
             own = np.tile(np.arange(n), len(copies))
@@ -296,3 +306,71 @@ def _embedded(guide: np.ndarray, ids: np.ndarray) -> Tensor:
     if not len(guide):
         return torch.zeros(*ids.shape, guide.shape[1])
     return torch.from_numpy(np.where(ids[..., None] >= 0, guide[ids], 0.0).astype(np.float32))
+
+
+# --- the proof -------------------------------------------------------------------------------------------------------
+
+ARMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "debcse": ("positives and negatives drawn by inverse propensity", {}),
+    "simcse": (
+        "the sentence itself, another dropout, among the others of its batch",
+        {"neighbours": 0, "negatives": 0, "guard": False},
+    ),
+    "uniform": ("the same gated candidates, drawn uniformly", {"weights": "uniform"}),
+    "semantic": ("the same gated candidates, drawn by semantic similarity alone", {"weights": "semantic"}),
+    "surface": ("candidates drawn by surface similarity alone, without gates", {"weights": "surface"}),
+}
+SOURCES = {"multi30k_captions": 8_000, "wiki_split_simple": 4_000}
+SIMILAR = {"stsb-en": ("sentence1", "sentence2", "score"), "sick": ("sentence1", "sentence2", "relatedness")}
+
+
+@cache
+def _corpus(smoke: bool) -> tuple[Rows, Pool]:
+    """Sentences that often say what another one says (captions of one picture, halves of rewritten sentences), and
+    their candidates: the same for every arm and seed."""
+    data = load("english-sentences")
+    texts: list[str] = []
+    for source, count in SOURCES.items():
+        at = np.flatnonzero(np.asarray(data["source"]) == source)[: 200 if smoke else count]
+        texts += data.select(at)["text"]
+    schema = Schema(kind="texts", columns={"text": "text"}, modalities={"text": "text"})
+    rows = Rows(Dataset.from_dict({"text": texts}), schema)
+    learner = DebCSE(StaticText.from_texts(texts, StaticTextConfig(dim=1, vocabulary=10_000)))
+    return rows, learner.mine(texts, "lsa")
+
+
+def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
+    """A small static encoder, without a head, all subwords weighed alike at first: it can learn what to look at."""
+    rows, pool = _corpus(smoke)
+    recipe = DebCSE.recipe("small")
+    torch.manual_seed(seed)
+    encoder = StaticText.from_texts(
+        rows.texts(), StaticTextConfig(dim=128, vocabulary=10_000, init="uniform", token_dropout=0.3)
+    )
+    learner = DebCSE(encoder, replace(recipe.config, **ARMS[arm][1]))
+    learner.pool = pool
+    train = replace(recipe.train, batch=128, steps=4 if smoke else 300, seed=seed, progress=False, device="cpu")
+    Trainer(learner, Loader(rows, Shuffled(len(rows), train.batch, seed=seed)), train).fit()
+    out: dict[str, list[float]] = {}
+    for name, (left, right, score) in SIMILAR.items():
+        test = load(name, "test")
+        a, b, gold = list(test[left]), list(test[right]), np.asarray(test[score], dtype=np.float64)
+        z = encoder.encode(a + b)
+        cosine = cosines(z[: len(a)], z[len(a) :])
+        out.setdefault("spearman", []).append(spearman(cosine, gold))
+        for bias, sample in biases(cosine, a, b, gold).items():
+            out.setdefault(bias, []).append(abs(sample.value))
+    return {metric: float(np.mean(values)) for metric, values in out.items()}
+
+
+proof = Proof(
+    claim="Pairs drawn by inverse propensity make a cosine that depends less on words in common, at equal gold "
+    "similarity, than pairs drawn in any of the other ways.",
+    arms={arm: what for arm, (what, _) in ARMS.items()},
+    metrics={"overlap bias": False, "length bias": False, "spearman": True},
+    data=("english-sentences", *SIMILAR),
+    run=_run,
+    full="10^6 Wikipedia sentences, BERT-base, our own SimCSE model as guide, seven STS sets, the five ablations; "
+    "published: 80.3 against SimCSE's 76.3.",
+    minutes=4,
+)

@@ -26,28 +26,37 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from datasets import Dataset
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
-from counterpoint.data.schema import Row
+from counterpoint.data.loader import Loader
+from counterpoint.data.registry import load
+from counterpoint.data.rows import Rows
+from counterpoint.data.sampler import Shuffled
+from counterpoint.data.schema import Row, Schema
 from counterpoint.encoders.base import Encoder
-from counterpoint.encoders.static import StaticTextConfig
+from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError
+from counterpoint.evaluate.similarity import cosines, spearman
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.methods.proof import Proof
 from counterpoint.objectives.contrast import contrast
+from counterpoint.objectives.geometry import uniformity
 from counterpoint.objectives.pairing import Diagonal, NotSame
 from counterpoint.objectives.reduce import batch_size
 from counterpoint.objectives.scale import LogitScale
 from counterpoint.objectives.whiten import groups_for, shared_permutation, shuffled_whiten
 from counterpoint.train.config import TrainConfig
+from counterpoint.train.loop import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,12 +136,10 @@ class WhitenedCSE(Method):
     def _white(self, h: Tensor) -> Tensor:
         c, dim = self.config, h.shape[1]
         groups = c.groups
-        if not groups or (
-            self.training and not self._looked
-        ):  # not each time: on a GPU the number has to be waited for
+        if not groups or (self.training and not self._looked):  # on a GPU the number of rows has to be waited for
             n = int(batch_size(h))
             groups = groups or groups_for(dim, n)
-            if n * groups < 2 * dim and not self._looked:
+            if n * groups < 2 * dim and c.eps and not self._looked:
                 warnings.warn(
                     f"{n} rows say little of the covariance of {dim // groups} channels; eps={c.eps:g} keeps it from "
                     f"being singular. Use a batch of at least {2 * dim // groups}, or --set groups=0.",
@@ -161,3 +168,53 @@ class WhitenedCSE(Method):
 def _number(text: Any) -> int:
     digest = blake2b(str(text).strip().encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
+
+
+# --- the proof -------------------------------------------------------------------------------------------------------
+
+ARMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "whitenedcse": ("two positives, each whitened in shuffled groups of its own", {}),
+    "no shuffle": ("two positives, whitened in groups that stay", {"shuffle": "none"}),
+    "three views": ("two positives, not whitened", {"whiten": False}),
+    "simcse": ("one positive, not whitened", {"whiten": False, "positives": 1}),
+}
+SIMILAR = {"stsb-en": ("sentence1", "sentence2", "score"), "sick": ("sentence1", "sentence2", "relatedness")}
+
+
+def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
+    """A small static encoder whose subwords weigh alike at first, under the head of the paper.
+
+    The share of tokens left out is the one, of two, at which SimCSE does better (seed 10).
+    """
+    data = load("english-sentences")
+    chosen = np.sort(np.random.default_rng(0).permutation(len(data))[: 400 if smoke else 20_000])
+    schema = Schema(kind="texts", columns={"text": "text"}, modalities={"text": "text"})
+    rows = Rows(Dataset.from_dict({"text": data.select(chosen)["text"]}), schema)
+    torch.manual_seed(seed)
+    encoder = StaticText.from_texts(
+        rows.texts(), StaticTextConfig(dim=128, vocabulary=10_000, init="uniform", token_dropout=0.3)
+    )
+    learner = WhitenedCSE(encoder, Config(groups=32, **ARMS[arm][1]))
+    recipe = replace(WhitenedCSE.recipe("small").train, batch=128, steps=4 if smoke else 300)
+    train = replace(recipe, seed=seed, progress=False, device="cpu")
+    Trainer(learner, Loader(rows, Shuffled(len(rows), train.batch, seed=seed)), train).fit()
+    out: dict[str, float] = {}
+    for name, (left, right, score) in SIMILAR.items():
+        test = load(name, "test")
+        a, b = (encoder.encode(list(test[side])) for side in (left, right))
+        out[f"{name} spearman"] = spearman(cosines(a, b), np.asarray(test[score], dtype=np.float64))
+    out["uniformity"] = float(uniformity(torch.from_numpy(a[:1000])))
+    return out
+
+
+proof = Proof(
+    claim="Two positives, each whitened in shuffled groups of channels of its own, teach sentence similarity better "
+    "than groups that stay, than two positives without whitening, and than SimCSE's one.",
+    arms={arm: what for arm, (what, _) in ARMS.items()},
+    metrics={"stsb-en spearman": True, "sick spearman": True, "uniformity": False},
+    data=("english-sentences", *SIMILAR),
+    run=_run,
+    full="10^6 Wikipedia sentences, BERT-base, average of seven STS sets; published: 78.8 against SimCSE's 76.3, whose "
+    "seeds differ by about a point.",
+    minutes=3,
+)
