@@ -296,14 +296,14 @@ def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
 
 
 proof = Proof(
-    claim="Where two notions of likeness contradict each other, experts for each serve both better than one dense model "
-    "does, with a token for each notion or without.",
+    claim="Where two notions of likeness contradict each other, experts for each serve both better than one dense "
+    "model does, with a token for each notion or without.",
     arms={arm: what for arm, (what, _) in ARMS.items()},
     metrics={"MAP": True, **{f"MAP by {n}": True for n in NOTIONS}},
     data=("hwu64",),
     run=_run,
-    full="ModernBERT-base on co-cited abstracts of five medical fields; published: best F1 0.887 over all against 0.877 "
-    "of one shared model, and below the specialist of a field in four of five.",
+    full="ModernBERT-base on co-cited abstracts of five medical fields; published: best F1 0.887 over all against "
+    "0.877 of one shared model, and below the specialist of a field in four of five.",
     minutes=4,
     against=("token", "shared"),
 )
