@@ -1,0 +1,129 @@
+"""`counterpoint mine`: hard negatives for pairs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from counterpoint.cli.options import Data, File, Name, Pairs, Sources
+from counterpoint.cli.options import columns as column_parts
+
+if TYPE_CHECKING:
+    from counterpoint.data.log import Log
+
+Share = Annotated[str, arg(metavar="SHARE|none", help_behavior_hint="")]
+
+
+def mine(
+    model: Annotated[Positional[str], arg(metavar="MODEL|bm25", help_behavior_hint="")],
+    data: Data,
+    /,
+    *,
+    out: Annotated[Path, arg(metavar="FILE")],
+    corpus: Sources = (),
+    ranks: Annotated[str, arg(metavar="FIRST-LAST")] = "10-100",
+    ratio: Share = "auto",
+    margin: Annotated[float | None, arg(metavar="X", help_behavior_hint="")] = None,
+    number: int = 5,
+    sample: Literal["top", "random"] = "top",
+    seed: int = 0,
+    guide: File = None,
+    scores: bool = False,
+    columns: Pairs = (),
+    corpus_column: Name = None,
+    split: Name = None,
+    tokenizer: Literal["words", "code"] = "words",
+    block: int = 16_384,
+    cache: File = None,
+) -> None:
+    """Find hard negatives: for each pair, texts near the anchor that are not its positive; train on what is written.
+
+    Example: counterpoint mine runs/mine pairs.jsonl --out mined.jsonl
+
+    Example: counterpoint mine bm25 pairs.jsonl --corpus documents.jsonl --guide runs/judge --out mined.parquet
+
+    Then: counterpoint fit mined.jsonl --out runs/second
+
+    The nearest texts are often right answers that nobody marked, the far ones teach nothing. So candidates come from a
+    window of ranks, and must score clearly below the pair's own positive. A positive of the same anchor is never mined,
+    nor a copy of one or of the anchor. A job that was killed goes on where it was when the same command is typed again;
+    with other ranks or margins nothing is encoded again.
+
+    Args:
+        model: the run folder or model folder that proposes candidates, or bm25 (shared words, no model).
+        data: files of pairs (anchor, positive), as for `fit`; or a retrieval set, of which each query is paired with
+            each relevant document.
+        out: the file to write, .jsonl or .parquet: the rows with a column `negatives`; FILE.stats.json: the counts.
+        corpus: files of texts to mine from, or a retrieval set (none: the positives of all pairs).
+        ranks: of the anchor's nearest texts, which are looked at, counted from 1. Few texts? Begin earlier: 1-20.
+        ratio: keep what scores at most this share of the positive's score (auto: 0.95; with bm25 none, since words do
+            not tell a wrong answer from a right one, which a guide does).
+        margin: keep what scores at least so much less than the positive (none: only the ratio counts).
+        number: negatives for each pair, at most.
+        sample: top: the first in rank that are kept; random: any of the window.
+        seed: of random.
+        guide: a better model folder whose scores decide about ratio and margin in place of MODEL's: an encoder, or a
+            cross-encoder. It looks at no more candidates than it must.
+        scores: also write `positive_score` and `negative_scores`, for instance to distil a guide.
+        columns: which column plays which part, e.g. anchor=question,positive=answer (none: names and types decide).
+        corpus_column: the text column of the corpus (none: the only one, or `text`).
+        split: which split of the data (none: train where there are several).
+        tokenizer: what a word is for bm25: words, or code (identifiers split into parts).
+        block: texts whose embeddings are in memory at once.
+        cache: where embeddings and scores are kept, by model and text (none: the cache folder, which may be deleted).
+    """
+    from counterpoint.data.log import Log
+    from counterpoint.errors import ConfigError
+    from counterpoint.search.mine import Mining
+    from counterpoint.search.mine import ranks as window
+    from counterpoint.workflow.mine import BM25, mine_pairs, pairs_of, told, write
+
+    if out.suffix not in (".jsonl", ".parquet"):
+        raise ConfigError(f"--out {out}: the rows are written as .jsonl or .parquet; end the name with one of them.")
+    auto = None if model == BM25 and guide is None else 0.95
+    mining = Mining(
+        ranks=window(ranks), ratio=auto if ratio == "auto" else _share(ratio), margin=margin, number=number,
+        sample=sample, seed=seed,
+    )  # fmt: skip
+    log, start = Log(), time.perf_counter()
+    pairs = pairs_of(data, columns=column_parts(columns), split=split, log=log)
+    if corpus:
+        pairs = type(pairs)(pairs.anchors, pairs.positives, pairs.table, _texts(corpus, column=corpus_column, log=log))
+    for line in log.lines():
+        print(line)
+    found, kept = mine_pairs(
+        pairs, model, mining, guide=guide, tokenizer=tokenizer, block=block, cache=cache, say=print
+    )  # fmt: skip
+    write(pairs, found, out, scores=scores)
+    for line in told(found.counts, mining):
+        print(line)
+    if kept.read:
+        print(f"{kept.read:,} of {kept.read + kept.made:,} blocks of work were done before ({kept.folder}).")
+    print(f"{time.perf_counter() - start:.1f} s: {out}")
+    print(f"Train on it: counterpoint fit {out} --out RUN")
+
+
+def _texts(sources: Sequence[str], *, column: str | None, log: Log) -> list[str]:
+    """The texts of files, or the documents of a retrieval set."""
+    from counterpoint.cli.rows import find_column, read_all
+    from counterpoint.workflow.mine import retrieval_set
+
+    if (found := retrieval_set(sources, None)) is not None:
+        return list(found.corpus.values())
+    rows = read_all(sources, log=log)
+    return [t for t in rows.with_format("arrow")[:][find_column(rows, "text", column)].to_pylist() if t]
+
+
+def _share(text: str) -> float | None:
+    from counterpoint.errors import ConfigError
+
+    if text == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ConfigError(f"--ratio {text}: a share such as 0.95, or none.") from error

@@ -1,0 +1,183 @@
+"""Mining for a file of pairs: which rows, which corpus, who proposes and judges; the rows with their negatives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from counterpoint.data import registry
+from counterpoint.data.beir import Retrieval, read_beir
+from counterpoint.data.infer import infer
+from counterpoint.data.log import Log
+from counterpoint.data.read import read, train_part
+from counterpoint.data.rows import Rows
+from counterpoint.data.tables import cache_folder
+from counterpoint.encoders.base import Encoder
+from counterpoint.errors import ConfigError, DataError
+from counterpoint.search.kept import Cache
+from counterpoint.search.mine import Counts, Likeness, Mined, Mining, Problem, Scorer, dense, mine, words
+from counterpoint.workflow.embed import fingerprint
+from counterpoint.workflow.folder import write_whole
+from counterpoint.workflow.models import load
+
+BM25 = "bm25"
+"""In the place of a model: words propose."""
+NEGATIVES = "negatives"
+_BLOCK = 10_000  # rows written at once
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Rows of pairs, the texts to mine from (None: the positives), and the rows' columns as they are to be written."""
+
+    anchors: list[str]
+    positives: list[str]
+    table: datasets.Dataset
+    corpus: list[str] | None = None
+
+
+def retrieval_set(data: Sequence[str], split: str | None) -> Retrieval | None:
+    """The retrieval set that a source is, if it is one."""
+    if len(data) != 1:
+        return None
+    if data[0] in registry.ENTRIES and registry.ENTRIES[data[0]].task == "retrieval":
+        return registry.load(data[0], split)  # type: ignore[return-value]  # of this task it is one
+    folder = Path(data[0])
+    if not any(folder.glob("corpus.jsonl*")):
+        return None
+    return read_beir(folder, split=split or ("train" if any(folder.glob("qrels/train.*")) else "test"))
+
+
+def pairs_of(data: Sequence[str], *, columns: Mapping[str, Any], split: str | None, log: Log) -> Pairs:
+    """The pairs of files; of a retrieval set, each query with each of its relevant documents.
+
+    Raises `DataError` for rows that are no pairs of texts.
+    """
+    if (found := retrieval_set(data, split)) is not None:
+        judged = [
+            (q, d) for q, row in found.qrels.items() for d, gain in row.items() if gain > 0 and q in found.queries
+        ]
+        anchors = [found.queries[q] for q, _ in judged]
+        positives = [found.corpus[d] for _, d in judged]
+        table = datasets.Dataset.from_dict({"anchor": anchors, "positive": positives})
+        return Pairs(anchors, positives, table, list(found.corpus.values()))
+    raw = read(list(data), split=split, streaming=False, log=log)
+    raw = raw if split else train_part(raw, log)
+    schema = infer(raw, columns=registry.parts(list(data), dict(columns)))
+    if schema.kind != "pairs" or set(schema.modalities.values()) != {"text"}:
+        raise DataError(
+            f"Negatives are mined for pairs of texts, and these rows are {schema.why} Name the two columns, for "
+            "instance: --columns anchor=question,positive=answer"
+        )
+    rows = Rows(raw, schema, log=log)
+    anchors, positives = (rows.column(str(schema.columns[part])).to_pylist() for part in ("anchor", "positive"))
+    table, former = raw.select(rows.index), schema.columns.get(NEGATIVES, [])
+    gone = [c for c in dict.fromkeys([*former, NEGATIVES]) if c in table.column_names]
+    if gone:
+        log.note(f"The rows had negatives already ({', '.join(gone)}): those that are mined take their place.")
+    return Pairs(anchors, positives, table.remove_columns(gone))
+
+
+def mine_pairs(
+    pairs: Pairs,
+    model: Path | str,
+    mining: Mining,
+    *,
+    guide: Path | None = None,
+    tokenizer: str = "words",
+    block: int = 16_384,
+    cache: Path | None = None,
+    say: Callable[[str], None] | None = None,
+) -> tuple[Mined, Cache]:
+    """Negatives of the pairs. model: a folder, or ``bm25``. guide: a folder whose model judges. block: texts whose
+    embeddings are in memory at once. cache: where embeddings, windows and the guide's scores are kept."""
+    if block < 1:
+        raise ConfigError(f"--block {block}: at least one text is encoded at once.")
+    kept = Cache(cache if cache is not None else cache_folder() / "mine")
+    problem = Problem.of(pairs.anchors, pairs.positives, pairs.corpus)
+    if str(model) == BM25:
+        blocks, name = words(problem, tokenizer=tokenizer), f"{BM25} {tokenizer}"
+    else:
+        name = fingerprint(Path(model))
+        blocks = dense(load(Path(model), "text"), problem, kept, model=name, block=block)
+    judge = None if guide is None else scorer(guide)
+    judge_name = "" if guide is None else fingerprint(guide)
+    found = mine(
+        problem, blocks, mining, cache=kept, name=name, guide=judge, guide_name=judge_name, say=say
+    )  # fmt: skip
+    return found, kept
+
+
+def scorer(model: Path) -> Scorer:
+    """A model folder as a guide: what scores pairs itself, or an encoder by the likeness of two embeddings."""
+    found: Encoder | Scorer = load(model, "text")
+    return Likeness(found) if isinstance(found, Encoder) else found
+
+
+def write(pairs: Pairs, found: Mined, out: Path, *, scores: bool) -> None:
+    """The rows with their negatives, .jsonl or .parquet, whole or not at all, and ``OUT.stats.json`` beside it.
+
+    scores: also the judge's, as ``positive_score`` and ``negative_scores``.
+    """
+    texts, size = found.texts(), (found.negatives >= 0).sum(axis=1)
+    arrow, aside = pairs.table.with_format("arrow"), out.with_name(f".{out.name}.new")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    writer = None
+    try:
+        with aside.open("wb") as file:
+            for start in range(0, len(texts), _BLOCK):
+                some = slice(start, start + _BLOCK)
+                table = arrow[some].append_column(NEGATIVES, pa.array(texts[some], pa.list_(pa.string())))
+                if scores:
+                    listed = [s[:n].tolist() for s, n in zip(found.scores[some], size[some])]
+                    table = table.append_column("positive_score", pa.array(found.positive[some], pa.float32()))
+                    table = table.append_column("negative_scores", pa.array(listed, pa.list_(pa.float32())))
+                if out.suffix == ".parquet":
+                    writer = writer or pq.ParquetWriter(file, table.schema)
+                    writer.write_table(table)
+                    continue
+                for row in table.to_pylist():
+                    file.write((json.dumps(row, ensure_ascii=False, default=str) + "\n").encode("utf-8"))
+            if writer is not None:
+                writer.close()
+        aside.replace(out)
+    finally:
+        aside.unlink(missing_ok=True)
+    write_whole(out.with_name(f"{out.name}.stats.json"), asdict(found.counts))
+
+
+def told(counts: Counts, mining: Mining) -> list[str]:
+    """What was mined and what was not, in sentences, and the margins as bars."""
+    first, last = mining.ranks
+    lines = [
+        f"{counts.mined:,} negatives for {counts.pairs:,} pairs ({counts.anchors:,} anchors), from "
+        f"{counts.candidates:,} different texts."
+    ]
+    if counts.repeated:
+        lines.append(f"{counts.repeated:,} texts were there more than once and count once.")
+    lines.append(
+        f"Left out before ranking: {counts.own:,} texts that would have been among the first {last:,} but are "
+        "positives of the same anchor, or copies of them or of the anchor."
+    )
+    judged = mining.ratio is not None or mining.margin is not None
+    share = f"; {counts.too_like:,} ({counts.too_like / max(1, counts.looked_at):.0%}) are as good as the positive, or "
+    share += "nearly so, and were dropped"
+    lines.append(
+        f"Looked at, ranks {first:,} to {last:,}: {counts.looked_at:,} candidates{share if judged else ', none judged'}."
+    )
+    if counts.short or counts.none:
+        lines.append(f"{counts.short:,} pairs have fewer than {mining.number}, {counts.none:,} have none.")
+    if counts.edges:
+        lines.append("How far below the positive the candidates are (kept, dropped):")
+        most = max(k + d for k, d in zip(counts.kept, counts.dropped))
+        for low, kept, dropped in zip(counts.edges, counts.kept, counts.dropped):
+            bar = "█" * round(30 * kept / most) + "░" * round(30 * dropped / most)
+            lines.append(f"  {low:+8.3f} {bar:30} {kept:,}, {dropped:,}")
+    return lines
