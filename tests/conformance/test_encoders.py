@@ -25,6 +25,7 @@ from counterpoint.encoders.kmers import KmerBag, KmerBagConfig
 from counterpoint.encoders.moe import Upcycled, UpcycledConfig
 from counterpoint.encoders.nodes import NodeMLP, NodeMLPConfig
 from counterpoint.encoders.residual import ResidualText, ResidualTextConfig
+from counterpoint.encoders.pairs import PairEncoder
 from counterpoint.encoders.series import SeriesConfig, SeriesEncoder
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.table import TableTransformer, TableTransformerConfig
@@ -64,6 +65,7 @@ TINY = {
     ),
     "Vectors": lambda: Vectors(VectorConfig(features=FEATURES, widths=(16,), dim=8)),
     "BagEncoder": lambda: BagEncoder(Vectors(VectorConfig(features=FEATURES, dim=8)), width=4),
+    "PairEncoder": lambda: PairEncoder(TINY["TextTransformer"](), top=2, head="dot"),
     "Projected": lambda: Projected(StaticText.from_texts(texts(), StaticTextConfig(dim=16)), 8),
 }
 every = pytest.mark.parametrize("name", TINY)

@@ -5,7 +5,14 @@ import torch
 from torch.nn import functional as F
 
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.objectives.distill import embedding_cosine, embedding_mse, kl_distillation, margin_mse
+from counterpoint.objectives.distill import (
+    binary_logit,
+    embedding_cosine,
+    embedding_mse,
+    kl_distillation,
+    logit_mse,
+    margin_mse,
+)
 
 
 def draw(*shape, seed=0):
@@ -84,3 +91,22 @@ def test_bad_input_is_a_sentence():
         kl_distillation(draw(2, 3), draw(2, 3), temperature=0)
     with pytest.raises(DataError, match=r"negative \(3,\), teacher_negative \(2,\)"):
         margin_mse(draw(3), draw(3), draw(3), draw(2))
+
+
+def test_logit_mse_sums_over_classes_and_leaves_out_what_the_teacher_has_not_said():
+    s = torch.tensor([[1.0, 2.0], [0.0, 0.0], [4.0, 4.0]], requires_grad=True)
+    t = torch.tensor([[0.0, 4.0], [1.0, 1.0], [math.nan, math.nan]], requires_grad=True)
+    assert torch.equal(logit_mse(s[:2], t[:2], reduction="none"), torch.tensor([5.0, 2.0]))
+    loss = logit_mse(s, t, mask=torch.tensor([True, True, False]))
+    assert loss == 3.5
+    loss.backward()
+    assert torch.equal(s.grad, torch.tensor([[1.0, -2.0], [-1.0, -1.0], [0.0, 0.0]]))
+    assert t.grad is None
+    assert logit_mse(s, t, mask=torch.zeros(3, dtype=torch.bool)) == 0
+
+
+def test_two_logits_as_one_say_the_same():
+    logits = draw(6, 2)
+    assert torch.allclose(torch.sigmoid(binary_logit(logits)), logits.softmax(1)[:, 1])
+    with pytest.raises(DataError, match="two classes"):
+        binary_logit(draw(6, 3))

@@ -98,7 +98,10 @@ def locate(source: str | Path) -> Path:
         raise ModelError(f"There is no folder {source!r}, and the hub does not give it: {error}") from error
 
 
-def model(folder: Path, *, kind: Literal["AutoModel", "AutoModelForCausalLM"] = "AutoModel") -> PreTrainedModel:
+Kind = Literal["AutoModel", "AutoModelForCausalLM", "AutoModelForSequenceClassification"]
+
+
+def model(folder: Path, *, kind: Kind = "AutoModel") -> PreTrainedModel:
     """The transformer of a folder, in float32, in eval mode as `transformers` leaves it. kind: with which head."""
     if not (folder / "config.json").exists():
         raise ModelError(f"{folder} is no model folder: it holds no config.json.")

@@ -33,10 +33,15 @@ def best_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
 
 def samples(a: np.ndarray, b: np.ndarray, labels: np.ndarray) -> dict[str, Sample]:
     """Metrics of the pairs' cosines. a, b: (N, D). labels: (N,) 1 where the pair belongs together, else 0."""
+    return of_scores(cosines(a, b), labels)
+
+
+def of_scores(scores: np.ndarray, labels: np.ndarray) -> dict[str, Sample]:
+    """The same of any scores (N,) of the pairs."""
     labels = np.asarray(labels)
     if not np.isin(labels, (0, 1)).all() or labels.min() == labels.max():
         raise DataError(f"Pair labels must be 0 and 1, both of them; found {np.unique(labels)[:5].tolist()}.")
-    pairs = (cosines(a, b), labels.astype(np.int64))
+    pairs = (np.asarray(scores, dtype=np.float64), labels.astype(np.int64))
     return {
         "average precision": Sample(pairs, average_precision),
         "best F1": Sample(pairs, best_f1),

@@ -12,6 +12,7 @@ import numpy as np
 from counterpoint.data.beir import Retrieval
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.pairs import PairEncoder
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate.baselines import bm25, fresh, hashed_ngrams, random_ranking
 from counterpoint.evaluate.result import Evaluation, compare
@@ -95,7 +96,7 @@ def evaluate(
             )
             found = _retrieval(ranking, systems, names, tokenizer=tokenizer, depth=depth, seed=seed)
         elif kind == "scored":
-            found = _scored(Scored.of_rows(data), systems)
+            found = _scored(Scored.of_rows(data), systems, one)
         else:
             found = _labelled(data, train, systems, names, k=k, seed=seed)
     figures = compare(found.model, found.baselines, draws=draws, seed=seed)
@@ -143,10 +144,14 @@ def _retrieval(
     return _Found("retrieval", out.pop(_MODEL), _ordered(out, names), ranking.counts(), shape, ranking.notes)
 
 
-def _scored(pairs: Scored, systems: dict[str, Embed]) -> _Found:
+def _scored(pairs: Scored, systems: dict[str, Embed], encoder: Encoder) -> _Found:
     both = {name: embed(pairs.a + pairs.b, None) for name, embed in systems.items()}
     out = {name: pairs.samples(z[: len(pairs.a)], z[len(pairs.a) :]) for name, z in both.items()}
     notes = ["Best F1 and best accuracy use the threshold that suits these pairs best."] if pairs.binary else []
+    if isinstance(encoder, PairEncoder) and encoder.head.out == 1:
+        z = both[_MODEL]
+        out[_MODEL] = pairs.of_scores(encoder.score_embeddings(z[: len(pairs.a)], z[len(pairs.a) :]))
+        notes.append("The model's pairs are scored by its head, those of the others by the cosine.")
     task = "pair classification" if pairs.binary else "similarity"
     return _Found(task, out.pop(_MODEL), out, {"pairs": len(pairs.a)}, geometry(both[_MODEL]), notes)
 

@@ -39,5 +39,10 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
 
 def samples(a: np.ndarray, b: np.ndarray, scores: np.ndarray) -> dict[str, Sample]:
     """Both correlations of the pairs' cosines with their scores. a, b: (N, D). scores: (N,)."""
-    pairs = (cosines(a, b), np.asarray(scores, dtype=np.float64))
+    return of_scores(cosines(a, b), scores)
+
+
+def of_scores(found: np.ndarray, scores: np.ndarray) -> dict[str, Sample]:
+    """The same of any similarities ``found`` (N,) of the pairs."""
+    pairs = (np.asarray(found, dtype=np.float64), np.asarray(scores, dtype=np.float64))
     return {"spearman": Sample(pairs, spearman), "pearson": Sample(pairs, pearson)}

@@ -114,7 +114,11 @@ class Scored:
 
     def samples(self, a: np.ndarray, b: np.ndarray) -> Samples:
         """Metrics of embeddings ``(N, D)`` of both sides."""
-        return pairs.samples(a, b, self.scores) if self.binary else similarity.samples(a, b, self.scores)
+        return self.of_scores(similarity.cosines(a, b))
+
+    def of_scores(self, found: np.ndarray) -> Samples:
+        """Metrics of what an encoder with a head of its own says of the pairs, ``(N,)``."""
+        return pairs.of_scores(found, self.scores) if self.binary else similarity.of_scores(found, self.scores)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from counterpoint.errors import ConfigError
+from counterpoint.errors import ConfigError, DataError
 from counterpoint.objectives.base import objective
 from counterpoint.objectives.ranks import RankBehaviour
-from counterpoint.objectives.reduce import Reduction, reduced, same_shape
+from counterpoint.objectives.reduce import Reduction, reduced, same_shape, weighted
 
 
 def _example_margin(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -102,3 +102,29 @@ def embedding_cosine(student: Tensor, teacher: Tensor, *, reduction: Reduction =
     """
     same_shape(student=student, teacher=teacher)
     return reduced(1 - F.cosine_similarity(student, teacher.detach(), dim=-1), reduction)
+
+
+def binary_logit(logits: Tensor) -> Tensor:
+    """Two logits ``(N, 2)`` as the one ``(N,)`` that says the same: ``sigmoid(l_1 - l_0) = softmax(l)_1``."""
+    if logits.dim() != 2 or logits.shape[1] != 2:
+        raise DataError(f"Logits of shape {tuple(logits.shape)} were given; two classes have (N, 2).")
+    return logits[:, 1] - logits[:, 0]
+
+
+@objective(rank=RankBehaviour.LOCAL, example=_example)
+def logit_mse(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduction: Reduction = "mean") -> Tensor:
+    """``L_i = Σ_c (s_ic - t_ic)²``: the student's logits are the teacher's; no softmax, no temperature.
+
+    student, teacher: ``(N, C)``, classes in the same order. mask: ``(N,)`` bool, False where the teacher has said
+    nothing: such a row counts for nothing, and the mean is over the others. Returns ``()`` or ``(N,)``.
+
+    Sources: Ba & Caruana 2014, arXiv 1312.6184; summed over the classes as in Barkan et al. 2019 (DSE), arXiv
+    1908.05161.
+    """
+    same_shape(student=student, teacher=teacher)
+    if mask is None:
+        return reduced((student - teacher.detach()).square().sum(-1), reduction)
+    same_shape(student=student[:, 0], mask=mask)
+    # Replaced before the difference: the teacher's missing logits may be NaN.
+    target = torch.where(mask[:, None], teacher.detach(), student.detach())
+    return weighted((student - target).square().sum(-1), mask, reduction)
