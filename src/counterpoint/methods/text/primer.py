@@ -1,0 +1,241 @@
+"""Primer: a text against words and class names, so that classes can be named afterwards.
+
+Rethmeier & Augenstein 2021, "A Primer on Contrastive Pretraining in Language Processing", arXiv 2102.12982, whose
+input-label objectives stand here for their simplest self-supervised one: Rethmeier & Augenstein 2020 (CLESS),
+arXiv 2010.01061. The survey's other objectives: docs/taxonomy.md.
+
+For whoever has single texts, perhaps with classes, and wants to rank classes by their names without a labelled example
+(zero-shot), or to add classes later. A text's own words are its pseudo-labels: a few are drawn and taken out of it, and
+the rest of the text must tell them from the words drawn from the other texts of the batch. Words, class names and texts
+go through one encoder; nothing is augmented.
+
+    z_i = unit(encoder(text i without its drawn words)),  w_j = unit(encoder(word j)),  T_ij = 1 if word j stands in i
+    s_ij = z_i·w_j / temperature + bias, both learned
+    binary   L_i = -Σ_{j: T_ij = 1} log σ(s_ij) - Σ_{j: T_ij = 0} log(1 - σ(s_ij))           (O1 without correction)
+    ranking  L_i = -Σ_j T_ij / Σ_k T_ik · log [ exp(s_ij) / Σ_k exp(s_ik) ]                  (O4, several positives)
+    crops    L_i = -log [ exp(c_i·c'_i / t) / Σ_k exp(c_i·c'_k / t) ], both directions        (O4, input with input)
+
+Words of a batch are drawn as often as they are frequent, which is the noise. With labelled rows the class names are
+further words, positive for the rows of the class. `crops` is the ablation: two crops of a text instead of words.
+CLESS matches text and label by a small network over both, their product included; here a scaled cosine does, so that
+one encoder serves search and ranking alike, and labels can be encoded once.
+
+Published (CLESS): a convolutional text encoder and a label encoder over shared word embeddings, trained from scratch on
+small data; 3 to 5 words as positives, 10 to 100 negatives. (These numbers are not certain.)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from counterpoint.data.batch import Batch, View
+from counterpoint.data.loader import Loader
+from counterpoint.data.registry import load
+from counterpoint.data.rows import Rows
+from counterpoint.data.sampler import Shuffled
+from counterpoint.data.schema import Row, Schema
+from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.static import StaticText, StaticTextConfig
+from counterpoint.encoders.text import TextTransformerConfig
+from counterpoint.errors import ConfigError, DataError
+from counterpoint.evaluate.run import evaluate
+from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.methods.proof import Proof
+from counterpoint.objectives.contrast import contrast
+from counterpoint.objectives.pairing import Soft
+from counterpoint.objectives.scale import LogitScale
+from counterpoint.train.config import TrainConfig
+from counterpoint.train.loop import Trainer
+from counterpoint.views.text import crop_words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """loss: binary, ranking, or crops (see above). drawn: words taken out of each text. temperature, bias: at the
+    start; the bias (binary only) stands for how rare a positive is. crop: least and largest share of a crop.
+
+    labels: names of the classes; `fit` takes them from the rows.
+    """
+
+    loss: Literal["binary", "ranking", "crops"] = "binary"
+    drawn: int = 3
+    temperature: float = 0.1
+    bias: float = -5.0
+    crop: tuple[float, float] = (0.3, 0.8)
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.loss not in ("binary", "ranking", "crops"):
+            raise ConfigError(f"loss={self.loss!r}: type binary, ranking or crops.")
+        if self.drawn < 1:
+            raise ConfigError(f"drawn={self.drawn}: at least one word of each text must be drawn. Try 3.")
+        if not 0 < self.crop[0] <= self.crop[1] <= 1:
+            raise ConfigError(f"crop={self.crop}: give two shares with 0 < least <= largest <= 1, e.g. 0.3 0.8.")
+
+
+@method(
+    "primer",
+    title="Primer: texts against words and class names",
+    paper="arXiv 2102.12982",
+    year=2021,
+    modalities=("text",),
+    needs=("texts", "labelled"),
+)
+class Primer(Method):
+    """A text without some of its words finds them among the words of the batch."""
+
+    Config = Config
+
+    def __init__(self, encoder: Encoder, config: Config | None = None) -> None:
+        super().__init__(encoder, config)
+        c = self.config
+        self.scale = LogitScale(c.temperature, learnable=True)
+        self.bias = nn.Parameter(torch.tensor(float(c.bias))) if c.loss == "binary" else None
+        self.names = check_labels(c.labels)
+
+    def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
+        texts, number = [r["text"] for r in rows], torch.tensor([r["row"] for r in rows])
+        stream = self.encoder.modality
+        if self.config.loss == "crops":
+            crops = [[crop_words(t, rng, ratio=self.config.crop) if t.strip() else t for t in texts] for _ in range(2)]
+            pair = (View(self.encoder.collate(c), stream, r) for c, r in zip(crops, ("anchor", "positive")))
+            return Batch(tuple(pair), number)
+        held = [words(t) for t in texts]
+        drawn = [draw(h, rng, self.config.drawn) for h in held]
+        seen = [" ".join(w for w in h if w not in out) for h, out in zip(held, drawn)]
+        owner = {w: i for i, out in reversed(list(enumerate(drawn))) for w in out}
+        pool, owners = list(owner), list(owner.values())
+        labels = [r["label"] for r in rows] if self.names and "label" in rows[0] else []
+        for label in dict.fromkeys(labels):
+            pool.append(self.names[label])
+            owners.append(labels.index(label))
+        if not pool:
+            raise DataError("None of these texts has a word. Drop rows without words first.")
+        place = {w: j for j, w in enumerate(pool[: len(owner)])}
+        targets = torch.zeros(len(rows), len(pool))
+        for i, h in enumerate(held):
+            targets[i, [place[w] for w in h if w in place]] = 1
+        for i, label in enumerate(labels):
+            targets[i, pool.index(self.names[label], len(owner))] = 1
+        texts_view = View(self.encoder.collate(seen), stream, "anchor")
+        words_view = View(self.encoder.collate(pool), stream, "label", owner=torch.tensor(owners))
+        return Batch((texts_view, words_view), number, {"targets": targets})
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        z, scale = F.normalize(self.embed(self.encoder, batch.one("anchor")), dim=-1), self.scale()
+        if self.config.loss == "crops":
+            other = F.normalize(self.embed(self.encoder, batch.one("positive")), dim=-1)
+            self.observe(anchor=z, positive=other, scale=scale)
+            return {"crops": contrast(z, other, scale=scale, both=True)}
+        w = F.normalize(self.embed(self.encoder, batch.one("label")), dim=-1)
+        targets = batch.labels["targets"]
+        some = targets.any(1)
+        self.observe(anchor=z[some], positive=w[targets[some].argmax(1)], scale=scale)
+        if self.bias is None:
+            return {"ranking": contrast(z, w, Soft(targets, normalise=True), scale=scale)}
+        return {"binary": contrast(z, w, Soft(targets), scale=scale, bias=self.bias, form="sigmoid")}
+
+    @classmethod
+    def recipe(cls, size: str = "published") -> Recipe:
+        if size == "published":
+            return Recipe(
+                config=Config(),
+                encoder=TextTransformerConfig(),
+                train=TrainConfig(batch=1024, epochs=30, lr=1e-3, weight_decay=0.0),
+            )
+        small = size == "small"
+        return Recipe(
+            config=Config(),
+            encoder=StaticTextConfig(dim=256 if small else 64),
+            train=TrainConfig(batch=256 if small else 32, epochs=10 if small else 1, lr=3e-3, weight_decay=0.0),
+        )
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words, without what stands between them."""
+    return re.findall(r"\w+", text.lower())
+
+
+def draw(held: Sequence[str], rng: np.random.Generator, n: int) -> list[str]:
+    """At most n distinct words, and of a short text at most half of them, so that something is left to read."""
+    distinct = list(dict.fromkeys(held))
+    n = min(n, max(1, len(distinct) // 2)) if distinct else 0
+    return [distinct[i] for i in rng.choice(len(distinct), n, replace=False)]
+
+
+def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """Names of classes as text, ``_`` and ``-`` being spaces; an error where two are the same."""
+    names = tuple(" ".join(name.replace("_", " ").replace("-", " ").split()).lower() for name in labels)
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise ConfigError(
+                f"The classes {labels[names.index(name)]!r} and {labels[i]!r} have the same text, so it tells nothing "
+                "apart. Rename one of them."
+            )
+    return names
+
+
+def rank_of_label(encoder: Encoder, texts: Sequence[str], labels: Sequence[int], names: Sequence[str]) -> np.ndarray:
+    """The place ``(N,)``, from 1, that each text's class has when classes are ranked by their names."""
+    s = encoder.encode(texts) @ encoder.encode(check_labels(names)).T
+    own = s[np.arange(len(s)), np.asarray(labels)][:, None]
+    place: np.ndarray = 1 + (s > own).sum(1) + ((s == own).sum(1) - 1) / 2  # among equal ones the middle
+    return place
+
+
+ARMS = {"binary": "words, binary NCE", "crops": "two crops of the text, InfoNCE", "ranking": "words, ranking NCE"}
+
+
+def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
+    """Utterances of 150 intents without their labels, whose intents are then ranked by name; and abstracts, measured
+    with judged queries. Two trainings with the same settings."""
+
+    def trained(texts: list[str]) -> StaticText:
+        schema = Schema(kind="texts", columns={"text": "text"}, modalities={"text": "text"})
+        rows = Rows(Dataset.from_dict({"text": texts[: 300 if smoke else None]}), schema)
+        torch.manual_seed(seed)
+        encoder = StaticText.from_texts(rows.texts(), StaticTextConfig(dim=128, vocabulary=8_000))
+        method = Primer(encoder, Config(loss=arm))  # type: ignore[arg-type]  # arms are named by their loss
+        config = replace(
+            Primer.recipe("small").train, steps=2 if smoke else 300, batch=128, seed=seed, progress=False,
+            device="cpu", stop_on_collapse=False,
+        )  # fmt: skip
+        Trainer(method, Loader(rows, Shuffled(len(rows), config.batch, seed=seed)), config).fit()
+        return encoder
+
+    train, test = (load("clinc150", part) for part in ("train", "test"))
+    names = sorted(set(train["intent"]))  # type: ignore[index]  # tables
+    place = rank_of_label(
+        trained(list(train["text"])),  # type: ignore[index]
+        list(test["text"]),  # type: ignore[index]
+        [names.index(i) for i in test["intent"]],  # type: ignore[index]
+        names,
+    )
+    documents = load("cranfield")
+    found = evaluate(trained(list(documents.corpus.values())), documents, baselines=(), draws=10)  # type: ignore[union-attr]
+    return {
+        "zero-shot mrr": float((1 / place).mean()),
+        "zero-shot accuracy": float((place == 1).mean()),
+        "cranfield ndcg@10": found["ndcg@10"].value.value,
+    }
+
+
+proof = Proof(
+    claim="Contrasting a text with words ranks unseen classes by their names better than contrasting two crops of it.",
+    arms=ARMS,
+    metrics={"zero-shot mrr": True, "zero-shot accuracy": True, "cranfield ndcg@10": True},
+    data=("clinc150", "cranfield"),
+    run=_run,
+    full="DeCLUTR, CONPONO, COCO-LM-style and CLESS objectives on one corpus, one encoder; few-shot and STS beside.",
+    minutes=3,
+    against=("crops",),
+)
