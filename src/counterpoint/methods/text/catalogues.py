@@ -31,10 +31,11 @@ def messages(languages: Sequence[str]) -> list[list[str]]:
 
 
 def documents(languages: Sequence[str], length: int) -> list[list[list[str]]]:
-    """``[document][language][sentence]``: stretches of so many messages."""
+    """``[document][language][sentence]``: stretches of so many messages, which say two things or more in each."""
     every = messages(tuple(languages))
     parts = (every[start : start + length] for start in range(0, len(every), length))
-    return [[list(side) for side in zip(*part)] for part in parts if len(part) > 1]
+    sides = ([list(side) for side in zip(*part)] for part in parts)
+    return [part for part in sides if all(len(set(side)) > 1 for side in part)]
 
 
 def _catalogues(root: Path, language: str) -> dict[Key, str]:
