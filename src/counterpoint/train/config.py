@@ -28,7 +28,7 @@ class TrainConfig:
     """Each batch from one source (a file, or a value of the column `source`), p ∝ n^mix for one that makes n batches:
     1: each row once, 0: all equally often (None: rows of all files together; 0.5 for files of unlike columns)."""
     batch_of: dict[str, int] = field(default_factory=dict)
-    """Name of a source -> rows in a batch of it, where that is not `batch`. Goes with `mix`."""
+    """Name of a source, or kind of rows -> rows in a batch of it, where that is not `batch`. Goes with `mix`."""
     optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
     """adamw; sgd with momentum; lars, for batches of thousands of images."""
     lr: float = 1e-3
@@ -78,6 +78,17 @@ class TrainConfig:
     """Whether a larger figure of `metric` is the better one."""
     patience: int = 0
     """Evaluations without a better figure before the run stops early (0: never)."""
+    remine: int = 0
+    """Of pairs of texts: steps after which, again and again, each row gets hard negatives that the encoder, as it is
+    then, finds among the positives (0: never). Until the first time rows have their own, if any."""
+    remine_ranks: tuple[int, int] = (10, 100)
+    """First and last rank of the texts nearest to an anchor among which `remine` looks."""
+    remine_ratio: float | None = 0.95
+    """Negatives of `remine` score at most this share of what the positive does."""
+    remine_margin: float | None = None
+    """Negatives of `remine` score at least so much less than the positive."""
+    remine_number: int = 3
+    """Negatives that `remine` gives to a row, at most."""
     save_every: int = 0
     """Steps between checkpoints (0: at the end and on Ctrl-C only)."""
     keep: int = 2
@@ -113,6 +124,7 @@ class TrainConfig:
             ("micro_batch", 1),
             ("tile", 1),
             ("save_every", 0),
+            ("remine", 0),
             ("eval_every", 0),
             ("patience", 0),
         ):

@@ -51,6 +51,22 @@ class Trainable(Protocol):
     def after_step(self, step: int) -> None: ...
 
 
+class Renewal(Protocol):
+    """What the rows hold that is made anew by the method as it is, every so many steps: hard negatives.
+
+    ``state`` is part of every checkpoint, so that a run that goes on from one has what was in force then.
+    """
+
+    every: int
+
+    def renew(self, method: Any) -> dict[str, float]:
+        """Make it; figures for the log."""
+        ...
+
+    def state(self) -> dict[str, Tensor]: ...
+    def load(self, state: dict[str, Tensor]) -> None: ...
+
+
 @dataclass
 class State:
     """What a run remembers beside its tensors. best: the step, value and figures of the best evaluation so far."""

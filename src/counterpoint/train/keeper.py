@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from counterpoint.errors import ModelError
 from counterpoint.train.average import Average
 from counterpoint.train.checkpoint import Checkpoint
-from counterpoint.train.contracts import State
+from counterpoint.train.contracts import Renewal, State
 from counterpoint.train.parallel import Whole
 from counterpoint.train.run import Run
 from counterpoint.train.snapshot import capture, restore, split
@@ -37,9 +37,10 @@ class Keeper:
         team: Team,
         *,
         saves: bool,
+        renewal: Renewal | None = None,
     ) -> None:
         self._run, self._learner, self._optimizer, self._team = run, learner, optimizer, team
-        self._saves = saves
+        self._saves, self._renewal = saves, renewal
         self._average, self._device = average, device
         self._best: dict[str, Tensor] = {}
 
@@ -65,6 +66,8 @@ class Keeper:
             return State()
         saved = Checkpoint(Path(said["path"]), self._team.spread(lambda: found[0].groups), said["state"])
         restore(saved, self._learner, self._optimizer, self._average, self._device, self._team)
+        if self._renewal is not None and "renewal" in saved.groups:
+            self._renewal.load(saved.groups["renewal"])
         return State(**{f.name: saved.state[f.name] for f in fields(State)})
 
     def save(self, state: State, *, keep: int, final: bool) -> None:
@@ -72,6 +75,8 @@ class Keeper:
         if not self._saves:
             return
         groups, rest = capture(self._learner, self._optimizer, self._average, self._device, self._team)
+        if self._renewal is not None:
+            groups["renewal"] = self._renewal.state()
 
         def write() -> None:
             assert self._run is not None

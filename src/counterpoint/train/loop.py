@@ -7,7 +7,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from counterpoint.kernels import sizes
 from counterpoint.train.average import Average
 from counterpoint.train.budget import Budget
 from counterpoint.train.config import TrainConfig
-from counterpoint.train.contracts import Loader, Result, Trainable
+from counterpoint.train.contracts import Loader, Renewal, Result, Trainable
 from counterpoint.train.feed import ahead
 from counterpoint.train.keeper import Keeper
 from counterpoint.train.log import Logger, loggers
@@ -44,7 +44,8 @@ class Trainer:
     else the last ones.
 
     folder: where figures and checkpoints go (None: nowhere). evaluate: figures of the method as it is, by name; it may
-    draw random numbers without changing the training. extra: what else ``config.json`` should tell.
+    draw random numbers without changing the training. extra: what else ``config.json`` should tell. renewal: what of
+    the loader's rows is made anew every so many steps; in one process only.
 
     In a process group, or started by `torchrun`, every process makes its trainer and calls `fit`; each trains on its
     share of every batch. The first process leads: it alone evaluates, logs, and reads and writes the folder.
@@ -61,10 +62,12 @@ class Trainer:
         resume: bool = False,
         overwrite: bool = False,
         extra: Mapping[str, Any] | None = None,
+        renewal: Renewal | None = None,
     ) -> None:
         assert isinstance(method, nn.Module)
         self.method, self.module = method, method
         self.loader, self.config, self.evaluate, self.extra = loader, config, evaluate, extra or {}
+        self.renewal, self._renewed = renewal, dict[str, float]()
         self.steps = total_steps(config, loader.steps_per_epoch)
         self.folder, leads = None if folder is None else Path(folder), launched()[0] == 0
         self.run = Run(self.folder, resume=resume, overwrite=overwrite) if self.folder and leads else None
@@ -115,7 +118,7 @@ class Trainer:
         if team.rank:
             torch.manual_seed(own_seed(config.seed, team.rank))  # dropout of its own
         kept = self.learner, self.optimizer, self.average, self.device
-        self._keeper = Keeper(self.run, *kept, team, saves=self.folder is not None)
+        self._keeper = Keeper(self.run, *kept, team, saves=self.folder is not None, renewal=self.renewal)
         self.state = self._keeper.resume()
         if self.state.step:
             self.loader.load_state_dict(self.state.loader)
@@ -147,15 +150,15 @@ class Trainer:
 
         begun, rows, idle = time.perf_counter(), 0.0, 0.0
         since = begun - state.seconds
-        for batches, position in ahead(make, state.step + 1, self.steps, threaded=config.prefetch):
+        for batches, position in self._feed(make):
             step = state.step + 1
             lr = self._step(step, batches)
             state.step, state.loader = step, position
             rows += sum(map(len, batches))
             last = step == self.steps
-            record: dict[str, float] = {}
+            record, self._renewed = self._renewed, {}
             if step % config.log_every == 0 or step == 1 or last:
-                record = self._figures(lr)
+                record |= self._figures(lr)
                 now = time.perf_counter()
                 [rows] = team.summed(rows)
                 record |= {"rows_per_s": rows / (now - begun - idle), "seconds": now - since}
@@ -177,6 +180,25 @@ class Trainer:
                 return stopped
             idle += time.perf_counter() - paused
         raise AssertionError("the loop ends at its last step")
+
+    def _feed(self, make: Callable[[int], Any]) -> Iterator[Any]:
+        """What is made for each step that is left. No batch is made ahead of a renewal, which it would have missed; a
+        run that goes on from a checkpoint of that very step makes it again, from the same weights."""
+        first, every = self.state.step + 1, self.renewal.every if self.renewal else 0
+        while first <= self.steps:
+            if every and first > 1 and (first - 1) % every == 0:
+                self._renew()
+            last = min(self.steps, -(-first // every) * every) if every else self.steps
+            yield from ahead(make, first, last, threaded=self.config.prefetch)
+            first = last + 1
+
+    def _renew(self) -> None:
+        assert self.renewal is not None
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), self.learner.shown(None) as method:
+            method.eval()
+            self._renewed = self.renewal.renew(method)
+            method.train()
 
     def _step(self, step: int, batches: list[Batch]) -> float:
         """One optimiser step; returns the learning rate. Loss parts are means over the batches accumulated."""

@@ -24,6 +24,7 @@ from counterpoint.workflow.folder import Asked
 from counterpoint.workflow.measure import as_metrics, measure, measured
 from counterpoint.workflow.models import Beginning, save_towers
 from counterpoint.workflow.plan import Plan, make_plan
+from counterpoint.workflow.remine import Remining
 from counterpoint.workflow.rows import Given, gather, make_loader
 from counterpoint.workflow.tell import describe, next_commands, report, title, versions
 from counterpoint.workflow.values import typed
@@ -182,15 +183,18 @@ def prepare(plan: Plan, begin: Opened, given: Given, folder: Path, *, overwrite:
 
 
 def make_trainer(plan: Plan, begin: Opened, given: Given, folder: Path, *, overwrite: bool) -> Trainer:
+    renewal = Remining(given.rows, plan.train, plan.learner) if plan.train.remine else None
+    learned = replace(given, rows=renewal.rows) if renewal else given
     return Trainer(
         plan.learner,
-        make_loader(given, plan.train, plan.learner),
+        make_loader(learned, plan.train, plan.learner),
         plan.train,
         folder=folder,
         evaluate=_watch(given) if given.held and (plan.train.eval_every or plan.train.metric) else None,
         resume=begin.resume,
         overwrite=overwrite,
         extra=describe(plan, begin.asked, given),
+        renewal=renewal,
     )
 
 

@@ -170,7 +170,8 @@ def told(counts: Counts, mining: Mining) -> list[str]:
     share = f"; {counts.too_like:,} ({counts.too_like / max(1, counts.looked_at):.0%}) are as good as the positive, or "
     share += "nearly so, and were dropped"
     lines.append(
-        f"Looked at, ranks {first:,} to {last:,}: {counts.looked_at:,} candidates{share if judged else ', none judged'}."
+        f"Looked at, ranks {first:,} to {last:,}: {counts.looked_at:,} candidates"
+        f"{share if judged else ', none of which was judged'}."
     )
     if counts.short or counts.none:
         lines.append(f"{counts.short:,} pairs have fewer than {mining.number}, {counts.none:,} have none.")
