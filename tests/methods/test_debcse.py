@@ -10,12 +10,15 @@ import torch
 from datasets import Dataset
 from torch.nn import functional as F
 
+from counterpoint.data.batch import Batch
 from counterpoint.data.rows import Rows
 from counterpoint.data.schema import Schema
 from counterpoint.data.stream import Stream
 from counterpoint.errors import ConfigError
 from counterpoint.methods.text.debcse import Candidates, Config, DebCSE, Pool
+from counterpoint.processes import alone
 from counterpoint.train.config import TrainConfig
+from tests.processes import spread
 from tests.toys import Words
 
 pytest.importorskip("bm25s")
@@ -193,3 +196,33 @@ def test_streams_and_settings_that_cannot_work_are_refused() -> None:
     for bad in ({"weights": "both"}, {"neighbours": -1}, {"upper": 1.5}, {"clip": 0.0}, {"t_surface": 0.0}):
         with pytest.raises(ConfigError):
             made(**bad)
+
+
+def part(batch: Batch, keep: torch.Tensor) -> Batch:
+    """Some rows of a batch, with the negatives that they own."""
+    place = torch.full((len(batch),), -1)
+    place[keep] = torch.arange(len(keep))
+    views = []
+    for view in batch.views:
+        if view.owner is None:
+            views.append(view.take(keep))
+        else:
+            taken = view.take((place[view.owner] >= 0).nonzero()[:, 0])
+            assert taken.owner is not None
+            views.append(replace(taken, owner=place[taken.owner]))
+    return Batch(tuple(views), batch.rows[keep], {k: v[keep] for k, v in batch.labels.items()})
+
+
+def share(rank: int, world: int) -> None:
+    texts = sentences(30)
+    method = made(neighbours=4, lookalikes=5, strangers=5)
+    method.pool = method.mine(texts, "lsa")
+    batch = method.views(rows([*texts[:8], "1 2"]), np.random.default_rng(3))
+    mine = method.losses(part(batch, torch.arange(9)[rank::world]))["contrast"]
+    with alone():
+        assert torch.allclose(mine, method.losses(batch)["contrast"], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_loss_of_many_processes_is_that_of_the_whole_batch() -> None:
+    spread(share, 2)

@@ -11,6 +11,8 @@ from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.text.whitenedcse import Config, WhitenedCSE
 from counterpoint.objectives.geometry import uniformity
 from counterpoint.objectives.whiten import shuffled_whiten
+from counterpoint.processes import alone
+from tests.processes import spread
 from tests.toys import Vectors
 
 RNG = np.random.default_rng(0)
@@ -141,3 +143,21 @@ def test_groups_are_chosen_refused_and_warned_of() -> None:
     method = made(groups=2, eps=0.0)
     with pytest.raises(DataError, match="singular"):
         method.losses(method.views(rows(4), RNG))
+
+
+def share(rank: int, world: int) -> None:
+    method, held = made(), rows(9)
+    found = []
+    for mine in (held[rank::world], [*held[0::world], *held[1::world]]):
+        torch.manual_seed(rank if len(mine) < 9 else 0)  # each process draws on its own; the first one's counts
+        if len(mine) < 9:
+            found.append(method.losses(method.views(mine, RNG))["contrast"])
+        else:
+            with alone():
+                found.append(method.losses(method.views(mine, RNG))["contrast"])
+    assert torch.allclose(found[0], found[1], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_loss_of_many_processes_is_that_of_the_whole_batch() -> None:
+    spread(share, 2)

@@ -320,6 +320,7 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "semantic": ("the same gated candidates, drawn by semantic similarity alone", {"weights": "semantic"}),
     "surface": ("candidates drawn by surface similarity alone, without gates", {"weights": "surface"}),
 }
+REGIME: dict[str, Any] = {"head": False, "upper": 0.5, "t_surface": 0.05}
 SOURCES = {"multi30k_captions": 8_000, "wiki_split_simple": 4_000}
 SIMILAR = {"stsb-en": ("sentence1", "sentence2", "score"), "sick": ("sentence1", "sentence2", "relatedness")}
 
@@ -335,26 +336,30 @@ def _corpus(smoke: bool) -> tuple[Rows, Pool]:
         texts += data.select(at)["text"]
     schema = Schema(kind="texts", columns={"text": "text"}, modalities={"text": "text"})
     rows = Rows(Dataset.from_dict({"text": texts}), schema)
-    learner = DebCSE(StaticText.from_texts(texts, StaticTextConfig(dim=1, vocabulary=10_000)))
+    learner = DebCSE(StaticText.from_texts(texts, StaticTextConfig(dim=1, vocabulary=10_000)), Config(**REGIME))
     return rows, learner.mine(texts, "lsa")
 
 
 def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
-    """A small static encoder, without a head, all subwords weighed alike at first: it can learn what to look at."""
+    """A small static encoder whose subwords weigh alike at first. Similarity and biases are means of the two sets.
+
+    A surface temperature of 0.2, the default, hardly tells these candidates apart (their similarities lie between 0 and
+    0.4), so it is 0.05, and half of the neighbours pass the gate; chosen on seed 10, by what is drawn.
+    """
     rows, pool = _corpus(smoke)
-    recipe = DebCSE.recipe("small")
     torch.manual_seed(seed)
     encoder = StaticText.from_texts(
         rows.texts(), StaticTextConfig(dim=128, vocabulary=10_000, init="uniform", token_dropout=0.3)
     )
-    learner = DebCSE(encoder, replace(recipe.config, **ARMS[arm][1]))
+    learner = DebCSE(encoder, Config(**REGIME, **ARMS[arm][1]))
     learner.pool = pool
-    train = replace(recipe.train, batch=128, steps=4 if smoke else 300, seed=seed, progress=False, device="cpu")
+    recipe = replace(DebCSE.recipe("small").train, batch=128, lr=1e-2, steps=4 if smoke else 600)
+    train = replace(recipe, seed=seed, progress=False, device="cpu")
     Trainer(learner, Loader(rows, Shuffled(len(rows), train.batch, seed=seed)), train).fit()
     out: dict[str, list[float]] = {}
     for name, (left, right, score) in SIMILAR.items():
-        test = load(name, "test")
-        a, b, gold = list(test[left]), list(test[right]), np.asarray(test[score], dtype=np.float64)
+        test = load(name, "test")[: 200 if smoke else None]
+        a, b, gold = test[left], test[right], np.asarray(test[score], dtype=np.float64)
         z = encoder.encode(a + b)
         cosine = cosines(z[: len(a)], z[len(a) :])
         out.setdefault("spearman", []).append(spearman(cosine, gold))
@@ -365,7 +370,7 @@ def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
 
 proof = Proof(
     claim="Pairs drawn by inverse propensity make a cosine that depends less on words in common, at equal gold "
-    "similarity, than pairs drawn in any of the other ways.",
+    "similarity, than SimCSE's, and than the same candidates drawn uniformly.",
     arms={arm: what for arm, (what, _) in ARMS.items()},
     metrics={"overlap bias": False, "length bias": False, "spearman": True},
     data=("english-sentences", *SIMILAR),
@@ -373,4 +378,5 @@ proof = Proof(
     full="10^6 Wikipedia sentences, BERT-base, our own SimCSE model as guide, seven STS sets, the five ablations; "
     "published: 80.3 against SimCSE's 76.3.",
     minutes=4,
+    against=("simcse", "uniform"),
 )

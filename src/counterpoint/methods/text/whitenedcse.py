@@ -200,8 +200,8 @@ def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
     Trainer(learner, Loader(rows, Shuffled(len(rows), train.batch, seed=seed)), train).fit()
     out: dict[str, float] = {}
     for name, (left, right, score) in SIMILAR.items():
-        test = load(name, "test")
-        a, b = (encoder.encode(list(test[side])) for side in (left, right))
+        test = load(name, "test")[: 200 if smoke else None]
+        a, b = (encoder.encode(test[side]) for side in (left, right))
         out[f"{name} spearman"] = spearman(cosines(a, b), np.asarray(test[score], dtype=np.float64))
     out["uniformity"] = float(uniformity(torch.from_numpy(a[:1000])))
     return out
