@@ -116,3 +116,11 @@ def test_a_local_model_decodes_against_the_adverse_prompt() -> None:
     assert far[0].text != plain[0].text
     none = [Prompt(p.text) for p in prompts]
     assert dict(Local(lm, "tiny", alpha=1.0).answers(none, max_new=6)) == plain
+
+
+def test_a_prompt_that_is_too_long_has_no_answer_and_stops_nobody() -> None:
+    prompts = [Prompt("the cat " * 60), Prompt("a dog"), Prompt("a dog", against="the mat " * 60)]
+    long, short, other = (dict(Local(model(), "tiny", alpha=1.0).answers(prompts, max_new=6))[i] for i in range(3))
+    assert (long.text, other.text) == (None, None)
+    assert "6 more tokens are longer" in long.why
+    assert short.text is not None

@@ -66,7 +66,12 @@ class Local:
 
     def answers(self, prompts: Sequence[Prompt], *, max_new: int) -> Iterator[tuple[int, Answer]]:
         lengths = [len(ids) for ids in self.model.prefix([p.text for p in prompts])]
-        order = sorted(range(len(prompts)), key=lengths.__getitem__)
+        against = [len(ids) for ids in self.model.prefix([p.against or "" for p in prompts])]
+        room = None if self.model.places is None else self.model.places - max_new
+        fits = [room is None or max(pair) <= room for pair in zip(lengths, against)]
+        for i in (i for i, fit in enumerate(fits) if not fit):
+            yield i, Answer(None, why=f"The prompt and {max_new} more tokens are longer than the model reads.")
+        order = sorted((i for i, fit in enumerate(fits) if fit), key=lengths.__getitem__)
         for start in range(0, len(order), self.batch):
             part = order[start : start + self.batch]
             for i, said in zip(part, self._continued([prompts[i] for i in part], max_new)):
