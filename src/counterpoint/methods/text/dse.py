@@ -194,7 +194,7 @@ class DSE(Method):
         if found.shape[1] != out:
             raise DataError(
                 f"The teacher gives {found.shape[1]} logits per pair, the head {out}. Say how many classes there are: "
-                f"--set task=classes --set classes={found.shape[1]}; or take another teacher."
+                f"--set task=classes classes={found.shape[1]}; or take another teacher."
             )
         found = found / self.config.logit_scale
         if (large := found.abs().nan_to_num().max()) > LARGE:
