@@ -10,7 +10,7 @@ import numpy as np
 
 from counterpoint.evaluate.findings import Diagnosis
 from counterpoint.report.figures import COLOURS, INK, Figure, layout
-from counterpoint.report.page import Page, number, table
+from counterpoint.report.page import Page, number
 
 
 def write(found: Diagnosis, path: Path | str, *, name: str = "") -> Path:
@@ -34,10 +34,7 @@ def write(found: Diagnosis, path: Path | str, *, name: str = "") -> Path:
     note = "How many negatives the loss pushes at each temperature, how near rows are, how often a row is a neighbour."
     page.section("Pictures", note, f"<div class=grid>{pictures}</div>")
     for title, rows in found.examples.items():
-        if rows:
-            names = list(rows[0])
-            body = table(names, [[row[n] for n in names] for row in rows])
-            page.section(title[0].upper() + title[1:], "Rows to look at.", body)
+        page.section(title[0].upper() + title[1:], "Rows to look at.", examples(rows))
     for said in found.notes:
         page.parts.append(f"<div class=note>{html.escape(said)}</div>")
     tiles: list[tuple[str, Any]] = [("figures that ask for a change", len(acts)), *reversed(list(found.counts.items()))]
@@ -47,6 +44,15 @@ def write(found: Diagnosis, path: Path | str, *, name: str = "") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page.render(f"Diagnosis of {name}" if name else "Diagnosis", "", tiles), encoding="utf-8")
     return path
+
+
+def examples(rows: list[dict[str, Any]]) -> str:
+    """A table whose columns of texts wrap."""
+    names = list(rows[0])
+    kind = {n: "" if isinstance(rows[0][n], str) else " class=n" for n in names}
+    head = "".join(f"<th{kind[n]}>{html.escape(n)}</th>" for n in names)
+    body = "".join("<tr>" + "".join(f"<td{kind[n]}>{number(row[n])}</td>" for n in names) + "</tr>" for row in rows)
+    return f"<div class=card><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def titled(text: str, x: str, y: str, **more: Any) -> dict[str, Any]:
@@ -101,7 +107,10 @@ def cosines(found: Diagnosis) -> Figure:
         }
         for colour, (name, shares) in zip(COLOURS, found.histograms.items())
     ]
-    return {"data": traces, "layout": titled("Cosines", "cosine", "share")}
+    some = [x for x, *shares in zip(centres, *found.histograms.values()) if any(s > 0.001 for s in shares)]
+    across = {"range": [min(some) - 0.05, 1]} if some else {}
+    shown = titled("Cosines", "cosine", "share", xaxis=across, legend={"y": 1, "x": 0.02, "orientation": "v"})
+    return {"data": traces, "layout": shown}
 
 
 def occurrences(found: Diagnosis) -> Figure:
