@@ -106,7 +106,7 @@ def test_what_cannot_be_mined_is_refused(data: Path, tmp_path: Path, monkeypatch
     with pytest.raises(ConfigError, match="pairs of texts that lie in one table"):
         fit(texts, out=tmp_path / "a", size="smoke", train=TRAIN, say=silent)
     far = {**TRAIN, "remine_ranks": (500, 900)}
-    with pytest.raises(ConfigError, match="so none has rank 500. Type for instance: --remine-ranks 1 20"):
+    with pytest.raises(ConfigError, match=r"so none has rank 500\. Type for instance: --remine-ranks 1 20"):
         fit(data, out=tmp_path / "b", method="in-batch", size="smoke", train=far, say=silent)
 
     class Deaf:
