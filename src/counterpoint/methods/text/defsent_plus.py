@@ -28,6 +28,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -289,15 +290,22 @@ HELD, SEVERAL, SINGLE = 300, 2_500, 500
 """Entries of the proof: held out, with several definitions, with one."""
 
 
+@cache
+def words() -> dict[str, list[str]]:
+    """The definitions of each word within one of WordNet's files; read once for all arms."""
+    found: dict[str, list[str]] = {}
+    for row in load("wordnet"):
+        found.setdefault(f"{row['words'][0]} ({row['lexname']})".replace("_", " "), []).append(row["definition"])
+    return found
+
+
 def glossary(seed: int, *, smoke: bool) -> tuple[Rows, list[Row]]:
     """Rows of words and their definitions; and pairs of two definitions of words that are not among them.
 
     An entry is a word within one of WordNet's files (nouns of acts, verbs of motion, ...), where its meanings are often
     related. A set of synonyms counts for the first of them, so that no definition stands under two entries.
     """
-    found: dict[str, list[str]] = {}
-    for row in load("wordnet"):
-        found.setdefault(f"{row['words'][0]} ({row['lexname']})".replace("_", " "), []).append(row["definition"])
+    found = words()
     rng, names = np.random.default_rng(seed), list(found)
     several = [names[i] for i in rng.permutation([i for i, n in enumerate(names) if len(found[n]) > 1])]
     single = [names[i] for i in rng.permutation([i for i, n in enumerate(names) if len(found[n]) == 1])]
