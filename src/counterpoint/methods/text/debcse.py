@@ -344,8 +344,8 @@ def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
     """A small static encoder whose subwords weigh alike at first. Similarity and biases are means of the two sets.
 
     A surface temperature of 0.2, the default, hardly tells these candidates apart (their similarities lie between 0 and
-    0.4), so it is 0.05, and half of the neighbours pass the gate; chosen on seed 10, with its figures seen; surface alone did
-    better there on the first metric and worse on similarity, so it is reported beside.
+    0.4), so it is 0.05, and half of the neighbours pass the gate; chosen on seed 10, with its figures seen. Surface
+    alone did better there on the first metric and worse on similarity, so it is reported beside.
     """
     rows, pool = _corpus(smoke)
     torch.manual_seed(seed)

@@ -338,8 +338,7 @@ def caption_pairs(
 def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
     """Do two captions describe one photo? Photos that are tested are not trained on.
 
-    The student trains for as many steps in every arm. Rate and steps were chosen with seed 10, by the arm without a
-    teacher.
+    The student trains for as many steps in every arm, at the first rate and length that were tried.
     """
     from sklearn.metrics import roc_auc_score
 
