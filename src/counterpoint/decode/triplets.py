@@ -1,7 +1,7 @@
 """Sentences to triplets by a language model: it writes a positive and a negative of each, and scores its own writing.
 
-The first two stages of Wang et al. 2024 (MultiCSR), arXiv 2310.10962; the third is the method `multicsr`. The prompts
-are ours: two examples each, as there.
+The first two stages of Wang et al. 2024 (MultiCSR), arXiv 2310.10962. The prompts are ours: two examples each, as
+there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Encoders that are cut: fewer layers of a transformer, fewer dimensions of an embedding.
 
-What is cut is an ordinary encoder again: it is saved, exported and trained on as any other. Whether it is any good
-depends on how it was trained; the method `matryoshka-2d` trains for it.
+What is cut is an ordinary encoder again: it is saved, exported and trained on as any other. It is as good as the
+exits, and the first dimensions, were trained to be.
 """
 
 from __future__ import annotations
