@@ -26,8 +26,8 @@ from counterpoint.workflow.models import build_encoder
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "lazy", "dogs", "while", "seven", "bright", "birds", "sing"]
 WORDS += ["near", "an", "old", "stone", "bridge", "at", "dawn"]
 
-MIXED = ("pairs", "scored", "texts")
-"""Kinds of the sources of mixed rows, whose usual methods have no head that only their batches would train."""
+MIXED = ("pairs", "scored")
+"""Kinds of the sources of mixed rows: those that every method of mixed rows learns from."""
 
 FEATURES = 7  # of a node
 
@@ -149,6 +149,8 @@ def build(cls: type[Method], modality: str, seed: int = 0) -> Method:
         settings = replace(settings, labels=("a", "b", "c"))
     if hasattr(settings, "sources"):
         settings = replace(settings, sources=("a", "b"))
+    if hasattr(settings, "scores"):
+        settings = replace(settings, scores=(0.0, 10.0))
     if hasattr(settings, "parts"):
         settings = replace(settings, parts={kind: Schema(kind=kind, columns={}) for kind in MIXED})
     return cls(encoders, settings)

@@ -87,11 +87,11 @@ _NEEDS: dict[frozenset[str], Kind] = {
     **{frozenset({item, "label", "bag"}): "bags" for item in ("image", "text", "vector")},
 }
 ROLES = (
-    "text | image | anchor, positive[, negatives] | a, b, score | text, label | image, label | image, text | "
-    "audio[, label or text] | audio, label[, text][, task] | "
+    "text | image | anchor, positive[, positives][, negatives] | a, b, score | text, label | image, label | "
+    "image, text | audio[, label or text] | audio, label[, text][, task] | "
     "dna[, label] | vector[, label] | table[, label or image] (table=a+b+c) | image or text or vector, label, bag | "
     "series[, time] (series=a+b+c); and, with texts or pairs, source "
-    "(negatives may be given several times, or as a list)"
+    "(positives are further ones; they and negatives may be given several times, or as a list)"
 )
 
 
@@ -168,7 +168,8 @@ def describe(dataset: datasets.Dataset) -> str:
 
 _ALLOWED = {
     "text": {"text", "dna"}, "anchor": {"text", "image"}, "positive": {"text", "image"}, "a": {"text"}, "b": {"text"},
-    "negatives": {"text", "texts"}, "score": {"number"}, "label": {"text", "number", "class"}, "image": {"image"},
+    "positives": {"text", "texts"}, "negatives": {"text", "texts"}, "score": {"number"},
+    "label": {"text", "number", "class"}, "image": {"image"},
     "audio": {"audio"}, "rate": {"number"}, "vector": {"vector"}, "bag": {"text", "number", "class"},
     "table": {"text", "number", "class"}, "series": {"number"}, "dna": {"dna", "text"}, "task": {"number"},
     "source": {"text", "number", "class"},
@@ -188,7 +189,7 @@ def _named(dataset: datasets.Dataset, columns: Columns) -> Schema:
             many = [n for one in many for n in ([one] if one in dataset.column_names else one.split("+"))]
         for name in many:
             _check(dataset, role, name)
-        if role in ("negatives", "table"):
+        if role in ("negatives", "positives", "table"):
             given[role] = [*given.get(role, []), *many]
         else:
             given[role] = many[0]
@@ -197,8 +198,8 @@ def _named(dataset: datasets.Dataset, columns: Columns) -> Schema:
         if found.kind in SOURCED:
             why = f"{found.why.removeprefix(f'{found.kind}: ').rstrip('.')}, from the sources in {given['source']}"
             return _schema(dataset, found.kind, {**found.columns, **given}, why)
-    kind = _NEEDS.get(frozenset(given) - {"rate", "source"})
-    if kind not in SOURCED and "source" in given:
+    kind = _NEEDS.get(frozenset(given) - {"rate", "source", "positives"})
+    if (kind not in SOURCED and "source" in given) or (kind != "pairs" and "positives" in given):
         kind = None
     if kind is None:
         raise DataError(

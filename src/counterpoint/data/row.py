@@ -39,7 +39,7 @@ def make_row(values: dict[str, Any], number: int, schema: Schema, classes: Class
     """Column values to a `Row`; None (and a line in the log) where an image or a recording cannot be decoded."""
     row: Row = {"row": number}
     for key, column in schema.columns.items():
-        if key == "negatives":
+        if key in ("positives", "negatives"):
             found = [values[c] for c in column]
             flat = [text for value in found for text in (value if isinstance(value, list) else [value])]
             row[key] = [text for text in flat if text and text.strip()]

@@ -202,7 +202,8 @@ class Rows:
         needed = {
             key: [c] if isinstance(c, str) else c
             for key, c in self.schema.columns.items()
-            if key not in ("negatives", "rate") and not (key == "text" and key not in self.schema.modalities)
+            if key not in ("positives", "negatives", "rate")
+            and not (key == "text" and key not in self.schema.modalities)
         }
         total = self._table.num_rows if self._order is None else len(self._order)
         keep = np.ones(total, dtype=bool)

@@ -26,14 +26,15 @@ SOURCED: tuple[Kind, ...] = ("texts", "pairs", "scored", "labelled")
 Row: TypeAlias = dict[str, Any]
 """A row after the schema was applied. Keys by kind:
 
-texts: ``text``. pairs: ``anchor``, ``positive``, ``negatives`` (a list, may be empty). scored: ``a``, ``b``, ``score``
-(float). labelled: the item under its modality's name (``text``, ``image``), and ``label`` (int); a recording may have
-``text``, what is said in it (None: not known), and ``task`` (int), of tasks that come one after another. Rows of these
-four kinds may have ``source`` (int): which file, task, language or domain the row is from. items: the item under its
-modality's name. bags: ``bag`` (a list of items) and ``label`` (int). towers: one key per stream, a missing one being
-None. graph: ``node`` (a `counterpoint.data.graph.Node`), and ``label`` where it has one. series: ``series`` (L, C),
-``horizon`` (H, C): a window, and what follows it. mixed: as the kind of the row's source says, and ``source``. Always
-``row``: the row's number in the data set (int).
+texts: ``text``. pairs: ``anchor``, ``positive``, ``negatives`` (a list, may be empty), and, where named, ``positives``
+(a list of further ones). scored: ``a``, ``b``, ``score`` (float). labelled: the item under its modality's name
+(``text``, ``image``), and ``label`` (int); a recording may have ``text``, what is said in it (None: not known), and
+``task`` (int), of tasks that come one after another. Rows of these four kinds may have ``source`` (int): which file,
+task, language or domain the row is from. items: the item under its modality's name. bags: ``bag`` (a list of items) and
+``label`` (int). towers: one key per stream, a missing one being None. graph: ``node`` (a
+`counterpoint.data.graph.Node`), and ``label`` where it has one. series: ``series`` (L, C), ``horizon`` (H, C): a
+window, and what follows it. mixed: as the kind of the row's source says, and ``source``. Always ``row``: the row's
+number in the data set (int).
 """
 
 

@@ -64,7 +64,7 @@ class Stream:
             names = [column] if isinstance(column, str) else column
             if missing := [n for n in names if n not in values]:
                 raise DataError(f"Row {number} of the stream has no column {missing[0]!r}, only {', '.join(values)}.")
-            if key in ("negatives", "rate", "table") or self.schema.kind == "towers":
+            if key in ("positives", "negatives", "rate", "table") or self.schema.kind == "towers":
                 continue
             value = values[names[0]]
             if value is None or (isinstance(value, str) and not value.strip()):

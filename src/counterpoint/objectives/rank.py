@@ -101,6 +101,84 @@ def angle(a: Tensor, b: Tensor, score: Tensor, *, scale: float = 20.0) -> Tensor
     return pairwise_order(complex_angle(a, b), score, scale=scale)
 
 
+def _nothing_to_order(similarity: Tensor, score: Tensor) -> bool:
+    """Whether no pair of a batch has another score than the others."""
+    return len(score) < 2 or bool((score == score[0]).all())
+
+
+def _example_scores(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return (_draw(seed, 6).tanh(),), {"score": torch.tensor([0.0, 1.0, 0.5, 0.5, 0.2, 0.8], dtype=torch.float64)}
+
+
+@objective(rank=RankBehaviour.GATHER, example=_example_scores)
+def pearson(similarity: Tensor, score: Tensor) -> Tensor:
+    """``L = 1 - corr(similarity, score)``, Pearson's correlation over the batch.
+
+    similarity, score: ``(N,)``; of scores neither unit nor zero matter. Returns ``()``, from 0 to 2; 0, with a gradient
+    of 0, where all scores are equal (or N < 2). Source: CoDiEmb 2025, arXiv 2508.11442.
+    """
+    same_shape(similarity=similarity, score=score)
+    similarity, score = gathered(similarity), gathered(score).to(similarity)
+    if _nothing_to_order(similarity, score):
+        return similarity.sum() * 0
+    x, y = similarity - similarity.mean(), score - score.mean()
+    # The floor gives embeddings that have collapsed to one point a finite gradient instead of NaN.
+    spread = (x.square().mean().clamp_min(1e-8) * y.square().mean()).sqrt()
+    return 1 - (x * y).mean() / spread
+
+
+def descending_ranks(score: Tensor) -> Tensor:
+    """Places of scores ``(N,)`` in falling order from 0, equal ones sharing the mean of theirs: ``[3, 1, 1] -> [0, 1.5,
+    1.5]``."""
+    above, same = score[None, :] > score[:, None], score[None, :] == score[:, None]
+    return above.sum(1).to(score) + (same.sum(1).to(score) - 1) / 2
+
+
+@objective(rank=RankBehaviour.GATHER, example=_example_scores)
+def rank_kl(
+    similarity: Tensor, score: Tensor, *, temperature: float = 0.05, reduction: Literal["mean", "sum"] = "mean"
+) -> Tensor:
+    """``L = KL(softmax(s / temperature) || softmax(similarity / temperature))``, ``s_i = (N - 1 - r_i) / (N - 1)``.
+
+    r: `descending_ranks` of the scores, so that only their order counts, and equal ones are to be equally alike.
+    similarity, score: ``(N,)``. reduction: ``mean`` divides by N, as the released code does (its weights are for that).
+    Returns ``()``; 0, with a gradient of 0, where all scores are equal (or N < 2). Source: CoDiEmb 2025, arXiv
+    2508.11442.
+    """
+    same_shape(similarity=similarity, score=score)
+    similarity, score = gathered(similarity), gathered(score).to(similarity)
+    if _nothing_to_order(similarity, score):
+        return similarity.sum() * 0
+    n = len(score)
+    wanted = ((n - 1 - descending_ranks(score)) / (n - 1) / temperature).log_softmax(0)
+    found = (similarity / temperature).log_softmax(0)
+    return (wanted.exp() * (wanted - found)).sum() / (n if reduction == "mean" else 1)
+
+
+@objective(rank=RankBehaviour.GATHER, example=_example_scores)
+def pro(similarity: Tensor, score: Tensor, *, temperature: float = 0.05, margin: float = 0.0) -> Tensor:
+    """Every pair against all that score lower, by how much: preference ranking over the batch as one list.
+
+        L_k = -log( exp(w_k s_k / t) / (exp(w_k s_k / t) + Σ_{j: w_kj > margin} exp(w_kj s_j / t)) )
+
+    with ``w_kj = score_k - score_j`` and ``w_k = max_j w_kj``; the mean over those k that score above any other.
+    similarity s, score: ``(N,)``, scores from 0 to 1, as they are weights. Returns ``()``; 0, with a gradient of 0,
+    where no score is above another by more than the margin (or N < 2). Memory O(N²). Source: Song et al. 2023 (PRO),
+    arXiv 2306.17492, in the form of CoDiEmb 2025, arXiv 2508.11442.
+    """
+    same_shape(similarity=similarity, score=score)
+    similarity, score = gathered(similarity), gathered(score).to(similarity)
+    apart = score[:, None] - score[None, :]
+    lower = apart > margin
+    above = lower.any(1)
+    if not len(score) or not above.any():
+        return similarity.sum() * 0
+    apart, lower = apart[above], lower[above]
+    own = apart.amax(1) * similarity[above] / temperature
+    others = (apart * similarity / temperature).masked_fill(~lower, -torch.inf)
+    return (torch.cat([own[:, None], others], dim=1).logsumexp(1) - own).mean()
+
+
 # --- margins and triplets --------------------------------------------------------------------------------------------
 
 

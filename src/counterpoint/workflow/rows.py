@@ -350,10 +350,15 @@ def make_loader(given: Given, config: TrainConfig, method: Method | None = None)
     if own is not None:
         assert not isinstance(rows, Stream)
         return Loader(rows, own, rank=rank, world=world)
-    if isinstance(rows, Mixed) or config.mix is not None:
-        return Loader(rows, mixture(rows, config, given.log), rank=rank, world=world)  # type: ignore[arg-type]
-    if config.batch_of:
+    if isinstance(rows, Mixed) or (config.mix is not None and isinstance(rows, Rows) and rows.schema.sources):
+        return Loader(rows, mixture(rows, config, given.log), rank=rank, world=world)
+    if set(config.batch_of) - set(SOURCED):
         raise ConfigError("batch_of names sources, whose batches are of their own with mix. Type also: --mix 0.5")
+    if config.mix is not None and not isinstance(rows, Stream):
+        given.log.note(
+            f"mix={config.mix:g} changes nothing, as these rows are of one source. Give several files, or name the "
+            "column that says which source (file, task, language, domain) a row is from: --columns source=COLUMN"
+        )
     if isinstance(rows, Stream):
         rows.seed = seed
         return StreamLoader(rows, batch, rank=rank, world=world)
@@ -382,7 +387,8 @@ def usual(rows: Any, batch: int, seed: int) -> Sampler:
 def mixture(rows: RowSet | Stream, config: TrainConfig, log: Log) -> Mixture:
     """Batches of one source each, in every source those that are usual for its rows.
 
-    A source has batches of ``config.batch_of`` rows, else of ``config.batch``, or smaller ones where it has few rows.
+    A source has batches of as many rows as ``config.batch_of`` says of it, else of its kind, else ``config.batch``, but
+    smaller ones where it has few rows.
     """
     if isinstance(rows, Mixed):
         parts = dict(zip(rows.names, rows.parts))
@@ -390,14 +396,12 @@ def mixture(rows: RowSet | Stream, config: TrainConfig, log: Log) -> Mixture:
         number, names = rows.sources(), rows.schema.sources
         parts = {names[s]: rows.subset(np.flatnonzero(number == s)) for s in np.unique(number)}
     else:
-        raise ConfigError(
-            f"mix={config.mix}: these rows are of one source. Give several files, or name the column that says which "
-            "source (file, task, language, domain) a row is from: --columns source=COLUMN"
-        )
-    if unknown := sorted(set(config.batch_of) - set(parts)):
+        raise AssertionError("rows of one source")
+    if unknown := sorted(set(config.batch_of) - {*parts, *SOURCED}):
         raise ConfigError(f"batch_of names the source {unknown[0]!r}; there are {', '.join(parts)}.")
-    most = {name: min(config.batch, max(8, len(part) // STEPS_OF_SMALL)) for name, part in parts.items()}
-    samplers = [usual(part, config.batch_of.get(name, most[name]), config.seed) for name, part in parts.items()]
+    asked = {n: config.batch_of.get(n, config.batch_of.get(p.schema.kind, config.batch)) for n, p in parts.items()}
+    size = {n: b if n in config.batch_of else min(b, max(8, len(parts[n]) // STEPS_OF_SMALL)) for n, b in asked.items()}
+    samplers = [usual(part, size[name], config.seed) for name, part in parts.items()]
     if isinstance(rows, Mixed):
         members = np.split(np.arange(len(rows)), np.cumsum([len(p) for p in rows.parts])[:-1])
     else:
