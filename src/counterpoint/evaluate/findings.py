@@ -147,7 +147,7 @@ def tolerance(m: Measured) -> Finding | None:
         return None
     said = f"Mean cosine of two rows of one class; of any two rows it is {m.random_cosine:.2f}."
     if m.tolerance - m.random_cosine < 0.1:
-        said += " Classes are pushed apart like strangers: raise the temperature, or train with the labels (supcon)."
+        said += " Classes are pushed apart like strangers: raise the temperature, or train with the labels."
         return Finding("tolerance", m.tolerance, True, said)
     return Finding("tolerance", m.tolerance, False, said + " Classes hold together.")
 
@@ -171,7 +171,7 @@ def hardness(m: Measured) -> Finding | None:
     if pushed < 2:
         said += " Only the nearest neighbour is pushed, which may well be a false negative: raise the temperature."
     elif pushed > m.negatives / 2:
-        said += " All are pushed nearly alike: lower the temperature, or keep the hardest (loss-behaviour)."
+        said += " All are pushed nearly alike: lower the temperature, or keep the hardest alone (HardQuantile)."
     return Finding("hardness", pushed, not 2 <= pushed <= m.negatives / 2, said)
 
 
@@ -232,7 +232,7 @@ def same_class(m: Measured) -> Finding | None:
     said = f"Of the ten nearest, those of the same class; by chance {m.same_class_by_chance:.2f}."
     if m.same_class > 0.5:
         said += (
-            " Without labels these are the hardest negatives, and false ones: train with the labels (supcon), with a "
+            " Without labels these are the hardest negatives, and false ones: train with the labels, with a "
             f"larger T, or with Debiased({m.same_class_by_chance:.2g})."
         )
         return Finding("same-class neighbours", m.same_class, True, said)
