@@ -28,7 +28,7 @@ def encode(
     column: Name = None,
     split: Name = None,
     stream: Name = None,
-    role: Literal["none", "query", "document"] = "none",
+    role: str = "none",
     precision: Literal["float32", "bfloat16"] = "float32",
     dim: Annotated[int | None, arg(metavar="N", help_behavior_hint="", aliases=["--truncate"])] = None,
     dtype: Literal["float32", "float16", "int8", "binary", "ubinary"] = "float32",
@@ -58,7 +58,8 @@ def encode(
         column: the column to encode (none: the only column of the model's modality, or `text`).
         split: which split of the data (none: all rows).
         stream: which tower, text or image, where the model has both.
-        role: which prompt to put before each text.
+        role: which prompt to put before each text: none, query, document; or of which domain the texts are, where the
+            model has experts for domains.
         precision: of the computation: bfloat16 is faster on machines with units for it.
         dim: only the first so many dimensions, at unit length, for models trained for it (none: all).
         dtype: of what is written. int8: 256 steps between the least and the greatest value of a dimension; binary:

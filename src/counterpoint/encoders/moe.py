@@ -159,6 +159,10 @@ class Upcycled(Encoder):
     def prompts(self, value: Mapping[str, str]) -> None:
         self.base.prompts = value
 
+    @property
+    def domains(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.settings.domains
+
     def collate(self, items: Sequence[Any], role: str | None = None) -> dict[str, Tensor]:
         """Texts, or (text, domain) with the domain's name or number, None: unknown. role: a domain, for all texts that
         do not say theirs; or whose prompt is put before each text. With ``domain`` ``(N, 1)``, -1: unknown."""

@@ -108,6 +108,9 @@ class Embed:
                     f"truncate={self.truncate}: the embeddings of {self.model} are {encoder.dim} wide; "
                     f"give a number from 1 to {encoder.dim}."
                 )
+            roles = ("query", "document", *encoder.prompts, *encoder.domains)
+            if self.role is not None and self.role not in roles:
+                raise ConfigError(f"role={self.role!r}: {self.model} knows {', '.join(dict.fromkeys(roles))}.")
             self._encoder = encoder
         return self._encoder
 
