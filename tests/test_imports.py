@@ -24,7 +24,18 @@ BELOW: dict[str, set[str]] = {
     "evaluate": {"data", "views", "encoders", "objectives", "search"},
     "search": {"data", "encoders"},
     "decode": {"data", "encoders"},
-    "methods": {"data", "views", "encoders", "kernels", "objectives", "memory", "train", "evaluate", "decode", "search"},
+    "methods": {
+        "data",
+        "views",
+        "encoders",
+        "kernels",
+        "objectives",
+        "memory",
+        "train",
+        "evaluate",
+        "decode",
+        "search",
+    },
 }
 
 

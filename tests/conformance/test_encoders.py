@@ -24,8 +24,8 @@ from counterpoint.encoders.image import ConvNet, ConvNetConfig, ImageTransformer
 from counterpoint.encoders.kmers import KmerBag, KmerBagConfig
 from counterpoint.encoders.moe import Upcycled, UpcycledConfig
 from counterpoint.encoders.nodes import NodeMLP, NodeMLPConfig
-from counterpoint.encoders.residual import ResidualText, ResidualTextConfig
 from counterpoint.encoders.pairs import PairEncoder
+from counterpoint.encoders.residual import ResidualText, ResidualTextConfig
 from counterpoint.encoders.series import SeriesConfig, SeriesEncoder
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.table import TableTransformer, TableTransformerConfig

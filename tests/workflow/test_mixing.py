@@ -36,7 +36,7 @@ def gathered(data: list[str], *, mix: bool = False, test: Any = (), columns: Any
 def test_files_of_unlike_columns_stay_apart_and_each_is_measured(files: list[str], tmp_path: Path) -> None:
     said: list[str] = []
     found = fit(files, out=tmp_path / "run", size="smoke", say=lambda what: said.append(str(what)))
-    assert found.method.spec.name == "mixed"
+    assert found.method.spec.name == "multitask"
     figures = found.metrics["systems"]["model"]
     assert {"pairs/ndcg@10", "scored/spearman", "texts/ndcg@10"} <= set(figures)
     logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

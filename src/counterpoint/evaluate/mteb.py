@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 class ForMteb:
     """What ``mteb.evaluate(ForMteb("runs/mine/model"), tasks)`` wants of a model: its ``EncoderProtocol``.
 
-    model: a model folder, or an encoder; name: what the results are kept under, ``owner/model`` (None: from the folder).
-    Queries and documents get the prompts that the model was trained with. Texts and images, by the encoder's modality.
-    Type: ``pip install 'counterpoint[mteb]'``.
+    model: a model folder, or an encoder. name: what the results are kept under, ``owner/model``
+    (None: by the folder).
+    Queries and documents get the prompts that the model was trained with; texts or images, by the encoder's modality.
+    Needs the extra ``mteb``.
     """
 
     def __init__(self, model: Encoder | Path | str, *, name: str | None = None) -> None:

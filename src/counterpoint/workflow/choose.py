@@ -45,7 +45,7 @@ USUAL = {
     ("towers", "image+table"): "tip",
     ("graph", "graph"): "graphmae",
     ("series", "series"): "ts-forecasting",
-    ("mixed", "text"): "mixed",
+    ("mixed", "text"): "multitask",
 }
 """The method of a kind of rows and their modalities; single texts have two, by their length."""
 

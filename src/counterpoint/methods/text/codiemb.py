@@ -62,7 +62,7 @@ from counterpoint.train.loop import Trainer
 
 KINDS = ("pairs", "scored")
 SOURCES_OF = (
-    "The method codiemb learns from pairs and scored pairs (for other sources beside them name the method mixed)"
+    "The method codiemb learns from pairs and scored pairs (for other sources beside them name the method multitask)"
 )
 
 

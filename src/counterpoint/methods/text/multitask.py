@@ -53,14 +53,14 @@ class Config:
 
 
 @method(
-    "mixed",
+    "multitask",
     title="Several sources, each batch of one of them and by an objective of its own",
     paper="arXiv 1908.10084",
     year=2019,
     modalities=("text",),
     needs=("mixed",),
 )
-class MixedSources(Method):
+class Multitask(Method):
     """The loss of a batch is that of the method named for its source, with the one encoder."""
 
     Config = Config

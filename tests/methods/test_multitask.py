@@ -13,7 +13,7 @@ from counterpoint.data.schema import Schema
 from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.base import find
-from counterpoint.methods.text.mixed import Config, MixedSources
+from counterpoint.methods.text.multitask import Config, Multitask
 from counterpoint.workflow.models import build_encoder
 from tests.conformance.rows import rows, texts
 
@@ -21,13 +21,13 @@ KINDS = {"qa": "pairs", "faq": "pairs", "sts": "scored", "plain": "texts", "inte
 PARTS = {name: Schema(kind=kind, columns={}) for name, kind in KINDS.items()}  # type: ignore[arg-type]
 
 
-def build(**settings: Any) -> MixedSources:
+def build(**settings: Any) -> Multitask:
     torch.manual_seed(0)
     encoder = build_encoder(StaticTextConfig(dim=16, token_dropout=0.0), texts())
-    return MixedSources(encoder, Config(**{"size": "smoke", "parts": PARTS, **settings}))
+    return Multitask(encoder, Config(**{"size": "smoke", "parts": PARTS, **settings}))
 
 
-def batch_of(method: MixedSources, source: str, n: int = 6) -> Any:
+def batch_of(method: Multitask, source: str, n: int = 6) -> Any:
     number = list(KINDS).index(source)
     found = [{**r, "source": number} for r in rows(KINDS[source], n)]
     return method.views(found, np.random.default_rng(1))
