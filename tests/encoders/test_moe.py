@@ -108,7 +108,7 @@ def test_tokens_go_to_their_best_experts_with_weights_that_sum_to_one() -> None:
     for row in y:
         p = (row @ experts.router.weight.T).softmax(-1)
         best = p.argsort(descending=True)[:2]
-        expected.append(sum(p[e] / p[best].sum() * experts.experts[e](row) for e in best))
+        expected.append(sum(p[e] / p[best].sum() * experts.experts[str(int(e))](row) for e in best))
     z, (logits, probability, chosen) = encoder.judged(data)
     torch.testing.assert_close(z, x + torch.stack(expected), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(logits, y @ experts.router.weight.T)
@@ -131,7 +131,7 @@ def test_a_text_is_routed_by_the_mean_of_its_tokens() -> None:
 def test_unknown_domains_get_the_average_or_the_mixture_that_is_guessed() -> None:
     encoder = upcycled("residual", layers="middle", token=False, unknown="average").eval()
     with torch.no_grad():
-        encoder.base.blocks[1].mlp.experts[1][0].weight.add_(1.0)
+        encoder.base.blocks[1].mlp.experts["1"][0].weight.add_(1.0)
     law, news, unknown = (
         torch.from_numpy(encoder.encode([(t, domain) for t in BATCH], normalize=False))
         for domain in ("law", "news", None)
@@ -140,7 +140,7 @@ def test_unknown_domains_get_the_average_or_the_mixture_that_is_guessed() -> Non
     torch.testing.assert_close(unknown, (law + news) / 2)
     encoder = upcycled("residual").eval()
     with torch.no_grad():
-        encoder.base.blocks[1].mlp.experts[1][0].weight.add_(1.0)
+        encoder.base.blocks[1].mlp.experts["1"][0].weight.add_(1.0)
         assert encoder.guess is not None
         encoder.guess.bias.copy_(torch.tensor([-200.0, 200.0]))  # it is sure
     assert np.abs(encoder.encode(BATCH) - encoder.encode(BATCH, role="news")).max() < 1e-6

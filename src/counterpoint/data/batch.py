@@ -7,11 +7,13 @@ none of it (hard negatives, bags, captions), which row owns each item (*owner*).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from counterpoint.errors import ConfigError, DataError
 
@@ -37,6 +39,27 @@ def take(data: Data, index: Tensor | slice) -> Data:
             "memory unset."
         )
     return data[index] if isinstance(data, Tensor) else {k: v[index] for k, v in data.items()}
+
+
+def joined(parts: Sequence[Data], *, fill: Mapping[str, int] = MappingProxyType({})) -> Data:
+    """The items of all parts, in order, as one. fill: name of a tensor -> what its second axis is padded with (0) where
+    the parts' are not equally long."""
+    if len(parts) == 1:
+        return parts[0]
+    if any(isinstance(part, Whole) for part in parts):
+        raise ConfigError("Graphs cannot be joined: each is computed as a whole.")
+    if all(isinstance(part, Tensor) for part in parts):
+        return torch.cat(list(parts))  # type: ignore[arg-type]
+    names = list(parts[0])  # type: ignore[arg-type]
+    return {name: _stacked([part[name] for part in parts], fill.get(name, 0)) for name in names}  # type: ignore[index]
+
+
+def _stacked(tensors: list[Tensor], value: int) -> Tensor:
+    if tensors[0].dim() > 1:
+        longest = max(t.shape[1] for t in tensors)
+        after = [0, 0] * (tensors[0].dim() - 2)
+        tensors = [F.pad(t, [*after, 0, longest - t.shape[1]], value=value) for t in tensors]
+    return torch.cat(tensors)
 
 
 def move(data: Data, device: torch.device | str) -> Data:

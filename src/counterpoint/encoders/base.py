@@ -26,6 +26,7 @@ class Encoder(nn.Module, ABC):
     kind: the name under which a model folder knows the class. modality: text, image, ... config: a frozen dataclass
     that JSON can hold. dim: width D of an embedding. normalize: whether `encode` returns unit vectors by default.
     prompts: role -> text put before the item (text encoders only). domains: other roles, each with experts of its own.
+    fill: name of a tensor that `collate` gives -> what items of unequal length are padded with (0).
     """
 
     kind: ClassVar[str] = ""
@@ -34,6 +35,7 @@ class Encoder(nn.Module, ABC):
     dim: int
     normalize: bool = True
     prompts: Mapping[str, str] = MappingProxyType({})
+    fill: Mapping[str, int] = MappingProxyType({})
     domains: Sequence[str] = ()
 
     @abstractmethod

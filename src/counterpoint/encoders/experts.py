@@ -33,7 +33,8 @@ class Said:
 class Passage:
     """What the experts must know of the texts that are passing. weights: ``(N, E)``, by domain (None: routers choose).
     first: ``(N, W)``, what stands in the first place of each text. order: ``(N,)`` that of the texts in the passes.
-    owner: ``(T,)`` of which text each token is, -1: padding. said: by the routers so far."""
+    owner: ``(T,)`` of which text each token is, -1: padding. also: ``(E,)`` bool, experts that take part with a weight
+    of 0 where no text here is theirs, because another process's is. said: by the routers so far."""
 
     count: int
     weights: Tensor | None
@@ -41,6 +42,7 @@ class Passage:
     order: Tensor
     owner: Tensor
     at: int = 0
+    also: Tensor | None = None
     said: list[Said] = field(default_factory=list)
 
 
@@ -60,7 +62,8 @@ class Experts(nn.Module):
     def __init__(self, dense: nn.Module, count: int, *, router: int = 0, top: int = 1, by: str = "text") -> None:
         super().__init__()
         self.top, self.by = top, by
-        self.experts = nn.ModuleList([dense, *(copy.deepcopy(dense) for _ in range(count - 1))])
+        # No list: the elements of a list run one after another in every pass, which is when FSDP gathers them.
+        self.experts = nn.ModuleDict({str(e): copy.deepcopy(dense) if e else dense for e in range(count)})
         self.router = nn.Linear(router, count, bias=False) if router else None
         if self.router is not None:
             nn.init.normal_(self.router.weight, std=0.02)
@@ -71,22 +74,25 @@ class Experts(nn.Module):
             raise ModelError("Experts were called outside their encoder, which alone knows the domains of the texts.")
         flat = x.flatten(0, -2)
         weights = self._weights(flat, passing)
-        if len(self.experts) == 1:
-            return self.experts[0](x)  # type: ignore[no-any-return]
+        experts = list(self.experts.values())
         used = weights.detach() > 0
-        if bool(used.all(0).any()) and int(used.any(0).sum()) == 1:  # all to one: nothing to take apart
-            expert = int(used[0].int().argmax())
-            return self.experts[expert](x) * weights[:, expert].view(*x.shape[:-1], 1)  # type: ignore[no-any-return]
-        out: Tensor | None = None
-        for e, f in enumerate(self.experts):
-            at = used[:, e].nonzero().squeeze(1)
-            if len(at):
-                part = f(flat[at]) * weights[at, e].unsqueeze(1)
-                out = part.new_zeros(len(flat), part.shape[-1]) if out is None else out
-                out = out.index_add(0, at, part)
-        if out is None:  # not one real token
-            out = self.experts[0](flat) * 0
-        return out.view(*x.shape[:-1], -1)
+        if len(experts) == 1 or (bool(used.all(0).any()) and int(used.any(0).sum()) == 1):  # nothing to take apart
+            expert = int(used[0].int().argmax()) if len(experts) > 1 else 0
+            out = experts[expert](x)
+            out = out * weights[:, expert].view(*x.shape[:-1], 1) if len(experts) > 1 else out
+        else:
+            out = torch.zeros((), dtype=x.dtype, device=x.device)
+            for e, f in enumerate(experts):
+                if len(at := used[:, e].nonzero().squeeze(1)):
+                    part = f(flat[at]) * weights[at, e].unsqueeze(1)
+                    out = part.new_zeros(len(flat), part.shape[-1]) if out.dim() == 0 else out
+                    out = out.index_add(0, at, part)
+            out = experts[0](flat) * 0 if out.dim() == 0 else out  # not one real token
+            out = out.view(*x.shape[:-1], -1)
+        if passing.also is not None:
+            for e in (passing.also & ~used.any(0)).nonzero().flatten().tolist():
+                out = out + 0 * experts[e](flat[:1]).sum()
+        return out  # type: ignore[no-any-return]
 
     def _weights(self, flat: Tensor, passing: Passage) -> Tensor:
         """``(T, E)``; padding has none."""

@@ -102,6 +102,8 @@ class Upcycled(Encoder):
                 "(--encoder transformer, or a folder or hub id), or a ResidualText."
             )
         self.base, self.settings, self.dim = encoder, config, encoder.dim
+        self.fill = encoder.fill
+        self.also: Tensor | None = None  # see `Passage`; set by who trains in several processes
         found = perceptrons(encoder)
         for site in [found[len(found) // 2]] if config.layers == "middle" else found:
             experts = Experts(
@@ -255,7 +257,7 @@ class Upcycled(Encoder):
         first = None if self.tokens_of is None else shares.to(self.tokens_of) @ self.tokens_of
         rows = torch.arange(n, device=device)
         order = rows if isinstance(self.base, ResidualText) else in_order(data["attention_mask"].bool())[1]
-        token = passage.set(passing := Passage(n, weights, first, order, rows))
+        token = passage.set(passing := Passage(n, weights, first, order, rows, also=self.also))
         try:
             yield passing
         finally:

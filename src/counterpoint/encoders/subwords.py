@@ -40,6 +40,7 @@ class TextEncoder(Encoder):
         super().__init__()
         self.tokenizer, self.max_length, self.prompts = tokenizer, max_length, dict(prompts)
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        self.fill = {"input_ids": self.pad}
         self.truncated = 0
         # Our own copy: padding and truncation are settings inside the object, and threads share the tokenizer.
         self._backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())

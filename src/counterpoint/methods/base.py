@@ -12,12 +12,13 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from torch import Tensor, nn
 
-from counterpoint.data.batch import Batch, Data, View
+from counterpoint.data.batch import Batch, Data, View, joined, size
 from counterpoint.data.sampler import Sampler
 from counterpoint.data.schema import Kind, Row, RowSet
 from counterpoint.data.stream import Stream
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError
+from counterpoint.processes import world
 from counterpoint.train.budget import Budget
 from counterpoint.train.config import Statistics, TrainConfig
 from counterpoint.train.gradcache import embed
@@ -114,6 +115,15 @@ class Method(nn.Module):
         """Embeddings of a view, in micro-batches with recomputation where the trainer asked for gradient caching."""
         data = view.data if isinstance(view, View) else view
         return embed(encoder, data, self.micro_batch, precision=self.precision, statistics=self.batch_statistics)
+
+    def embed_each(self, encoder: nn.Module, views: Sequence[View | Data]) -> list[Tensor]:
+        """Embeddings of several views. With several processes in one pass: in shards, layers have to run equally often
+        everywhere, and a view of hard negatives may be there on one process and not on another."""
+        if world() == 1:
+            return [self.embed(encoder, view) for view in views]
+        parts = [view.data if isinstance(view, View) else view for view in views]
+        found = self.embed(encoder, joined(parts, fill=self.encoder.fill))
+        return list(found.split([size(part) for part in parts]))
 
     def observe(self, **tensors: Tensor) -> None:
         """Show the trainer's monitors embeddings, ``anchor`` and ``positive`` ``(N, D)``, and figures, ``scale`` and

@@ -65,11 +65,9 @@ class InBatch(Method):
         return sides.pairs(self.encoder, rows)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        anchor, positive = (
-            F.normalize(self.embed(self.encoder, batch.one(role)), dim=-1) for role in ("anchor", "positive")
-        )
+        views = [batch.one("anchor"), batch.one("positive"), *batch.all("negative")]
+        anchor, positive, *negatives = (F.normalize(z, dim=-1) for z in self.embed_each(self.encoder, views))
         # Every row sees every hard negative: one row's hard negative is another's ordinary one.
-        negatives = [F.normalize(self.embed(self.encoder, v), dim=-1) for v in batch.all("negative")]
         extra = torch.cat(negatives) if negatives else None
         scale = self.scale()
         self.observe(anchor=anchor, positive=positive, scale=scale)

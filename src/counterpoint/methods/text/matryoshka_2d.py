@@ -175,7 +175,7 @@ class Matryoshka2D(Method):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         n, k = self.drawn()
         exits = Exits(self.encoder, None if n is None else (n, len(self.depths) + 1))
-        x = self._embedded(exits, [view.data for view in batch.views])
+        x = self.embed_each(exits, batch.views)
         last, early = [z[:, -1] for z in x], [z[:, 0] for z in x]
         self.observe(anchor=F.normalize(last[0], dim=-1), positive=F.normalize(last[1], dim=-1))
         share = 1.0 if n is None or not self.config.shallow else 1 / n
@@ -190,17 +190,6 @@ class Matryoshka2D(Method):
             settings = {"temperature": self.config.temperature, "stop_gradient": self.config.stop_gradient}
             losses["align"] = self.config.align * coordinate_kl(torch.cat(early), torch.cat(last), **settings)
         return losses
-
-    def _embedded(self, exits: Exits, parts: Sequence[Data]) -> list[Tensor]:
-        if not isinstance(self.encoder, TextTransformer):
-            return [self.embed(exits, data) for data in parts]
-        # One pass for all: processes that share the layers must run them equally often, negatives or not.
-        longest = max(data["input_ids"].shape[1] for data in parts)
-        data = {
-            key: torch.cat([F.pad(d[key], (0, longest - d[key].shape[1])) for d in parts])
-            for key in ("input_ids", "attention_mask")
-        }
-        return list(self.embed(exits, data).split([len(d["input_ids"]) for d in parts]))
 
     def base(self, x: Sequence[Tensor], batch: Batch) -> Tensor:
         """The loss l of embeddings ``(N, D)`` of anchors, of positives, and perhaps ``(K, D)`` of negatives."""

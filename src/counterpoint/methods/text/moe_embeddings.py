@@ -56,6 +56,7 @@ from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, OnlySame
 from counterpoint.objectives.route import expert_balance, expert_information, expert_known, joint_use
 from counterpoint.objectives.scale import LogitScale
+from counterpoint.processes import total, world
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 
@@ -167,9 +168,11 @@ class MoEEmbeddings(Method):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         c, judged = self.config, self._judged[0]
         views = [batch.one("anchor"), batch.one("positive"), *batch.all("negative")]
-        found = [self.embed(judged, view).split(judged.widths, 1) for view in views]
-        a, b, *more = (F.normalize(z, dim=-1) if c.normalize else z for z, *_ in found)
         source = batch.labels["source"]
+        self.encoder.also = self._everywhere(source)
+        found = [z.split(judged.widths, 1) for z in self.embed_each(judged, views)]
+        self.encoder.also = None
+        a, b, *more = (F.normalize(z, dim=-1) if c.normalize else z for z, *_ in found)
         candidates = [source, *(source[v.owner] for v in views[2:] if v.owner is not None)]
         self.observe(anchor=F.normalize(a, dim=-1), positive=F.normalize(b, dim=-1), scale=self.scale())
         losses = {
@@ -184,6 +187,15 @@ class MoEEmbeddings(Method):
         }
         said = [torch.cat(parts) for parts in zip(*(parts for _, *parts in found[:2]))]
         return losses | self._routing(said, source.repeat(2))
+
+    def _everywhere(self, source: Tensor) -> Tensor | None:
+        """``(E,)`` the experts that texts of any process may use: in shards, each has to be computed by all of them."""
+        if world() == 1:
+            return None
+        settings = self.encoder.settings
+        if settings.routing != "domain" or settings.count == 1:
+            return torch.ones(settings.count, dtype=torch.bool)
+        return total(F.one_hot(source, settings.count).sum(0)) > 0
 
     def _routing(self, said: list[Tensor], source: Tensor) -> dict[str, Tensor]:
         """Losses of what guesses domains and of what chooses experts, from what they said of both sides."""

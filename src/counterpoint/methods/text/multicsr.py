@@ -36,7 +36,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterpoint.data.batch import Batch, View
+from counterpoint.data.batch import Batch
 from counterpoint.data.curate import Triplet, curate
 from counterpoint.data.loader import Loader
 from counterpoint.data.registry import load
@@ -120,8 +120,9 @@ class MultiCSR(Method):
         return Batch((*batch.views, *guided), batch.rows)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        anchor, positive = (self._unit(batch.one(role)) for role in ("anchor", "positive"))
-        negatives = [self._unit(view) for view in batch.all("negative")]
+        views = [batch.one("anchor"), batch.one("positive"), *batch.all("negative")]
+        found = self.embed_each(self.encoder, views)
+        anchor, positive, *negatives = (F.normalize(self.head(z), dim=-1) for z in found)
         pairing = Diagonal() if self.guide is None else Diagonal() & self.mask(batch)
         scale = self.scale()
         self.observe(anchor=anchor, positive=positive, scale=scale)
@@ -132,17 +133,11 @@ class MultiCSR(Method):
         """The rule that takes out what the guide finds more alike than phi; the own positive always stays."""
         assert self.guide is not None
         with torch.no_grad():
-            anchor, *others = (
-                F.normalize(self.embed(self.guide.model, view), dim=-1)
-                for role in ("anchor", "positive", "negative")
-                for view in batch.all(f"guide {role}")
-            )
+            views = [v for role in ("anchor", "positive", "negative") for v in batch.all(f"guide {role}")]
+            anchor, *others = (F.normalize(z, dim=-1) for z in self.embed_each(self.guide.model, views))
         candidates = torch.cat(others)
         self._look(anchor, candidates)
         return FalseNegatives(anchor, candidates, threshold=anchor.new_full((len(anchor),), self.config.phi))
-
-    def _unit(self, view: View) -> Tensor:
-        return F.normalize(self.head(self.embed(self.encoder, view)), dim=-1)
 
     def _look(self, anchor: Tensor, candidates: Tensor) -> None:
         """Warn, once, where the guide takes out so much that little is left to tell apart."""
