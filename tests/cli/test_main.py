@@ -70,12 +70,15 @@ def test_every_example_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ru
     for name in ("sentences", "documents"):
         made.jsonl(tmp_path / f"{name}.jsonl", made.rows("texts", 120))
     order = ["fit", "eval", "encode", "index", "search", "export", "report", "methods", "data", "doctor"]
-    order += ["prove", "compare", "align", "generate"]
+    order += ["diagnose", "mine", "merge", "prove", "compare", "align", "generate"]
     assert set(order) == set(verbs()) - {"demo", "refine"}, "these have tests of their own"
     for verb in order:
         more = ["--size", "smoke"] if verb in ("fit", "compare") else []
         if verb == "search":
             shutil.copytree("runs/mine", "runs/demo")
+        if verb == "merge":
+            for name in "abc":
+                run("fit", "pairs.jsonl", "--encoder", "runs/mine", "--out", f"runs/{name}", "--size", "smoke")
         if verb == "align":
             (tmp_path / "ref.fa").write_text(">contig\n" + made.dna(9_000) + "\n")
             (tmp_path / "reads.fq.gz").write_bytes(gzip.compress(f"@r\n{made.dna(120)}\n+\n{'I' * 120}\n".encode()))

@@ -278,5 +278,7 @@ def test_one_block_of_embeddings_is_in_memory(tmp_path) -> None:
         assert done.returncode == 0, done.stderr
         return float(json.loads(done.stdout.splitlines()[-1]))
 
-    assert grown(500) < 60
-    assert grown(40_000) > 150  # else the figure above would say nothing
+    one = grown(500)
+    assert one < 60
+    # Else the figure above would say nothing. (What imports took for a moment is in both.)
+    assert grown(40_000) > one + 50

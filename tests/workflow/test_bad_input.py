@@ -184,7 +184,7 @@ def test_test_rows_with_another_class(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("--method simclear", "There is no method 'simclear'. Type one of: coconut,"),
+        ("--method simclear", "There is no method 'simclear'. Type one of: ccp, coconut,"),
         ("--method graded", "The method graded needs scored pairs, but the rows hold pairs"),
         ("--method simclr", "The method simclr needs images, but the rows hold pairs"),
         (

@@ -187,7 +187,7 @@ class Projected(Encoder):
 
     def __init__(self, encoder: Encoder, dim: int, *, hidden: int = 0) -> None:
         super().__init__()
-        self.encoder, self.hidden, self.fill = encoder, hidden, encoder.fill
+        self.encoder, self.hidden, self.fill = encoder, hidden, dict(encoder.fill)
         self.projection: nn.Module = (
             Projector(encoder.dim, (hidden,), dim, norm=None) if hidden else nn.Linear(encoder.dim, dim, bias=False)
         )

@@ -102,7 +102,7 @@ class Upcycled(Encoder):
                 "(--encoder transformer, or a folder or hub id), or a ResidualText."
             )
         self.base, self.settings, self.dim = encoder, config, encoder.dim
-        self.fill = encoder.fill
+        self.fill = dict(encoder.fill)
         self.also: Tensor | None = None  # see `Passage`; set by who trains in several processes
         found = perceptrons(encoder)
         for site in [found[len(found) // 2]] if config.layers == "middle" else found:

@@ -79,7 +79,7 @@ class PairEncoder(Encoder):
             raise ConfigError(f"top={top}: a {type(encoder).__name__} has no layers. Type top=0.")
         if top and isinstance(encoder, TextTransformer) and top > encoder.transformer.config.num_hidden_layers:
             raise ConfigError(f"top={top}: this encoder has {encoder.transformer.config.num_hidden_layers} layers.")
-        self.encoder, self.top, self.fill = encoder, top, encoder.fill
+        self.encoder, self.top, self.fill = encoder, top, dict(encoder.fill)
         self.dim = encoder.dim * max(1, top)
         self.head = PairHead(self.dim, out, hidden=hidden, kind=head)
         self.normalize = False  # the head reads embeddings as they are
