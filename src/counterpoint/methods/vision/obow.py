@@ -205,6 +205,7 @@ class OBoW(Method):
         config = Config(
             words=256 if small else 32,
             levels=1,
+            momentum=0.9,  # a few hundred steps: at 0.99 the teacher stays half of what it was drawn as
             inv_delta=10.0,
             kappa=5.0,
             source=0,
@@ -287,7 +288,11 @@ ARMS: dict[str, dict[str, Any]] = {
 
 
 def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
-    """One arm on the CIFAR-10 sample: neighbours by encoder features of 3,000 training and 1,000 test images."""
+    """One arm on the CIFAR-10 sample: neighbours by encoder features of 3,000 training and 1,000 test images.
+
+    The momentum of the small recipe was chosen on seed 10 among 0.99, 0.95 and 0.9, after seeds 0 to 2 had shown nothing
+    at 0.99.
+    """
     recipe = OBoW.recipe("smoke" if smoke else "small")
     schema = Schema(kind="labelled", columns={"image": "image", "label": "label"}, modalities={"image": "image"})
     train, test = (Rows(load("cifar10", split), schema) for split in ("train", "test"))
