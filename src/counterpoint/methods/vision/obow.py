@@ -290,8 +290,8 @@ ARMS: dict[str, dict[str, Any]] = {
 def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
     """One arm on the CIFAR-10 sample: neighbours by encoder features of 3,000 training and 1,000 test images.
 
-    The momentum of the small recipe was chosen on seed 10 among 0.99, 0.95 and 0.9, after seeds 0 to 2 had shown nothing
-    at 0.99.
+    The momentum of the small recipe was chosen on seed 10 among 0.99, 0.95 and 0.9, after seeds 0 to 2 had shown
+    nothing at 0.99.
     """
     recipe = OBoW.recipe("smoke" if smoke else "small")
     schema = Schema(kind="labelled", columns={"image": "image", "label": "label"}, modalities={"image": "image"})
