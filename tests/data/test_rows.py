@@ -242,3 +242,21 @@ def test_sources_of_rows_that_have_none() -> None:
     schema = infer(datasets.Dataset.from_dict({"text": SAID, "domain": ORIGIN}), columns={"source": "domain"})
     with pytest.raises(DataError, match="The source 'a' is none of the 2 sources known: law, news"):
         Rows(other, schema)[0]
+
+
+def test_positives_that_are_their_anchor_are_counted() -> None:
+    found = rows(anchor=["a", "b ", "c"], positive=["p", " b", "c"])
+    assert any(line.startswith("In 2 of 3 rows the positive is its anchor word for word") for line in found.log.lines())
+    assert len(found) == 3
+    assert not any("word for word" in line for line in rows(anchor=["a", "b"], positive=["b", "a"]).log.lines())
+
+
+def test_scores_that_contradict_each_other_are_told() -> None:
+    one, two = ["x", "a", "b", "a", "c"], ["y", "b", "a", "b", "d"]
+    told = rows(sentence1=one, sentence2=two, score=[1.0, 0.0, 5.0, 2.0, 3.0]).log.lines()
+    assert any(
+        line.startswith("1 pairs of texts have several scores that contradict each other, up to 0 and 5 (first: row 1)")
+        for line in told
+    )
+    told = rows(sentence1=one, sentence2=two, score=[1.0, 2.0, 2.0, 2.0, 3.0]).log.lines()
+    assert not any("contradict" in line for line in told)

@@ -251,6 +251,33 @@ class Rows:
                 )
         if (copies := self.duplicates()) > 0:
             self.log.note(f"{copies:,} of {len(self):,} rows repeat an earlier row's texts; they are kept.")
+        if set(self.schema.modalities.values()) == {"text"}:
+            self._check_pairs()
+
+    def _check_pairs(self) -> None:
+        """Notes pairs that teach nothing, and scores of the same two texts that contradict each other."""
+        kind = self.schema.kind
+        if kind not in ("pairs", "scored"):
+            return
+        sides = self.keys()[:, :2]
+        if kind == "pairs" and (same := int((sides[:, 0] == sides[:, 1]).sum())):
+            self.log.note(
+                f"In {same:,} of {len(self):,} rows the positive is its anchor word for word: that teaches nothing. "
+                "They are kept; leave them out, or give them another positive."
+            )
+        if kind == "scored":
+            scores = self.column(str(self.schema.columns["score"])).cast(pa.float64()).to_numpy()
+            _, pair = np.unique(np.sort(sides, axis=1), axis=0, return_inverse=True)
+            low, high = np.full(pair.max() + 1, np.inf), np.full(pair.max() + 1, -np.inf)
+            np.minimum.at(low, pair, scores)
+            np.maximum.at(high, pair, scores)
+            if apart := int((high > low).sum()):
+                worst = int((high - low).argmax())
+                row = self.index[np.flatnonzero(pair == worst)[0]]
+                self.log.note(
+                    f"{apart:,} pairs of texts have several scores that contradict each other, up to {low[worst]:g} "
+                    f"and {high[worst]:g} (first: row {row}). All are kept; keep one of each, or their mean."
+                )
 
     def _check_scores(self) -> None:
         name = str(self.schema.columns["score"])
