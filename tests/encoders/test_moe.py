@@ -91,7 +91,7 @@ def test_sites_are_all_perceptrons_or_the_middle_one() -> None:
     found = [sum(isinstance(m, Experts) for m in upcycled("bert", layers=kind).modules()) for kind in ("all", "middle")]
     assert found == [3, 1]
     encoder = upcycled("bert")
-    assert len(encoder.base.transformer.encoder.layer[0].output.dense.experts) == 2  # type: ignore[union-attr]
+    assert len(encoder.encoder.transformer.encoder.layer[0].output.dense.experts) == 2  # type: ignore[union-attr]
 
 
 def test_tokens_go_to_their_best_experts_with_weights_that_sum_to_one() -> None:
@@ -100,9 +100,9 @@ def test_tokens_go_to_their_best_experts_with_weights_that_sum_to_one() -> None:
         for p in encoder.parameters():
             p.add_(torch.randn_like(p))
     data = encoder.collate(BATCH)
-    blocks = encoder.base.blocks
+    blocks = encoder.encoder.blocks
     experts = blocks[1].mlp
-    x = blocks[0](encoder.base.pooled(data))
+    x = blocks[0](encoder.encoder.pooled(data))
     y = blocks[1].norm(x)
     expected = []
     for row in y:
@@ -131,7 +131,7 @@ def test_a_text_is_routed_by_the_mean_of_its_tokens() -> None:
 def test_unknown_domains_get_the_average_or_the_mixture_that_is_guessed() -> None:
     encoder = upcycled("residual", layers="middle", token=False, unknown="average").eval()
     with torch.no_grad():
-        encoder.base.blocks[1].mlp.experts["1"][0].weight.add_(1.0)
+        encoder.encoder.blocks[1].mlp.experts["1"][0].weight.add_(1.0)
     law, news, unknown = (
         torch.from_numpy(encoder.encode([(t, domain) for t in BATCH], normalize=False))
         for domain in ("law", "news", None)
@@ -140,7 +140,7 @@ def test_unknown_domains_get_the_average_or_the_mixture_that_is_guessed() -> Non
     torch.testing.assert_close(unknown, (law + news) / 2)
     encoder = upcycled("residual").eval()
     with torch.no_grad():
-        encoder.base.blocks[1].mlp.experts["1"][0].weight.add_(1.0)
+        encoder.encoder.blocks[1].mlp.experts["1"][0].weight.add_(1.0)
         assert encoder.guess is not None
         encoder.guess.bias.copy_(torch.tensor([-200.0, 200.0]))  # it is sure
     assert np.abs(encoder.encode(BATCH) - encoder.encode(BATCH, role="news")).max() < 1e-6
@@ -209,7 +209,7 @@ def test_what_is_refused() -> None:
     with pytest.raises(DataError, match="numbered 0 to 1"):
         encoder({**data, "domain": torch.full((6, 1), 2)})
     with pytest.raises(ModelError, match="outside their encoder"):
-        encoder.base(data)
+        encoder.encoder(data)
     with pytest.raises(ConfigError, match="StaticText has none"):
         Upcycled(StaticText.from_texts(TEXTS, StaticTextConfig(dim=8)), UpcycledConfig(domains=("a",)))
     with pytest.raises(ConfigError, match="experts=3"):

@@ -88,7 +88,7 @@ def test_an_expert_without_texts_keeps_every_bit_through_momentum_and_weight_dec
     moved = step(0)
     assert any(".experts.0." in key for key in moved)
     assert not any(".experts.1." in key for key in moved)
-    assert "encoder.base.table" in moved
+    assert "encoder.encoder.table" in moved
 
 
 def test_rows_change_sides_at_random_and_keep_their_partner() -> None:

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Data
+from counterpoint.encoders.around import Around
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.layout import Stage, read_weights, write_json, write_weights
 from counterpoint.errors import ConfigError, DataError
@@ -174,7 +174,7 @@ class ProjectedConfig:
     hidden: int = 0
 
 
-class Projected(Encoder):
+class Projected(Around):
     """An encoder followed by a linear map without bias: towers of different widths meet in one space.
 
     hidden: width of a hidden layer with ReLU before it, which makes the map a perceptron (0: none).
@@ -187,42 +187,17 @@ class Projected(Encoder):
 
     def __init__(self, encoder: Encoder, dim: int, *, hidden: int = 0) -> None:
         super().__init__()
-        self.encoder, self.hidden, self.fill = encoder, hidden, dict(encoder.fill)
+        self._surround(encoder)
+        self.hidden = hidden
         self.projection: nn.Module = (
             Projector(encoder.dim, (hidden,), dim, norm=None) if hidden else nn.Linear(encoder.dim, dim, bias=False)
         )
         self.dim = dim
 
     @property
-    def normalize(self) -> bool:  # type: ignore[override]
-        return self.encoder.normalize
-
-    @normalize.setter
-    def normalize(self, value: bool) -> None:
-        self.encoder.normalize = value
-
-    @property
-    def modality(self) -> str:  # type: ignore[override]  # that of the encoder below
-        return self.encoder.modality
-
-    @property
     def config(self) -> ProjectedConfig:  # type: ignore[override]
         inner = asdict(self.encoder.config)
         return ProjectedConfig(dim=self.dim, kind=self.encoder.kind, inner=inner, hidden=self.hidden)
-
-    @property
-    def prompts(self) -> Mapping[str, str]:  # type: ignore[override]
-        return self.encoder.prompts
-
-    @prompts.setter
-    def prompts(self, value: Mapping[str, str]) -> None:
-        self.encoder.prompts = value
-
-    def collate(self, items: Sequence[Any], role: str | None = None) -> Data:
-        return self.encoder.collate(items, role)
-
-    def lengths(self, items: Sequence[Any]) -> np.ndarray:
-        return self.encoder.lengths(items)
 
     def forward(self, data: Data) -> Tensor:
         out: Tensor = self.projection(self.encoder(data))
@@ -232,9 +207,6 @@ class Projected(Encoder):
         """Token embeddings in the projected space: where pooling is linear, their pooling is the embedding."""
         tokens, mask = self.encoder.tokens(data)
         return self.projection(tokens), mask
-
-    def _batches(self, items: Sequence[Any], role: str | None, budget: int) -> Iterator[tuple[np.ndarray, Data]]:
-        return self.encoder._batches(items, role, budget)
 
     @contextmanager
     def _computing(self, precision: str) -> Iterator[Any]:

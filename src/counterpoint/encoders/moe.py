@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from counterpoint.data.batch import Data, size
 from counterpoint.encoders import pretrained
+from counterpoint.encoders.around import Around
 from counterpoint.encoders.base import Encoder, fitted
 from counterpoint.encoders.experts import Experts, Passage, enter, means, passage, perceptrons
 from counterpoint.encoders.layout import Stage, revive, write_weights
@@ -81,7 +82,7 @@ class UpcycledConfig:
 # --- the encoder -----------------------------------------------------------------------------------------------------
 
 
-class Upcycled(Encoder):
+class Upcycled(Around):
     """A text encoder with experts in place of its perceptrons.
 
     The domain of a text is given beside it, ``(text, "physics")``, or for all texts by ``encode(texts,
@@ -92,7 +93,7 @@ class Upcycled(Encoder):
     """
 
     kind: ClassVar[str] = "upcycled-text"
-    modality: ClassVar[str] = "text"
+    encoder: TextTransformer | ResidualText
 
     def __init__(self, encoder: Encoder, config: UpcycledConfig) -> None:
         super().__init__()
@@ -101,8 +102,8 @@ class Upcycled(Encoder):
                 f"Experts are copies of perceptrons, and {type(encoder).__name__} has none. Give a transformer "
                 "(--encoder transformer, or a folder or hub id), or a ResidualText."
             )
-        self.base, self.settings, self.dim = encoder, config, encoder.dim
-        self.fill = dict(encoder.fill)
+        self._surround(encoder)
+        self.settings, self.dim = config, encoder.dim
         self.also: Tensor | None = None  # see `Passage`; set by who trains in several processes
         found = perceptrons(encoder)
         for site in [found[len(found) // 2]] if config.layers == "middle" else found:
@@ -126,40 +127,26 @@ class Upcycled(Encoder):
 
     @property
     def _width(self) -> int:
-        if isinstance(self.base, ResidualText):
-            return self.base.dim
-        return int(_table(self.base).shape[1])
+        if isinstance(self.encoder, ResidualText):
+            return self.encoder.dim
+        return int(_table(self.encoder).shape[1])
 
     def _first(self) -> Tensor:
         """What a domain's token begins as, ``(1, W)``: the embedding of what stood in the first place; for a mean of
         words, which has no places, something that is added, so 0."""
-        if isinstance(self.base, ResidualText):
+        if isinstance(self.encoder, ResidualText):
             return torch.zeros(1, self._width)
-        if not self.base._before:
+        if not self.encoder._before:
             raise ConfigError("This tokenizer puts no token before a text that a domain's could replace: token=False.")
-        return _table(self.base).detach()[self.base._before[0]].clone().unsqueeze(0)
+        return _table(self.encoder).detach()[self.encoder._before[0]].clone().unsqueeze(0)
 
     # --- what is asked of every encoder ----------------------------------------------------------------------------
 
     @property
     def config(self) -> UpcycledConfig:  # type: ignore[override]
-        return UpcycledConfig(**{**self.settings.__dict__, "kind": self.base.kind, "inner": asdict(self.base.config)})
-
-    @property
-    def normalize(self) -> bool:  # type: ignore[override]
-        return self.base.normalize
-
-    @normalize.setter
-    def normalize(self, value: bool) -> None:
-        self.base.normalize = value
-
-    @property
-    def prompts(self) -> Mapping[str, str]:  # type: ignore[override]
-        return self.base.prompts
-
-    @prompts.setter
-    def prompts(self, value: Mapping[str, str]) -> None:
-        self.base.prompts = value
+        return UpcycledConfig(
+            **{**self.settings.__dict__, "kind": self.encoder.kind, "inner": asdict(self.encoder.config)}
+        )
 
     @property
     def domains(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -173,7 +160,7 @@ class Upcycled(Encoder):
             raise DataError(f"There is no domain or prompt {role!r}. The domains are {', '.join(names)}.")
         told = role if role in names else None
         pairs = [item if isinstance(item, tuple) else (item, told) for item in items]
-        data = self.base.collate([text for text, _ in pairs], role)
+        data = self.encoder.collate([text for text, _ in pairs], role)
         return {**data, "domain": torch.tensor([[self.number(domain)] for _, domain in pairs]).view(-1, 1)}
 
     def number(self, domain: str | int | None) -> int:
@@ -189,10 +176,10 @@ class Upcycled(Encoder):
         return int(domain)
 
     def lengths(self, items: Sequence[Any]) -> np.ndarray:
-        return self.base.lengths([item[0] if isinstance(item, tuple) else item for item in items])
+        return self.encoder.lengths([item[0] if isinstance(item, tuple) else item for item in items])
 
     def _batches(self, items: Sequence[Any], role: str | None, budget: int) -> Iterator[tuple[np.ndarray, Data]]:
-        most = PASS.get(self.device.type, budget) if isinstance(self.base, TextTransformer) else budget
+        most = PASS.get(self.device.type, budget) if isinstance(self.encoder, TextTransformer) else budget
         return TextEncoder._batches(self, items, role, min(budget, most))  # type: ignore[arg-type]
 
     def forward(self, data: Data) -> Tensor:
@@ -201,14 +188,14 @@ class Upcycled(Encoder):
 
     def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
         with self._passing(data):
-            return self.base.tokens(data)
+            return self.encoder.tokens(data)
 
     def hidden_states(self, data: Data) -> list[Tensor]:
         """As `TextTransformer.hidden_states`."""
-        if not isinstance(self.base, TextTransformer):
-            raise ConfigError(f"{type(self.base).__name__} has no layers of hidden states.")
+        if not isinstance(self.encoder, TextTransformer):
+            raise ConfigError(f"{type(self.encoder).__name__} has no layers of hidden states.")
         with self._passing(data):
-            return self.base.hidden_states(data)
+            return self.encoder.hidden_states(data)
 
     # --- what routers say ------------------------------------------------------------------------------------------
 
@@ -225,21 +212,21 @@ class Upcycled(Encoder):
             return z, said
 
     def _embedded(self, data: Data, passing: Passage) -> Tensor:
-        if isinstance(self.base, ResidualText):
-            z = self.base.pooled(data)
-            return self.base.deepened(z if passing.first is None else z + passing.first)
-        return self.base(data)  # type: ignore[no-any-return]
+        if isinstance(self.encoder, ResidualText):
+            z = self.encoder.pooled(data)
+            return self.encoder.deepened(z if passing.first is None else z + passing.first)
+        return self.encoder(data)  # type: ignore[no-any-return]
 
     def _guessed(self, data: Data) -> Tensor:
         """Logits of the domains ``(N, G)``, from the words alone; the words do not learn from it."""
         assert self.guess is not None
         assert not isinstance(data, Tensor)
         with torch.no_grad():
-            if isinstance(self.base, ResidualText):
-                words = self.base.pooled(data)
+            if isinstance(self.encoder, ResidualText):
+                words = self.encoder.pooled(data)
             else:
                 mask = data["attention_mask"].unsqueeze(-1)
-                each = self.base.transformer.get_input_embeddings()(data["input_ids"])
+                each = self.encoder.transformer.get_input_embeddings()(data["input_ids"])
                 words = (each * mask).sum(1) / mask.sum(1).clamp(min=1)
             # At unit length: embeddings may be tiny, and their classifier would learn as slowly.
             words = F.normalize(words, dim=-1) * self._width**0.5
@@ -256,7 +243,7 @@ class Upcycled(Encoder):
             weights = shares if self.settings.count > 1 else shares.new_ones(n, 1)
         first = None if self.tokens_of is None else shares.to(self.tokens_of) @ self.tokens_of
         rows = torch.arange(n, device=device)
-        order = rows if isinstance(self.base, ResidualText) else in_order(data["attention_mask"].bool())[1]
+        order = rows if isinstance(self.encoder, ResidualText) else in_order(data["attention_mask"].bool())[1]
         token = passage.set(passing := Passage(n, weights, first, order, rows, also=self.also))
         try:
             yield passing
@@ -281,7 +268,7 @@ class Upcycled(Encoder):
 
     def write(self, folder: Path) -> list[Stage]:
         """Weights and tokenizer; sentence-transformers has no experts, so Counterpoint alone reads it."""
-        self.base.tokenizer.save_pretrained(folder)
+        self.encoder.tokenizer.save_pretrained(folder)
         write_weights(folder / "model.safetensors", self.state_dict())
         return []
 

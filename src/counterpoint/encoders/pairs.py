@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
+from counterpoint.encoders.around import Around
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.cross import Pair
 from counterpoint.encoders.layout import Stage, read_weights, write_weights
@@ -61,7 +62,7 @@ class PairConfig:
     out: int = 1
 
 
-class PairEncoder(Encoder):
+class PairEncoder(Around):
     """An encoder of single texts, and the head that scores two of its embeddings: a `Scorer`, quick where embeddings
     are kept.
 
@@ -70,6 +71,7 @@ class PairEncoder(Encoder):
     """
 
     kind: ClassVar[str] = "pairs"
+    normalize: bool = False  # type: ignore[override]  # the head reads embeddings as they are
 
     def __init__(
         self, encoder: Encoder, *, top: int = 0, head: Head = "features", hidden: int = 512, out: int = 1
@@ -79,15 +81,11 @@ class PairEncoder(Encoder):
             raise ConfigError(f"top={top}: a {type(encoder).__name__} has no layers. Type top=0.")
         if top and isinstance(encoder, TextTransformer) and top > encoder.transformer.config.num_hidden_layers:
             raise ConfigError(f"top={top}: this encoder has {encoder.transformer.config.num_hidden_layers} layers.")
-        self.encoder, self.top, self.fill = encoder, top, dict(encoder.fill)
+        self._surround(encoder)
+        self.top = top
         self.dim = encoder.dim * max(1, top)
         self.head = PairHead(self.dim, out, hidden=hidden, kind=head)
-        self.normalize = False  # the head reads embeddings as they are
         self._hidden = hidden
-
-    @property
-    def modality(self) -> str:  # type: ignore[override]  # that of the encoder below
-        return self.encoder.modality
 
     @property
     def config(self) -> PairConfig:  # type: ignore[override]
@@ -101,20 +99,6 @@ class PairEncoder(Encoder):
             out=self.head.out,
         )
 
-    @property
-    def prompts(self) -> Mapping[str, str]:  # type: ignore[override]
-        return self.encoder.prompts
-
-    @prompts.setter
-    def prompts(self, value: Mapping[str, str]) -> None:
-        self.encoder.prompts = value
-
-    def collate(self, items: Sequence[Any], role: str | None = None) -> Data:
-        return self.encoder.collate(items, role)
-
-    def lengths(self, items: Sequence[Any]) -> np.ndarray:
-        return self.encoder.lengths(items)
-
     def forward(self, data: Data) -> Tensor:
         if not self.top:
             out: Tensor = self.encoder(data)
@@ -125,9 +109,6 @@ class PairEncoder(Encoder):
         mask = data["attention_mask"].bool()
         # A text of one token has nothing but its first one: zeros then.
         return pool(torch.cat(states, dim=-1), mask & (mask.cumsum(1) > 1), mode="mean")
-
-    def _batches(self, items: Sequence[Any], role: str | None, budget: int) -> Iterator[tuple[np.ndarray, Data]]:
-        return self.encoder._batches(items, role, budget)
 
     # --- pairs -----------------------------------------------------------------------------------------------------
 
