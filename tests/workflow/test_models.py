@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,15 @@ def test_a_hub_id_without_a_network_is_said_at_once(modality: str, monkeypatch: 
     with pytest.raises(ModelError, match="the hub cannot be reached"):
         make_encoder(modality, "nobody/nothing", ConvNetConfig(), Rows())  # type: ignore[arg-type]
     assert asked == ["nobody/nothing"]
+
+
+def test_a_run_that_wrote_no_model_is_no_model(run: Run, tmp_path: Path) -> None:
+    data, out = made.jsonl(tmp_path / "pairs.jsonl", made.rows("pairs", 40)), tmp_path / "run"
+    assert run("fit", data, "--out", out, *STEPS).code == 0
+    shutil.rmtree(out / "model")
+    shutil.rmtree(out / "checkpoints")
+    with pytest.raises(ModelError, match="has no model yet"):
+        load(out)
 
 
 def test_adapters_learn_and_a_plain_model_is_written(run: Run, tmp_path: Path, transformer: TextTransformer) -> None:

@@ -51,9 +51,10 @@ def diagnose(
         raise DataError(f"limit={limit}: a neighbourhood needs at least 3 rows.")
     towers, log = load_towers(model), Log()
     schema, rows = to_look_at(data, columns=columns or {}, split=split, limit=limit, log=log)
-    if missing := sorted(set(schema.modalities.values()) - set(towers)):
+    held = sorted(set(schema.modalities.values()))
+    if missing := sorted({*held} - towers.keys()):
         raise ModelError(
-            f"{model} encodes {' and '.join(towers)}; these rows hold {' and '.join(schema.modalities.values())}, so "
+            f"{model} encodes {' and '.join(towers)}; these rows hold {' and '.join(held)}, so "
             f"there is nothing for {missing[0]}. Name another model, or other columns."
         )
     one = towers[next(iter(schema.modalities.values()))]

@@ -211,7 +211,7 @@ def load_towers(path: Path | str) -> dict[str, Encoder]:
     root = model_path(path)
     if not root.is_dir():
         raise ModelError(f"There is no model folder {path}. Give the folder that `counterpoint fit --out` wrote.")
-    if (root / "config.json").exists() and (root / "checkpoints").is_dir():
+    if (root / "config.json").exists() and any((root / name).is_dir() for name in ("checkpoints", "start")):
         raise ModelError(f"The run in {path} has no model yet. Finish it first: counterpoint fit --out {path} --resume")
     if not (root / model_folder.CARD).exists() and (found := parts(root)):
         return {p.name: model_folder.load(p) for p in found}
