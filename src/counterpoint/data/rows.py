@@ -42,6 +42,14 @@ class Rows:
         self.index = self._usable()
         self._checks()
 
+    @classmethod
+    def of_texts(cls, texts: Sequence[str]) -> Rows:
+        """Single texts as rows of the kind ``texts``."""
+        import datasets  # here: importing it takes long
+
+        schema = Schema(kind="texts", columns={"text": "text"}, modalities={"text": "text"})
+        return cls(datasets.Dataset.from_dict({"text": list(texts)}), schema)
+
     # --- taking rows -------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
@@ -249,17 +257,19 @@ class Rows:
                     f"Column {name!r} holds one class only ({self.schema.labels[found[0]]!r}): there is nothing to "
                     f"tell apart. To learn without labels, type: --columns {other}={self.schema.columns[other]}"
                 )
-        if (copies := self.duplicates()) > 0:
-            self.log.note(f"{copies:,} of {len(self):,} rows repeat an earlier row's texts; they are kept.")
         if set(self.schema.modalities.values()) == {"text"}:
-            self._check_pairs()
+            keys = self.keys()
+            if (copies := _copies(keys)) > 0:
+                self.log.note(f"{copies:,} of {len(self):,} rows repeat an earlier row's texts; they are kept.")
+            if self.schema.kind in ("pairs", "scored"):
+                self._check_pairs(keys[:, :2])
 
-    def _check_pairs(self) -> None:
-        """Notes pairs that teach nothing, and scores of the same two texts that contradict each other."""
+    def _check_pairs(self, sides: np.ndarray) -> None:
+        """Notes pairs that teach nothing, and scores of the same two texts that contradict each other.
+
+        sides: ``(N, 2)``, both texts as numbers.
+        """
         kind = self.schema.kind
-        if kind not in ("pairs", "scored"):
-            return
-        sides = self.keys()[:, :2]
         if kind == "pairs" and (same := int((sides[:, 0] == sides[:, 1]).sum())):
             self.log.note(
                 f"In {same:,} of {len(self):,} rows the positive is its anchor word for word: that teaches nothing. "
@@ -297,7 +307,7 @@ class Rows:
         """Rows whose texts are all those of an earlier row (0 for rows that hold anything but texts)."""
         if set(self.schema.modalities.values()) != {"text"}:
             return 0
-        return len(self) - len(np.unique(self.keys(), axis=0))
+        return _copies(self.keys())
 
     # --- helpers -----------------------------------------------------------------------------------------------
 
@@ -317,6 +327,11 @@ class Rows:
     def _item(self) -> str:
         """What a row holds beside texts, in a word."""
         return next((m for m in self.schema.modalities.values() if m != "text"), "text")
+
+
+def _copies(keys: np.ndarray) -> int:
+    """Rows of ``(N, K)`` that equal an earlier one."""
+    return len(keys) - len(np.unique(keys, axis=0))
 
 
 def _codes(column: pa.ChunkedArray) -> np.ndarray:

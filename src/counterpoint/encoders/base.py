@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +18,18 @@ from torch import Tensor, nn
 from counterpoint.data.batch import Data, move
 from counterpoint.encoders.layout import Stage, read_weights, revive, write_weights
 from counterpoint.errors import ConfigError, ModelError
+
+
+@contextmanager
+def evaluating(module: nn.Module, *, gradients: bool = False) -> Iterator[None]:
+    """Inside: without dropout, and without gradients unless asked for. Afterwards the mode is what it was."""
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.inference_mode(not gradients):
+            yield
+    finally:
+        module.train(was_training)
 
 
 class Encoder(nn.Module, ABC):
@@ -77,8 +89,6 @@ class Encoder(nn.Module, ABC):
         """
         if precision not in ("float32", "bfloat16"):
             raise ConfigError(f"precision={precision!r}: type float32 or bfloat16.")
-        was_training = self.training
-        self.eval()
         out = np.empty((len(items), self.dim), dtype=np.float32)
         unit = self.normalize if normalize is None else normalize
 
@@ -87,23 +97,13 @@ class Encoder(nn.Module, ABC):
                 z = forward(move(data, self.device)).float()
                 out[index] = (nn.functional.normalize(z, dim=-1) if unit else z).cpu().numpy()
 
-        try:
-            with self._computing(precision) as forward:
-                _each(run, self._batches(items, role, budget), self._workers(workers))
-        finally:
-            self.train(was_training)
+        with self.evaluating(gradients=True), self._computing(precision) as forward:
+            _each(run, self._batches(items, role, budget), self._workers(workers))
         return out
 
-    @contextmanager
-    def evaluating(self, *, gradients: bool = False) -> Iterator[None]:
-        """Inside: without dropout, and without gradients unless asked for. Afterwards the mode is what it was."""
-        was_training = self.training
-        self.eval()
-        try:
-            with torch.inference_mode(not gradients):
-                yield
-        finally:
-            self.train(was_training)
+    def evaluating(self, *, gradients: bool = False) -> AbstractContextManager[None]:
+        """See `evaluating`."""
+        return evaluating(self, gradients=gradients)
 
     def _workers(self, asked: int | None) -> int:
         if self.device.type != "cpu":

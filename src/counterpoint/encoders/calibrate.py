@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from counterpoint.encoders.transforms import unit
 from counterpoint.errors import ConfigError, DataError
 
 
@@ -105,7 +106,3 @@ def rotated(a: np.ndarray, b: np.ndarray, *, rounds: int = 5) -> np.ndarray | No
             return None
         rotation = procrustes(a[rows], b[others])
     return rotation
-
-
-def unit(z: np.ndarray) -> np.ndarray:
-    return z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)  # type: ignore[no-any-return]

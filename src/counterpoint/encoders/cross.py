@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.encoders import pretrained
-from counterpoint.encoders.base import buckets
+from counterpoint.encoders.base import buckets, evaluating
+from counterpoint.encoders.text import TextTransformerConfig, architecture
 from counterpoint.encoders.tokenizer import reservoir, train_tokenizer
 from counterpoint.errors import ConfigError, DataError
 
@@ -69,24 +70,17 @@ class CrossEncoder(nn.Module):
     @classmethod
     def from_texts(cls, texts: Iterable[str], config: CrossEncoderConfig | None = None) -> Self:
         """A fresh one, its vocabulary learned from texts."""
-        from transformers import BertConfig, BertForSequenceClassification
+        from transformers import BertForSequenceClassification
 
         c = config or CrossEncoderConfig()
         if c.width % c.heads or c.outputs < 1:
             raise ConfigError(f"width={c.width}, heads={c.heads}, outputs={c.outputs}: heads divide the width.")
         tokenizer = train_tokenizer(reservoir(texts, 200_000), vocabulary=c.vocabulary, max_length=c.max_length)
-        settings = BertConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=c.width,
-            num_hidden_layers=c.layers,
-            num_attention_heads=c.heads,
-            intermediate_size=4 * c.width,
-            hidden_dropout_prob=c.dropout,
-            attention_probs_dropout_prob=c.dropout,
-            max_position_embeddings=c.max_length,
-            pad_token_id=tokenizer.pad_token_id,
-            num_labels=c.outputs,
+        shape = TextTransformerConfig(
+            layers=c.layers, width=c.width, heads=c.heads, max_length=c.max_length, dropout=c.dropout
         )
+        settings = architecture(shape, tokenizer)
+        settings.num_labels = c.outputs
         return cls(BertForSequenceClassification(settings), tokenizer, max_length=c.max_length)
 
     def collate(self, pairs: Sequence[Pair]) -> dict[str, Tensor]:
@@ -105,16 +99,12 @@ class CrossEncoder(nn.Module):
     def score(self, pairs: Sequence[Pair], *, budget: int = 8_192) -> np.ndarray:
         """Logits in eval mode, ``(N,)`` where a pair has one, else ``(N, C)``. budget: padded tokens per pass."""
         out = np.empty((len(pairs), self.outputs), dtype=np.float32)
-        device, was_training = next(self.parameters()).device, self.training
+        device = next(self.parameters()).device
         lengths = np.array([len(a) + len(b) for a, b in pairs], dtype=np.int64) // 4 + 3  # tokens, about
-        self.eval()
-        try:
-            with torch.inference_mode():
-                for index in buckets(np.minimum(lengths, self.max_length), budget):
-                    data = self.collate([pairs[i] for i in index])
-                    out[index] = self({k: v.to(device) for k, v in data.items()}).float().cpu().numpy()
-        finally:
-            self.train(was_training)
+        with evaluating(self):
+            for index in buckets(np.minimum(lengths, self.max_length), budget):
+                data = self.collate([pairs[i] for i in index])
+                out[index] = self({k: v.to(device) for k, v in data.items()}).float().cpu().numpy()
         return out[:, 0] if self.outputs == 1 else out
 
     def fit(

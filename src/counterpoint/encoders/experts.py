@@ -75,20 +75,14 @@ class Experts(nn.Module):
         flat = x.flatten(0, -2)
         weights = self._weights(flat, passing)
         experts = list(self.experts.values())
+        if len(experts) == 1:
+            return experts[0](x)  # type: ignore[no-any-return]
         used = weights.detach() > 0
-        if len(experts) == 1 or (bool(used.all(0).any()) and int(used.any(0).sum()) == 1):  # nothing to take apart
-            expert = int(used[0].int().argmax()) if len(experts) > 1 else 0
-            out = experts[expert](x)
-            out = out * weights[:, expert].view(*x.shape[:-1], 1) if len(experts) > 1 else out
+        if bool(used.all(0).any()) and int(used.any(0).sum()) == 1:  # all to one: nothing to take apart
+            expert = int(used[0].int().argmax())
+            out = experts[expert](x) * weights[:, expert].view(*x.shape[:-1], 1)
         else:
-            out = torch.zeros((), dtype=x.dtype, device=x.device)
-            for e, f in enumerate(experts):
-                if len(at := used[:, e].nonzero().squeeze(1)):
-                    part = f(flat[at]) * weights[at, e].unsqueeze(1)
-                    out = part.new_zeros(len(flat), part.shape[-1]) if out.dim() == 0 else out
-                    out = out.index_add(0, at, part)
-            out = experts[0](flat) * 0 if out.dim() == 0 else out  # not one real token
-            out = out.view(*x.shape[:-1], -1)
+            out = _shared(experts, flat, weights, used).view(*x.shape[:-1], -1)
         if passing.also is not None:
             for e in (passing.also & ~used.any(0)).nonzero().flatten().tolist():
                 out = out + 0 * experts[e](flat[:1]).sum()
@@ -108,6 +102,17 @@ class Experts(nn.Module):
         weights = torch.zeros_like(probability).scatter(1, chosen, best / best.sum(-1, keepdim=True))
         passing.said.append(Said(owner, logits, F.one_hot(chosen, len(self.experts)).sum(1).to(flat.dtype) / self.top))
         return weights * real
+
+
+def _shared(experts: list[nn.Module], flat: Tensor, weights: Tensor, used: Tensor) -> Tensor:
+    """``(T, D)``: each token through the experts that it uses ``(T, E)``, weighted."""
+    out: Tensor | None = None
+    for e, f in enumerate(experts):
+        if len(at := used[:, e].nonzero().squeeze(1)):
+            part = f(flat[at]) * weights[at, e].unsqueeze(1)
+            out = part.new_zeros(len(flat), part.shape[-1]) if out is None else out
+            out = out.index_add(0, at, part)
+    return experts[0](flat) * 0 if out is None else out  # not one real token
 
 
 def means(x: Tensor, owner: Tensor, count: int) -> Tensor:

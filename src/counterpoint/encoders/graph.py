@@ -90,8 +90,9 @@ class Attention(nn.Module):
         h = h if isinstance(h, Tensor) else h(self.weight)
         split = h.unflatten(1, (self.heads, -1))  # N, heads, width
         alpha = self._shares((split * self.left).sum(-1), (split * self.right).sum(-1), edges)
+        ends = _ends(edges, len(h))
         of_heads = zip(split.unbind(1), alpha.unbind(1))
-        return torch.cat([_spread(part, edges, share) for part, share in of_heads], 1) + self.bias
+        return torch.cat([_spread(part, edges[0], ends, share) for part, share in of_heads], 1) + self.bias
 
     def decode(self, x: Tensor, edges: Tensor, wanted: Tensor) -> Tensor:
         """The outputs ``(V, D)`` of the wanted nodes ``(V,)`` from inputs ``(N, F)``, with one head.
@@ -101,7 +102,7 @@ class Attention(nn.Module):
         """
         assert self.heads == 1
         alpha = self._shares(x @ (self.weight @ self.left.T), x @ (self.weight @ self.right.T), edges)
-        return _spread(x, edges, alpha.squeeze(1))[wanted] @ self.weight + self.bias
+        return _spread(x, edges[0], _ends(edges, len(x)), alpha.squeeze(1))[wanted] @ self.weight + self.bias
 
     def _shares(self, left: Tensor, right: Tensor, edges: Tensor) -> Tensor:
         """Attention ``(E, heads)``: of each node's incoming edges, before dropout, the shares sum to 1."""
@@ -137,23 +138,21 @@ class Convolution(nn.Module):
     def _mean(x: Tensor, edges: Tensor) -> Tensor:
         source, target = edges
         root = torch.bincount(target, minlength=len(x)).to(x.dtype).rsqrt()
-        return _spread(x, edges, root[source] * root[target])
+        return _spread(x, source, _ends(edges, len(x)), root[source] * root[target])
 
 
-def _spread(x: Tensor, edges: Tensor, weights: Tensor) -> Tensor:
-    """``(N, D)`` sums over the incoming edges ``(2, E)`` of each node, sorted by it, of ``weights[e] x[source[e]]``.
+def _ends(edges: Tensor, n: int) -> Tensor:
+    """``(n + 1,)``: where the incoming edges of each of n nodes begin among the edges ``(2, E)``, sorted by target."""
+    return F.pad(torch.bincount(edges[1], minlength=n).cumsum(0), (1, 0))
+
+
+def _spread(x: Tensor, source: Tensor, ends: Tensor, weights: Tensor) -> Tensor:
+    """``(N, D)`` sums over the incoming edges of each node, see `_ends`, of ``weights[e] x[source[e]]``.
 
     As bags of rows, so that no ``(E, D)`` is ever made: at Cora's size its allocation cost most of a step.
     """
-    source, target = edges
-    ends = torch.bincount(target, minlength=len(x)).cumsum(0)
     return F.embedding_bag(
-        source,
-        x.contiguous(),
-        F.pad(ends, (1, 0)),
-        mode="sum",
-        per_sample_weights=weights.contiguous(),
-        include_last_offset=True,
+        source, x.contiguous(), ends, mode="sum", per_sample_weights=weights.contiguous(), include_last_offset=True
     )
 
 

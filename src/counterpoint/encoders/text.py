@@ -86,7 +86,7 @@ class TextTransformer(TextEncoder):
 
         super().__init__(tokenizer, max_length=config.max_length, prompts=prompts or {})
         self.config = config
-        self.transformer = transformer or AutoModel.from_config(_architecture(config, tokenizer))
+        self.transformer = transformer or AutoModel.from_config(architecture(config, tokenizer))
         self.dim = self.transformer.config.hidden_size
         pretrained.check_length(config.max_length, self.transformer.config)
         if getattr(self.transformer, "pooler", None) is not None:
@@ -305,7 +305,8 @@ def _states(out: Any, layers: Sequence[int]) -> tuple[Tensor, ...]:
     return (out.last_hidden_state,) if layers == LAST else tuple(out.hidden_states[n] for n in layers)
 
 
-def _architecture(config: TextTransformerConfig, tokenizer: PreTrainedTokenizerFast) -> Any:
+def architecture(config: TextTransformerConfig, tokenizer: PreTrainedTokenizerFast) -> Any:
+    """The `transformers` configuration of a fresh model."""
     from transformers import AutoConfig, BertConfig
 
     if config.architecture:

@@ -1,4 +1,4 @@
-"""Maps of a whole matrix of embeddings that make its space even in all directions."""
+"""Maps of a whole matrix of embeddings: rows to unit length, and a space made even in all directions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from counterpoint.errors import DataError
 
 CONSTANT = 1e-6
 """Spread of a column, relative to its size, below which it only holds rounding."""
+
+
+def unit(z: np.ndarray) -> np.ndarray:
+    """``(N, D)`` with every row at unit length; a row of zeros stays one."""
+    return z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)  # type: ignore[no-any-return]
 
 
 def standardised(z: np.ndarray) -> np.ndarray:

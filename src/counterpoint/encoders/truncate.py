@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.base import Encoder, evaluating
 from counterpoint.encoders.heads import Projected
 from counterpoint.errors import ConfigError
 
@@ -127,14 +127,11 @@ def final_norm(model: PreTrainedModel) -> str:
     ]
     if not hooks:
         return ""
-    was_training = model.training
-    model.eval()
     try:
-        with torch.no_grad():
+        with evaluating(model):
             ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
             last = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
     finally:
-        model.train(was_training)
         for hook in hooks:
             hook.remove()
     found = next((n for n, z in given.items() if isinstance(z, Tensor) and torch.equal(z, last)), None)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from counterpoint.data.batch import move
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.transforms import unit
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate import findings
 from counterpoint.evaluate.findings import Diagnosis, Measured
@@ -237,10 +238,6 @@ def histogram(cosines: np.ndarray) -> list[float]:
     counts = np.histogram(cosines.clip(-1, 1), bins=50, range=(-1, 1))[0]
     shares: list[float] = (counts / max(1, counts.sum())).tolist()
     return shares
-
-
-def unit(z: np.ndarray) -> np.ndarray:
-    return z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
 
 
 def checked(z: np.ndarray, name: str) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.folder import load
+from counterpoint.encoders.transforms import unit
 from counterpoint.errors import DataError, need
 
 if TYPE_CHECKING:
@@ -79,5 +80,4 @@ class ForMteb:
 
 
 def _unit(x: Any) -> np.ndarray:
-    x = np.atleast_2d(np.asarray(x, dtype=np.float32))
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    return unit(np.atleast_2d(np.asarray(x, dtype=np.float32)))

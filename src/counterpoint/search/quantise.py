@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
+from counterpoint.encoders.transforms import unit
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.search.exact import INT8_SCALE, Run, top_k
 
@@ -35,8 +36,7 @@ def truncated(x: np.ndarray, dim: int) -> np.ndarray:
         raise ConfigError(
             f"{dim} dimensions were asked of vectors that have {x.shape[1]}. Give a number from 1 to {x.shape[1]}."
         )
-    part = np.asarray(x[:, :dim], dtype=np.float32)
-    return part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12)
+    return unit(np.asarray(x[:, :dim], dtype=np.float32))
 
 
 def ranges_of(x: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.fusion import ImageTable
 from counterpoint.encoders.heads import Projected
 from counterpoint.encoders.table import TableTransformer
+from counterpoint.encoders.transforms import unit
 from counterpoint.errors import ConfigError, DataError, ModelError
 from counterpoint.search.quantise import DTYPES, Dtype, quantised
 from counterpoint.workflow.cells import CELLS
@@ -263,9 +264,7 @@ class Embed:
                 encoder.to("cuda")
             items = [item for item in found if item is not None]
             vectors = encoder.encode(items, role=self.role, precision=self.precision)[:, : self.dim]
-            if encoder.normalize and self.dim < encoder.dim:
-                vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-            out[there] = vectors
+            out[there] = unit(vectors) if encoder.normalize and self.dim < encoder.dim else vectors
         self.missing += int((~there).sum())
         return self._written(out, there)
 

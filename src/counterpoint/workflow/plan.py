@@ -92,7 +92,7 @@ def make_plan(asked: Asked, given: Given, start: tuple[Path, Beginning] | None, 
 def _advice(asked: Asked, given: Given, recipe: Recipe) -> Start:
     """Also in a resumed run, and the same there: its settings follow from the same rows."""
     if asked.encoder != "auto" or asked.size != "small" or list(given.modalities) != ["text"]:
-        return Start("auto", "", {})
+        return Start()
     rows = None if isinstance(given.rows, Stream) else len(given.rows)
     device = find_device(str(asked.train.get("device", recipe.train.device))).type
     return start_for(rows, recipe.encoder, device=device)

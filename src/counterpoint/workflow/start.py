@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from counterpoint.encoders.static import StaticTextConfig
@@ -15,9 +15,9 @@ FEW, MANY = 5_000, 1_000_000
 class Start:
     """choice: ``auto`` (the recipe's encoder) or ``transformer``. why: the sentence. train: settings that follow."""
 
-    choice: str
-    why: str
-    train: dict[str, Any]
+    choice: str = "auto"
+    why: str = ""
+    train: dict[str, Any] = field(default_factory=dict)
 
 
 def start_for(rows: int | None, recipe: Any, *, device: str) -> Start:
@@ -28,28 +28,23 @@ def start_for(rows: int | None, recipe: Any, *, device: str) -> Start:
     static one: then the method has said what it wants.
     """
     if not isinstance(recipe, StaticTextConfig):
-        return Start("auto", "", {})
+        return Start()
     if rows is not None and rows < FEW:
         return Start(
-            "auto",
-            f"Encoder: static, from scratch, since {rows:,} rows are too few for more. What they do not mention it "
-            "cannot know: a pretrained model would (--encoder FOLDER or a hub id, with --lora 16 to keep what it has).",
-            {},
+            why=f"Encoder: static, from scratch, since {rows:,} rows are too few for more. What they do not mention it "
+            "cannot know: a pretrained model would (--encoder FOLDER or a hub id, with --lora 16 to keep what it has)."
         )
     number = "a stream of" if rows is None else f"{rows:,}"
     if rows is not None and rows < MANY:
         return Start(
-            "auto",
-            f"Encoder: static, from scratch: {number} rows teach it in minutes. For more quality at far more time: "
-            "--encoder transformer, or --encoder FOLDER (a hub id) to go on from a pretrained one.",
-            {},
+            why=f"Encoder: static, from scratch: {number} rows teach it in minutes. For more quality at far more time: "
+            "--encoder transformer, or --encoder FOLDER (a hub id) to go on from a pretrained one."
         )
     if device == "cpu":
         return Start(
-            "auto",
-            f"Encoder: static, from scratch, in one pass: {number} rows are enough for a transformer, but without an "
-            "accelerator one would take days. On a machine with one: --encoder transformer.",
-            {"epochs": 1.0},
+            why=f"Encoder: static, from scratch, in one pass: {number} rows are enough for a transformer, but without "
+            "an accelerator one would take days. On a machine with one: --encoder transformer.",
+            train={"epochs": 1.0},
         )
     return Start(
         "transformer",

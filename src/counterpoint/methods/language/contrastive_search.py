@@ -37,7 +37,7 @@ from counterpoint.data.loader import Loader
 from counterpoint.data.registry import load
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
-from counterpoint.data.schema import Row, Schema
+from counterpoint.data.schema import Row
 from counterpoint.decode.generate import decoder
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.causal import CausalLM, CausalLMConfig
@@ -187,8 +187,7 @@ def _texts(split: str) -> list[str]:
 @lru_cache(maxsize=3)
 def _trained(margin: float, seed: int, smoke: bool) -> CausalLM:
     """A model trained on the dialogues; arms that differ in what they write alone share it."""
-    texts = Dataset.from_dict({"text": _texts("train")[: 64 if smoke else None]})
-    rows = Rows(texts, Schema(kind="texts", columns={"text": "text"}, modalities={"text": "text"}))
+    rows = Rows.of_texts(_texts("train")[: 64 if smoke else None])
     recipe = ContrastiveSearch.recipe("smoke" if smoke else "small")
     torch.manual_seed(seed)
     encoder = CausalLM.from_texts(rows.texts(), replace(recipe.encoder, **SHAPE))

@@ -51,6 +51,7 @@ from counterpoint.memory.queue import GroupQueues
 from counterpoint.methods.base import Method, Recipe, method
 from counterpoint.methods.proof import Proof
 from counterpoint.methods.text.catalogues import documents
+from counterpoint.methods.text.sides import sourced
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, NotSame, OnlyOwn
 from counterpoint.objectives.scale import LogitScale
@@ -125,9 +126,7 @@ class CCP(Method):
         return Homogeneous(np.where(alone, -1, rows.sources()), config.batch, seed=config.seed)
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
-        if lacking := [r["row"] for r in rows if "source" not in r]:
-            raise DataError(f"Row {lacking[0]} has no source: name the column of languages, --columns source=COLUMN.")
-        if len(found := sorted({r["source"] for r in rows})) > 1:
+        if len(found := sorted(set(sourced(rows, "languages")))) > 1:
             names = [self.config.sources[s] for s in found]
             raise DataError(
                 f"A batch holds documents in {' and '.join(names)}: sentences of another language are no negatives. "

@@ -202,9 +202,8 @@ class CoDiEmb(Method):
         positives, negatives = batch.one("positive"), batch.all("negative")
         # Pairs are the first rows of a batch, so that the row of an item is also the place of its query.
         owner, *owners = (v.owner for v in (positives, *negatives) if v.owner is not None)
-        queries, p, *n = (
-            F.normalize(self.embed(self.encoder, v), dim=-1) for v in (batch.one("anchor"), positives, *negatives)
-        )
+        views = (batch.one("anchor"), positives, *negatives)
+        queries, p, *n = (F.normalize(z, dim=-1) for z in self.embed_each(self.encoder, views))
         q = queries[owner]
         self.observe(anchor=q, positive=p)
         if self.config.ranked_by == "order":

@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -36,7 +35,7 @@ from counterpoint.data.loader import Loader
 from counterpoint.data.registry import load
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
-from counterpoint.data.schema import Row, Schema
+from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
@@ -179,9 +178,7 @@ def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
     found = [load(name) for name in SETS[: 1 if smoke else None]]
     texts = [text for f in found for text in f.corpus.values()]
     texts = texts[: 200 if smoke else None]
-    rows = Rows(
-        Dataset.from_dict({"text": texts}), Schema(kind="texts", columns={"text": "text"}, modalities={"text": "text"})
-    )
+    rows = Rows.of_texts(texts)
     torch.manual_seed(seed)
     encoder = StaticText.from_texts(rows.texts(), replace(recipe.encoder, dim=128, vocabulary=10_000))
     method = Contriever(encoder, replace(recipe.config, queue=256 if smoke else 2_048, **ARMS[arm][1]))

@@ -35,17 +35,16 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from datasets import Dataset
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.loader import Loader
 from counterpoint.data.propensity import draw, effective, ipw, softmax
-from counterpoint.data.registry import load
+from counterpoint.data.registry import find, load
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Sampler, Shuffled
-from counterpoint.data.schema import Row, RowSet, Schema
+from counterpoint.data.schema import Row, RowSet
 from counterpoint.data.stream import Stream
 from counterpoint.data.surface import Surface
 from counterpoint.encoders import folder
@@ -322,7 +321,7 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 REGIME: dict[str, Any] = {"head": False, "upper": 0.5, "t_surface": 0.05}
 SOURCES = {"multi30k_captions": 8_000, "wiki_split_simple": 4_000}
-SIMILAR = {"stsb-en": ("sentence1", "sentence2", "score"), "sick": ("sentence1", "sentence2", "relatedness")}
+SIMILAR = ("stsb-en", "sick")
 
 
 @cache
@@ -334,8 +333,7 @@ def _corpus(smoke: bool) -> tuple[Rows, Pool]:
     for source, count in SOURCES.items():
         at = np.flatnonzero(np.asarray(data["source"]) == source)[: 200 if smoke else count]
         texts += data.select(at)["text"]
-    schema = Schema(kind="texts", columns={"text": "text"}, modalities={"text": "text"})
-    rows = Rows(Dataset.from_dict({"text": texts}), schema)
+    rows = Rows.of_texts(texts)
     learner = DebCSE(StaticText.from_texts(texts, StaticTextConfig(dim=1, vocabulary=10_000)), Config(**REGIME))
     return rows, learner.mine(texts, "lsa")
 
@@ -358,7 +356,8 @@ def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
     train = replace(recipe, seed=seed, progress=False, device="cpu")
     Trainer(learner, Loader(rows, Shuffled(len(rows), train.batch, seed=seed)), train).fit()
     out: dict[str, list[float]] = {}
-    for name, (left, right, score) in SIMILAR.items():
+    for name in SIMILAR:
+        left, right, score = (find(name).columns[part] for part in ("a", "b", "score"))
         test = load(name, "test")[: 200 if smoke else None]
         a, b, gold = test[left], test[right], np.asarray(test[score], dtype=np.float64)
         z = encoder.encode(a + b)

@@ -52,6 +52,7 @@ from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate.retrieval import average_precision
 from counterpoint.methods.base import Method, Recipe, method
 from counterpoint.methods.proof import Proof
+from counterpoint.methods.text.sides import sourced
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, OnlySame
 from counterpoint.objectives.route import expert_balance, expert_information, expert_known, joint_use
@@ -149,8 +150,7 @@ class MoEEmbeddings(Method):
         return Homogeneous(rows.sources(), config.batch, seed=config.seed) if isinstance(rows, Rows) else None
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
-        if lacking := [r["row"] for r in rows if "source" not in r]:
-            raise DataError(f"Row {lacking[0]} has no source: name the column of domains with --columns source=COLUMN.")
+        sources = torch.tensor(sourced(rows, "domains"), dtype=torch.long)
         collate, stream = self.encoder.collate, self.encoder.modality
         swap = rng.random(len(rows)) < 0.5
         sides = [
@@ -162,7 +162,6 @@ class MoEEmbeddings(Method):
         if owned:
             owner = torch.tensor([i for i, _ in owned])
             views.append(View(collate([n for _, n in owned]), stream, "negative", owner=owner))
-        sources = torch.tensor([r["source"] for r in rows], dtype=torch.long)
         return Batch(tuple(views), torch.tensor([r["row"] for r in rows]), {"source": sources})
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

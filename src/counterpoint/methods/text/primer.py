@@ -33,7 +33,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from datasets import Dataset
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -42,7 +41,7 @@ from counterpoint.data.loader import Loader
 from counterpoint.data.registry import load
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
-from counterpoint.data.schema import Row, Schema
+from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
@@ -203,8 +202,7 @@ def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
     proof short; with 500, crops were level with words on that seed."""
 
     def trained(texts: list[str]) -> StaticText:
-        schema = Schema(kind="texts", columns={"text": "text"}, modalities={"text": "text"})
-        rows = Rows(Dataset.from_dict({"text": texts[: 300 if smoke else None]}), schema)
+        rows = Rows.of_texts(texts[: 300 if smoke else None])
         torch.manual_seed(seed)
         encoder = StaticText.from_texts(rows.texts(), StaticTextConfig(dim=128, vocabulary=8_000))
         method = Primer(encoder, Config(loss=arm))  # type: ignore[arg-type]  # arms are named by their loss

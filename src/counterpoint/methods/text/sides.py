@@ -9,6 +9,7 @@ import torch
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
+from counterpoint.errors import DataError
 
 
 def pairs(encoder: Encoder, rows: Sequence[Row]) -> Batch:
@@ -34,3 +35,10 @@ def scored(encoder: Encoder, rows: Sequence[Row]) -> Batch:
     )
     score = torch.tensor([float(r["score"]) for r in rows])
     return Batch(views, torch.tensor([r["row"] for r in rows]), {"score": score})
+
+
+def sourced(rows: Sequence[Row], of: str) -> list[int]:
+    """The source of each row, or a `DataError` that says how to name the column. of: what it holds, in the plural."""
+    if lacking := [r["row"] for r in rows if "source" not in r]:
+        raise DataError(f"Row {lacking[0]} has no source: name the column of {of} with --columns source=COLUMN.")
+    return [r["source"] for r in rows]

@@ -32,16 +32,15 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from datasets import Dataset
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.loader import Loader
-from counterpoint.data.registry import load
+from counterpoint.data.registry import find, load
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
-from counterpoint.data.schema import Row, Schema
+from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
@@ -178,7 +177,7 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "three views": ("two positives, not whitened", {"whiten": False}),
     "simcse": ("one positive, not whitened", {"whiten": False, "positives": 1}),
 }
-SIMILAR = {"stsb-en": ("sentence1", "sentence2", "score"), "sick": ("sentence1", "sentence2", "relatedness")}
+SIMILAR = ("stsb-en", "sick")
 
 
 def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
@@ -188,8 +187,7 @@ def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
     """
     data = load("english-sentences")
     chosen = np.sort(np.random.default_rng(0).permutation(len(data))[: 400 if smoke else 20_000])
-    schema = Schema(kind="texts", columns={"text": "text"}, modalities={"text": "text"})
-    rows = Rows(Dataset.from_dict({"text": data.select(chosen)["text"]}), schema)
+    rows = Rows.of_texts(data.select(chosen)["text"])
     torch.manual_seed(seed)
     encoder = StaticText.from_texts(
         rows.texts(), StaticTextConfig(dim=128, vocabulary=10_000, init="uniform", token_dropout=0.3)
@@ -199,7 +197,8 @@ def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
     train = replace(recipe, seed=seed, progress=False, device="cpu")
     Trainer(learner, Loader(rows, Shuffled(len(rows), train.batch, seed=seed)), train).fit()
     out: dict[str, float] = {}
-    for name, (left, right, score) in SIMILAR.items():
+    for name in SIMILAR:
+        left, right, score = (find(name).columns[part] for part in ("a", "b", "score"))
         test = load(name, "test")[: 200 if smoke else None]
         a, b = (encoder.encode(test[side]) for side in (left, right))
         out[f"{name} spearman"] = spearman(cosines(a, b), np.asarray(test[score], dtype=np.float64))
