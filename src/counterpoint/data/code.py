@@ -79,7 +79,8 @@ def harvest(
         if not folder.is_dir():
             raise DataError(f"There is no folder {folder} to harvest code from; give folders that hold packages.")
         owner = _distributions(folder)
-        for file, top in _files(folder):
+        for file in source_files(folder):
+            top = file.relative_to(folder).parts[0].removesuffix(".py")
             package = "python" if str(folder) == stdlib else owner.get(top, top)
             jobs.append((str(file), package, min_words, min_lines))
     jobs.sort(key=lambda j: (j[1], j[0]))
@@ -124,24 +125,32 @@ def _distributions(folder: Path) -> dict[str, str]:
     return out
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, str]]:
+def source_files(folder: Path) -> Iterator[Path]:
+    """The Python files below a folder that say what they do: no tests, no copies of other packages, no tables."""
     for path, names, files in os.walk(folder):
         names[:] = sorted(n for n in names if not _NOT_SOURCE.search(n) and not n.startswith(("__", ".")))
-        top = Path(path).relative_to(folder).parts[:1]
-        for name in files:
+        for name in sorted(files):
             file = Path(path, name)
             if name.endswith(".py") and not name.startswith("test_") and file.stat().st_size < _MAX_BYTES:
-                yield file, top[0] if top else name[:-3]
+                yield file
+
+
+def parsed(file: Path) -> tuple[str, ast.Module] | None:
+    """A file's text and syntax tree; None where it defines nothing, was generated, or is not today's Python."""
+    try:
+        source = file.read_text(encoding="utf-8")
+        if "def " not in source or _GENERATED.search(source[:1000]):
+            return None
+        return source, ast.parse(source)
+    except (SyntaxError, UnicodeDecodeError, ValueError, RecursionError, MemoryError, OSError):
+        return None  # templates, Python 2, other encodings
 
 
 def _functions(file: str, package: str, min_words: int, min_lines: int) -> list[CodePair]:
-    try:
-        source = Path(file).read_text(encoding="utf-8")
-        if "def " not in source or _GENERATED.search(source[:1000]):
-            return []
-        tree = ast.parse(source)
-    except (SyntaxError, UnicodeDecodeError, ValueError, RecursionError, MemoryError, OSError):
-        return []  # templates, Python 2, other encodings
+    found = parsed(Path(file))
+    if found is None:
+        return []
+    source, tree = found
     lines = source.splitlines()
     out: list[CodePair] = []
 
@@ -158,7 +167,7 @@ def _functions(file: str, package: str, min_words: int, min_lines: int) -> list[
                     if len(inside) >= min_lines:
                         signature = lines[node.lineno - 1 : (first if doc is None else node.body[0].lineno) - 1]
                         code = textwrap.dedent("\n".join([*signature, *inside])).rstrip()
-                        text = _first_paragraph(doc or "")
+                        text = first_paragraph(doc or "")
                         if len(text.split()) < min_words:
                             text = ""
                         out.append(CodePair(text, code, package, prefix + node.name, file, node.lineno))
@@ -179,7 +188,8 @@ def _docstring(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str | None:
     return None
 
 
-def _first_paragraph(doc: str) -> str:
+def first_paragraph(doc: str) -> str:
+    """Of a docstring, on one line."""
     return " ".join(re.split(r"\n\s*\n", doc.strip(), maxsplit=1)[0].split())
 
 

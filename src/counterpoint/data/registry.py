@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from counterpoint.data import readers
+from counterpoint.data import docstrings, readers
 from counterpoint.data.beir import Retrieval, read_beir
 from counterpoint.data.graph import Graph, read_graph
 from counterpoint.data.series import Series
@@ -34,8 +34,9 @@ class Entry:
     """A named data set.
 
     modality: text, image, image+text, audio, dna, graph, series. task: what it is for. source: the public place it
-    comes from. licence: as stated there. path: of the local copy, under ``COUNTERPOINT_DATA``. columns: part ->
-    column, as for `infer`. splits: the parts that ``load(name, split)`` knows (none: all rows are one part).
+    comes from. licence: as stated there. path: of the local copy, under ``COUNTERPOINT_DATA``. packages: instead of a
+    path, the Python packages whose sources are the data. columns: part -> column, as for `infer`. splits: the parts
+    that ``load(name, split)`` knows (none: all rows are one part).
     """
 
     name: str
@@ -44,17 +45,26 @@ class Entry:
     task: Task
     source: str
     licence: str
-    path: str
+    path: str = ""
+    packages: tuple[str, ...] = ()
     columns: dict[str, str | list[str]] = field(default_factory=dict)
     splits: tuple[str, ...] = ()
     reader: Reader = readers.rows
 
     @property
     def local(self) -> Path | None:
-        """The local copy, or None where there is none."""
+        """The local copy (of packages: the first one's folder), or None where there is none."""
+        if self.packages:
+            found = [docstrings.folder_of(p) for p in self.packages]
+            return None if None in found else found[0]
         base = os.environ.get("COUNTERPOINT_DATA")
         path = Path(base) / self.path if base else None
         return path if path is not None and path.exists() else None
+
+    @property
+    def edition(self) -> str:
+        """The name, and where the rows depend on versions of packages, those."""
+        return f"{self.name} ({docstrings.versions(self.packages)})" if self.packages else self.name
 
 
 TDT = ("train", "dev", "test")
@@ -180,6 +190,12 @@ _ALL = (
         source="wordnet.princeton.edu", licence="WordNet 3.0 licence",
         path="dictionary_wordnet/wordnet_synsets.jsonl.gz",
         columns={"anchor": "word", "positive": "definition"}, reader=readers.wordnet,
+    ),
+    Entry(
+        name="docstrings", title="Docstrings of installed packages: a summary and the text below it", modality="text",
+        task="pairs", source="the packages " + ", ".join(docstrings.PACKAGES), licence="BSD-3-Clause",
+        packages=docstrings.PACKAGES, columns={"anchor": "summary", "positive": "body"},
+        reader=lambda path, split: docstrings.pairs(),
     ),
     _classes("sst2", "Movie reviews, sentiment (SST-2)", "github.com/clairett/pytorch-sentiment-classification",
              "not stated", "sentence_classification/sst2.jsonl.gz", splits=TDT),
@@ -315,11 +331,14 @@ def parts(source: Any, given: Mapping[str, str | list[str]]) -> Mapping[str, str
 def describe(name: str) -> str:
     """An entry as lines of text, with where its local copy is or should be."""
     e = find(name)
+    wanted = f"put one under FOLDER/{e.path}, set COUNTERPOINT_DATA=FOLDER"
+    if e.packages:
+        wanted = "install " + " ".join(e.packages)
     parts = ", ".join(f"{part}={c if isinstance(c, str) else '+'.join(c)}" for part, c in e.columns.items())
     lines = {
         "title": e.title, "modality": e.modality, "task": e.task, "source": e.source, "licence": e.licence,
         "columns": parts or "corpus, queries, qrels", "splits": ", ".join(e.splits) or "none",
-        "local copy": str(e.local) if e.local else f"none; put one under FOLDER/{e.path}, set COUNTERPOINT_DATA=FOLDER",
+        "local copy": str(e.local or f"none; {wanted}"),
     }  # fmt: skip
     return "\n".join([e.name, *(f"  {key:<11}{value}" for key, value in lines.items())])
 
@@ -335,6 +354,9 @@ def load(name: str, split: str | None = None) -> datasets.Dataset | Retrieval | 
     if split is not None and not entry.splits and entry.task != "retrieval":
         raise DataError(f"{name} has no splits: leave the split out, and hold out a part of the rows.")
     path = entry.local
+    if path is None and entry.packages:
+        missing = [p for p in entry.packages if docstrings.folder_of(p) is None]
+        raise DataError(f"The data set {name!r} ({entry.title}) needs packages that are not installed: {missing}.")
     if path is None:
         base = os.environ.get("COUNTERPOINT_DATA")
         where = f"{Path(base) / entry.path} does not exist" if base else "COUNTERPOINT_DATA is not set"

@@ -95,7 +95,7 @@ def prove(
         "metrics": metrics,
         "wall_seconds": round(sum(m.seconds for m in made), 1),
         "hardware": provenance.hardware(),
-        "data": list(proof.data),
+        "data": [registry.find(d).edition for d in proof.data],
         "commit": commit,
         "command": f"counterpoint prove {name} --seeds {seeds}",
     }

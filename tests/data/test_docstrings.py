@@ -1,0 +1,74 @@
+"""Docstrings: what is public, where a summary ends, and that copies count once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from counterpoint.data import registry
+from counterpoint.data.docstrings import PACKAGES, Docstring, harvest, versions
+from counterpoint.errors import DataError
+
+SOURCE = '''
+def area(shape):
+    """Area of
+    a shape.
+
+    In square metres.
+
+    Never negative.
+    """
+
+
+class Circle:
+    """A round shape."""
+
+    def fit(self):
+        """Find the circle's centre.
+
+        By least squares."""
+
+    def _hidden(self):
+        """Not for the public."""
+
+    def short(self):
+        """Too short."""
+
+
+class Other:
+    def fit(self):
+        """Find the circle's centre.
+
+        By least squares."""
+'''
+
+
+def test_what_is_harvested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "shapes_of_a_test"
+    (package / "tests").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    (package / "flat.py").write_text(SOURCE)
+    (package / "tests" / "more.py").write_text(SOURCE.replace("round", "very round"))
+    monkeypatch.syspath_prepend(tmp_path)
+    where = ("shapes_of_a_test.flat", "shapes_of_a_test")
+    assert harvest(("shapes_of_a_test",)) == (
+        Docstring("Area of a shape.", "In square metres. Never negative.", "area", "", *where),
+        Docstring("A round shape.", "", "Circle", "", *where),
+        Docstring("Find the circle's centre.", "By least squares.", "fit", "Circle", *where),
+    )
+    assert "shapes_of_a_test" not in sys.modules
+
+
+def test_a_package_that_is_not_there() -> None:
+    with pytest.raises(DataError, match="'no_such_package' is not installed: type `pip install no_such_package`"):
+        harvest(("no_such_package",))
+
+
+def test_the_registered_set_names_the_versions() -> None:
+    entry = registry.find("docstrings")
+    assert entry.local is not None
+    assert f"numpy {sys.modules['numpy'].__version__}" in versions(PACKAGES)
+    assert entry.edition == f"docstrings ({versions(PACKAGES)})"
+    assert registry.find("cranfield").edition == "cranfield"
