@@ -12,8 +12,12 @@ from typing import Any
 import pytest
 import torch
 
+from counterpoint.decode.generator import Local, Prompt
+from counterpoint.decode.seq2seq import Seq2SeqLM
+from counterpoint.decode.triplets import CONTRADICTED, ENTAILED
 from counterpoint.encoders import folder
 from counterpoint.encoders.causal import CausalLM, CausalLMConfig
+from tests.decode.folders import made
 from tests.encoders.samples import TEXTS
 
 SENTENCES = [f"Sentence number {i} is about the {w}." for i, w in enumerate(["sea", "sky", "sun", "moon", "rain"])]
@@ -111,6 +115,24 @@ def test_a_model_on_this_machine(sentences: Path, tmp_path: Path, run: Any) -> N
     assert "No triplet is left" in said.err or "None of " in said.err
     assert not out.exists()
     assert (tmp_path / "triplets.jsonl.answers").exists()
+
+
+def test_a_model_with_an_encoder_and_a_decoder(sentences: Path, tmp_path: Path, run: Any) -> None:
+    """The folder says which kind it is; what is kept is what the model writes, with and without an adverse prompt."""
+    lm = Seq2SeqLM.from_pretrained(made(tmp_path / "t5"))
+    out, answers = tmp_path / "triplets.jsonl", tmp_path / "triplets.jsonl.answers"
+    sides = [template.format(SENTENCES[0]) for template in (ENTAILED, CONTRADICTED)]
+    for alpha in (0.0, 0.5):
+        prompts = [Prompt(one, other) for one, other in (sides, sides[::-1])] if alpha else [Prompt(x) for x in sides]
+        expected = {text.text for _, text in Local(lm, "t5", alpha=alpha).answers(prompts, max_new=4)}
+        answers.unlink(missing_ok=True)
+        words = ["--generator", tmp_path / "t5", "--max-new", 4, "--limit", 1, "--alpha", alpha]
+        said = run("refine", sentences, "--out", out, *words)
+        assert said.code in (0, 2), said.err  # one that was never trained knows no numbers
+        assert {json.loads(line)["text"] for line in answers.read_text().splitlines()[:2]} == expected
+        again = run("refine", sentences, "--out", out, "--overwrite", *words)
+        assert "0 prompts asked" in again.out
+    assert "Flan-T5" in run("refine", "--help").out
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ class Answer:
 class Table:
     """p(next | last token) and a state per token. probabilities: ``(V, V)``. states: ``(V, D)``."""
 
-    begin, ends, places = 1, (END,), None
+    begin, ends, places, apart = 1, (END,), None, False
     device = torch.device("cpu")
 
     def __init__(self, probabilities: Mapping[int, Sequence[float]], states: Sequence[Sequence[float]]) -> None:

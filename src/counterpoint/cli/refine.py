@@ -49,8 +49,9 @@ def refine(
     Afterwards: counterpoint fit triplets.jsonl --method multicsr --out runs/mine
 
     MODEL is `endpoint`, any server with OpenAI's chat/completions that the environment names (COUNTERPOINT_LLM_URL, up
-    to /v1; COUNTERPOINT_LLM_MODEL; COUNTERPOINT_LLM_KEY where it wants one), or a causal language model: a folder or a
-    hub id. Answers are kept in a file, so the same command costs nothing again, and one that was stopped goes on.
+    to /v1; COUNTERPOINT_LLM_MODEL; COUNTERPOINT_LLM_KEY where it wants one), or a language model on this machine, a
+    folder or a hub id: a causal one, or one with an encoder and a decoder such as Flan-T5. Answers are kept in a file,
+    so the same command costs nothing again, and one that was stopped goes on.
 
     Args:
         data: files of sentences; or triplets in the columns anchor, positive and negative, which are scored alone.
@@ -113,12 +114,12 @@ def _generator(
     from counterpoint.decode.endpoint import Endpoint
     from counterpoint.decode.generator import Local
     from counterpoint.errors import ConfigError
-    from counterpoint.workflow.models import language_model
+    from counterpoint.workflow.models import writer
 
     if alpha < 0:
         raise ConfigError(f"--alpha {alpha}: give 0, which leaves the other instruction out, or more.")
     if name != SERVER:
-        return Local(language_model(name), name, alpha=alpha)
+        return Local(writer(name), name, alpha=alpha)
     if alpha:
         raise ConfigError(
             f"--alpha {alpha}: a server gives texts, not the probabilities that this takes. Leave it out, or name a "

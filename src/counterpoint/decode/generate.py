@@ -8,10 +8,9 @@ from functools import partial
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from counterpoint.decode.beam import beam
-from counterpoint.decode.reading import LanguageModel
+from counterpoint.decode.reading import LanguageModel, TextModel
 from counterpoint.decode.sample import greedy, nucleus
 from counterpoint.decode.search import contrastive_search
-from counterpoint.encoders.causal import CausalLM
 from counterpoint.errors import ConfigError
 
 How: TypeAlias = Literal["contrastive", "greedy", "nucleus", "beam"]
@@ -53,7 +52,7 @@ class Continuation:
 
 
 def generate(
-    model: CausalLM,
+    model: TextModel,
     prefixes: Sequence[str],
     how: Decoder,
     *,

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from counterpoint.decode.generate import generate
 from counterpoint.decode.opposed import opposed
+from counterpoint.decode.reading import TextModel, space
 from counterpoint.decode.sample import greedy
-from counterpoint.encoders.causal import CausalLM
 from counterpoint.errors import DataError
 
 
@@ -49,14 +49,14 @@ class Generator(Protocol):
 
 
 class Local:
-    """A causal language model on this machine; its first line is the answer.
+    """A language model on this machine, causal or with an encoder and a decoder; its first line is the answer.
 
     name: of the model, by which answers are remembered. alpha, plausible: of `opposed`, for prompts that have an
     adverse one; alpha 0 leaves that out. batch: prompts at once.
     """
 
     def __init__(
-        self, model: CausalLM, name: str, *, alpha: float = 0.0, plausible: float = 0.1, batch: int = 16
+        self, model: TextModel, name: str, *, alpha: float = 0.0, plausible: float = 0.1, batch: int = 16
     ) -> None:
         self.model, self.name, self.alpha, self.plausible, self.batch = model, name, alpha, plausible, batch
 
@@ -67,8 +67,8 @@ class Local:
     def answers(self, prompts: Sequence[Prompt], *, max_new: int) -> Iterator[tuple[int, Answer]]:
         lengths = [len(ids) for ids in self.model.prefix([p.text for p in prompts])]
         against = [len(ids) for ids in self.model.prefix([p.against or "" for p in prompts])]
-        room = None if self.model.places is None else self.model.places - max_new
-        fits = [room is None or max(pair) <= room for pair in zip(lengths, against)]
+        rooms = [space(self.model, max(pair)) for pair in zip(lengths, against)]
+        fits = [room is None or max_new <= room for room in rooms]
         for i in (i for i, fit in enumerate(fits) if not fit):
             yield i, Answer(None, why=f"The prompt and {max_new} more tokens are longer than the model reads.")
         order = sorted((i for i, fit in enumerate(fits) if fit), key=lengths.__getitem__)

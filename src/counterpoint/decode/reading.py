@@ -13,16 +13,38 @@ from counterpoint.errors import ConfigError, DataError
 
 
 class LanguageModel(Protocol):
-    """What decoding asks of a model; see `counterpoint.encoders.causal.CausalLM`."""
+    """What decoding asks of a model; see `counterpoint.encoders.causal.CausalLM`.
+
+    apart: what is written does not stand behind the prefix, but in a text of its own, by a decoder.
+    """
 
     begin: int
     ends: tuple[int, ...]
     places: int | None
 
     @property
+    def apart(self) -> bool: ...
+    @property
     def device(self) -> torch.device: ...
     def step(self, ids: Tensor, mask: Tensor, cache: Any = None) -> Any: ...
     def evaluating(self) -> AbstractContextManager[None]: ...
+
+
+class TextModel(LanguageModel, Protocol):
+    """A language model with its tokenizer."""
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]: ...
+    def prefix(self, texts: Sequence[str]) -> list[list[int]]: ...
+    def text(self, ids: Sequence[int], prefix: Sequence[int] = ()) -> str: ...
+
+
+def space(model: LanguageModel, longest: int) -> int | None:
+    """The tokens that can be written to prefixes of at most ``longest`` tokens; None: any number."""
+    if model.places is None:
+        return None
+    if model.apart:
+        return model.places if longest <= model.places else 0
+    return max(0, model.places - max(1, longest))
 
 
 class Reading:
@@ -32,7 +54,8 @@ class Reading:
     first token to read, which counts as none of its own.
 
     logits: ``(N, V)`` of the next token. states: ``(N, T, D)``, the last layer's, of the tokens read last. own: ``(N,
-    S)`` bool, which of the S tokens read so far belong to the text.
+    S)`` bool, which of the S tokens read so far belong to the text (of a model whose writing stands apart: to what was
+    written).
     """
 
     def __init__(self, model: LanguageModel, prefixes: Sequence[Sequence[int]], *, room: int) -> None:
@@ -42,11 +65,10 @@ class Reading:
         longest = max(map(len, prefixes))
         if room < 0:
             raise ConfigError(f"max_new={room}: give the number of tokens to add, for example max_new=64.")
-        if model.places and max(1, longest) + room > model.places:
+        if (most := space(model, longest)) is not None and room > most:
             raise ConfigError(
                 f"A prefix of {longest} tokens and {room} new ones are more than the {model.places} tokens that this "
-                f"model has positions for. Ask for at most {max(0, model.places - max(1, longest))} new tokens, or "
-                "shorten the prefix."
+                f"model has positions for. Ask for at most {most} new tokens, or shorten the prefix."
             )
         rows = [list(p) or [model.begin] for p in prefixes]
         width = max(map(len, rows))
@@ -55,6 +77,8 @@ class Reading:
         self._mask = torch.tensor([[False] * (width - len(r)) + [True] * len(r) for r in rows], device=model.device)
         self.own = self._mask & torch.tensor([len(p) > 0 for p in prefixes], device=model.device).unsqueeze(1)
         self._read(ids, None)
+        if model.apart:
+            self.own = self._mask.new_zeros(self.states.shape[:2])
 
     def _read(self, ids: Tensor, cache: Any) -> None:
         found = self._model.step(ids, self._mask, cache)

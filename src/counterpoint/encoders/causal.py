@@ -78,6 +78,7 @@ class CausalLM(TextEncoder):
     """
 
     kind: ClassVar[str] = "causal-lm"
+    apart: ClassVar[bool] = False  # what it writes stands behind what it read
     config: CausalLMConfig
 
     def __init__(

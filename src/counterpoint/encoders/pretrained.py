@@ -98,7 +98,7 @@ def locate(source: str | Path) -> Path:
         raise ModelError(f"There is no folder {source!r}, and the hub does not give it: {error}") from error
 
 
-Kind = Literal["AutoModel", "AutoModelForCausalLM", "AutoModelForSequenceClassification"]
+Kind = Literal["AutoModel", "AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification"]
 
 
 def model(folder: Path, *, kind: Kind = "AutoModel") -> PreTrainedModel:
@@ -111,8 +111,9 @@ def model(folder: Path, *, kind: Kind = "AutoModel") -> PreTrainedModel:
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        if config.is_encoder_decoder:
-            raise ModelError(f"{folder} holds a {config.model_type}, an encoder with a decoder; give an encoder alone.")
+        if config.is_encoder_decoder and kind != "AutoModelForSeq2SeqLM":
+            wanted = "a causal language model" if kind == "AutoModelForCausalLM" else "an encoder alone"
+            raise ModelError(f"{folder} holds a {config.model_type}, an encoder with a decoder; give {wanted}.")
         with quiet():
             return getattr(transformers, kind).from_pretrained(
                 folder,
@@ -128,6 +129,17 @@ def model(folder: Path, *, kind: Kind = "AutoModel") -> PreTrainedModel:
         raise ModelError(
             f"No model can be read from {folder}: {error} (Code shipped inside a model folder is never run.)"
         ) from error
+
+
+def writes_apart(folder: Path) -> bool:
+    """Whether a folder's model reads with an encoder and writes with a decoder; False where no model is."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError):  # whoever reads the model says it
+        return False
+    return bool(config.is_encoder_decoder)
 
 
 @contextmanager

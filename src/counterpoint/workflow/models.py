@@ -18,7 +18,9 @@ from counterpoint.data.rows import Rows
 from counterpoint.data.schema import RowSet
 from counterpoint.data.series import Windows
 from counterpoint.data.stream import Stream
+from counterpoint.decode.seq2seq import Seq2SeqLM
 from counterpoint.encoders import folder as model_folder
+from counterpoint.encoders import pretrained
 from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.causal import CausalLM, CausalLMConfig
@@ -246,6 +248,15 @@ def language_model(path: Path | str) -> CausalLM:
             "model, such as GPT-2, or what a method that trains one has written."
         )
     return encoder
+
+
+def writer(path: Path | str) -> CausalLM | Seq2SeqLM:
+    """What can answer prompts: as `language_model`, or a folder or hub id of a model with an encoder and a decoder."""
+    root = model_path(path)
+    if ours(root) or (root / "checkpoints").is_dir():
+        return language_model(path)
+    folder = pretrained.locate(path)
+    return Seq2SeqLM.from_pretrained(folder) if pretrained.writes_apart(folder) else CausalLM.from_pretrained(folder)
 
 
 def save_towers(towers: Mapping[str, Encoder], folder: Path) -> None:
