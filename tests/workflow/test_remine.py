@@ -11,12 +11,16 @@ import pytest
 
 from counterpoint import fit
 from counterpoint.data.infer import infer
+from counterpoint.data.loader import Loader
 from counterpoint.data.read import read
 from counterpoint.data.renewed import Renewed
 from counterpoint.data.rows import Rows
+from counterpoint.data.sampler import Shuffled
 from counterpoint.errors import ConfigError
 from counterpoint.train.checkpoint import load, numbered
+from counterpoint.workflow import remine
 from counterpoint.workflow.remine import Remining
+from tests.processes import spread
 from tests.workflow import made
 
 TRAIN: dict[str, Any] = {
@@ -101,7 +105,60 @@ def test_a_batch_leaves_out_what_is_wrong_for_one_of_its_anchors(tmp_path: Path)
     assert [r["negatives"] for r in renewed[np.array([3, 2])]] == [["p0", "p1"], ["p0"]]
 
 
-def test_what_cannot_be_mined_is_refused(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_share_a_batch_that_one_of_them_would_have_made(tmp_path: Path) -> None:
+    """Also what is wrong for an anchor of another process is left out."""
+    given = rows(made.jsonl(tmp_path / "p.jsonl", [{"anchor": f"a{i}", "positive": f"p{i}"} for i in range(9)]))
+    renewed = Renewed.of(given, [f"p{i}" for i in range(9)], [np.array([i]) for i in range(9)])
+    renewed.negatives = np.random.default_rng(0).integers(0, 9, (9, 4))
+    whole = list(zip(range(6), Loader(renewed, Shuffled(9, 5, seed=0))))
+    shares = [list(zip(range(6), Loader(renewed, Shuffled(9, 5, seed=0), rank=r, world=2))) for r in range(2)]
+    for (_, batch), (_, first), (_, second) in zip(whole, *shares):
+        assert (batch[::2], batch[1::2]) == (first, second)
+        assert not {n for row in batch for n in row["negatives"]} & {row["positive"] for row in batch}
+
+
+def shared(rank: int, world: int, data: str, folder: str, train: dict[str, Any]) -> None:
+    """A run of this process and others; all hold the negatives of the checkpoint, whoever mined them."""
+    made_here: list[Remining] = []
+    begin = Remining.__init__
+
+    def kept(self: Remining, *given: Any) -> None:
+        begin(self, *given)
+        made_here.append(self)
+
+    Remining.__init__ = kept  # type: ignore[method-assign]
+    mined = []
+    dense = remine.dense
+    remine.dense = lambda *given, **named: mined.append(rank) or dense(*given, **named)  # type: ignore[attr-defined]
+    fit(Path(data), out=folder, method="in-batch", size="smoke", train=train, say=silent)
+    held = made_here[-1].rows.negatives
+    assert held is not None
+    assert np.array_equal(held, checkpoint(Path(folder), train["steps"])["renewal"]["negatives"].numpy())
+    assert mined == ([] if rank else [0] * ((train["steps"] - 1) // train["remine"]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"parallel": "ddp"},
+        # A batch of 3, in which the share of one process, or of both, may have no negative at all.
+        {"parallel": "fsdp", "batch": 3, "remine_ratio": 0.5, "remine_number": 1, "steps": 20},
+    ],
+)
+def test_two_processes_mine_what_one_would_have(data: Path, tmp_path: Path, more: dict[str, Any]) -> None:
+    train = {**TRAIN, "device": "cpu", **more}
+    fit(data, out=tmp_path / "one", method="in-batch", size="smoke", train=train, say=silent)
+    spread(shared, 2, str(data), str(tmp_path / "two"), train)
+    for step in range(1, train["steps"] + 1):
+        one, two = (checkpoint(tmp_path / name, step) for name in ("one", "two"))
+        assert one["renewal"]["negatives"].equal(two["renewal"]["negatives"]), step
+    assert (one["renewal"]["negatives"] >= 0).any()
+    for name, value in one["model"].items():
+        np.testing.assert_allclose(two["model"][name].numpy(), value.numpy(), atol=2e-5, err_msg=name)
+
+
+def test_what_cannot_be_mined_is_refused(data: Path, tmp_path: Path) -> None:
     texts = made.jsonl(tmp_path / "t.jsonl", made.rows("texts", 40))
     with pytest.raises(ConfigError, match="pairs of texts that lie in one table"):
         fit(texts, out=tmp_path / "a", size="smoke", train=TRAIN, say=silent)
@@ -120,7 +177,4 @@ def test_what_cannot_be_mined_is_refused(data: Path, tmp_path: Path, monkeypatch
     from counterpoint.train.config import TrainConfig
 
     with pytest.raises(ConfigError, match="The method deaf looks at no negatives"):
-        Remining(rows(data), TrainConfig(remine=4, remine_ranks=(1, 9)), Deaf())  # type: ignore[arg-type]
-    monkeypatch.setattr("counterpoint.workflow.remine.launched", lambda: (0, 2))
-    with pytest.raises(ConfigError, match="--remine works in one process only"):
         Remining(rows(data), TrainConfig(remine=4, remine_ranks=(1, 9)), Deaf())  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import numpy as np
 
 from counterpoint.data.ahead import Readers
 from counterpoint.data.lanes import THREADS, Cut, Epoch, lanes_for
+from counterpoint.data.renewed import Renewed
 from counterpoint.data.sampler import Sampler
 from counterpoint.data.schema import Row, RowSet
 from counterpoint.data.stream import FrontToBack, Stream
@@ -54,7 +55,9 @@ class Loader:
 
     def __next__(self) -> list[Row]:
         while True:
-            rows = self.rows[self._next_indices()[self.rank :: self.world]]
+            which, own = self._next_indices(), slice(self.rank, None, self.world)
+            # What a renewed row holds depends on the whole batch, whoever has the others.
+            rows = self.rows[which][own] if isinstance(self.rows, Renewed) else self.rows[which[own]]
             if rows or self.world > 1:  # alone, a batch in which every image was damaged is passed over
                 return rows
 

@@ -54,7 +54,8 @@ class Trainable(Protocol):
 class Renewal(Protocol):
     """What the rows hold that is made anew by the method as it is, every so many steps: hard negatives.
 
-    ``state`` is part of every checkpoint, so that a run that goes on from one has what was in force then.
+    ``state`` is part of every checkpoint, so that a run that goes on from one has what was in force then. Of several
+    processes the leader makes it, and the others load its state.
     """
 
     every: int

@@ -193,12 +193,16 @@ class Trainer:
             first = last + 1
 
     def _renew(self) -> None:
-        assert self.renewal is not None
+        """The leader does it, which alone has whole weights where they lie in parts; the others get what it holds."""
+        renewal, team = self.renewal, self.team
+        assert renewal is not None
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices), self.learner.shown(None) as method:
             method.eval()
-            self._renewed = self.renewal.renew(method)
+            self._renewed = team.first(lambda: renewal.renew(method))
             method.train()
+        if team.world > 1:
+            renewal.load(team.spread(lambda: {"renewal": renewal.state()})["renewal"])
 
     def _step(self, step: int, batches: list[Batch]) -> float:
         """One optimiser step; returns the learning rate. Loss parts are means over the batches accumulated."""

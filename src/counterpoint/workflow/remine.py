@@ -19,15 +19,14 @@ from counterpoint.methods.base import Method
 from counterpoint.search.kept import Cache
 from counterpoint.search.mine import Mining, Problem, dense, mine
 from counterpoint.train.config import TrainConfig
-from counterpoint.train.team import launched
 
 
 class Remining:
     """What the trainer calls every ``every`` steps; ``rows`` are what is to be trained on.
 
     The corpus is the positives of the rows. Embeddings are written to a temporary folder, a block at a time.
-    Raises `ConfigError` for rows that are no table of pairs of texts, for a method that takes no negatives, and for
-    several processes.
+    Of several processes the leader mines, and the others get its negatives. Raises `ConfigError` for rows that are no
+    table of pairs of texts, and for a method that takes no negatives.
     """
 
     def __init__(self, rows: Any, config: TrainConfig, method: Method) -> None:
@@ -39,11 +38,6 @@ class Remining:
             raise ConfigError(
                 "--remine mines negatives for pairs of texts that lie in one table, and these rows are a stream, a "
                 "mixture or something else. Leave --remine out."
-            )
-        if launched()[1] > 1:
-            raise ConfigError(
-                "--remine works in one process only. Train in one, or mine beforehand: counterpoint mine MODEL DATA "
-                "--out mined.jsonl"
             )
         self.every = config.remine
         self.mining = Mining(
