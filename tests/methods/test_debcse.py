@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from datasets import Dataset
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch
+from counterpoint.data.loader import Loader
 from counterpoint.data.rows import Rows
 from counterpoint.data.schema import Schema
 from counterpoint.data.stream import Stream
@@ -18,6 +20,7 @@ from counterpoint.errors import ConfigError
 from counterpoint.methods.text.debcse import Candidates, Config, DebCSE, Pool
 from counterpoint.processes import alone
 from counterpoint.train.config import TrainConfig
+from counterpoint.train.loop import Trainer
 from tests.processes import spread
 from tests.toys import Words
 
@@ -226,3 +229,60 @@ def share(rank: int, world: int) -> None:
 @pytest.mark.slow
 def test_the_loss_of_many_processes_is_that_of_the_whole_batch() -> None:
     spread(share, 2)
+
+
+def mined(rank: int, world: int) -> None:
+    """Together as alone, whatever the guide, and where there are fewer texts than processes; each its share."""
+    from counterpoint.search import candidates
+
+    asked: list[int] = []
+    of = candidates.BM25.search
+    candidates.BM25.search = lambda self, q, k: asked.append(len(q)) or of(self, q, k)  # type: ignore[method-assign]
+    for texts in (sentences(61), sentences(1), []):
+        for guide in ("lsa", "spelling", "start"):
+            method = made(neighbours=5, lookalikes=4, strangers=3)
+            asked.clear()
+            ours = method.mine([*texts, *texts[:3]], guide, together=True)
+            if len(texts) > 1:
+                assert asked == [30 + rank]
+            with alone():
+                same(ours, method.mine(texts, guide))
+
+
+def same(ours: Pool, theirs: Pool) -> None:
+    assert ours.texts == theirs.texts
+    assert (ours.upper, ours.lower) == pytest.approx((theirs.upper, theirs.lower), abs=1e-6)
+    assert np.allclose(ours.guide, theirs.guide, atol=1e-6)
+    for a, b in ((ours.near, theirs.near), (ours.far, theirs.far)):
+        assert a.ids.shape == b.ids.shape
+        assert np.array_equal(a.ids, b.ids)
+        assert np.allclose(a.a, b.a, atol=1e-6)
+        assert np.array_equal(a.b, b.b)
+
+
+def begun(rank: int, world: int) -> None:
+    """`fit` plans one process after the other, so nobody may wait for another before the training begins."""
+    schema = Schema(kind="texts", columns={"text": "text"}, modalities={"text": "text"})
+    held = Rows(Dataset.from_dict({"text": sentences()}), schema)
+    method = made()
+    if rank == 0:
+        with alone():
+            sampler = method.sampler(held, TrainConfig(batch=10))
+    else:
+        sampler = method.sampler(held, TrainConfig(batch=10))
+    assert method.pool is None
+    Trainer(
+        method,
+        Loader(held, sampler, rank=rank, world=world),
+        TrainConfig(batch=10, steps=2, device="cpu", progress=False, tensorboard=False),
+    ).fit()
+    assert method.pool is not None
+    with alone():
+        same(method.pool, method.mine(sentences(), "lsa"))
+    assert sum("no positive but themselves" in line for line in held.log.lines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("function", [mined, begun])
+def test_processes_mine_together_what_one_would_have(function: Callable[[int, int], None]) -> None:
+    spread(function, 2)

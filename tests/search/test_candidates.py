@@ -39,6 +39,18 @@ def test_lookalikes_share_words():
     assert (lookalikes(["🎈", "🎉"], 3) == -1).all()
 
 
+def test_a_share_of_the_rows_is_that_of_all():
+    pytest.importorskip("bm25s")
+    z = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    texts = [TEXTS[i % 4] + f" {i % 7}" for i in range(30)]
+    whole, words = neighbours(z, 3), lookalikes(texts, 4)
+    for of in (range(11), range(11, 30), range(5, 5)):
+        assert np.array_equal(neighbours(z, 3, of=of), whole[of.start : of.stop])
+        assert np.array_equal(lookalikes(texts, 4, of=of), words[of.start : of.stop])
+        found = products(z, whole[of.start : of.stop], of=of, block=4)
+        assert np.array_equal(found, products(z, whole)[of.start : of.stop])
+
+
 def test_strangers_are_others_and_the_same_for_the_same_seed():
     found = strangers(50, 400, seed=1)
     assert found.shape == (50, 49)

@@ -22,16 +22,19 @@ all functions above, the candidates and their settings are our reading. d+ is a 
 guides differ in what they call similar. ``weights="uniform"``, ``"semantic"`` (r alone) and ``"surface"`` (1 / e alone,
 ungated) are ablations; ``neighbours=0`` leaves the positives as SimCSE's, ``negatives=0`` the negatives.
 
-The candidates are mined once, before training, in the whole corpus (`sampler`), the same by every process; without one
-a batch is its own corpus, with spelling as its guide. The guide is never refreshed by what is trained.
+The candidates are mined once, before training, in the whole corpus (`sampler`); of several processes each mines those
+of its share of the rows. Without a corpus a batch is its own, with spelling as its guide. The guide is never refreshed
+by what is trained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -60,14 +63,17 @@ from counterpoint.methods.proof import Proof
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, FalseNegatives
 from counterpoint.objectives.scale import LogitScale
+from counterpoint.processes import alone, gathered, rank, world
 from counterpoint.search.candidates import lookalikes, neighbours, products, strangers
 from counterpoint.search.lsa import lsa
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
+from counterpoint.train.team import launched
 from counterpoint.views.text import delete_tokens, repeat_tokens, shuffle_tokens
 
 SHORT = 3
 """Tokens below which a text looks like another one wholly or not at all: no candidate, and drawn none."""
+GUIDES = ("lsa", "start", "spelling")
 EDITS = (delete_tokens, repeat_tokens, shuffle_tokens)
 
 
@@ -157,14 +163,30 @@ class DebCSE(Method):
         self.scale = LogitScale(self.config.temperature)
         self.head = nn.Sequential(nn.Linear(encoder.dim, encoder.dim), nn.Tanh()) if self.config.head else nn.Identity()
         self.pool: Pool | None = None
+        self._corpus: tuple[RowSet, str | TextEncoder] | None = None
 
     # --- the corpus ------------------------------------------------------------------------------------------------
 
     def sampler(self, rows: RowSet | Stream, config: TrainConfig) -> Sampler:
-        """Mines the candidates; the order of the rows is random. Says how many rows have which."""
+        """Mines the candidates; the order of the rows is random. Says how many rows have which.
+
+        Several processes mine together, as the training begins.
+        """
         if isinstance(rows, Stream):
             raise ConfigError("debcse looks for pairs in all sentences, not in a stream of them. Add --no-streaming.")
-        self.pool = pool = self.mine(list(rows.texts()), self.config.guide)
+        guide: str | TextEncoder = self.config.guide
+        if guide not in GUIDES:
+            guide = cast(TextEncoder, folder.load(guide))
+        self._corpus = rows, guide
+        if launched()[1] == 1:
+            self.before_training(0)
+        return Shuffled(len(rows), config.batch, seed=config.seed)
+
+    def before_training(self, steps: int) -> None:
+        if self._corpus is None:
+            return
+        (rows, guide), self._corpus = self._corpus, None
+        self.pool = pool = self.mine(list(rows.texts()), guide, together=True)
         near, far = self.weights(pool, pool.near, +1), self.weights(pool, pool.far, -1)
         alone, without = (int((w.sum(1) == 0).sum()) for w in (near, far))
         spread = [float(np.mean(found[found > 0])) if (found := effective(w)).any() else 0.0 for w in (near, far)]
@@ -173,29 +195,43 @@ class DebCSE(Method):
             f"and {without:,} no negative of their own; the weights of the others are spread over {spread[0]:.1f} "
             f"positives and {spread[1]:.1f} negatives on average."
         )
-        return Shuffled(len(rows), config.batch, seed=config.seed)
 
-    def mine(self, texts: Sequence[str], guide: str) -> Pool:
-        """Candidates of every text among the others, with both similarities."""
-        c = self.config
-        texts = list(dict.fromkeys(text.strip() for text in texts))
+    def mine(self, texts: Sequence[str], guide: str | TextEncoder, *, together: bool = False) -> Pool:
+        """Candidates of every text among the others, with both similarities.
+
+        guide: as in the configuration, or the encoder itself. together: all processes do it, with the same texts; each
+        mines for a share of them, and comes out with everything.
+        """
+        with nullcontext() if together else alone():
+            return self._mined(list(dict.fromkeys(text.strip() for text in texts)), guide)
+
+    def _mined(self, texts: list[str], guide: str | TextEncoder) -> Pool:
+        c, n = self.config, len(texts)
+        ends = [n * r // world() for r in range(world() + 1)]
+        counts, own = [b - a for a, b in pairwise(ends)], range(*ends[rank() :][:2])
+
+        def every(x: np.ndarray) -> np.ndarray:
+            """The rows of all shares, from those of this one."""
+            return gathered(torch.from_numpy(x), counts).numpy()
+
         if guide == "lsa":
-            z = lsa(texts)
+            z = lsa(texts)  # of all texts at once
         elif guide == "spelling":
-            z = hashed_ngrams(texts) if texts else np.zeros((0, 1024), dtype=np.float32)
+            z = every(hashed_ngrams(texts[own.start : own.stop]) if own else np.zeros((0, 1024), dtype=np.float32))
         else:
-            z = (self.encoder if guide == "start" else folder.load(guide)).encode(texts, normalize=True)
+            encoder = self.encoder if isinstance(guide, str) else guide
+            z = every(encoder.encode(texts[own.start : own.stop], normalize=True))
         tokens = self.encoder.ids(texts)
         surface = Surface(tokens, length=c.length)
-        short = np.fromiter(map(len, tokens), np.int64, len(texts)) < SHORT
-        near = neighbours(z, c.neighbours)
-        far = np.concatenate([lookalikes(texts, c.lookalikes), strangers(len(texts), c.strangers)], axis=1)
+        short = np.fromiter(map(len, tokens), np.int64, n) < SHORT
+        near = neighbours(z, c.neighbours, of=own)
+        far = [lookalikes(texts, c.lookalikes, of=own), strangers(n, c.strangers)[own.start : own.stop]]
         found = []
-        for ids in (near, far):
-            ids = np.where((ids >= 0) & ~short[ids] & ~short[:, None], ids, -1)
-            own = np.repeat(np.arange(len(texts)), ids.shape[1])
-            b = surface(own, np.maximum(ids, 0).ravel()).reshape(ids.shape)
-            found.append(Candidates(ids, products(z, ids).clip(0, 1), b))
+        for ids in (near, np.concatenate(far, axis=1)):
+            ids = np.where((ids >= 0) & ~short[ids] & ~short[own.start : own.stop, None], ids, -1)
+            b = surface(np.repeat(np.asarray(own, dtype=np.int64), ids.shape[1]), np.maximum(ids, 0).ravel())
+            a = products(z, ids, of=own).clip(0, 1)
+            found.append(Candidates(every(ids), every(a), every(b.reshape(ids.shape))))
         upper, lower = (
             float(np.quantile(f.a[f.there], q)) if f.there.any() else 1.0 for f, q in zip(found, (c.upper, c.lower))
         )
