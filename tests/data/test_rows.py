@@ -260,3 +260,29 @@ def test_scores_that_contradict_each_other_are_told() -> None:
     )
     told = rows(sentence1=one, sentence2=two, score=[1.0, 2.0, 2.0, 2.0, 3.0]).log.lines()
     assert not any("contradict" in line for line in told)
+
+
+def test_scores_outside_of_what_there_can_be_are_refused_with_their_number() -> None:
+    held: dict[str, Any] = {"left": list("uvwxyz"), "right": list("opqrst"), "score": [0, 5, 7.5, 1, -1, 2]}
+    assert rows(**held).schema.range is None
+    found = rows(**held, parts={"range": "-1..7.5"})
+    assert (len(found), found.schema.range) == (6, (-1, 7.5))
+    with pytest.raises(DataError, match=r"'score' lies outside 0 to 5 in 2 of 6 rows \(first: row 2, with 7\.5\)"):
+        rows(**held, parts={"range": "0..5"})
+    named = {"a": "left", "b": "right", "score": "score"}
+    with pytest.raises(DataError, match=r"outside 0 to 7\.5 in 1 of 6 rows \(first: row 4, with -1\)"):
+        rows(**held, parts={**named, "range": "0..7.5"})
+    # A row without a text is dropped, with its score.
+    held["left"][4] = ""
+    assert len(rows(**held, parts={**named, "range": "0..7.5"})) == 5
+
+
+@pytest.mark.parametrize("said", ["5", "5..0", "1..1", "0,5", "0..inf", "low..high", "0..1..2"])
+def test_a_range_that_is_none(said: str) -> None:
+    with pytest.raises(DataError, match=r"expected the lowest and the highest score.*--columns range=0\.\.5"):
+        rows(a=["x", "y"], b=["u", "v"], score=[1, 2], parts={"range": said})
+
+
+def test_a_range_of_rows_without_scores() -> None:
+    with pytest.raises(DataError, match=r"these rows have none: texts: .*--columns a=COLUMN,b=COLUMN,score=COLUMN"):
+        rows(text=["x", "y"], parts={"range": "0..1"})

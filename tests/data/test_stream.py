@@ -391,6 +391,9 @@ def test_streams_that_cannot_be_used() -> None:
     scored = datasets.Dataset.from_dict({"a": ["x", "y"], "b": ["u", "v"], "score": [1.0, float("nan")]})
     with pytest.raises(DataError, match="NaN or infinite in row 1"):
         next(StreamLoader(Stream(scored.to_iterable_dataset(), infer(scored)), 2))
+    scored = datasets.Dataset.from_dict({"a": ["x", "y"], "b": ["u", "v"], "score": [1.0, 3.0]})
+    with pytest.raises(DataError, match=r"'score' is 3 in row 1 of the stream, outside 0 to 2\."):
+        next(StreamLoader(Stream(scored.to_iterable_dataset(), infer(scored, columns={"range": "0..2"})), 2))
     with pytest.raises(DataError, match="no column 'a'"):
         next(StreamLoader(Stream(DATA.to_iterable_dataset(), infer(scored)), 2))
 

@@ -145,6 +145,13 @@ def test_scores_are_rescaled_by_what_the_rows_hold_or_refused() -> None:
         scored = [r for r in found if "score" in r]
         batch = method.views(scored, np.random.default_rng(0))
         assert batch.labels["score"].tolist() == pytest.approx([1, 0.2, 0.6, 0.6, 0])
+    method = build(scores=None)
+    method.sampler(Rows(data, infer(data, columns={"range": "-5..5"})), TrainConfig())
+    assert method.views(SCORED, np.random.default_rng(0)).labels["score"].tolist() == pytest.approx(
+        [1, 0.6, 0.8, 0.8, 0.5]
+    )
+    with pytest.raises(DataError, match=r"outside 0 to 4 in 1 of 5 rows \(first: row 0, with 5\)"):
+        build(scores=(0, 4)).sampler(mixed, TrainConfig())  # before the first step
     with pytest.raises(DataError, match=r"score 5, outside 0 to 1.*--set scores='\[0, 5\]'"):
         build(scores=None).views(SCORED, np.random.default_rng(0))
     with pytest.raises(ConfigError, match="lowest score and the highest"):

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from counterpoint.data.media import ARROW
+from counterpoint.methods.base import discover
 from tests.workflow import made
 from tests.workflow.conftest import Run, Said
 
@@ -30,6 +31,33 @@ def refused(said: Said, *sentences: str, out: Path | None = None) -> None:
     for sentence in sentences:
         assert sentence in said.all
     assert out is None or not out.exists()
+
+
+@pytest.mark.parametrize("method", [name for name, m in discover().items() if "scored" in m.spec.needs])
+def test_scores_that_there_cannot_be(method: str, run: Run, tmp_path: Path) -> None:
+    """Of a rating from 0 to 5, one row has 50 and one -1: a slip that a method would learn from."""
+    data, out = tmp_path / "rated.csv", tmp_path / "run"
+    lines = [f"a {x} of apples,{x}s with apples,{i % 6}" for i, x in enumerate(["box", "bag", "bowl", "crate"] * 5)]
+    lines[7], lines[11] = "a red kite,a kite in the sky,50", "a grey stone,a stone,-1"
+    data.write_text("\n".join(["first,second,rating", *lines]) + "\n")
+    words = ("fit", data, "--method", method, "--out", out, *STEPS)
+    sentence = "Column 'rating' lies outside 0 to 5 in 2 of 20 rows (first: row 7, with 50)."
+    refused(run(*words, "--columns", "range=0..5"), sentence, out=out)
+    named = "a=first,b=second,score=rating,range=0..5"
+    refused(run(*words, "--columns", named), sentence, "--columns range=LOWEST..HIGHEST", out=out)
+    refused(run(*words, "--columns", "range=5"), "range=5: expected the lowest and the highest score", out=out)
+
+
+def test_a_run_whose_scores_have_a_range(run: Run, tmp_path: Path) -> None:
+    """Also the rows that it is measured on are held to it."""
+    data = made.jsonl(tmp_path / "x.jsonl", made.rows("scored", 40))
+    wrong = made.jsonl(tmp_path / "wrong.jsonl", [{**made.rows("scored", 40)[0], "score": 99}])
+    words = ("fit", data, "--out", tmp_path / "run", *STEPS, "--columns", "range=-9..9")
+    refused(run(*words, "--test", wrong), "lies outside -9 to 9 in 1 of 1 rows (first: row 0, with 99)")
+    said = run(*words)
+    assert said.code == 0, said.all
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["schema"]["range"] == [-9, 9]
+    refused(run("eval", tmp_path / "run", data, "--columns", "range=8..9"), "lies outside 8 to 9 in 40 of 40 rows")
 
 
 # --- columns ---------------------------------------------------------------------------------------------------

@@ -47,6 +47,15 @@ def test_files_of_unlike_columns_stay_apart_and_each_is_measured(files: list[str
     assert config["schema"]["sources"] == ["pairs", "scored", "texts"]
 
 
+def test_a_range_of_scores_holds_for_the_files_that_have_scores(files: list[str]) -> None:
+    given = gathered(files, columns={"range": "-9..200"})
+    assert [part.schema.range for part in given.rows.parts] == [None, (-9, 200), None]
+    with pytest.raises(DataError, match=r"scored: Column 'score' lies outside 200 to 300 in 120 of 120 rows"):
+        gathered(files, columns={"range": "200..300"})
+    with pytest.raises(DataError, match=r"range=0\.\.1 says what scores there can be, and none of the files"):
+        gathered([files[0], files[2]], columns={"range": "0..1"})
+
+
 def test_a_mixed_run_that_was_stopped_goes_on_as_if_it_had_not(files: list[str], tmp_path: Path) -> None:
     quiet = {"say": lambda what: None, "size": "smoke"}
     whole = fit(files, out=tmp_path / "whole", train={"steps": 8, "save_every": 4}, **quiet)  # type: ignore[arg-type]

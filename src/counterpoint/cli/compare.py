@@ -43,6 +43,7 @@ def compare(
         batch: rows per step (none: the smallest among their recipes).
         seeds: how often each is trained.
         columns: which column plays which part, e.g. anchor=question,positive=answer (none: names and types decide).
+            With range=0..5, scores outside of it are refused.
         test: rows to measure on (none: a part of the data is held out).
         size: which recipe of the methods: small (a laptop), published (the paper's) or smoke (a trial).
         split: which split of the data (none: train where there are several).

@@ -41,6 +41,7 @@ def diagnose(
         model: a run folder, a model folder, or any sentence-transformers or transformers folder.
         data: files of rows as for `fit`, a registered set (`counterpoint data` lists them), or a BEIR folder.
         columns: which column plays which part, e.g. anchor=question,positive=answer (none: names and types decide).
+            With range=0..5, scores outside of it are refused.
         split: which split of the data (none: test where there are several).
         temperature: that of the training (none: what the run folder says).
         limit: most rows looked at, spread evenly.

@@ -56,6 +56,7 @@ def evaluate(
         model: a run folder, a model folder, or any sentence-transformers or transformers folder.
         data: a BEIR folder, a registered set (`counterpoint data` lists them), or files of rows as for `fit`.
         columns: which column plays which part, e.g. anchor=question,positive=answer (none: names and types decide).
+            With range=0..5, scores outside of it are refused.
         split: which split of the data (none: test where there are several).
         train: labelled rows to learn the probe from (none: 70 % of the data).
         baselines: names of baselines to measure beside (none: those usual for the task).

@@ -22,8 +22,10 @@ two text columns whose names say nothing               pairs
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
@@ -59,6 +61,9 @@ BAGS = ("bag", "bag_id", "slide", "slide_id")
 ORIGINS = ("source", "subset", "domain", "dataset", "origin", "corpus")
 """Names that tell where a row comes from when they hold few values."""
 
+RANGE = "range"
+"""Named beside the parts that columns play: the lowest and the highest score that there can be, as ``0..5``."""
+
 FEW = 20  # values that tell DNA from text
 SAMPLE = 5_000  # rows looked at where values decide, and of a stream
 
@@ -90,7 +95,7 @@ ROLES = (
     "text | image | anchor, positive[, positives][, negatives] | a, b, score | text, label | image, label | "
     "image, text | audio[, label or text] | audio, label[, text][, task] | "
     "dna[, label] | vector[, label] | table[, label or image] (table=a+b+c) | image or text or vector, label, bag | "
-    "series[, time] (series=a+b+c); and, with texts or pairs, source "
+    "series[, time] (series=a+b+c); and, with texts or pairs, source; with scores, range=LOWEST..HIGHEST "
     "(positives are further ones; they and negatives may be given several times, or as a list)"
 )
 
@@ -111,9 +116,34 @@ def infer(dataset: datasets.Dataset | datasets.IterableDataset, *, columns: Colu
         dataset = Dataset.from_list(rows, features=dataset.features)
     if len(dataset) == 0:
         raise DataError("The data set holds no rows. Check the source and --split.")
-    if isinstance(columns, Mapping) and columns:
-        return _named(dataset, columns)
-    return _decide(dataset)
+    columns = columns if isinstance(columns, Mapping) else {}
+    given = without_range(columns)
+    schema = _named(dataset, given) if given else _decide(dataset)
+    return schema if len(given) == len(columns) else with_range(schema, columns[RANGE])
+
+
+def without_range(columns: Columns) -> Columns:
+    """The parts that columns play; the range of the scores is named among them and is no column."""
+    return {part: column for part, column in columns.items() if part != RANGE}
+
+
+def with_range(schema: Schema, said: str | list[str]) -> Schema:
+    """The schema of scored pairs with the scores that there can be, said as ``LOWEST..HIGHEST``."""
+    if schema.kind != "scored":
+        raise DataError(
+            f"{RANGE}={said} says what scores there can be, and these rows have none: {schema.why} Leave it out, or "
+            "name the columns of scored pairs: --columns a=COLUMN,b=COLUMN,score=COLUMN"
+        )
+    try:
+        low, high = map(float, str(said).split(".."))
+    except ValueError:
+        low = high = 0.0
+    if not -math.inf < low < high < math.inf:
+        raise DataError(
+            f"{RANGE}={said}: expected the lowest and the highest score that there can be, for example --columns "
+            f"{RANGE}=0..5"
+        )
+    return replace(schema, range=(low, high))
 
 
 # --- types -----------------------------------------------------------------------------------------------------

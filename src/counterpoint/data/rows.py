@@ -26,7 +26,7 @@ class Rows:
     ``len(rows)``, ``rows[7]`` (a `Row`), ``rows[[3, 1]]`` (a list of them, in that order; rows whose image or
     recording turns out to be damaged are left out of it and listed in ``rows.log``). Rows without text, image,
     recording or label are dropped and counted. Raises `DataError` when nothing is left, when there is one class only,
-    and when scores are NaN or all the same.
+    and when scores are NaN, all the same, or outside the range that the schema says.
     """
 
     def __init__(self, dataset: datasets.Dataset, schema: Schema, *, log: Log | None = None) -> None:
@@ -298,10 +298,24 @@ class Rows:
                 f"Column {name!r} is NaN or infinite in {len(bad):,} of {len(scores):,} rows (first: row "
                 f"{self.index[bad[0]]}). Remove these rows or give them a score."
             )
+        if self.schema.range is not None:
+            self.within(*self.schema.range)
         low, high = float(scores.min()), float(scores.max())
         if low == high:
             raise DataError(f"Column {name!r} is {low:g} in every row: there is nothing to learn from equal scores.")
         self.log.note(f"Scores in column {name!r} reach from {low:g} to {high:g}.")
+
+    def within(self, low: float, high: float) -> None:
+        """Raises `DataError` where scores lie outside of what there can be, with their number and the first one."""
+        name = str(self.schema.columns["score"])
+        scores = self.column(name).cast(pa.float64()).to_numpy()
+        out = np.flatnonzero((scores < low) | (scores > high))
+        if len(out):
+            raise DataError(
+                f"Column {name!r} lies outside {low:g} to {high:g} in {len(out):,} of {len(scores):,} rows (first: row "
+                f"{self.index[out[0]]}, with {scores[out[0]]:g}). Correct these rows, or say what scores there can be: "
+                "--columns range=LOWEST..HIGHEST"
+            )
 
     def duplicates(self) -> int:
         """Rows whose texts are all those of an earlier row (0 for rows that hold anything but texts)."""

@@ -49,7 +49,8 @@ class Schema:
     kind: what the rows hold. columns: row key -> column, or list of columns (negatives). modalities: row key ->
     text, image, ... labels: the names of the classes, in the order of their numbers (labelled only). sources: the names
     of the sources, likewise (where a column plays that part, or files are mixed). parts: of each source, what its rows
-    hold (where files are mixed). why: the sentence that says what decided.
+    hold (where files are mixed). range: the lowest and the highest score that there can be (scored only; None: nobody
+    said). why: the sentence that says what decided.
     """
 
     kind: Kind
@@ -58,6 +59,7 @@ class Schema:
     labels: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     parts: tuple[Schema, ...] = ()
+    range: tuple[float, float] | None = None
     why: str = ""
 
 

@@ -72,6 +72,12 @@ class Stream:
                 return None
             if key == "score" and not np.isfinite(value):
                 raise DataError(f"Column {names[0]!r} is NaN or infinite in row {number} of the stream.")
+            if key == "score" and self.schema.range and not self.schema.range[0] <= value <= self.schema.range[1]:
+                low, high = self.schema.range
+                raise DataError(
+                    f"Column {names[0]!r} is {value:g} in row {number} of the stream, outside {low:g} to {high:g}. "
+                    "Correct it, or say what scores there can be: --columns range=LOWEST..HIGHEST"
+                )
         row = make_row(dict(values), number, self.schema, self._classes, self.log)
         if row is not None and self.schema.kind == "towers" and all(row[k] is None for k in self.schema.modalities):
             self.log.skip(f"row {number}", "neither of its two sides")

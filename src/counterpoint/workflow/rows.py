@@ -16,7 +16,7 @@ import pyarrow as pa
 from counterpoint.data import registry
 from counterpoint.data.bags import Bags
 from counterpoint.data.graph import Graph, Nodes, holds_graph, read_graph
-from counterpoint.data.infer import infer
+from counterpoint.data.infer import RANGE, infer, with_range, without_range
 from counterpoint.data.inspect import leakage
 from counterpoint.data.loader import Loader, StreamLoader
 from counterpoint.data.log import Log
@@ -152,7 +152,8 @@ def gather_mixed(
     if "source" in columns:
         raise ConfigError("Several files are mixed, so the source of a row is its file: leave source=... out.")
     parts: dict[str, Rows] = {}
-    taken = not columns
+    played = without_range(columns)
+    taken = not played
     for name, source in zip(names_of(sources), sources):
         raw = read(source, split=split, streaming=streaming, log=log)
         raw = raw if split else train_part(raw, log)
@@ -160,16 +161,20 @@ def gather_mixed(
             raise DataError(
                 f"{name} is a stream. Of several sources with batches of their own, none can be: leave --streaming out."
             )
-        named = [c for some in columns.values() for c in ([some] if isinstance(some, str) else some)]
+        named = [c for some in played.values() for c in ([some] if isinstance(some, str) else some)]
         has = set(named) <= set(raw.column_names)
         taken |= has
         try:
-            schema = infer(raw, columns=registry.parts(source, columns if has else {}))
+            schema = infer(raw, columns=registry.parts(source, played if has else {}))
+            if RANGE in columns and schema.kind == "scored":
+                schema = with_range(schema, columns[RANGE])
             parts[name] = Rows(raw, schema, log=log) if schema.kind in SOURCED else _unmixed(name, schema)
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
     if not taken:
-        raise DataError(f"None of the files has all of the columns {', '.join(map(str, columns.values()))}.")
+        raise DataError(f"None of the files has all of the columns {', '.join(map(str, played.values()))}.")
+    if RANGE in columns and not any(part.schema.range for part in parts.values()):
+        raise DataError(f"{RANGE}={columns[RANGE]} says what scores there can be, and none of the files has scores.")
     rows = Mixed(parts, log=log)
     log.note(f"{len(parts)} sources: {', '.join(f'{name} ({len(part):,} rows)' for name, part in parts.items())}.")
     given = Given(rows.schema, rows, log=log)

@@ -69,7 +69,8 @@ SOURCES_OF = (
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """temperature: of the rankings. positives, negatives: of a query, drawn where it has more. scores: the lowest and
-    the highest that a pair can have, which become 0 and 1 (None: those that a source's rows have in `fit`, else 0, 1).
+    the highest that a pair can have, which become 0 and 1 (None: what `fit --columns range=0..5` says, else those that
+    a source's rows have, else 0, 1).
 
     mid, pearson, pro, rank_kl: weights of the losses of scored pairs. threshold: of scores from 0 to 1, above which the
     middle layer takes a pair for one that belongs together. list_temperature: of pro and rank_kl.
@@ -130,8 +131,10 @@ class CoDiEmb(Method):
             if part.schema.kind not in KINDS:
                 raise DataError(f"{SOURCES_OF}, and not from this one: {part.schema.why}")
             if isinstance(part, Rows) and part.schema.kind == "scored":
+                if self.config.scores is not None:
+                    part.within(*self.config.scores)
                 found = part.column(str(part.schema.columns["score"])).cast("float64").to_numpy()
-                self.ranges[source] = float(found.min()), float(found.max())
+                self.ranges[source] = part.schema.range or (float(found.min()), float(found.max()))
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
         if not rows:
