@@ -1,12 +1,21 @@
-"""Writes bench/README.md: the last table of every benchmark, with its command. Type: python bench/_readme.py"""
+"""Writes bench/README.md, the last table of every benchmark with its command, and the tables that pages of docs/ quote.
+
+python bench/_readme.py
+python bench/_readme.py --check     # fails where a page is not as bench/results say
+"""
 
 from __future__ import annotations
 
 import ast
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from _table import RESULTS, number
+
+Row: TypeAlias = dict[str, Any]
 
 HEAD = """# Benchmarks
 
@@ -31,24 +40,72 @@ def section(path: Path) -> str:
     return "".join(out)
 
 
-def quote(page: Path, name: str) -> None:
-    """Put the figures of a benchmark between the marks ``<!-- NAME -->`` and ``<!-- /NAME -->`` of a page: a column per
-    case."""
+def quoted(page: str, name: str, table: Callable[[list[Row]], list[str]]) -> str:
+    """A page with the figures of a benchmark between its marks ``<!-- NAME -->`` and ``<!-- /NAME -->``."""
     rows = json.loads((RESULTS / f"{name}.json").read_text())
-    cases, metrics = (list(dict.fromkeys(r[key] for r in rows)) for key in ("case", "metric"))
-    found = {(r["metric"], r["case"]): f"{number(r['ours'])} {r['unit']}" for r in rows}
-    table = ["| | " + " | ".join(cases) + " |", "|---|" + "---:|" * len(cases)]
-    table += [f"| {m} | " + " | ".join(found.get((m, c), "-") for c in cases) + " |" for m in metrics]
     start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-    text = page.read_text()
-    before, after = text[: text.index(start) + len(start)], text[text.index(end) :]
-    page.write_text(
-        before + "\n".join(["", *table, "", f"{rows[0]['device']}, {rows[0]['threads']} threads.", ""]) + after
-    )
+    before, after = page[: page.index(start) + len(start)], page[page.index(end) :]
+    about, n = rows[0]["device"], rows[0]["threads"]
+    measured = f"{about}, {n} thread{'s' * (n != 1)}."
+    return before + "\n".join(["", *table(rows), "", measured, ""]) + after
+
+
+def by_case(rows: list[Row]) -> list[str]:
+    """A column per case, a line per metric."""
+    cases, metrics = distinct(rows, "case"), distinct(rows, "metric")
+    found = {(r["metric"], r["case"]): f"{number(r['ours'])} {r['unit']}" for r in rows}
+    return markdown(["", *cases], [[m, *(found.get((m, c), "-") for c in cases)] for m in metrics])
+
+
+def beside_peer(rows: list[Row]) -> list[str]:
+    """A line per metric: ours, the peer's, their ratio. What was measured, the case, stands before the table."""
+    (case,) = distinct(rows, "case")
+    (peer,) = {f"{r['peer_name']} {r['peer_version']}" for r in rows if r["peer_name"]}
+    lines = [[f"{r['metric']}, {r['unit']}", *map(number, (r["ours"], r["peer"], r["ratio"]))] for r in rows]
+    return [f"{case}:", "", *markdown(["", "ours", peer, "ratio (above 1: ours is better)"], lines)]
+
+
+def by_vector(rows: list[Row]) -> list[str]:
+    """A line per kind of vector: the quality by each metric, the bytes, and the share of them that is saved."""
+    found = {(r["case"], r["metric"]): r for r in rows}
+    size = "a vector"
+    metrics = [m for m in distinct(rows, "metric") if m != size]
+    lines = []
+    for case in distinct(rows, "case"):
+        values = [f"{found[case, m]['ours']:.3f}" if (case, m) in found else "" for m in metrics]
+        whole, kept = (found[case, size][side] for side in ("peer", "ours"))
+        lines.append([case, *values, f"{kept:,}", f"{1 - kept / whole:.1%}"])
+    return markdown(["", *metrics, "bytes of a vector", "saved"], lines)
+
+
+def distinct(rows: list[Row], key: str) -> list[str]:
+    return list(dict.fromkeys(r[key] for r in rows))
+
+
+def markdown(head: list[str], lines: list[list[str]]) -> list[str]:
+    """A table: its first column names the lines, the others hold numbers."""
+    table = ["|".join(f" {cell} " if cell else " " for cell in cells) for cells in (head, *lines)]
+    return [f"|{line}|" for line in (table[0], "|".join(["---", *["---:"] * (len(head) - 1)]), *table[1:])]
+
+
+QUOTED = {"engine.md": ("tile", by_case), "mining.md": ("mine", beside_peer), "cheap-vectors.md": ("cheap", by_vector)}
+"""Pages of docs/ that quote a benchmark, and how."""
+
+
+def pages() -> dict[Path, str]:
+    """Every page that is written from the results, as it should be."""
+    out = {RESULTS.parent / "README.md": HEAD + "".join(section(p) for p in sorted(RESULTS.glob("*.json")))}
+    for name, (bench, table) in QUOTED.items():
+        page = RESULTS.parents[1] / "docs" / name
+        out[page] = quoted(page.read_text(), bench, table)
+    return out
 
 
 if __name__ == "__main__":
-    page = RESULTS.parent / "README.md"
-    page.write_text(HEAD + "".join(section(p) for p in sorted(RESULTS.glob("*.json"))))
-    quote(RESULTS.parents[1] / "docs" / "engine.md", "tile")
-    print(page)
+    stale = {page: text for page, text in pages().items() if not page.exists() or page.read_text() != text}
+    names = ", ".join(str(page.relative_to(RESULTS.parents[1])) for page in stale)
+    if "--check" in sys.argv[1:]:
+        sys.exit(f"Not as bench/results say: {names}. Type: python bench/_readme.py" if stale else 0)
+    for page, text in stale.items():
+        page.write_text(text)
+    print(f"written: {names}" if stale else "All pages are as bench/results say.")
