@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from counterpoint.data import registry
-from counterpoint.data.docstrings import PACKAGES, Docstring, harvest, versions
+from counterpoint.data.docstrings import PACKAGES, Docstring, harvest, held_out, versions
 from counterpoint.errors import DataError
 
 SOURCE = '''
@@ -59,6 +59,18 @@ def test_what_is_harvested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         Docstring("Find the circle's centre.", "By least squares.", "fit", "Circle", *where),
     )
     assert "shapes_of_a_test" not in sys.modules
+
+
+def test_no_body_that_is_held_out_is_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bodies_of_a_test.py").write_text(
+        "\n".join(f'def f{i}():\n    """Summary number {i}.\n\n    The body of {i // 2} is this."""' for i in range(8))
+    )
+    monkeypatch.setattr("counterpoint.data.docstrings.folder_of", lambda package: tmp_path)
+    known, held = held_out(("bodies_of_a_test",), 3, min_words=6)
+    assert len(held) == 3
+    assert not {d.body for d in known} & {d.body for d in held}
+    assert len({d.body for d in (*known, *held)}) == 4
+    assert held_out(("bodies_of_a_test",), 3, min_words=7) == ([], [])
 
 
 def test_a_package_that_is_not_there() -> None:

@@ -16,6 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from counterpoint.data.code import first_paragraph, parsed, source_files
 from counterpoint.errors import DataError
 
@@ -72,6 +74,17 @@ def harvest(packages: tuple[str, ...] = PACKAGES, *, min_words: int = 3) -> tupl
                     seen.add(key)
                     out.append(found)
     return tuple(out)
+
+
+def held_out(
+    packages: tuple[str, ...] = PACKAGES, n: int = 1_000, *, min_words: int = 30, seed: int = 0
+) -> tuple[list[Docstring], list[Docstring]]:
+    """Docstrings with a body of ``min_words`` words and more: those to train on, and n drawn ones whose bodies are
+    nowhere among them. Both in random order."""
+    found = [d for d in harvest(packages) if len(d.body.split()) >= min_words]
+    mixed = [found[i] for i in np.random.default_rng(seed).permutation(len(found))]
+    unseen = {d.body for d in mixed[:n]}
+    return [d for d in mixed[n:] if d.body not in unseen], mixed[:n]
 
 
 def pairs(packages: tuple[str, ...] = PACKAGES) -> datasets.Dataset:
