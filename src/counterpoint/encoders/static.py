@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from counterpoint.data.batch import Data
 from counterpoint.encoders import pretrained
 from counterpoint.encoders.layout import Stage, read_weights, revive, write_json, write_weights
+from counterpoint.encoders.spelling import spelled
 from counterpoint.encoders.subwords import TextEncoder
 from counterpoint.encoders.tokenizer import reservoir, train_tokenizer
 from counterpoint.errors import ConfigError, ModelError
@@ -38,7 +39,8 @@ class StaticTextConfig:
     ``c (1 + k) / (c + k)``, k = ``saturation``, as in BM25. weights: of subwords, ``learned`` or ``uniform`` (all 1, no
     parameter). init: of the learned weights, ``idf`` (inverse document frequency in the texts given, to the power
     ``idf_power``) or ``uniform``. token_dropout: share of tokens left out in training. std: of the initial embeddings,
-    times sqrt(dim).
+    times sqrt(dim). spelling: share of the variance of the initial embeddings that subwords spelled alike have in
+    common (`spelled`): 0, each begins by itself; 1, nothing but its spelling.
     """
 
     dim: int = 512
@@ -55,6 +57,7 @@ class StaticTextConfig:
     idf_power: float = 1.0
     token_dropout: float = 0.0
     std: float = 1.0
+    spelling: float = 0.0
 
     def __post_init__(self) -> None:
         if self.aggregate not in ("mean", "set", "saturating"):
@@ -65,6 +68,8 @@ class StaticTextConfig:
             raise ConfigError(f"weights={self.weights!r}, init={self.init!r}: type learned or uniform, idf or uniform.")
         if not 0 <= self.token_dropout < 1:
             raise ConfigError(f"token_dropout={self.token_dropout}: give a share in [0, 1).")
+        if not 0 <= self.spelling <= 1:
+            raise ConfigError(f"spelling={self.spelling}: give a share from 0 to 1.")
         if self.dim < 1 or self.max_length < 1:
             raise ConfigError(f"dim={self.dim}, max_length={self.max_length}: both must be at least 1.")
 
@@ -107,7 +112,8 @@ class StaticText(TextEncoder):
         prompts: Mapping[str, str] | None = None,
         sample: int = 200_000,
     ) -> Self:
-        """Vocabulary and inverse document frequencies from at most ``sample`` of the texts; embeddings at random."""
+        """Vocabulary and inverse document frequencies from at most ``sample`` of the texts; embeddings at random, or in
+        part by ``spelling``."""
         config = config or StaticTextConfig()
         kept = reservoir(texts, sample)
         tokenizer = train_tokenizer(
@@ -120,6 +126,10 @@ class StaticText(TextEncoder):
             max_length=config.max_length,
         )
         encoder = cls(config, tokenizer, prompts=prompts)
+        if config.spelling:
+            alike = spelled(tokenizer.convert_ids_to_tokens(list(range(len(encoder.table)))), config.dim)
+            with torch.no_grad():
+                encoder.table.mul_(math.sqrt(1 - config.spelling)).add_(alike * config.std * math.sqrt(config.spelling))
         if encoder.log_weights is not None and config.init == "idf":
             with torch.no_grad():
                 encoder.log_weights.copy_(config.idf_power * encoder.idf(kept).log())
