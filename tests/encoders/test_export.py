@@ -17,8 +17,9 @@ pytest.importorskip("onnxscript")
 runtime = pytest.importorskip("onnxruntime")
 
 
-def test_text_transformer_with_its_tokenizer_file(tmp_path):
-    encoder = Projected(transformer(pooling="last"), 6).eval()
+@pytest.mark.parametrize("settings", [{"pooling": "last"}, {"pooling": "prompt", "template": "the dog {} [MASK] ."}])
+def test_text_transformer_with_its_tokenizer_file(tmp_path, settings):
+    encoder = Projected(transformer(**settings), 6).eval()
     path = tmp_path / "text.onnx"
     assert export.onnx(encoder, path) <= 1e-5
     assert sorted(p.name for p in tmp_path.iterdir()) == ["text.onnx", "text.tokenizer.json"]

@@ -234,3 +234,12 @@ def test_the_card_says_how_to_load(tmp_path):
     assert "load(FOLDER).encode" in card
     assert "SentenceTransformer(FOLDER)" in card
     assert "(1, 32)" in card
+
+
+def test_a_prompt_is_ours_alone(tmp_path):
+    encoder = transformer(pooling="prompt", template="the dog {} [MASK] .")
+    folder.save(encoder, tmp_path / "m")
+    again = folder.load(tmp_path / "m")
+    assert again.config == encoder.config
+    assert abs(again.encode(TEXTS) - encoder.encode(TEXTS)).max() <= 1e-6
+    assert not (tmp_path / "m" / "modules.json").exists()  # sentence-transformers has no such pooling

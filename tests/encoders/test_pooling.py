@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from counterpoint.encoders.pooling import pool
+from counterpoint.encoders.pooling import pool, token_at
 from counterpoint.errors import ConfigError
 
 HIDDEN = torch.tensor([[[1.0, 8.0], [3.0, 4.0], [5.0, 0.0]]])
@@ -68,3 +68,11 @@ def test_a_row_without_tokens_gives_zeros_and_finite_gradients(mode):
 def test_unknown_mode_lists_what_there_is():
     with pytest.raises(ConfigError, match="cls, mean, weighted, last, max"):
         pool(HIDDEN, mode="median")
+
+
+def test_the_token_at_a_place_is_counted_among_the_real_ones():
+    hidden = torch.arange(8.0).reshape(2, 4, 1)
+    mask = torch.tensor([[0, 1, 1, 1], [1, 0, 1, 0]])
+    for place, expected in [(0, [1, 4]), (1, [2, 6]), (-1, [3, 6]), (-2, [2, 4]), (2, [3, 0]), (-3, [1, 0])]:
+        assert token_at(hidden, mask, place)[:, 0].tolist() == expected
+    assert token_at(hidden, None, -2)[:, 0].tolist() == [2, 6]

@@ -203,3 +203,45 @@ def test_a_hub_id_without_a_network_says_so_at_once(monkeypatch, tmp_path):
     with pytest.raises(ModelError, match="hub cannot be reached"):
         TextTransformer.from_pretrained("nobody/nothing-of-that-name")
     assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize("template", ['the dog : "{}" and [MASK] .', "[MASK] on the mat : {}", "a [MASK] cat {} ."])
+def test_a_prompt_is_read_at_its_mask(template):
+    encoder = transformer(pooling="prompt", template=template)
+    texts = [*TEXTS, "the [MASK] cat", "a dog " * 40]
+    data = encoder.collate(texts)
+    assert data["input_ids"].shape[1] == encoder.max_length
+    left, right = (encoder.ids([part.replace("[MASK]", "")])[0] for part in template.split("{}"))
+    at = []
+    for text, ids in zip(texts, data["input_ids"].tolist()):
+        real = [i for i in ids if i != encoder.pad]
+        mask = [n for n, i in enumerate(real) if i == encoder.tokenizer.mask_token_id]
+        at.append(mask[0] if template.index("[MASK]") < template.index("{}") else mask[-1])
+        inner = [i for n, i in enumerate(real[1:-1], start=1) if n != at[-1]]
+        cut = encoder.max_length - len(left) - len(right) - 3  # of the text, never of the template
+        assert inner == [*left, *encoder.ids([text])[0][:cut], *right]
+    expected = plainly(encoder, data)[torch.arange(len(texts)), at]
+    torch.testing.assert_close(encoder(data), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_another_pooling_of_the_same_weights():
+    encoder = transformer()
+    twin = encoder.pooled_by("prompt", template="{} [MASK]")
+    assert twin.transformer is encoder.transformer
+    assert (encoder.config.pooling, encoder.asked, twin.config.pooling, twin.asked) == ("mean", None, "prompt", -2)
+    again = twin.pooled_by("mean")
+    torch.testing.assert_close(torch.from_numpy(again.encode(TEXTS)), torch.from_numpy(encoder.encode(TEXTS)))
+    assert abs(twin.encode(TEXTS) - encoder.encode(TEXTS)).max() > 1e-2
+
+
+def test_prompts_that_cannot_be_read():
+    for template in ("{}", "[MASK]", "{} {} [MASK]", "{} [MASK] [MASK]"):
+        with pytest.raises(ConfigError, match="where its embedding is read"):
+            TextTransformerConfig(pooling="prompt", template=template)
+    with pytest.raises(DataError, match="no room for text besides the 8 tokens"):
+        transformer(pooling="prompt", template="a a a a a {} [MASK]", max_length=8)
+    encoder = transformer()
+    encoder.tokenizer = copy.deepcopy(encoder.tokenizer)
+    encoder.tokenizer.mask_token = None
+    with pytest.raises(ConfigError, match="this tokenizer has none"):
+        encoder.pooled_by("prompt")

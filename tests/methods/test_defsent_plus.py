@@ -159,9 +159,36 @@ def test_it_learns_on_a_transformer_too() -> None:
     assert not np.allclose(before, method.encoder.encode(["the dog"]))
 
 
+def test_prompts_are_read_at_their_mask_while_training_or_afterwards() -> None:
+    template = "the dog {} [MASK] ."
+    rows, texts = ROWS[:3], [r["positive"] for r in ROWS[:3]]
+    trains = DefSentPlus(transformer(), Config(rounds=1, isotropic=False, pooling="prompt", template=template))
+    trains.read(ROWS)
+    trains.before_round(0)
+    encoder = trains.encoder
+    data = encoder.collate(texts)  # type: ignore[attr-defined]
+    at = [row.index(encoder.tokenizer.mask_token_id) for row in data["input_ids"].tolist()]  # type: ignore[attr-defined]
+    z = encoder.hidden_states(data, last=True)[0][torch.arange(3), at]  # type: ignore[attr-defined]
+    expected = F.cross_entropy(torch.tanh(z) @ trains.targets.T, torch.tensor([0, 1, 0]))
+    torch.testing.assert_close(trains.eval().losses(trains.views(rows, RNG))["entries"], expected)
+    assert trains.towers()["text"] is encoder
+
+    later = DefSentPlus(transformer(), Config(after="prompt", template=template))
+    given = later.towers()["text"]
+    np.testing.assert_allclose(given.encode(texts), encoder.encode(texts), atol=1e-6)
+    assert abs(later.encoder.encode(texts) - given.encode(texts)).max() > 1e-2
+    with torch.no_grad():
+        next(later.encoder.parameters()).normal_()
+    assert abs(given.encode(texts) - encoder.encode(texts)).max() > 1e-3  # the same weights
+    with pytest.raises(ConfigError, match="StaticText is none"):
+        DefSentPlus(static(), Config(pooling="prompt"))
+
+
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
+        ({"pooling": "prompts"}, "no pooling 'prompts'"),
+        ({"template": "{} means"}, "where its embedding is read"),
         ({"rounds": 0}, "rounds=0"),
         ({"scale": 0.0}, "scale"),
         ({"targets": "words"}, "definitions or random"),

@@ -72,7 +72,7 @@ class Plain(nn.Module):
         if isinstance(encoder, TextTransformer):
             ids, mask = inputs
             hidden = encoder.transformer(input_ids=ids, attention_mask=mask).last_hidden_state
-            return pool(hidden, mask, mode=encoder.config.pooling)
+            return encoder.pool(hidden, mask)
         if isinstance(encoder, CausalLM):
             ids, mask = inputs
             out = encoder.transformer.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
@@ -215,6 +215,8 @@ def _tokenizer(encoder: TextTransformer | StaticText | CausalLM, path: Path) -> 
     }
     if not encoder.special:
         said["post_processor"] = None
+    elif encoder.asked is not None:
+        said["post_processor"] = encoder.around_as_json()
     aside = path.with_name(f".{path.name}")
     aside.write_text(json.dumps(said, ensure_ascii=False), encoding="utf-8")
     os.replace(aside, path)

@@ -22,24 +22,33 @@ def pool(hidden: Tensor, mask: Tensor | None = None, *, mode: Pooling = "mean") 
     if mask is None:
         return _unmasked(hidden, mode)
     mask = mask.bool()
-    real = mask.any(1, keepdim=True)
+    if mode in ("cls", "last"):
+        return token_at(hidden, mask, 0 if mode == "cls" else -1)
     if mode == "max":
+        real = mask.any(1, keepdim=True)
         highest = hidden.masked_fill(~mask.unsqueeze(-1), float("-inf")).amax(1)
         return highest.masked_fill(~real, 0.0)
-    if mode in ("mean", "weighted"):
-        weight = mask.cumsum(1) * mask if mode == "weighted" else mask
-        weight = weight.to(hidden.dtype).unsqueeze(1)
-        return (weight @ hidden).squeeze(1) / weight.sum(-1).clamp(min=1)
-    position = torch.arange(mask.shape[1], device=mask.device)
-    at = mask.int().argmax(1) if mode == "cls" else (position * mask).argmax(1)
-    at = at[:, None, None].expand(-1, 1, hidden.shape[2])
-    return hidden.gather(1, at).squeeze(1).masked_fill(~real, 0.0)
+    weight = mask.cumsum(1) * mask if mode == "weighted" else mask
+    weight = weight.to(hidden.dtype).unsqueeze(1)
+    return (weight @ hidden).squeeze(1) / weight.sum(-1).clamp(min=1)
 
 
-def check(mode: str) -> None:
-    """Refuse a pooling that does not exist."""
-    if mode not in get_args(Pooling):
-        raise ConfigError(f"There is no pooling {mode!r}. Type one of: {', '.join(get_args(Pooling))}.")
+def token_at(hidden: Tensor, mask: Tensor | None, place: int) -> Tensor:
+    """``(N, D)`` of ``(N, T, D)``: the real token number ``place``, from the end where negative; zeros where a row has
+    none. mask: as of `pool`."""
+    if mask is None:
+        return hidden[:, place]
+    mask = mask.bool()
+    number = mask.cumsum(1) - 1  # of each real token among them
+    wanted = mask & (number == (place if place >= 0 else mask.sum(1, keepdim=True) + place))
+    at = wanted.int().argmax(1)[:, None, None].expand(-1, 1, hidden.shape[2])
+    return hidden.gather(1, at).squeeze(1).masked_fill(~wanted.any(1, keepdim=True), 0.0)
+
+
+def check(mode: str, *, also: tuple[str, ...] = ()) -> None:
+    """Refuse a pooling that does not exist. also: what the encoder can do besides these."""
+    if mode not in (known := (*get_args(Pooling), *also)):
+        raise ConfigError(f"There is no pooling {mode!r}. Type one of: {', '.join(known)}.")
 
 
 def _unmasked(hidden: Tensor, mode: str) -> Tensor:

@@ -171,14 +171,18 @@ def tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     return found
 
 
-def write(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, pooling: Pooling) -> list[Stage]:
+def write(
+    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, pooling: Pooling | None
+) -> list[Stage]:
     """A model, its tokenizer (whose ``model_max_length`` is the longest text) and a pooling, as sentence-transformers
-    reads them; returns its modules."""
+    reads them; returns its modules. pooling: None is one that sentence-transformers lacks: no modules then."""
     with quiet():
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     settings = {"max_seq_length": tokenizer.model_max_length, "do_lower_case": False}
     write_json(folder / "sentence_bert_config.json", settings)
+    if pooling is None:
+        return []
     (folder / "1_Pooling").mkdir()
     write_json(folder / "1_Pooling/config.json", pooling_config(pooling, model.config.hidden_size))
     names = (("Transformer", ""), ("Pooling", "1_Pooling"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,15 +11,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, processors
 from torch import Tensor
 
 from counterpoint.data.batch import Data
 from counterpoint.encoders.base import Encoder, buckets
-from counterpoint.errors import DataError, ModelError
+from counterpoint.errors import ConfigError, DataError, ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+TEMPLATE = 'This sentence : "{}" means [MASK] .'
+"""A text between words that end in a question, which a model of masked words answers at ``[MASK]``."""
 
 WINDOW = 4096
 """Texts that `encode` tokenises at once and sorts by length among themselves; bounds memory on millions of texts."""
@@ -30,7 +34,8 @@ REMEMBERED = 64_000_000
 class TextEncoder(Encoder):
     """Strings to token ids. max_length: in tokens, special ones included; what is longer is cut, counted, told once.
 
-    special: whether the tokenizer's special tokens are put around each text. truncated: texts cut so far.
+    special: whether the tokenizer's special tokens are put around each text. truncated: texts cut so far. asked: the
+    place of the mask token that a template puts beside each text, from the end where negative (None: no template).
     """
 
     modality: ClassVar[str] = "text"
@@ -48,9 +53,15 @@ class TextEncoder(Encoder):
         self._backend.no_truncation()
         self._seen: dict[str, array[int]] = {}
         self._room = REMEMBERED
+        self.asked: int | None = None
         self._before, self._after = self._around() if self.special else ([], [])
-        if max_length <= len(self._before) + len(self._after):
-            raise DataError(f"max_length={max_length} leaves no room for text besides the special tokens.")
+        self._check_room()
+
+    def _check_room(self) -> None:
+        if self.max_length <= (around := len(self._before) + len(self._after)):
+            raise DataError(
+                f"max_length={self.max_length} leaves no room for text besides the {around} tokens put around it."
+            )
 
     def _around(self) -> tuple[list[int], list[int]]:
         """The special tokens before and after a text."""
@@ -61,6 +72,34 @@ class TextEncoder(Encoder):
         raise ModelError(
             "This tokenizer changes the text when it adds special tokens, which Counterpoint cannot follow."
         )
+
+    def put_into(self, template: str) -> None:
+        """Every text stands in a template from now on, whole: where both are too long, it is the text that is cut.
+
+        template: words with one ``{}``, for the text, and one ``[MASK]``, for the tokenizer's mask token.
+        """
+        check_template(template)
+        mask = self.tokenizer.mask_token_id
+        if mask is None:
+            raise ConfigError(
+                "pooling=prompt reads what stands at the mask token, and this tokenizer has none. Start from a model "
+                "of masked words, such as BERT, or take pooling=mean."
+            )
+        left, right = ([self._tokenised([part])[0] for part in side.split("[MASK]")] for side in template.split("{}"))
+        before, after = self._around()
+        self._before, self._after = [*before, *_joined(left, mask)], [*_joined(right, mask), *after]
+        first = len(left) > 1  # the mask stands before the text
+        self.asked = len(before) + len(left[0]) if first else len(right[0]) - len(self._after)
+        self._check_room()
+
+    def around_as_json(self) -> dict[str, Any]:
+        """What is put around each text, as `tokenizers` writes it into a file."""
+        sides = {"before": self._before, "after": self._after}
+        names = {name: [str(self._backend.id_to_token(i)) for i in ids] for name, ids in sides.items()}
+        parts = [{"id": name, "ids": ids, "tokens": names[name]} for name, ids in sides.items()]
+        made = processors.TemplateProcessing(single="before $A after", special_tokens=parts)
+        found: dict[str, Any] = json.loads(made.__getstate__())
+        return found
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text: whole, without prompt, special tokens or truncation."""
@@ -134,3 +173,17 @@ class TextEncoder(Encoder):
                 stacklevel=3,
             )
         self.truncated += cut
+
+
+def _joined(parts: list[list[int]], mask: int) -> list[int]:
+    """The words of one side of a template, with the mask between them where it is on this side."""
+    return parts[0] if len(parts) == 1 else [*parts[0], mask, *parts[1]]
+
+
+def check_template(template: str) -> None:
+    """Refuse a template without one place for the text and one for the mask."""
+    if template.count("{}") != 1 or template.count("[MASK]") != 1:
+        raise ConfigError(
+            f"template={template!r}: write {{}} once, where the text goes, and [MASK] once, where its embedding is "
+            f"read, as in {TEMPLATE!r}."
+        )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -16,14 +16,16 @@ from torch import Tensor, nn
 from counterpoint.data.batch import Data
 from counterpoint.encoders import pretrained, truncate
 from counterpoint.encoders.layout import Stage, revive
-from counterpoint.encoders.pooling import Pooling, check, pool
-from counterpoint.encoders.subwords import TextEncoder
+from counterpoint.encoders.pooling import Pooling, check, pool, token_at
+from counterpoint.encoders.subwords import TEMPLATE, TextEncoder, check_template
 from counterpoint.encoders.tokenizer import reservoir, train_tokenizer
 from counterpoint.errors import ConfigError
 from counterpoint.kernels.dropout import quicken
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+TextPooling: TypeAlias = Pooling | Literal["prompt"]
 
 LAST = (-1,)
 """The last layer alone."""
@@ -37,8 +39,9 @@ class TextTransformerConfig:
     """By default of the size of MiniLM: 6 layers, 384 wide.
 
     max_length: tokens of a text that are read. vocabulary, model, lowercase, identifiers: of the subwords, see
-    `train_tokenizer`. pooling: see `Pooling`. architecture: a `transformers` configuration as a dict, with its
-    ``model_type`` (`from_pretrained` fills it); it overrides layers, width, heads and dropout.
+    `train_tokenizer`. pooling: see `Pooling`; or ``prompt``: the text stands in ``template``, and its embedding is read
+    at the mask token there (Jiang et al. 2022, arXiv 2201.04337). architecture: a `transformers` configuration as a
+    dict, with its ``model_type`` (`from_pretrained` fills it); it overrides layers, width, heads and dropout.
     """
 
     layers: int = 6
@@ -49,12 +52,16 @@ class TextTransformerConfig:
     model: Literal["wordpiece", "bpe"] = "wordpiece"
     lowercase: bool = True
     identifiers: bool = False
-    pooling: Pooling = "mean"
+    pooling: TextPooling = "mean"
+    template: str = TEMPLATE
     dropout: float = 0.1
     architecture: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check(self.pooling)
+        if self.pooling == "prompt":
+            check_template(self.template)
+        else:
+            check(self.pooling, also=("prompt",))
         if self.width % self.heads:
             raise ConfigError(f"width={self.width} does not divide among {self.heads} heads.")
         if self.architecture and "model_type" not in self.architecture:
@@ -86,6 +93,8 @@ class TextTransformer(TextEncoder):
 
         super().__init__(tokenizer, max_length=config.max_length, prompts=prompts or {})
         self.config = config
+        if config.pooling == "prompt":
+            self.put_into(config.template)
         self.transformer = transformer or AutoModel.from_config(architecture(config, tokenizer))
         self.dim = self.transformer.config.hidden_size
         pretrained.check_length(config.max_length, self.transformer.config)
@@ -122,14 +131,15 @@ class TextTransformer(TextEncoder):
         cls,
         source: str | Path,
         *,
-        pooling: Pooling | None = None,
+        pooling: TextPooling | None = None,
+        template: str = TEMPLATE,
         max_length: int | None = None,
         prompts: Mapping[str, str] | None = None,
     ) -> Self:
         """Published weights: a folder of sentence-transformers or transformers, or a hub id where no such folder is.
 
         pooling, max_length, prompts: None takes what the folder says (a plain transformers folder: mean, all the
-        positions it has, none). Safetensors only; remote code is never run.
+        positions it has, none). template: of pooling=prompt. Safetensors only; remote code is never run.
         """
         found = pretrained.read(source)
         architecture = found.model.config
@@ -141,6 +151,7 @@ class TextTransformer(TextEncoder):
             vocabulary=len(found.tokenizer),
             lowercase=found.lowercase,
             pooling=pooling or found.pooling,
+            template=template,
             dropout=getattr(architecture, "hidden_dropout_prob", 0.0),
             architecture=architecture.to_diff_dict() | {"model_type": architecture.model_type},
         )
@@ -149,7 +160,24 @@ class TextTransformer(TextEncoder):
         encoder.normalize = found.normalize
         return encoder
 
+    def pooled_by(self, pooling: TextPooling, *, template: str = TEMPLATE) -> Self:
+        """An encoder of the same weights (shared, not copied) that pools otherwise."""
+        twin = copy.copy(self)
+        twin._modules = dict(self._modules)
+        twin.config = replace(self.config, pooling=pooling, template=template)
+        twin.asked = None
+        twin._before, twin._after = twin._around()
+        if pooling == "prompt":
+            twin.put_into(template)
+        return twin
+
     # --- the passes --------------------------------------------------------------------------------------------------
+
+    def pool(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """``(N, T, D)`` to ``(N, D)``, as the configuration says."""
+        if self.asked is not None:
+            return token_at(hidden, mask, self.asked)
+        return pool(hidden, mask, mode=cast(Pooling, self.config.pooling))
 
     def forward(self, data: Data) -> Tensor:
         return self._pooled(data, LAST)[:, 0]
@@ -179,7 +207,7 @@ class TextTransformer(TextEncoder):
         for row, hidden, mask in self._passes(data, layers):
             rows.append(row)
             ready = (h if norm is None or n in (-1, last) else norm(h) for n, h in zip(layers, hidden))
-            pooled.append(torch.stack([pool(h, mask, mode=self.config.pooling) for h in ready], dim=1))
+            pooled.append(torch.stack([self.pool(h, mask) for h in ready], dim=1))
         if not pooled:
             return next(self.parameters()).new_zeros(0, len(layers), self.dim)
         # One gather puts the rows back in order; its gradient is a scatter without collisions.
@@ -281,7 +309,8 @@ class TextTransformer(TextEncoder):
 
     def write(self, folder: Path) -> list[Stage]:
         self.tokenizer.model_max_length = self.max_length
-        return pretrained.write(folder, self.transformer, self.tokenizer, pooling=self.config.pooling)
+        pooling = None if self.config.pooling == "prompt" else self.config.pooling
+        return pretrained.write(folder, self.transformer, self.tokenizer, pooling=pooling)
 
     @classmethod
     def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:

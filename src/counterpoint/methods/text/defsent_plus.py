@@ -13,6 +13,9 @@ Progressive separate training: with the encoder of one round E is made anew, and
 *original* weights, not from those of the round before. In the last round E can be made isotropic: standardised, turned
 into independent components, times 100 (of variance 1 alone the logits would be flat).
 
+The encoder is kept without the dense layer. Published models read a sentence's embedding at the mask token of a prompt
+(``after=prompt``), whatever they were trained with; a long sentence is cut, never the prompt.
+
 An entry may be several words long, and entries repeat, one row per definition. A definition that stands under two
 entries has no one answer: it counts for the mean of both, and is not learned from.
 
@@ -26,10 +29,10 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -46,8 +49,10 @@ from counterpoint.data.sampler import LengthBucketed, Sampler
 from counterpoint.data.schema import Row, RowSet, Schema
 from counterpoint.data.stream import Stream
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.pooling import check
 from counterpoint.encoders.static import StaticText, StaticTextConfig
-from counterpoint.encoders.text import TextTransformerConfig
+from counterpoint.encoders.subwords import TEMPLATE, check_template
+from counterpoint.encoders.text import TextPooling, TextTransformer, TextTransformerConfig
 from counterpoint.encoders.transforms import independent
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate.run import evaluate
@@ -73,13 +78,20 @@ class Config:
     components as the targets of the last round. scale: of the logits; larger where embeddings are short, as the logits
     of targets that are all alike are flat. targets: ``definitions``, or ``random`` ones of the same lengths, which is
     what shows whether the meaning of targets matters. pooler: the dense layer, while training, on top of a definition's
-    embedding: ``tanh``, ``gelu`` or ``none``."""
+    embedding: ``tanh``, ``gelu`` or ``none``.
+
+    pooling: of a transformer's tokens while training, and afterwards what it gives ('': as the encoder pools; after:
+    as while training): cls, mean, ..., or ``prompt``, the state at the mask token of ``template``.
+    """
 
     rounds: int = 3
     isotropic: bool = True
     scale: float = 1.0
     targets: str = "definitions"
     pooler: str = "tanh"
+    pooling: str = ""
+    after: str = ""
+    template: str = TEMPLATE
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -91,6 +103,9 @@ class Config:
             raise ConfigError(f"targets={self.targets!r}: type definitions or random.")
         if self.pooler not in ("tanh", "gelu", "none"):
             raise ConfigError(f"pooler={self.pooler!r}: type tanh, gelu or none.")
+        for pooling in filter(None, (self.pooling, self.after)):
+            check(pooling, also=("prompt",))
+        check_template(self.template)
 
 
 class Glossary:
@@ -137,7 +152,10 @@ class DefSentPlus(Method):
     targets: Tensor
 
     def __init__(self, encoder: Encoder, config: Config | None = None) -> None:
-        super().__init__(encoder, config)
+        c: Config = config or Config()
+        if c.pooling:
+            encoder = _pooled(encoder, c.pooling, c.template)
+        super().__init__(encoder, c)
         self.rounds = self.config.rounds
         encoder.normalize = True
         self.pooler = nn.Sequential()
@@ -150,6 +168,11 @@ class DefSentPlus(Method):
         self.original = Teacher(nn.Sequential(encoder, self.pooler), momentum=1.0) if self.rounds > 1 else None
         self.glossary: Glossary | None = None
         self.register_buffer("targets", torch.zeros(0, encoder.dim))
+
+    def towers(self) -> Mapping[str, Encoder]:
+        """The encoder, which afterwards may pool otherwise than while it was trained."""
+        after, template = self.config.after, self.config.template
+        return {self.encoder.modality: _pooled(self.encoder, after, template) if after else self.encoder}
 
     # --- the glossary ------------------------------------------------------------------------------------------
 
@@ -268,6 +291,16 @@ class DefSentPlus(Method):
 
 SCALE = 10.0
 """Of the logits of static encoders, whose embeddings are short."""
+
+
+def _pooled(encoder: Encoder, pooling: str, template: str) -> Encoder:
+    """An encoder of the same weights with another pooling."""
+    if not isinstance(encoder, TextTransformer):
+        raise ConfigError(
+            f"pooling={pooling} is about the tokens of a transformer, and a {type(encoder).__name__} is none. Add "
+            "--encoder transformer, or name a model folder or hub id; or leave it out."
+        )
+    return encoder.pooled_by(cast(TextPooling, pooling), template=template)
 
 
 def _restore(mine: Tensor, its: Tensor) -> None:
