@@ -132,6 +132,9 @@ def test_false_negatives() -> None:
         assert int(example["nearer"][1:]) == int(example["anchor"][1:]) - 1
     same = np.repeat(cloud(10), 10, axis=0)  # equal positives are no others
     assert examine(cloud(), pairs=(near(same, 0.1), same))["nearer than the positive"].value == 0
+    one, other = cloud(100), near(cloud(100), 0.5)
+    both = np.concatenate([one, other]), np.concatenate([other, one])  # every pair both ways: an anchor is a positive
+    assert examine(both[0], pairs=both)["nearer than the positive"].value == 0
 
 
 def test_the_gap_of_two_modalities() -> None:

@@ -12,7 +12,7 @@ from counterpoint.errors import ConfigError
 from counterpoint.methods.base import discover, find
 from counterpoint.methods.text.in_batch import InBatch
 from counterpoint.train.config import TrainConfig
-from counterpoint.workflow.choose import KINDS, USUAL, check, choose, configured, fits
+from counterpoint.workflow.choose import KINDS, USUAL, check, choose, configured, fits, needs
 from counterpoint.workflow.values import kind, typed
 
 
@@ -158,3 +158,8 @@ def test_kinds_in_words() -> None:
     assert kind(int | None) == "a whole number or none"
     assert kind(Literal["a", "b"]) == "one of a, b"
     assert kind(tuple[float, ...]) == "a list of numbers"
+
+
+def test_what_a_method_needs_is_said_once() -> None:
+    assert needs(find("loss-behaviour").spec) == ["texts or images"]
+    assert needs(InBatch.spec) == ["pairs"]

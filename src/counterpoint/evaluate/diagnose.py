@@ -199,6 +199,7 @@ def nearer_than_own(left: np.ndarray, right: np.ndarray, own: np.ndarray) -> tup
     for r in range(0, len(left), BLOCK):
         s = left[r : r + BLOCK] @ right.T
         s[np.arange(len(s)), np.arange(r, r + len(s))] = -np.inf
+        s[s > 1 - 1e-5] = -np.inf  # the anchor itself, which is the positive of another
         mine = own[r : r + BLOCK, None]
         above[r : r + BLOCK] = (s > mine + 1e-5).sum(1)  # an equal text is no other
         best[r : r + BLOCK], which[r : r + BLOCK] = s.max(1), s.argmax(1)

@@ -103,7 +103,8 @@ def holds(schema: Schema) -> str:
 def needs(spec: Spec) -> list[str]:
     """What a method learns from, in words: ``images``; ``pairs``; ``items with labels``."""
     single = " or ".join(PLURAL.get(m, m) for m in spec.modalities)
-    return [single if kind == "items" else KINDS[kind] for kind in spec.needs]
+    kinds = [kind for kind in spec.needs if kind != "texts" or "items" not in spec.needs]  # texts are items
+    return [single if kind == "items" else KINDS[kind] for kind in kinds]
 
 
 def check(cls: type[Method], schema: Schema) -> None:
