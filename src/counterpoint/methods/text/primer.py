@@ -27,7 +27,8 @@ small data; 3 to 5 words as positives, 10 to 100 negatives. (These numbers are n
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -37,8 +38,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
+from counterpoint.data.docstrings import PACKAGES, Docstring, held_out
 from counterpoint.data.loader import Loader
-from counterpoint.data.registry import load
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Row
@@ -191,61 +192,88 @@ def rank_of_label(encoder: Encoder, texts: Sequence[str], labels: Sequence[int],
     return place
 
 
-ARMS = {"binary": "words, binary NCE", "crops": "two crops of the text, InfoNCE", "ranking": "words, ranking NCE"}
+# --- the proof -------------------------------------------------------------------------------------------------------
+
+ARMS = {
+    "binary": "words, binary NCE",
+    "crops": "two crops of the text, InfoNCE",
+    "ranking": "words, ranking NCE",
+    "untrained": "the encoder before its first step",
+}
+FEWEST = 25
+"""Docstrings that a module must have, to be a class."""
 
 
 def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
-    """News without their topics and utterances without their intents, whose classes are then ranked by name; and
-    abstracts, measured with judged queries. A training for each, with the same settings. Names of topics hardly ever
-    stand in the news; names of intents are made of words of their utterances, which crops match as well: on one seed
-    outside of the proof's they did so slightly better, which is why the verdict is by the topics. 200 steps keep the
-    proof short; with 500, crops were level with words on that seed."""
+    """Learn from the bodies of docstrings; then rank modules (``stats``, ``linear_model``, ...) and packages by their
+    names, for bodies that were never trained on and from which every word of those names is taken. Beside that, the
+    summaries find their bodies.
 
-    def trained(texts: list[str]) -> StaticText:
-        rows = Rows.of_texts(texts[: 300 if smoke else None])
-        torch.manual_seed(seed)
-        encoder = StaticText.from_texts(rows.texts(), StaticTextConfig(dim=128, vocabulary=8_000))
-        method = Primer(encoder, Config(loss=arm))  # type: ignore[arg-type]  # arms are named by their loss
+    The regime is of seed 10, with as many trials for crops as for words: 20 words of a text (3 and 10 rank modules
+    worse, 40 a little better), crops of 0.02-0.2 (0.3-0.8, 0.05-0.5 and 0.01-0.1 do worse), a learning rate of 0.01 for
+    both (0.003 does worse, 0.03 as well). Such short crops are much like words: five packages they rank as words do. On
+    topics of news, in an earlier proof of three seeds, words were ahead by 0.033 of reciprocal rank, with an interval
+    that holds 0.
+    """
+    known, held = held_out(("numpy",) if smoke else PACKAGES, 100 if smoke else 1_000)
+    rows = Rows.of_texts([d.body for d in known])
+    torch.manual_seed(seed)
+    encoder = StaticText.from_texts(rows.texts(), StaticTextConfig(dim=128, vocabulary=8_000, max_length=256))
+    if arm != "untrained":
+        method = Primer(encoder, Config(loss=arm, drawn=20, crop=(0.02, 0.2)))  # type: ignore[arg-type]  # named by loss
         config = replace(
-            Primer.recipe("small").train, steps=2 if smoke else 200, batch=128, seed=seed, progress=False,
+            Primer.recipe("small").train, steps=2 if smoke else 300, batch=64, lr=1e-2, seed=seed, progress=False,
             device="cpu", stop_on_collapse=False,
         )  # fmt: skip
         Trainer(method, Loader(rows, Shuffled(len(rows), config.batch, seed=seed)), config).fit()
-        return encoder
-
-    news = load("agnews")
-    topics, texts = list(news["label_name"]), list(news["description"])  # type: ignore[index]  # tables
-    unseen, few = slice(0, 1_000 if smoke else None, 5), slice(200 if smoke else None)
-    topic = _ranked(trained([t for i, t in enumerate(texts) if i % 5]), texts[unseen], topics[unseen])
-    train, test = (load("clinc150", part) for part in ("train", "test"))
-    intent = _ranked(trained(list(train["text"])), list(test["text"])[few], list(test["intent"])[few])  # type: ignore[index]
-    documents = load("cranfield")
-    found = evaluate(trained(list(documents.corpus.values())), documents, baselines=(), draws=10)  # type: ignore[union-attr]
+    modules = _ranked(encoder, known, held, _module)
+    packages = _ranked(encoder, known, held, lambda d: d.package)
+    every = np.concatenate(list(modules.values()))
+    test = [{"anchor": d.summary, "positive": d.body} for d in held]
     return {
-        "topics zero-shot mrr": float((1 / topic).mean()),
-        "topics zero-shot accuracy": float((topic == 1).mean()),
-        "intents zero-shot mrr": float((1 / intent).mean()),
-        "cranfield ndcg@10": found["ndcg@10"].value.value,
+        "modules zero-shot mrr": float((1 / every).mean()),
+        "modules zero-shot accuracy": float((every == 1).mean()),
+        "modules zero-shot mrr, mean of modules": float(np.mean([(1 / places).mean() for places in modules.values()])),
+        "packages zero-shot mrr": float((1 / np.concatenate(list(packages.values()))).mean()),
+        "summary to body mrr@10": evaluate(encoder, test, baselines=(), draws=10)["mrr@10"].value.value,
     }
 
 
-def _ranked(encoder: Encoder, texts: list[str], classes: list[str]) -> np.ndarray:
-    names = sorted(set(classes))
-    return rank_of_label(encoder, texts, [names.index(c) for c in classes], names)
+def _module(d: Docstring) -> str:
+    """``stats`` of ``scipy.stats._stats_py``; packages that have one of the same name share it. '' of a private one."""
+    _, _, below = d.module.partition(".")
+    name = below.partition(".")[0]
+    return "" if name.startswith("_") else name
+
+
+def _ranked(
+    encoder: Encoder, known: Sequence[Docstring], held: Sequence[Docstring], class_of: Callable[[Docstring], str]
+) -> dict[str, np.ndarray]:
+    """The classes of those held out, and the places that its own name has for the bodies of each."""
+    sizes = Counter(class_of(d) for d in (*known, *held))
+    names = sorted(name for name, n in sizes.items() if name and n >= FEWEST)
+    told = {word for name in check_labels(names) for word in name.split()}
+    test = [d for d in held if class_of(d) in names]
+    texts = [re.sub(r"[^\W_]+", lambda m: "" if m[0].lower() in told else m[0], d.body) for d in test]
+    own = [names.index(class_of(d)) for d in test]
+    places = rank_of_label(encoder, texts, own, names)
+    return {names[k]: places[np.array(own) == k] for k in sorted(set(own))}
 
 
 proof = Proof(
-    claim="Contrasting a text with words ranks topics by their names better than contrasting two crops of it.",
+    claim="Contrasting a text with words ranks modules by their names better than contrasting two crops of it, and "
+    "better than chance, where no word of any of these names is left in the text.",
     arms=ARMS,
     metrics={
-        "topics zero-shot mrr": True,
-        "topics zero-shot accuracy": True,
-        "intents zero-shot mrr": True,
-        "cranfield ndcg@10": True,
+        "modules zero-shot mrr": True,
+        "modules zero-shot accuracy": True,
+        "modules zero-shot mrr, mean of modules": True,
+        "packages zero-shot mrr": True,
+        "summary to body mrr@10": True,
     },
-    data=("agnews", "clinc150", "cranfield"),
+    data=("docstrings",),
     run=_run,
     full="DeCLUTR, CONPONO, COCO-LM-style and CLESS objectives on one corpus, one encoder; few-shot and STS beside.",
-    minutes=3,
-    against=("crops",),
+    minutes=5,
+    against=("crops", "untrained"),
 )
