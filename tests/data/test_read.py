@@ -163,3 +163,11 @@ def test_folders_that_need_a_word(tmp_path: Path) -> None:
     jsonl(tmp_path / "r" / "queries.jsonl", [{"_id": "1", "text": "a"}])
     with pytest.raises(DataError, match="counterpoint eval"):
         read(tmp_path / "r")
+
+
+@pytest.mark.parametrize("inside", ["checkpoints", "model.safetensors", "modules.json"])
+def test_a_folder_of_a_run_or_a_model(tmp_path: Path, inside: str) -> None:
+    (tmp_path / "run" / inside).mkdir(parents=True)
+    (tmp_path / "run" / "config.json").write_text("{}")
+    with pytest.raises(DataError, match=r"run is the folder of a run or of a model, not rows.* encode .*run ROWS"):
+        read(tmp_path / "run")

@@ -147,6 +147,11 @@ def _data_files(folder: Path) -> list[Path]:
 def _folder(root: Path, split: str | None, streaming: bool | None, log: Log) -> Any:
     if (root / "dataset_dict.json").exists() or (root / "state.json").exists():
         return _saved(root, split, bool(streaming), log)
+    if any((root / name).exists() for name in ("checkpoints", "counterpoint.json", "modules.json", "model.safetensors")):
+        raise DataError(
+            f"{root} is the folder of a run or of a model, not rows. Give the files with the rows; a model is named "
+            f"first, as in: counterpoint encode {root} ROWS"
+        )
     files = _data_files(root)
     if any(p.name.startswith("corpus.jsonl") for p in files) and any(p.name.startswith("queries.") for p in files):
         raise DataError(
