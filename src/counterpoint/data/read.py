@@ -86,6 +86,10 @@ def part(name: str) -> str | None:
     return next((_SPLITS[w] for w in re.split(r"[^a-z]+", name.lower()) if w in _SPLITS), None)
 
 
+_OF_MODELS = ("checkpoints", "counterpoint.json", "modules.json", "model.safetensors")
+"""What the folder of a run or of a model holds, and no folder of rows."""
+
+
 # --- which files -----------------------------------------------------------------------------------------------
 
 
@@ -147,7 +151,7 @@ def _data_files(folder: Path) -> list[Path]:
 def _folder(root: Path, split: str | None, streaming: bool | None, log: Log) -> Any:
     if (root / "dataset_dict.json").exists() or (root / "state.json").exists():
         return _saved(root, split, bool(streaming), log)
-    if any((root / name).exists() for name in ("checkpoints", "counterpoint.json", "modules.json", "model.safetensors")):
+    if any((root / name).exists() for name in _OF_MODELS):
         raise DataError(
             f"{root} is the folder of a run or of a model, not rows. Give the files with the rows; a model is named "
             f"first, as in: counterpoint encode {root} ROWS"
