@@ -183,7 +183,10 @@ SIMILAR = ("stsb-en", "sick")
 def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
     """A small static encoder whose subwords weigh alike at first, under the head of the paper.
 
-    The share of tokens left out is the one, of two, at which SimCSE does better (seed 10).
+    The share of tokens left out is the one, of two, at which SimCSE does better (seed 10). Two layers of a small
+    pretrained transformer, in 20 steps of 64 short sentences, show no more (seeds 10 and 11; of STS-B, 500 pairs, 0.597
+    before): SimCSE only loses, at every rate (0.56 to 0.59); whitened groups keep what there was, those that stay
+    (0.610, 0.605) as well as those that are shuffled (0.616, 0.597).
     """
     data = load("english-sentences")
     chosen = np.sort(np.random.default_rng(0).permutation(len(data))[: 400 if smoke else 20_000])
@@ -202,7 +205,9 @@ def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
         test = load(name, "test")[: 200 if smoke else None]
         a, b = (encoder.encode(test[side]) for side in (left, right))
         out[f"{name} spearman"] = spearman(cosines(a, b), np.asarray(test[score], dtype=np.float64))
-    out["uniformity"] = float(uniformity(torch.from_numpy(a[:1000])))
+    z = torch.from_numpy(a[:1000])
+    out["uniformity"] = float(uniformity(z))
+    out["uniformity after whitening"] = float(uniformity(learner.whitened([z])[0]))
     return out
 
 
@@ -210,7 +215,12 @@ proof = Proof(
     claim="Two positives, each whitened in shuffled groups of channels of its own, teach sentence similarity better "
     "than groups that stay, than two positives without whitening, and than SimCSE's one.",
     arms={arm: what for arm, (what, _) in ARMS.items()},
-    metrics={"stsb-en spearman": True, "sick spearman": True, "uniformity": False},
+    metrics={
+        "stsb-en spearman": True,
+        "sick spearman": True,
+        "uniformity": False,
+        "uniformity after whitening": False,
+    },
     data=("english-sentences", *SIMILAR),
     run=_run,
     full="10^6 Wikipedia sentences, BERT-base, average of seven STS sets; published: 78.8 against SimCSE's 76.3, whose "
