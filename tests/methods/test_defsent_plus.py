@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from counterpoint.data.loader import Loader
 from counterpoint.data.rows import Rows
 from counterpoint.data.schema import Schema
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.methods.text.defsent_plus import Config, DefSentPlus, Glossary
+from counterpoint.methods.text.defsent_plus import Config, DefSentPlus, Glossary, glossary
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 from tests.encoders.samples import static, transformer
@@ -180,8 +181,9 @@ def test_prompts_are_read_at_their_mask_while_training_or_afterwards() -> None:
     with torch.no_grad():
         next(later.encoder.parameters()).normal_()
     assert abs(given.encode(texts) - encoder.encode(texts)).max() > 1e-3  # the same weights
-    with pytest.raises(ConfigError, match="StaticText is none"):
-        DefSentPlus(static(), Config(pooling="prompt"))
+    for settings in ({"pooling": "prompt"}, {"after": "prompt"}):
+        with pytest.raises(ConfigError, match="StaticText is none"):
+            DefSentPlus(static(), Config(**settings))
 
 
 @pytest.mark.parametrize(
@@ -190,6 +192,7 @@ def test_prompts_are_read_at_their_mask_while_training_or_afterwards() -> None:
         ({"pooling": "prompts"}, "no pooling 'prompts'"),
         ({"template": "{} means"}, "where its embedding is read"),
         ({"rounds": 0}, "rounds=0"),
+        ({"iterations": 0}, "iterations=0"),
         ({"scale": 0.0}, "scale"),
         ({"targets": "words"}, "definitions or random"),
         ({"pooler": "relu"}, "tanh"),
@@ -215,3 +218,16 @@ def test_without_a_glossary_a_batch_is_all_there_is_and_that_is_said() -> None:
     whole = built()
     whole.before_round(0)
     torch.testing.assert_close(alone, whole.losses(whole.views(ROWS, RNG))["entries"])
+
+
+def test_nothing_of_a_held_out_name_is_learned_from() -> None:
+    rows, held = glossary(10, smoke=True)
+    learned = {" ".join(re.findall(r"\w+", rows[i]["positive"].lower())) for i in range(len(rows))}
+    tested = [" ".join(re.findall(r"\w+", r[side].lower())) for r in held for side in ("anchor", "positive")]
+    assert len(held) == 40
+    assert len(set(tested)) == 80
+    assert not learned & set(tested)
+    again, same = glossary(10, smoke=True)
+    assert same == held
+    assert again[5] == rows[5]
+    assert glossary(11, smoke=True)[1] != held
