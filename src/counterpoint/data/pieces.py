@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
-import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from counterpoint import processes
+from counterpoint import processes, whole
 from counterpoint.data import formats, store
 from counterpoint.data.log import Log
 from counterpoint.data.places import PIECE, Values, places, rows_from
@@ -101,10 +99,7 @@ class Pieces:
         found = places(file)
         with suppress(OSError):  # a cache that cannot be written costs time, nothing else
             kept.parent.mkdir(parents=True, exist_ok=True)
-            handle, aside = tempfile.mkstemp(dir=kept.parent)
-            with os.fdopen(handle, "w") as out:
-                json.dump(found, out)
-            os.replace(aside, kept)
+            whole.text(kept, json.dumps(found))
         return found
 
 

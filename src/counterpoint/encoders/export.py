@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import uuid
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from counterpoint import whole
 from counterpoint.data.audio import Recording
 from counterpoint.data.batch import Data, take
 from counterpoint.encoders.audio import AudioTransformer
@@ -111,24 +110,22 @@ def onnx(encoder: Encoder, path: Path | str, *, items: Sequence[Any] | None = No
     runtime = need("onnxruntime", "export")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.onnx")
     was_training, device = encoder.training, encoder.device
     encoder.eval().cpu()
     try:
         plain = Plain(encoder).eval()
         data = _example(encoder, items)
-        _trace(plain, plain.inputs(data), aside, opset)
-        session = runtime.InferenceSession(str(aside), providers=["CPUExecutionProvider"])
-        worst = max(_difference(session, plain, part) for part in (data, take(data, slice(0, 1))))
-        if not worst <= TOLERANCE:  # also where it is not a number
-            raise ModelError(
-                f"The ONNX file gives embeddings that differ by up to {worst:.1e} from the encoder's (at most "
-                f"{TOLERANCE} is allowed), so it was not written. Try another opset than {opset}."
-            )
-        aside.replace(path)
+        with whole.file(path) as aside:
+            _trace(plain, plain.inputs(data), aside, opset)
+            session = runtime.InferenceSession(str(aside), providers=["CPUExecutionProvider"])
+            worst = max(_difference(session, plain, part) for part in (data, take(data, slice(0, 1))))
+            if not worst <= TOLERANCE:  # also where it is not a number
+                raise ModelError(
+                    f"The ONNX file gives embeddings that differ by up to {worst:.1e} from the encoder's (at most "
+                    f"{TOLERANCE} is allowed), so it was not written. Try another opset than {opset}."
+                )
     finally:
         encoder.to(device).train(was_training)
-        aside.unlink(missing_ok=True)
     if isinstance(plain.inner, TextTransformer | StaticText | CausalLM):
         _tokenizer(plain.inner, path.with_suffix(".tokenizer.json"))
     return worst
@@ -217,6 +214,4 @@ def _tokenizer(encoder: TextTransformer | StaticText | CausalLM, path: Path) -> 
         said["post_processor"] = None
     elif encoder.asked is not None:
         said["post_processor"] = encoder.around_as_json()
-    aside = path.with_name(f".{path.name}")
-    aside.write_text(json.dumps(said, ensure_ascii=False), encoding="utf-8")
-    os.replace(aside, path)
+    whole.text(path, json.dumps(said, ensure_ascii=False))

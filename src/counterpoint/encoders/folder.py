@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import counterpoint.encoders as package
+from counterpoint import whole
 from counterpoint._version import __version__
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.layout import Stage, read_json, read_modules, write_json, write_modules
@@ -35,7 +36,7 @@ def save(encoder: Encoder, folder: Path | str) -> None:
     try:
         _write(encoder, aside)
         _sync(aside)
-        _replace(folder, aside)
+        whole.folder(folder, aside)
     except OSError as error:
         raise ModelError(
             f"The model could not be written to {folder}: {error}. What was there before is untouched."
@@ -181,17 +182,3 @@ def _sync(folder: Path) -> None:
         if path.is_file():
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
-
-
-def _replace(folder: Path, aside: Path) -> None:
-    """Two renames, as no system has one for folders; if the second fails the first is undone."""
-    old = aside.with_name(aside.name + ".old")
-    if folder.exists():
-        folder.rename(old)
-    try:
-        aside.rename(folder)
-    except OSError:
-        if old.exists():
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -20,7 +20,7 @@ from counterpoint.encoders.transforms import unit
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate import findings
 from counterpoint.evaluate.findings import Diagnosis, Measured
-from counterpoint.evaluate.tasks import streams
+from counterpoint.evaluate.tasks import only, streams
 from counterpoint.objectives.geometry import effective_rank, isotropy, mean_pair_cosine, uniformity
 from counterpoint.search.exact import top_k
 
@@ -387,13 +387,3 @@ def named(items: Sequence[Any], kept: Iterable[int] | None = None) -> list[str]:
     """What to call items: a text's first words, the row's number else."""
     names = [" ".join(x.split())[:160] if isinstance(x, str) else f"row {i}" for i, x in enumerate(items)]
     return names if kept is None else [names[i] for i in kept]
-
-
-def only(encoder: Encoder | Mapping[str, Encoder]) -> Encoder:
-    if not isinstance(encoder, Mapping):
-        return encoder
-    if len(encoder) != 1:
-        raise ConfigError(
-            f"These rows need one encoder, not those of {', '.join(encoder)}. Pass the one that fits them."
-        )
-    return next(iter(encoder.values()))

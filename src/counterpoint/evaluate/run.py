@@ -16,7 +16,7 @@ from counterpoint.encoders.pairs import PairEncoder
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate.baselines import bm25, fresh, hashed_ngrams, random_ranking
 from counterpoint.evaluate.result import Evaluation, compare
-from counterpoint.evaluate.tasks import Labelled, Ranking, Samples, Scored, geometry, split, streams
+from counterpoint.evaluate.tasks import Labelled, Ranking, Samples, Scored, geometry, only, split, streams
 
 if TYPE_CHECKING:
     from counterpoint.data.rows import Rows
@@ -85,7 +85,7 @@ def evaluate(
     if kind == "towers" and not isinstance(data, Retrieval):
         found = _towers(encoder, list(data), _names(kind, baselines, text=False), depth=depth, seed=seed)
     else:
-        one = _only(encoder)
+        one = only(encoder)
         names = _names(kind, baselines, text=one.modality == "text")
         systems = _systems(one, names, seed=seed)
         if isinstance(data, Retrieval) or kind == "pairs":
@@ -233,16 +233,6 @@ def _embed_with(encoder: Encoder) -> Embed:
 
 def _random(ranking: Ranking, depth: int, seed: int) -> np.ndarray:
     return random_ranking(len(ranking.queries), len(ranking.documents), k=depth, seed=seed)
-
-
-def _only(encoder: Encoder | Mapping[str, Encoder]) -> Encoder:
-    if not isinstance(encoder, Mapping):
-        return encoder
-    if len(encoder) != 1:
-        raise ConfigError(
-            f"These rows need one encoder, not those of {', '.join(encoder)}. Pass the one that fits them."
-        )
-    return next(iter(encoder.values()))
 
 
 def _names(kind: str, asked: Sequence[str] | None, *, text: bool) -> tuple[str, ...]:

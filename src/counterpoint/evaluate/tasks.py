@@ -11,7 +11,8 @@ import torch
 
 from counterpoint.data.beir import Retrieval
 from counterpoint.data.schema import Row
-from counterpoint.errors import DataError
+from counterpoint.encoders.base import Encoder
+from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate import clustering, knn, pairs, probe, similarity
 from counterpoint.evaluate.baselines import majority
 from counterpoint.evaluate.retrieval import METRICS, Judgements, measure
@@ -210,3 +211,14 @@ def streams(rows: Iterable[Row], encoders: Mapping[str, Any]) -> tuple[str, str]
             f"{', '.join(named) or 'none'}, there are encoders for {', '.join(encoders)}."
         )
     return named[0], named[1]
+
+
+def only(encoder: Encoder | Mapping[str, Encoder]) -> Encoder:
+    """The one encoder there is, however it is given."""
+    if not isinstance(encoder, Mapping):
+        return encoder
+    if len(encoder) != 1:
+        raise ConfigError(
+            f"These rows need one encoder, not those of {', '.join(encoder)}. Pass the one that fits them."
+        )
+    return next(iter(encoder.values()))

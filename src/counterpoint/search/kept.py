@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from counterpoint import whole
 from counterpoint.errors import DataError
 
 Arrays = dict[str, np.ndarray]
@@ -36,16 +36,12 @@ class Cache:
         except (OSError, ValueError, zipfile.BadZipFile):
             pass
         found = make()
-        aside = path.with_name(f".{key}.{os.getpid()}")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with aside.open("wb") as file:
+            with whole.file(path) as aside, aside.open("wb") as file:
                 np.savez(file, **found)  # type: ignore[arg-type]  # the stubs take the names for options
-            aside.replace(path)
         except OSError as error:
             raise DataError(f"{self.folder} cannot be written ({error}). Name another with --cache.") from error
-        finally:
-            aside.unlink(missing_ok=True)
         self.made += 1
         return found
 

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from counterpoint import whole
 from counterpoint._version import __version__
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError, ModelError
@@ -200,7 +201,7 @@ class Index:
                 if f.is_file()
             }
             (aside / "index.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
-            _replace(folder, aside)
+            whole.folder(folder, aside)
         except OSError as error:
             raise ModelError(
                 f"The index {folder} could not be written: {error}. What was there before is there still."
@@ -386,17 +387,3 @@ def _probe(encoder: Encoder) -> np.ndarray:
 def _sha256(file: Path) -> str:
     with open(file, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
-
-
-def _replace(folder: Path, new: Path) -> None:
-    """Put ``new`` where ``folder`` is; what was there goes only once the new one stands."""
-    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
-    if folder.exists():
-        folder.rename(old)
-    try:
-        new.rename(folder)
-    except OSError:
-        if old.exists():
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from counterpoint import whole
 from counterpoint.errors import MissingExtra, need
 from counterpoint.train.config import TrainConfig
 
@@ -51,9 +51,7 @@ class JsonLines:
         self._path = path
         if path.exists():
             kept = [line for line in path.read_text("utf-8").splitlines() if _step(line) <= after] if after else []
-            aside = path.with_name(f".{path.name}.writing")
-            aside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-            os.replace(aside, path)
+            whole.text(path, "".join(f"{line}\n" for line in kept))
         self._file = path.open("a", encoding="utf-8", buffering=1)
 
     def log(self, values: Mapping[str, float], step: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from counterpoint import whole
 from counterpoint.data.read import Source
 from counterpoint.errors import ConfigError
 from counterpoint.methods.base import Method
@@ -231,7 +232,7 @@ def finish(
         notes += more
         metrics |= as_metrics(found) if found else {}
     metrics |= {"notes": notes, "seconds": clock.seconds}
-    place.write_whole(folder / "metrics.json", metrics)
+    whole.as_json(folder / "metrics.json", metrics)
     if found:
         say(found.table())
     for note in notes:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -111,13 +109,6 @@ def clear(folder: Path) -> None:
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # first: without them nothing can be half a run
     for path in (folder / name for name in DERIVED):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def write_whole(path: Path, value: Mapping[str, Any]) -> None:
-    """JSON to a file that appears whole or not at all."""
-    aside = path.with_name(f".{path.name}.new")
-    aside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(aside, path)
 
 
 def as_json(asked: Asked) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from counterpoint import whole
 from counterpoint.data import registry
 from counterpoint.data.beir import Retrieval, read_beir
 from counterpoint.data.infer import infer
@@ -24,7 +25,6 @@ from counterpoint.errors import ConfigError, DataError
 from counterpoint.search.kept import Cache
 from counterpoint.search.mine import Counts, Likeness, Mined, Mining, Problem, Scorer, dense, mine, words
 from counterpoint.workflow.embed import fingerprint
-from counterpoint.workflow.folder import write_whole
 from counterpoint.workflow.models import load
 
 BM25 = "bm25"
@@ -150,7 +150,7 @@ def write(pairs: Pairs, found: Mined, out: Path, *, scores: bool) -> None:
         aside.replace(out)
     finally:
         aside.unlink(missing_ok=True)
-    write_whole(out.with_name(f"{out.name}.stats.json"), asdict(found.counts))
+    whole.as_json(out.with_name(f"{out.name}.stats.json"), asdict(found.counts))
 
 
 def told(counts: Counts, mining: Mining) -> list[str]:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from counterpoint import whole
 from counterpoint.data import registry
 from counterpoint.encoders.layout import read_json
 from counterpoint.errors import ConfigError, ModelError
@@ -28,7 +29,6 @@ from counterpoint.methods.base import discover, find
 from counterpoint.methods.proof import Proof
 from counterpoint.report import evidence as shown
 from counterpoint.workflow import provenance
-from counterpoint.workflow.folder import write_whole
 
 Say = Callable[[Any], None]
 KEPT = Path("runs/prove")
@@ -101,7 +101,7 @@ def prove(
     }
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / f"{name}.json", evidence)
+    whole.as_json(out / f"{name}.json", evidence)
     figures = {arm: [m.figures for m in made if m.arm == arm] for arm in proof.arms}
     (out / f"{name}.svg").write_text(shown.svg(evidence, figures), encoding="utf-8")
     say(shown.table(evidence))
@@ -144,7 +144,7 @@ class Store:
 
     def put(self, made: Made) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self._path(made.arm, made.seed), {**asdict(made), "setting": self.setting})
+        whole.as_json(self._path(made.arm, made.seed), {**asdict(made), "setting": self.setting})
 
 
 def run_all(proof: Proof, name: str, seeds: Sequence[int], store: Store | None, say: Say) -> list[Made]:
