@@ -13,8 +13,9 @@ four, theirs four); what is measured decides nothing.
 - theirs, SimCSE-style: a transformer (2 layers, 256 wide), each sentence its own positive under dropout; two rates;
 - theirs, static: `StaticEmbedding`, both views a sentence without 30 % of its words; two rates.
 
-BM25 stands beside the encoders on the judged sets: it is built from the documents themselves. `hybrid` is
-what `counterpoint search --mode hybrid --alpha SHARE` gives: the share of our encoder in it is the best on the other two judged sets.
+BM25 stands beside the encoders on the judged sets: it is built from the documents themselves. `hybrid` is what
+`counterpoint search --mode hybrid --alpha SHARE` gives: the share of our encoder in it is the best on the other two
+judged sets.
 """
 
 from __future__ import annotations
