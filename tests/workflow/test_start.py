@@ -6,7 +6,7 @@ import pytest
 
 from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
-from counterpoint.workflow.start import start_for
+from counterpoint.workflow.start import SPELLING, Start, start_for
 
 STATIC = StaticTextConfig()
 
@@ -29,6 +29,13 @@ def test_the_number_of_rows_decides(
     found = start_for(rows, STATIC, device=device)
     assert (found.choice, found.train.get("epochs")) == (choice, epochs)
     assert says in found.why
+    assert found.of(STATIC).spelling == (SPELLING if choice == "auto" else 0)
+
+
+def test_what_is_left_as_the_recipe_says_it() -> None:
+    own = StaticTextConfig(spelling=0.9)
+    assert start_for(1_000, own, device="cpu").of(own) is own
+    assert Start().of(STATIC) is STATIC
 
 
 def test_a_recipe_that_wants_another_encoder_has_said_so() -> None:

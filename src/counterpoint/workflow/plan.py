@@ -61,7 +61,7 @@ def make_plan(asked: Asked, given: Given, start: tuple[Path, Beginning] | None, 
     for stream in given.modalities:
         base = recipe.encoder[stream] if isinstance(recipe.encoder, Mapping) else recipe.encoder
         choice = str(start[0]) if start else choice_for(stream, asked.encoder, given.modalities)
-        choice = advice.choice if choice == "auto" else choice
+        choice, base = (advice.choice, advice.of(base)) if choice == "auto" else (choice, base)
         towers[stream], how = make_encoder(stream, choice, base, given.rows, smoke=asked.size == "smoke")
         if stream not in cls.kept(config):
             begins = how
@@ -95,7 +95,8 @@ def _advice(asked: Asked, given: Given, recipe: Recipe) -> Start:
         return Start()
     rows = None if isinstance(given.rows, Stream) else len(given.rows)
     device = find_device(str(asked.train.get("device", recipe.train.device))).type
-    return start_for(rows, recipe.encoder, device=device)
+    base = recipe.encoder["text"] if isinstance(recipe.encoder, Mapping) else recipe.encoder
+    return start_for(rows, base, device=device)
 
 
 def with_adapters(

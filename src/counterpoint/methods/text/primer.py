@@ -210,10 +210,10 @@ def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
     summaries find their bodies.
 
     The regime is of seed 10, with as many trials for crops as for words: 20 words of a text (3 and 10 rank modules
-    worse, 40 a little better), crops of 0.02-0.2 (0.3-0.8, 0.05-0.5 and 0.01-0.1 rank modules worse), a learning rate of
-    0.01 for both (0.003 does worse, 0.03 as well). That modules decide was chosen on that seed too: the five packages
-    are ranked by crops as well as by words, and by shorter crops better. On topics of news, in an earlier proof of three
-    seeds, words were ahead by 0.033 of reciprocal rank, with an interval that holds 0.
+    worse, 40 a little better), crops of 0.02-0.2 (0.3-0.8, 0.05-0.5 and 0.01-0.1 rank modules worse), a learning rate
+    of 0.01 for both (0.003 does worse, 0.03 as well). That modules decide was chosen on that seed too: the five
+    packages are ranked by crops as well as by words, and by shorter crops better. On topics of news, in an earlier
+    proof of three seeds, words were ahead by 0.033 of reciprocal rank, with an interval that holds 0.
     """
     known, held = held_out(("numpy",) if smoke else PACKAGES, 100 if smoke else 1_000)
     rows = Rows.of_texts([d.body for d in known])
