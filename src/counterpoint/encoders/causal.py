@@ -20,7 +20,7 @@ from counterpoint.encoders import pretrained
 from counterpoint.encoders.layout import Stage, revive
 from counterpoint.encoders.pooling import Pooling, check, pool
 from counterpoint.encoders.subwords import TextEncoder
-from counterpoint.encoders.tokenizer import reservoir, train_tokenizer
+from counterpoint.encoders.tokenizer import subwords, train_tokenizer
 from counterpoint.errors import ConfigError
 from counterpoint.kernels.dropout import quicken
 
@@ -121,14 +121,7 @@ class CausalLM(TextEncoder):
     ) -> Self:
         """A vocabulary from at most ``sample`` of the texts, weights at random."""
         config = config or CausalLMConfig()
-        tokenizer = train_tokenizer(
-            reservoir(texts, sample),
-            vocabulary=config.vocabulary,
-            model=config.model,
-            lowercase=config.lowercase,
-            max_length=config.max_length,
-        )
-        return cls(config, tokenizer, prompts=prompts)
+        return cls(config, train_tokenizer(texts, **subwords(config), sample=sample), prompts=prompts)
 
     @classmethod
     def from_pretrained(
@@ -148,15 +141,10 @@ class CausalLM(TextEncoder):
         tokenizer = pretrained.tokenizer(folder)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token  # hidden by the mask wherever it fills a row
-        architecture = model.config
         config = CausalLMConfig(
-            layers=getattr(architecture, "num_hidden_layers", 0),
-            width=architecture.hidden_size,
-            heads=getattr(architecture, "num_attention_heads", 1),
+            **pretrained.shape(model, tokenizer),
             max_length=max_length or pretrained.longest(model, tokenizer),
-            vocabulary=len(tokenizer),
             pooling=pooling,
-            architecture=architecture.to_diff_dict() | {"model_type": architecture.model_type},
         )
         return cls(config, tokenizer, transformer=model, prompts=prompts)
 

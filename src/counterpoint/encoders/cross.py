@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from counterpoint.encoders import pretrained
 from counterpoint.encoders.base import buckets, evaluating
 from counterpoint.encoders.text import TextTransformerConfig, architecture
-from counterpoint.encoders.tokenizer import reservoir, train_tokenizer
+from counterpoint.encoders.tokenizer import subwords, train_tokenizer
 from counterpoint.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class CrossEncoder(nn.Module):
         c = config or CrossEncoderConfig()
         if c.width % c.heads or c.outputs < 1:
             raise ConfigError(f"width={c.width}, heads={c.heads}, outputs={c.outputs}: heads divide the width.")
-        tokenizer = train_tokenizer(reservoir(texts, 200_000), vocabulary=c.vocabulary, max_length=c.max_length)
+        tokenizer = train_tokenizer(texts, **subwords(c))
         shape = TextTransformerConfig(
             layers=c.layers, width=c.width, heads=c.heads, max_length=c.max_length, dropout=c.dropout
         )

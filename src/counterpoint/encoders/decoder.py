@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +76,8 @@ class Said:
 class Speaker:
     """A decoder that looks at given places, as the language model that `counterpoint.decode` asks for: row i of the
     prefixes is about row i of the source. Prefixes are of one length."""
+
+    apart: ClassVar[bool] = False  # the prefix is its own text's beginning
 
     def __init__(
         self, decoder: SequenceDecoder, source: Tensor, there: Tensor, *, begin: int, ends: tuple[int, ...]

@@ -158,6 +158,18 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def shape(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """What a configuration of ours says of a model that was read: its size, its vocabulary, its own configuration."""
+    found = model.config
+    return {
+        "layers": getattr(found, "num_hidden_layers", 0),
+        "width": found.hidden_size,
+        "heads": getattr(found, "num_attention_heads", 1),
+        "vocabulary": len(tokenizer),
+        "architecture": found.to_diff_dict() | {"model_type": found.model_type},
+    }
+
+
 def tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """The fast tokenizer of a folder."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast

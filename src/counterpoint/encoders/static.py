@@ -19,7 +19,7 @@ from counterpoint.encoders import pretrained
 from counterpoint.encoders.layout import Stage, read_weights, revive, write_json, write_weights
 from counterpoint.encoders.spelling import spelled
 from counterpoint.encoders.subwords import TextEncoder
-from counterpoint.encoders.tokenizer import reservoir, train_tokenizer
+from counterpoint.encoders.tokenizer import reservoir, subwords, train_tokenizer
 from counterpoint.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -116,15 +116,7 @@ class StaticText(TextEncoder):
         part by ``spelling``."""
         config = config or StaticTextConfig()
         kept = reservoir(texts, sample)
-        tokenizer = train_tokenizer(
-            kept,
-            vocabulary=config.vocabulary,
-            model=config.model,
-            lowercase=config.lowercase,
-            identifiers=config.identifiers,
-            min_frequency=config.min_frequency,
-            max_length=config.max_length,
-        )
+        tokenizer = train_tokenizer(kept, **subwords(config))
         encoder = cls(config, tokenizer, prompts=prompts)
         if config.spelling:
             alike = spelled(tokenizer.convert_ids_to_tokens(list(range(len(encoder.table)))), config.dim)

@@ -18,7 +18,7 @@ from counterpoint.encoders import pretrained, truncate
 from counterpoint.encoders.layout import Stage, revive
 from counterpoint.encoders.pooling import Pooling, check, pool, token_at
 from counterpoint.encoders.subwords import TEMPLATE, TextEncoder, check_template
-from counterpoint.encoders.tokenizer import reservoir, train_tokenizer
+from counterpoint.encoders.tokenizer import subwords, train_tokenizer
 from counterpoint.errors import ConfigError
 from counterpoint.kernels.dropout import quicken
 
@@ -116,15 +116,7 @@ class TextTransformer(TextEncoder):
     ) -> Self:
         """A vocabulary from at most ``sample`` of the texts, weights at random."""
         config = config or TextTransformerConfig()
-        tokenizer = train_tokenizer(
-            reservoir(texts, sample),
-            vocabulary=config.vocabulary,
-            model=config.model,
-            lowercase=config.lowercase,
-            identifiers=config.identifiers,
-            max_length=config.max_length,
-        )
-        return cls(config, tokenizer, prompts=prompts)
+        return cls(config, train_tokenizer(texts, **subwords(config), sample=sample), prompts=prompts)
 
     @classmethod
     def from_pretrained(
@@ -142,18 +134,13 @@ class TextTransformer(TextEncoder):
         positions it has, none). template: of pooling=prompt. Safetensors only; remote code is never run.
         """
         found = pretrained.read(source)
-        architecture = found.model.config
         config = TextTransformerConfig(
-            layers=getattr(architecture, "num_hidden_layers", 0),
-            width=architecture.hidden_size,
-            heads=getattr(architecture, "num_attention_heads", 1),
+            **pretrained.shape(found.model, found.tokenizer),
             max_length=max_length or found.max_length,
-            vocabulary=len(found.tokenizer),
             lowercase=found.lowercase,
             pooling=pooling or found.pooling,
             template=template,
-            dropout=getattr(architecture, "hidden_dropout_prob", 0.0),
-            architecture=architecture.to_diff_dict() | {"model_type": architecture.model_type},
+            dropout=getattr(found.model.config, "hidden_dropout_prob", 0.0),
         )
         given = found.prompts if prompts is None else prompts
         encoder = cls(config, found.tokenizer, transformer=found.model, prompts=given)

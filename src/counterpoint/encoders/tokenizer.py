@@ -26,6 +26,13 @@ _WITHIN_IDENTIFIERS = Regex(r"(?<=[\p{Ll}\p{N}])(?=\p{Lu})|(?<=\p{Lu})(?=\p{Lu}\
 _WORD_OR_DIGIT = Regex(r"[\p{L}\p{M}]+|\p{N}")
 _ALPHABET = 1000
 
+SETTINGS = ("vocabulary", "model", "lowercase", "identifiers", "min_frequency", "max_length")
+
+
+def subwords(config: Any) -> dict[str, Any]:
+    """What an encoder's configuration says of its subwords, for `train_tokenizer`."""
+    return {name: getattr(config, name) for name in SETTINGS if hasattr(config, name)}
+
 
 def train_tokenizer(
     texts: Iterable[str],
