@@ -212,6 +212,7 @@ def learn(train: Sequence[CodePair], dev: Held, size: Size, folder: Path, seed: 
             max_length=1024,
             aggregate="saturating",
             idf_power=0.6,
+            spelling=0.5,
             token_dropout=0.3,
         ),
         prompts={"document": "[CLS] "},  # a token of its own keeps short functions from being all rare words
