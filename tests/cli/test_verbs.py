@@ -112,6 +112,13 @@ def test_eval_of_a_retrieval_folder(run: Run, model: Path, tmp_path: Path) -> No
     assert figures["mrr@10"]["baselines"]["bm25"]["value"] == 1.0
 
 
+def test_eval_on_the_rows_of_the_training_says_so(run: Run, model: Path, tmp_path: Path) -> None:
+    data = model.parent / "pairs.jsonl"
+    assert f"was trained on rows of {data}" in run("eval", model, data).out
+    other = made.jsonl(tmp_path / "other.jsonl", made.rows("pairs", 40))
+    assert "was trained on" not in run("eval", model, other).out
+
+
 def test_eval_of_the_test_part_and_of_a_split(run: Run, model: Path, tmp_path: Path) -> None:
     rows = [{**r, "split": "test" if i < 12 else "train"} for i, r in enumerate(made.rows("scored", 40))]
     data = made.jsonl(tmp_path / "x.jsonl", rows)

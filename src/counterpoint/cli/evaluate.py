@@ -84,7 +84,7 @@ def evaluate(
         encoder: Encoder | Mapping[str, Encoder] = fitting(towers, ["text"], model)
     else:
         schema, measured = rows_to_measure(
-            data, train, columns=column_parts(columns), split=split, limit=limit, log=log
+            model, data, train, columns=column_parts(columns), split=split, limit=limit, log=log
         )
         if train:
             known = spread(rows_like(schema, train, part="train", log=log), limit)
@@ -126,6 +126,7 @@ def retrieval(data: Sequence[str], split: str | None) -> Retrieval | None:
 
 
 def rows_to_measure(
+    model: Path,
     data: Sequence[str],
     train: Sequence[str],
     *,
@@ -134,15 +135,22 @@ def rows_to_measure(
     limit: int,
     log: Log,
 ) -> tuple[Schema, list[Row]]:
-    """The rows and the parts of their columns; classes are those of the training rows, where there are some."""
+    """The rows and the parts of their columns; classes are those of the training rows, where there are some. Rows that
+    the model was trained on are told."""
     from counterpoint.data import registry
     from counterpoint.data.infer import infer
     from counterpoint.data.read import read
+    from counterpoint.workflow.folder import learned_from
     from counterpoint.workflow.rows import rows_like, spread
 
     first = list(train or data)
     whole = read(first, split=None if train else split or "all", streaming=False)
     schema = infer(whole, columns=registry.parts(first, columns))
+    if "split" not in whole.column_names and (seen := learned_from(model, data)):
+        log.note(
+            f"{model} was trained on rows of {', '.join(seen)}, so these figures say what it remembers. What it can do "
+            "with rows that were held out, fit has measured (metrics.json); else give rows it has not seen."
+        )
     return schema, spread(rows_like(schema, list(data), split=split, log=log), limit)
 
 

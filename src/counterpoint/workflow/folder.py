@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,13 @@ def holds_run(folder: Path) -> bool:
 def began(folder: Path) -> Beginning:
     """How the encoders of the run in the folder began."""
     return read_json(folder / "config.json")["begins"]  # type: ignore[no-any-return]
+
+
+def learned_from(folder: Path, data: Sequence[str]) -> list[str]:
+    """Those of the sources that the run in the folder learned from; none where the folder is of no run of `fit`."""
+    asked = read_json(folder / "config.json").get("asked", {}) if holds_run(folder) else {}
+    known = {str(Path(source).resolve()) for source in asked.get("data", ())}
+    return [source for source in data if str(Path(source).resolve()) in known]
 
 
 def has_checkpoint(folder: Path) -> bool:
