@@ -74,8 +74,10 @@ def test_no_body_that_is_held_out_is_trained_on(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_package_that_is_not_there() -> None:
-    with pytest.raises(DataError, match="'no_such_package' is not installed: type `pip install no_such_package`"):
+    with pytest.raises(DataError, match=r"'no_such_package'\. Type `pip install no_such_package`"):
         harvest(("no_such_package",))
+    with pytest.raises(DataError, match="no folder of a package 'this'"):
+        harvest(("this",))
 
 
 def test_the_registered_set_names_the_versions() -> None:

@@ -43,9 +43,10 @@ class Docstring:
 
 
 def folder_of(package: str) -> Path | None:
-    """Where an importable package lies, or None. Nothing is imported."""
+    """Where an importable package lies, or None (also for a module of one file). Nothing is imported."""
     spec = importlib.util.find_spec(package)
-    return Path(spec.origin).parent if spec is not None and spec.origin else None
+    folders = None if spec is None else spec.submodule_search_locations
+    return Path(next(iter(folders))) if folders else None
 
 
 def versions(packages: Iterable[str]) -> str:
@@ -66,7 +67,9 @@ def harvest(packages: tuple[str, ...] = PACKAGES, *, min_words: int = 3) -> tupl
     for package in packages:
         folder = folder_of(package)
         if folder is None:
-            raise DataError(f"The package {package!r} is not installed: type `pip install {package}`.")
+            raise DataError(
+                f"There is no folder of a package {package!r}. Type `pip install {package}`, or name another."
+            )
         for path in source_files(folder):
             module = ".".join((package, *path.relative_to(folder).with_suffix("").parts)).removesuffix(".__init__")
             for found in _in_file(path, module, package):
