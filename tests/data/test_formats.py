@@ -99,7 +99,7 @@ BAD: list[tuple[str, bytes, str]] = [
     ("list.jsonl", b'{"a": 1}\n[1, 2]\n', "line 2: expected an object"),
     ("mixed.jsonl", b'{"a": 1}\n{"a": "x"}\n', "column 'a' mixes int and str"),
     ("scalar.json", b"[1, 2]", "not a list of objects"),
-    ("ragged.csv", b"a,b\n1,2\n1,2,3\n", "3 fields where the header has 2"),
+    ("ragged.csv", b"a,b\n1,2\n1,2,3\n", "row 3 has 3 fields where the header has 2"),
     ("twice.csv", b"a,a\n1,2\n", "names a column twice"),
     ("latin.csv", b"a\ncaf\xe9\n", "not UTF-8"),
     ("latin.txt", b"caf\xe9\n", "not UTF-8"),
