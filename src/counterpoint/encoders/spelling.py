@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from sklearn.feature_extraction.text import CountVectorizer
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -23,6 +22,8 @@ def ngrams(tokens: Sequence[str], *, sizes: tuple[int, int] = (3, 5)) -> csr_mat
     A subword at the beginning of a word is read as ``<subword>``, one within a word (``##ing`` of WordPiece, one
     without the mark of a space in byte-level BPE) as ``subword>``.
     """
+    from sklearn.feature_extraction.text import CountVectorizer  # here: models that are only read never need it
+
     spaced = any(t.startswith("Ġ") for t in tokens)
     names = [_bounded(t, spaced) for t in tokens]
     held = CountVectorizer(analyzer="char", ngram_range=sizes, lowercase=False, binary=True, dtype=np.float32)
