@@ -34,9 +34,8 @@ SHARE, SEEDS, FEW = 0.5, (0, 1, 2), 1_000
 def trained(method: str, name: str, data: Dataset, *, share: float, seed: int) -> StaticText:
     rows = Rows(data, infer(data, columns=entry(name).columns))
     recipe = find(method).recipe("small")
-    config = recipe.encoder["text"] if isinstance(recipe.encoder, dict) else recipe.encoder
     torch.manual_seed(seed)
-    encoder = StaticText.from_texts(rows.texts(), replace(config, spelling=share))
+    encoder = StaticText.from_texts(rows.texts(), replace(recipe.encoder_of("text"), spelling=share))
     train = replace(recipe.train, seed=seed, progress=False, batch=min(recipe.train.batch, len(rows)))
     Trainer(
         find(method)(encoder, recipe.config), Loader(rows, Shuffled(len(rows), train.batch, seed=seed)), train

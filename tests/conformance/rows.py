@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -136,7 +136,7 @@ def build(cls: type[Method], modality: str, seed: int = 0) -> Method:
         }
         encoders: Any = {stream: build_encoder(c, texts()) for stream, c in configs.items()}
     else:
-        config = recipe.encoder[modality] if isinstance(recipe.encoder, Mapping) else recipe.encoder
+        config = recipe.encoder_of(modality)
         config = (
             replace(config, features=FEATURES)
             if isinstance(config, GraphConfig | NodeMLPConfig | VectorConfig)

@@ -270,7 +270,9 @@ def test_many_processes_keep_one_memory_and_have_the_losses_of_one(tmp_path: Pat
     alone = tmp_path / "alone"
     alone.mkdir()
     shared_without_draws(0, 1, alone)
-    (one, memory), *many = [torch.load(alone / "0.pt"), *(torch.load(tmp_path / f"{r}.pt") for r in range(3))]
+    (one, memory), *many = (
+        torch.load(path, weights_only=True) for path in (alone / "0.pt", *(tmp_path / f"{r}.pt" for r in range(3)))
+    )
     for losses, held in many:
         for name in ("mm", "nspt"):
             torch.testing.assert_close(losses[name], one[name])

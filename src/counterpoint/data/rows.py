@@ -276,7 +276,7 @@ class Rows:
                 "They are kept; leave them out, or give them another positive."
             )
         if kind == "scored":
-            scores = self.column(str(self.schema.columns["score"])).cast(pa.float64()).to_numpy()
+            scores = self.scores()
             _, pair = np.unique(np.sort(sides, axis=1), axis=0, return_inverse=True)
             low, high = np.full(pair.max() + 1, np.inf), np.full(pair.max() + 1, -np.inf)
             np.minimum.at(low, pair, scores)
@@ -290,8 +290,7 @@ class Rows:
                 )
 
     def _check_scores(self) -> None:
-        name = str(self.schema.columns["score"])
-        scores = self.column(name).cast(pa.float64()).to_numpy()
+        name, scores = self.schema.columns["score"], self.scores()
         bad = np.flatnonzero(~np.isfinite(scores))
         if len(bad):
             raise DataError(
@@ -305,10 +304,14 @@ class Rows:
             raise DataError(f"Column {name!r} is {low:g} in every row: there is nothing to learn from equal scores.")
         self.log.note(f"Scores in column {name!r} reach from {low:g} to {high:g}.")
 
+    def scores(self) -> np.ndarray:
+        """``(N,)`` float64; rows of the kind ``scored`` have them."""
+        found: np.ndarray = self.column(str(self.schema.columns["score"])).cast(pa.float64()).to_numpy()
+        return found
+
     def within(self, low: float, high: float) -> None:
         """Raises `DataError` where scores lie outside of what there can be, with their number and the first one."""
-        name = str(self.schema.columns["score"])
-        scores = self.column(name).cast(pa.float64()).to_numpy()
+        name, scores = self.schema.columns["score"], self.scores()
         out = np.flatnonzero((scores < low) | (scores > high))
         if len(out):
             raise DataError(

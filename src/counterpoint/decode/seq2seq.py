@@ -9,29 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from counterpoint.encoders import pretrained
 from counterpoint.encoders.base import evaluating
+from counterpoint.encoders.causal import Step
+from counterpoint.encoders.subwords import backend
 from counterpoint.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
-@dataclass(frozen=True)
-class Said:
-    """As `counterpoint.encoders.causal.Step`; states are the decoder's, of the tokens that it just read."""
-
-    logits: Tensor
-    states: Tensor
-    cache: Remembered
-
-
 @dataclass
 class Remembered:
-    """What later steps need: keys and values of both attentions, and what was read, ``(N, S, D)`` and ``(N, S)``."""
+    """What later steps need: keys and values of both attentions, and what was read, ``(N, S, D)`` and ``(N, S)``.
+    States of a step are the decoder's."""
 
     held: Any
     read: Tensor
@@ -59,9 +52,7 @@ class Seq2SeqLM:
     def __init__(self, transformer: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
         """Raises `ModelError` where nothing says what the decoder begins with."""
         self.transformer, self.tokenizer = transformer, tokenizer
-        self._backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self._backend.no_padding()
-        self._backend.no_truncation()
+        self._backend = backend(tokenizer)
         start, end = (self._setting(name) for name in ("decoder_start_token_id", "eos_token_id"))
         forced = getattr(transformer.generation_config, "forced_bos_token_id", None)
         if start is None:
@@ -107,7 +98,7 @@ class Seq2SeqLM:
         """What new tokens say, without special tokens; they stand behind no prefix."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
-    def step(self, ids: Tensor, mask: Tensor, cache: Remembered | None = None) -> Said:
+    def step(self, ids: Tensor, mask: Tensor, cache: Remembered | None = None) -> Step:
         """Read prefixes ``(N, T)``, padding on the left as ``mask`` ``(N, T)`` bool says; or, with a cache, the token
         ``(N, 1)`` that was written last (its mask tells nothing new)."""
         if cache is None:
@@ -125,4 +116,4 @@ class Seq2SeqLM:
             output_hidden_states=True,
         )
         cache.held = out.past_key_values
-        return Said(out.logits[:, -1], out.decoder_hidden_states[-1], cache)
+        return Step(out.logits[:, -1], out.decoder_hidden_states[-1], cache)

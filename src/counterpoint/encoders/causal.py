@@ -61,12 +61,12 @@ class Step:
     """What a model says after it has read some tokens.
 
     logits: ``(N, V)`` of the token that comes next. states: ``(N, T, D)``, the last layer's, of the T tokens just read.
-    cache: keys and values of all that was read; the next step writes into it.
+    cache: keys and values of all that was read, or what else the model keeps of it; the next step writes into it.
     """
 
     logits: Tensor
     states: Tensor
-    cache: Cache
+    cache: Any
 
 
 class CausalLM(TextEncoder):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from counterpoint.encoders.base import evaluating
 from counterpoint.encoders.blocks import Block, small_weights
 from counterpoint.errors import DataError
 
@@ -98,12 +98,5 @@ class Speaker:
         logits = self.decoder(cache.ids, cache.source, cache.there)
         return Said(logits[:, -1], logits, cache)
 
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        before = self.decoder.training
-        self.decoder.eval()
-        try:
-            with torch.inference_mode():
-                yield
-        finally:
-            self.decoder.train(before)
+    def evaluating(self) -> AbstractContextManager[None]:
+        return evaluating(self.decoder)

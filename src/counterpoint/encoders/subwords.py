@@ -31,6 +31,14 @@ REMEMBERED = 64_000_000
 """Characters of training texts whose token ids are kept: every epoch after the first then skips the tokenizer."""
 
 
+def backend(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
+    """A copy without padding and truncation, as these are settings inside the object, which threads share."""
+    copied = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    copied.no_padding()
+    copied.no_truncation()
+    return copied
+
+
 class TextEncoder(Encoder):
     """Strings to token ids. max_length: in tokens, special ones included; what is longer is cut, counted, told once.
 
@@ -47,10 +55,7 @@ class TextEncoder(Encoder):
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self.fill = {"input_ids": self.pad}
         self.truncated = 0
-        # Our own copy: padding and truncation are settings inside the object, and threads share the tokenizer.
-        self._backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self._backend.no_padding()
-        self._backend.no_truncation()
+        self._backend = backend(tokenizer)
         self._seen: dict[str, array[int]] = {}
         self._room = REMEMBERED
         self.asked: int | None = None

@@ -44,6 +44,10 @@ class Recipe:
     encoder: Any
     train: TrainConfig
 
+    def encoder_of(self, modality: str) -> Any:
+        """The configuration of this modality's encoder, where there is one for each."""
+        return self.encoder[modality] if isinstance(self.encoder, Mapping) else self.encoder
+
 
 class Method(nn.Module):
     """Base of every method.

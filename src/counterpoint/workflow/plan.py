@@ -59,7 +59,7 @@ def make_plan(asked: Asked, given: Given, start: tuple[Path, Beginning] | None, 
     towers: dict[str, Encoder] = {}
     begins: Beginning = "recipe"
     for stream in given.modalities:
-        base = recipe.encoder[stream] if isinstance(recipe.encoder, Mapping) else recipe.encoder
+        base = recipe.encoder_of(stream)
         choice = str(start[0]) if start else choice_for(stream, asked.encoder, given.modalities)
         choice, base = (advice.choice, advice.of(base)) if choice == "auto" else (choice, base)
         towers[stream], how = make_encoder(stream, choice, base, given.rows, smoke=asked.size == "smoke")
@@ -95,8 +95,7 @@ def _advice(asked: Asked, given: Given, recipe: Recipe) -> Start:
         return Start()
     rows = None if isinstance(given.rows, Stream) else len(given.rows)
     device = find_device(str(asked.train.get("device", recipe.train.device))).type
-    base = recipe.encoder["text"] if isinstance(recipe.encoder, Mapping) else recipe.encoder
-    return start_for(rows, base, device=device)
+    return start_for(rows, recipe.encoder_of("text"), device=device)
 
 
 def with_adapters(

@@ -133,7 +133,7 @@ class CoDiEmb(Method):
             if isinstance(part, Rows) and part.schema.kind == "scored":
                 if self.config.scores is not None:
                     part.within(*self.config.scores)
-                found = part.column(str(part.schema.columns["score"])).cast("float64").to_numpy()
+                found = part.scores()
                 self.ranges[source] = part.schema.range or (float(found.min()), float(found.max()))
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
