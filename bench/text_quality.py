@@ -45,17 +45,17 @@ from transformers.utils import logging as hf_logging
 
 from _table import Result, finish
 from counterpoint.data.loader import Loader
-from counterpoint.data.registry import load
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Schema
+from counterpoint.data.sets.registry import load
 from counterpoint.encoders import folder
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.evaluate.baselines import bm25
+from counterpoint.evaluate.intervals import Sample, difference, mean
 from counterpoint.evaluate.retrieval import measure
 from counterpoint.evaluate.similarity import samples, spearman
-from counterpoint.evaluate.statistics import Sample, difference, mean
 from counterpoint.evaluate.tasks import Ranking
 from counterpoint.methods.base import find
 from counterpoint.search.exact import top_k

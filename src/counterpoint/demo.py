@@ -28,17 +28,17 @@ from rich.console import Console
 from rich.table import Table
 
 from counterpoint._version import __version__
-from counterpoint.data.code import CodePair, harvest, split
 from counterpoint.data.loader import Loader
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import NoDuplicates
 from counterpoint.data.schema import Schema
+from counterpoint.data.sets.code import CodePair, harvest, split
 from counterpoint.encoders import folder as model_folder
 from counterpoint.encoders.layout import write_json
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.errors import DataError
+from counterpoint.evaluate.intervals import difference, interval, mean
 from counterpoint.evaluate.retrieval import Judgements, measure
-from counterpoint.evaluate.statistics import difference, interval, mean
 from counterpoint.methods.text.in_batch import Config, InBatch
 from counterpoint.report import page
 from counterpoint.report.collect import collect

@@ -12,9 +12,9 @@ from PIL import Image
 
 from counterpoint.data.audio import Recording
 from counterpoint.data.cells import Columns
-from counterpoint.data.graph import Graph, Nodes
+from counterpoint.data.nodes import Graph, Nodes
 from counterpoint.data.schema import Row, Schema
-from counterpoint.data.series import Series, Windows
+from counterpoint.data.windows import Series, Windows
 from counterpoint.encoders.graph import GraphConfig
 from counterpoint.encoders.nodes import NodeMLPConfig
 from counterpoint.encoders.series import SeriesConfig, of_series

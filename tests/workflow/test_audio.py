@@ -10,11 +10,11 @@ import pytest
 import torch
 from scipy.io import wavfile
 
-from counterpoint.data import media
+from counterpoint.data.files import media
 from counterpoint.encoders import folder
 from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig
 from counterpoint.errors import DataError
-from counterpoint.workflow.embed import EMBEDDING, Embed
+from counterpoint.workflow.bulk.embed import EMBEDDING, Embed
 from counterpoint.workflow.fit import fit
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from counterpoint.data.media import ARROW
+from counterpoint.data.files.media import ARROW
 from counterpoint.methods.base import discover
 from tests.workflow import made
 from tests.workflow.conftest import Run, Said

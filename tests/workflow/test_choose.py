@@ -13,7 +13,7 @@ from counterpoint.methods.base import discover, find
 from counterpoint.methods.text.in_batch import InBatch
 from counterpoint.train.config import TrainConfig
 from counterpoint.workflow.choose import KINDS, USUAL, check, choose, configured, fits, needs
-from counterpoint.workflow.values import kind, typed
+from counterpoint.workflow.settings import kind, typed
 
 
 class Texts:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from counterpoint.data.beir import Retrieval
     from counterpoint.data.log import Log
     from counterpoint.data.schema import Row, Schema
+    from counterpoint.data.sets.beir import Retrieval
     from counterpoint.encoders.base import Encoder
 
 Dtype: TypeAlias = Literal["float32", "float16", "int8", "binary", "ubinary"]
@@ -71,8 +71,8 @@ def evaluate(
     from counterpoint.data.log import Log
     from counterpoint.evaluate.cheap import costs
     from counterpoint.evaluate.run import evaluate as run
+    from counterpoint.workflow.gather import rows_like, spread
     from counterpoint.workflow.models import load_towers
-    from counterpoint.workflow.rows import rows_like, spread
 
     towers, log = load_towers(model), Log()
     console = Console(markup=False, highlight=False, soft_wrap=True)
@@ -114,8 +114,8 @@ def _write(figures: dict[str, Any], path: Path | None, console: Console) -> None
 
 def retrieval(data: Sequence[str], split: str | None) -> Retrieval | None:
     """The retrieval set that the data are, if they are one."""
-    from counterpoint.data import registry
-    from counterpoint.data.beir import read_beir
+    from counterpoint.data.sets import registry
+    from counterpoint.data.sets.beir import read_beir
 
     if len(data) != 1:
         return None
@@ -137,11 +137,11 @@ def rows_to_measure(
 ) -> tuple[Schema, list[Row]]:
     """The rows and the parts of their columns; classes are those of the training rows, where there are some. Rows that
     the model was trained on are told."""
-    from counterpoint.data import registry
+    from counterpoint.data.files.read import read
     from counterpoint.data.infer import infer
-    from counterpoint.data.read import read
+    from counterpoint.data.sets import registry
     from counterpoint.workflow.folder import learned_from
-    from counterpoint.workflow.rows import rows_like, spread
+    from counterpoint.workflow.gather import rows_like, spread
 
     first = list(train or data)
     whole = read(first, split=None if train else split or "all", streaming=False)

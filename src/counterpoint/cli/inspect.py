@@ -23,8 +23,8 @@ def data(
     from rich.console import Console
     from rich.table import Table
 
-    from counterpoint.data import registry
     from counterpoint.data.inspect import inspect
+    from counterpoint.data.sets import registry
     from counterpoint.errors import ConfigError
 
     console = Console(markup=False, highlight=False)

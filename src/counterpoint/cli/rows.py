@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def read_all(sources: Sequence[str], *, split: str | None = None, log: Log) -> datasets.Dataset:
     """Every row of the sources (of one split, where one is named)."""
-    from counterpoint.data.read import read
+    from counterpoint.data.files.read import read
 
     return read(list(sources), split=split or "all", streaming=False, log=log)
 

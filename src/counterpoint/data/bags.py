@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from counterpoint.data.log import Log
-from counterpoint.data.numbered import Numbered
 from counterpoint.data.rows import Rows
+from counterpoint.data.rowset import Numbered
 from counterpoint.data.schema import Row, Schema
 from counterpoint.errors import DataError
 

@@ -16,8 +16,8 @@ from typing import IO
 import numpy as np
 import pyarrow as pa
 
-from counterpoint.data import formats
-from counterpoint.data.store import File
+from counterpoint.data.files import formats
+from counterpoint.data.files.store import File
 from counterpoint.errors import DataError
 
 STRETCH = 2_048

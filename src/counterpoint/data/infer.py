@@ -31,9 +31,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from counterpoint.data import media, steps
+from counterpoint.data import steps
 from counterpoint.data.audio import RATES
 from counterpoint.data.dna import clean, is_dna
+from counterpoint.data.files import media
 from counterpoint.data.schema import SOURCED, Kind, Schema
 from counterpoint.errors import DataError
 

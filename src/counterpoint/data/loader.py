@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from counterpoint.data.ahead import Readers
-from counterpoint.data.lanes import THREADS, Cut, Epoch, lanes_for
-from counterpoint.data.renewed import Renewed
+from counterpoint.data.files.readahead import Readers
+from counterpoint.data.refreshed import Renewed
 from counterpoint.data.sampler import Sampler
 from counterpoint.data.schema import Row, RowSet
+from counterpoint.data.sharding import THREADS, Cut, Epoch, lanes_for
 from counterpoint.data.stream import FrontToBack, Stream
 from counterpoint.errors import DataError
 

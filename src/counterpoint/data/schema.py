@@ -32,7 +32,7 @@ texts: ``text``. pairs: ``anchor``, ``positive``, ``negatives`` (a list, may be 
 ``task`` (int), of tasks that come one after another. Rows of these four kinds may have ``source`` (int): which file,
 task, language or domain the row is from. items: the item under its modality's name. bags: ``bag`` (a list of items) and
 ``label`` (int). towers: one key per stream, a missing one being None. graph: ``node`` (a
-`counterpoint.data.graph.Node`), and ``label`` where it has one. series: ``series`` (L, C), ``horizon`` (H, C): a
+`counterpoint.data.nodes.Node`), and ``label`` where it has one. series: ``series`` (L, C), ``horizon`` (H, C): a
 window, and what follows it. mixed: as the kind of the row's source says, and ``source``. Always ``row``: the row's
 number in the data set (int).
 """

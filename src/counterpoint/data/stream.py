@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from counterpoint.data import media
-from counterpoint.data.lanes import Raw
+from counterpoint.data.files import media
+from counterpoint.data.files.pieces import pieces_of
 from counterpoint.data.log import Log
-from counterpoint.data.pieces import pieces_of
 from counterpoint.data.row import class_numbers, make_row
 from counterpoint.data.schema import WRITTEN, Row, Schema
+from counterpoint.data.sharding import Raw
 from counterpoint.errors import DataError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data, Whole, move
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.base import Encoder, find
 from counterpoint.encoders.layout import Stage, read_weights, write_weights
 from counterpoint.errors import DataError, ModelError
 
@@ -135,8 +135,6 @@ class BagEncoder(Encoder):
 
     @classmethod
     def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:
-        from counterpoint.encoders.folder import find  # below: `folder` imports every encoder
-
         inner = find(config["kind"]).read(folder / "instances", config["inner"])
         encoder = cls(inner, width=config["width"], gated=config["gated"], labels=config["labels"])
         missing, unexpected = encoder.load_state_dict(read_weights(folder / "bags.safetensors"), strict=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -140,6 +142,28 @@ class Encoder(nn.Module, ABC):
         """The encoder that `write` wrote; config: its configuration as JSON gave it back."""
         encoder = cls(revive(get_type_hints(cls)["config"], config))  # type: ignore[call-arg]  # subclasses take it
         return fitted(encoder, folder)
+
+
+def find(kind: str) -> type[Encoder]:
+    """The encoder class of this kind: the library's, or one that the program has imported."""
+    import counterpoint.encoders as package
+
+    for info in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        importlib.import_module(info.name)
+    # "kind" in vars: torch's export leaves subclasses of its own behind, which only inherit one.
+    known = {cls.kind: cls for cls in _subclasses(Encoder) if vars(cls).get("kind")}  # type: ignore[type-abstract]
+    if kind not in known:
+        raise ModelError(
+            f"There is no encoder of the kind {kind!r}; known are {', '.join(sorted(known))}. "
+            "If it is your own class, import it before loading."
+        )
+    return known[kind]
+
+
+def _subclasses(cls: type[Encoder]) -> Iterator[type[Encoder]]:
+    for sub in cls.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)
 
 
 E = TypeVar("E", bound=Encoder)

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from counterpoint import whole
 from counterpoint.data.audio import Recording
 from counterpoint.data.batch import Data, take
 from counterpoint.encoders.audio import AudioTransformer
@@ -28,6 +27,7 @@ from counterpoint.encoders.series import SeriesEncoder
 from counterpoint.encoders.static import StaticText
 from counterpoint.encoders.text import TextTransformer
 from counterpoint.errors import ModelError, need
+from counterpoint.files import whole_file, write_text
 
 TOLERANCE = 1e-5
 _TEXTS = ("What is counterpoint?", "", "Voices that are independent in rhythm and in contour, and sound well together.")
@@ -115,7 +115,7 @@ def onnx(encoder: Encoder, path: Path | str, *, items: Sequence[Any] | None = No
     try:
         plain = Plain(encoder).eval()
         data = _example(encoder, items)
-        with whole.file(path) as aside:
+        with whole_file(path) as aside:
             _trace(plain, plain.inputs(data), aside, opset)
             session = runtime.InferenceSession(str(aside), providers=["CPUExecutionProvider"])
             worst = max(_difference(session, plain, part) for part in (data, take(data, slice(0, 1))))
@@ -214,4 +214,4 @@ def _tokenizer(encoder: TextTransformer | StaticText | CausalLM, path: Path) -> 
         said["post_processor"] = None
     elif encoder.asked is not None:
         said["post_processor"] = encoder.around_as_json()
-    whole.text(path, json.dumps(said, ensure_ascii=False))
+    write_text(path, json.dumps(said, ensure_ascii=False))

@@ -6,22 +6,19 @@ sentence-transformers has modules for it, ``modules.json`` names them. Weights a
 
 from __future__ import annotations
 
-import importlib
 import os
-import pkgutil
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import counterpoint.encoders as package
-from counterpoint import whole
 from counterpoint._version import __version__
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.base import Encoder, find
 from counterpoint.encoders.layout import Stage, read_json, read_modules, write_json, write_modules
 from counterpoint.encoders.lora import merged
 from counterpoint.errors import ModelError
+from counterpoint.files import whole_folder
 
 CARD = "counterpoint.json"
 
@@ -36,7 +33,7 @@ def save(encoder: Encoder, folder: Path | str) -> None:
     try:
         _write(encoder, aside)
         _sync(aside)
-        whole.folder(folder, aside)
+        whole_folder(folder, aside)
     except OSError as error:
         raise ModelError(
             f"The model could not be written to {folder}: {error}. What was there before is untouched."
@@ -69,26 +66,6 @@ def load(folder: Path | str) -> Encoder:
 
         encoder = TextTransformer.from_pretrained(folder)
     return encoder.eval()
-
-
-def find(kind: str) -> type[Encoder]:
-    """The encoder class of this kind: the library's, or one that the program has imported."""
-    for info in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-        importlib.import_module(info.name)
-    # "kind" in vars: torch's export leaves subclasses of its own behind, which only inherit one.
-    known = {cls.kind: cls for cls in _subclasses(Encoder) if vars(cls).get("kind")}  # type: ignore[type-abstract]
-    if kind not in known:
-        raise ModelError(
-            f"There is no encoder of the kind {kind!r}; known are {', '.join(sorted(known))}. "
-            "If it is your own class, import it before loading."
-        )
-    return known[kind]
-
-
-def _subclasses(cls: type[Encoder]) -> Iterator[type[Encoder]]:
-    for sub in cls.__subclasses__():
-        yield sub
-        yield from _subclasses(sub)
 
 
 def _write(encoder: Encoder, folder: Path) -> None:

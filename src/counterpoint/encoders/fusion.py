@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.base import Encoder, find
 from counterpoint.encoders.blocks import Block, small_weights
 from counterpoint.encoders.image import ImageEncoder
 from counterpoint.encoders.layout import Stage, read_weights, write_weights
@@ -122,8 +122,6 @@ class ImageTable(Encoder):
 
     @classmethod
     def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:
-        from counterpoint.encoders.folder import find  # below: `folder` imports every encoder
-
         image, table = (find(config[n]["kind"]).read(folder / n, config[n]["config"]) for n in ("image", "table"))
         assert isinstance(image, ImageEncoder)
         assert isinstance(table, TableTransformer)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Data, Whole
-from counterpoint.data.graph import Features, Graph, Node
+from counterpoint.data.nodes import Features, Graph, Node
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders.around import Around
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.base import Encoder, find
 from counterpoint.encoders.layout import Stage, read_weights, write_json, write_weights
+from counterpoint.encoders.wrapper import Around
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.processes import world
 
@@ -236,8 +236,6 @@ class Projected(Around):
 
     @classmethod
     def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:
-        from counterpoint.encoders.folder import find  # below: `folder` imports every encoder
-
         hidden = config.get("hidden", 0)
         encoder = cls(find(config["kind"]).read(folder, config["inner"]), config["dim"], hidden=hidden)
         weights = read_weights(folder / "Dense/model.safetensors")

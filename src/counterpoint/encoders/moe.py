@@ -23,13 +23,13 @@ from torch.nn import functional as F
 
 from counterpoint.data.batch import Data, size
 from counterpoint.encoders import pretrained
-from counterpoint.encoders.around import Around
-from counterpoint.encoders.base import Encoder, fitted
+from counterpoint.encoders.base import Encoder, find, fitted
 from counterpoint.encoders.experts import Experts, Passage, enter, means, passage, perceptrons
 from counterpoint.encoders.layout import Stage, revive, write_weights
 from counterpoint.encoders.residual import ResidualText
 from counterpoint.encoders.subwords import TextEncoder
 from counterpoint.encoders.text import PASS, TextTransformer, in_order
+from counterpoint.encoders.wrapper import Around
 from counterpoint.errors import ConfigError, DataError
 
 ROLES = ("query", "document")
@@ -274,8 +274,6 @@ class Upcycled(Around):
 
     @classmethod
     def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:
-        from counterpoint.encoders.folder import find  # below: `folder` imports every encoder
-
         settings: UpcycledConfig = revive(UpcycledConfig, config)
         kind = find(settings.kind)
         inner = revive(get_type_hints(kind)["config"], settings.inner)

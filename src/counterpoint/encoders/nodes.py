@@ -13,7 +13,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
-from counterpoint.data.graph import Node
+from counterpoint.data.nodes import Node
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.graph import row_scaled
 from counterpoint.errors import ConfigError, DataError

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders.around import Around
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.base import Encoder, find
 from counterpoint.encoders.cross import Pair
 from counterpoint.encoders.layout import Stage, read_weights, write_weights
 from counterpoint.encoders.pooling import pool
 from counterpoint.encoders.text import TextTransformer
+from counterpoint.encoders.wrapper import Around
 from counterpoint.errors import ConfigError, ModelError
 
 Head = Literal["features", "dot"]
@@ -139,8 +139,6 @@ class PairEncoder(Around):
 
     @classmethod
     def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:
-        from counterpoint.encoders.folder import find  # below: `folder` imports every encoder
-
         c = PairConfig(**config)
         encoder = cls(find(c.kind).read(folder, c.inner), top=c.top, head=c.head, hidden=c.hidden, out=c.out)
         weights = read_weights(folder / "Head/model.safetensors")

@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from counterpoint import whole
 from counterpoint._version import __version__
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError, ModelError
+from counterpoint.files import whole_folder
 from counterpoint.search.ann import Ann
 from counterpoint.search.bm25 import BM25
 from counterpoint.search.exact import Run
@@ -201,7 +201,7 @@ class Index:
                 if f.is_file()
             }
             (aside / "index.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
-            whole.folder(folder, aside)
+            whole_folder(folder, aside)
         except OSError as error:
             raise ModelError(
                 f"The index {folder} could not be written: {error}. What was there before is there still."

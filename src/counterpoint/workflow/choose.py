@@ -11,7 +11,7 @@ from counterpoint.data.schema import RowSet, Schema
 from counterpoint.data.stream import Stream
 from counterpoint.errors import ConfigError
 from counterpoint.methods.base import Method, Spec, discover, find
-from counterpoint.workflow.values import typed
+from counterpoint.workflow.settings import typed
 
 LONG = 60
 """Median words from which texts count as documents: their parts can then be contrasted with each other."""

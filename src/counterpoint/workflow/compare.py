@@ -10,16 +10,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from counterpoint.data.read import Source
+from counterpoint.data.files.read import Source
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.evaluate.statistics import Interval, over_runs
+from counterpoint.evaluate.intervals import Interval, over_runs
 from counterpoint.methods.base import find
 from counterpoint.train.loop import Trainer
+from counterpoint.workflow.batches import fitting, make_loader
 from counterpoint.workflow.choose import check
 from counterpoint.workflow.folder import Asked
+from counterpoint.workflow.gather import Given, gather
 from counterpoint.workflow.measure import measure
 from counterpoint.workflow.plan import Plan, make_plan
-from counterpoint.workflow.rows import Given, fitting, gather, make_loader
 
 Say = Callable[[Any], None]
 TRIAL = 12

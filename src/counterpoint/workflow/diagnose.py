@@ -9,20 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-from counterpoint.data import registry
-from counterpoint.data.beir import Retrieval, read_beir
+from counterpoint.data.files.read import Source, read
 from counterpoint.data.infer import infer
 from counterpoint.data.log import Log
-from counterpoint.data.read import Source, read
 from counterpoint.data.schema import Row, Schema
+from counterpoint.data.sets import registry
+from counterpoint.data.sets.beir import Retrieval, read_beir
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import DataError, ModelError
 from counterpoint.evaluate import diagnose as evaluation
 from counterpoint.evaluate.findings import Diagnosis
 from counterpoint.workflow.choose import KINDS
+from counterpoint.workflow.gather import one_graph, rows_like, spread
 from counterpoint.workflow.measure import crops, parts, reads
 from counterpoint.workflow.models import load_towers
-from counterpoint.workflow.rows import one_graph, rows_like, spread
 
 READ = ("pairs", "scored", "labelled", "texts", "items", "towers")
 """Kinds of rows that can be diagnosed."""

@@ -12,23 +12,24 @@ from typing import Any
 
 from rich.console import Console
 
-from counterpoint import whole
-from counterpoint.data.read import Source
+from counterpoint.data.files.read import Source
 from counterpoint.errors import ConfigError
+from counterpoint.files import write_json
 from counterpoint.methods.base import Method
 from counterpoint.train.config import TrainConfig
-from counterpoint.train.contracts import Result
 from counterpoint.train.loop import Trainer
+from counterpoint.train.protocols import Result
 from counterpoint.train.team import Team, restarts, started
 from counterpoint.workflow import folder as place
+from counterpoint.workflow.batches import make_loader
 from counterpoint.workflow.folder import Asked
+from counterpoint.workflow.gather import Given, gather
 from counterpoint.workflow.measure import as_metrics, measure, measured
 from counterpoint.workflow.models import Beginning, save_towers
 from counterpoint.workflow.plan import Plan, make_plan
 from counterpoint.workflow.remine import Remining
-from counterpoint.workflow.rows import Given, gather, make_loader
-from counterpoint.workflow.tell import describe, next_commands, report, title, versions
-from counterpoint.workflow.values import typed
+from counterpoint.workflow.settings import typed
+from counterpoint.workflow.summary import describe, next_commands, report, title, versions
 
 Say = Callable[[Any], None]
 
@@ -64,8 +65,8 @@ def fit(
 ) -> Fitted:
     """Train an encoder on rows, measure it beside a baseline, write its model folder and its report.
 
-    data: whatever `counterpoint.data.read.read` takes. method: its name (auto: the columns decide). columns: part ->
-    column. encoder: auto, static, transformer, or a folder or hub id; ``text=FOLDER`` names that of one tower. lora:
+    data: whatever `counterpoint.data.files.read.read` takes. method: its name (auto: the columns decide). columns: part
+    -> column. encoder: auto, static, transformer, or a folder or hub id; ``text=FOLDER`` names that of one tower. lora:
     rank of the adapters that learn in place of a pretrained encoder's weights (0: the weights themselves). test: rows
     to measure on (none: a part of the data is held out). size: the recipe to start from: small, published, smoke.
     settings: of the method. train: fields of `TrainConfig` that replace the recipe's. overwrite: replace the run in the
@@ -232,7 +233,7 @@ def finish(
         notes += more
         metrics |= as_metrics(found) if found else {}
     metrics |= {"notes": notes, "seconds": clock.seconds}
-    whole.as_json(folder / "metrics.json", metrics)
+    write_json(folder / "metrics.json", metrics)
     if found:
         say(found.table())
     for note in notes:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from counterpoint.data.graph import Nodes
 from counterpoint.data.mixed import Mixed
+from counterpoint.data.nodes import Nodes
 from counterpoint.data.schema import Row
-from counterpoint.data.series import Windows
+from counterpoint.data.windows import Windows
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.causal import CausalLM
 from counterpoint.encoders.series import SeriesEncoder
@@ -22,9 +22,9 @@ from counterpoint.evaluate.forecast import evaluate_forecasts
 from counterpoint.evaluate.language import ISOTROPIC, isotropy, perplexity
 from counterpoint.evaluate.result import Evaluation
 from counterpoint.evaluate.run import evaluate
+from counterpoint.views.dna import fragment_and_read, substitute
 from counterpoint.views.image import SimCLRViews
-from counterpoint.views.sequence import fragment_and_read, substitute
-from counterpoint.workflow.rows import Given, spread
+from counterpoint.workflow.gather import Given, spread
 
 FEWEST_WORDS = 6
 """Of a text that is cut in two."""

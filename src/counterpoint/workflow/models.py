@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from counterpoint.data.bags import Bags
 from counterpoint.data.cells import Columns
-from counterpoint.data.graph import Nodes
+from counterpoint.data.nodes import Nodes
 from counterpoint.data.rows import Rows
 from counterpoint.data.schema import RowSet
-from counterpoint.data.series import Windows
 from counterpoint.data.stream import Stream
+from counterpoint.data.windows import Windows
 from counterpoint.decode.seq2seq import Seq2SeqLM
 from counterpoint.encoders import folder as model_folder
 from counterpoint.encoders import pretrained

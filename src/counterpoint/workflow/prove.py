@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from counterpoint import whole
-from counterpoint.data import registry
+from counterpoint.data.sets import registry
 from counterpoint.encoders.layout import read_json
 from counterpoint.errors import ConfigError, ModelError
-from counterpoint.evaluate.statistics import over_runs
+from counterpoint.evaluate.intervals import over_runs
+from counterpoint.files import write_json
 from counterpoint.methods.base import discover, find
-from counterpoint.methods.proof import Proof
+from counterpoint.proofs.base import Proof
 from counterpoint.report import evidence as shown
 from counterpoint.workflow import provenance
 
@@ -101,7 +101,7 @@ def prove(
     }
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    whole.as_json(out / f"{name}.json", evidence)
+    write_json(out / f"{name}.json", evidence)
     figures = {arm: [m.figures for m in made if m.arm == arm] for arm in proof.arms}
     (out / f"{name}.svg").write_text(shown.svg(evidence, figures), encoding="utf-8")
     say(shown.table(evidence))
@@ -144,7 +144,7 @@ class Store:
 
     def put(self, made: Made) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        whole.as_json(self._path(made.arm, made.seed), {**asdict(made), "setting": self.setting})
+        write_json(self._path(made.arm, made.seed), {**asdict(made), "setting": self.setting})
 
 
 def run_all(proof: Proof, name: str, seeds: Sequence[int], store: Store | None, say: Say) -> list[Made]:
