@@ -25,7 +25,7 @@ def find_column(rows: datasets.Dataset, modality: str, asked: str | None) -> str
 
     Of a table, whose columns the model knows, none: ''; of a table with an image, the image.
     """
-    from counterpoint.data.infer import column_type, describe
+    from counterpoint.data.column_types import column_type, describe
 
     if modality == "table":
         if asked is not None:

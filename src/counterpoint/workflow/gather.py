@@ -16,11 +16,12 @@ from counterpoint.data.bags import Bags
 from counterpoint.data.files.read import Source, read, train_part
 from counterpoint.data.files.read import part as split_of
 from counterpoint.data.files.tables import UnlikeColumns
-from counterpoint.data.infer import RANGE, infer, with_range, without_range
+from counterpoint.data.infer import infer, with_range, without_range
 from counterpoint.data.inspect import leakage
 from counterpoint.data.log import Log
 from counterpoint.data.mixed import Mixed
 from counterpoint.data.nodes import Graph, Nodes, holds_graph, read_graph
+from counterpoint.data.roles import RANGE
 from counterpoint.data.rows import Rows
 from counterpoint.data.schema import SOURCED, WRITTEN, Row, RowSet, Schema
 from counterpoint.data.sets import registry

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from counterpoint.data.audio import RATES
-from counterpoint.data.infer import is_list
+from counterpoint.data.column_types import is_list
 from counterpoint.encoders.bags import BagEncoder
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.fusion import ImageTable
