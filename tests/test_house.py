@@ -1,4 +1,4 @@
-"""The house stays in order: no circles, every package in the table of arrows, modalities named in their own files."""
+"""The house stays in order: no circles, every package in the table of arrows, modalities named in their own files.
 
 `python scripts/house.py` prints the same figures. A list of exceptions may only shrink: a test fails as soon as one of
 them is not needed any more.

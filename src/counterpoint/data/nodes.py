@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, TypeAlias, overload
 
 import numpy as np
 
+from counterpoint.data.fingerprint import of_arrays
 from counterpoint.data.log import Log
 from counterpoint.data.rowset import Numbered
 from counterpoint.data.schema import Row, Schema
@@ -112,6 +113,10 @@ class Nodes(Numbered):
             labels=graph.names,
             why=f"graph: {len(graph):,} nodes with {graph.features.shape[1]:,} features and {edges:,} edges.",
         )
+
+    def fingerprint(self) -> int:
+        """32 bits of the features, the edges and the labels."""
+        return of_arrays(self.graph.features, self.graph.edges, self.graph.labels)
 
     def _row(self, number: int) -> Row:
         row: Row = {"node": Node(self.graph, number), "row": number}
