@@ -271,7 +271,8 @@ def taught_nothing(still: float) -> str:
     what = "nothing" if still == 1 else "little"
     return (
         f"Training taught {what}: in {still:.0%} of the steps no gradient came. Either a batch holds nothing to "
-        "contrast with (give a larger --batch), or positives and negatives are the same (see counterpoint data inspect)."
+        "contrast with (give a larger --batch), or positives and negatives are the same (see counterpoint data "
+        "inspect)."
     )
 
 
