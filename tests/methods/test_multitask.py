@@ -62,8 +62,8 @@ def test_a_source_may_have_another_objective_weight_and_setting() -> None:
         settings={"graded.scale": 1.0, "in-batch.temperature": 0.5},
     )
     hand = build(settings={"in-batch.temperature": 0.5})
-    for source, factor in (("qa", 0.5), ("faq", 2.0)):
-        [got], [once] = (m.losses(batch_of(m, source)).values() for m in (method, hand))
+    for name, factor in (("qa", 0.5), ("faq", 2.0)):
+        [got], [once] = (m.losses(batch_of(m, name)).values() for m in (method, hand))
         assert float(got.detach()) == pytest.approx(factor * float(once.detach()))
     [gentle], [usual] = (m.losses(batch_of(m, "sts")).values() for m in (method, plain))
     sides = (plain.encoder(batch_of(plain, "sts").one(role).data) for role in ("anchor", "positive"))

@@ -130,27 +130,11 @@ def test_a_recipe_that_has_the_word_keeps_its_encoder() -> None:
 @pytest.mark.parametrize(
     ("modality", "word", "said"),
     [
-        (
-            "text",
-            "lstm",
-            "picks an encoder of series. For text, --encoder takes static, causal, transformer, residual, or",
-        ),
-        (
-            "series",
-            "static",
-            "picks an encoder of dna or text. For series, --encoder takes transformer, lstm, tcn, dil",
-        ),
-        ("audio", "somebody/wav2vec", "weights of others are not read for such rows. For audio, --encoder takes conf"),
-        (
-            "graph",
-            "/no/such/folder",
-            "/no/such/folder is no model folder of Counterpoint, and .* takes gat, gcn, mlp, or",
-        ),
-        (
-            "dna",
-            "somebody/dnabert",
-            "weights of others are not read for such rows. For dna, --encoder takes static, tr",
-        ),
+        ("text", "lstm", "an encoder of series. For text, --encoder takes static, causal, residual, transformer, or a"),
+        ("series", "static", "an encoder of dna or text. For series, --encoder takes transformer, lstm, tcn, dilated"),
+        ("audio", "somebody/wav2vec", "weights of others are not read for .* For audio, --encoder takes conformer"),
+        ("graph", "/no/such/folder", "no model folder of Counterpoint, and .* takes gat, gcn, mlp, or a model folder"),
+        ("dna", "somebody/dnabert", "weights of others are not read for .* For dna, --encoder takes static, tr"),
     ],
 )
 def test_what_picks_no_encoder_is_told_what_does(modality: str, word: str, said: str) -> None:

@@ -289,14 +289,14 @@ def build(config: Any, rows: Source) -> Encoder:
 
 
 def choices(modality: str) -> dict[str, type[Encoder]]:
-    """Words after ``--encoder`` -> class, those of the modality's standard class first.
+    """Words after ``--encoder`` -> the class of this modality that each picks, the standard class's first.
 
     Of classes that share a word, it picks the one whose own (first) word it is.
     """
     of = [cls for cls in discover().values() if cls.choices and cls.modality == modality]
     of.sort(key=lambda cls: (not cls.standard, cls.choices))
     own = {cls.choices[0]: cls for cls in of}
-    return {word: own.get(word, cls) for cls in of for word in cls.choices}
+    return own | {word: cls for cls in of for word in cls.choices if word not in own}
 
 
 def modalities() -> list[str]:
