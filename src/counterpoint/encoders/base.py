@@ -299,6 +299,13 @@ def choices(modality: str) -> dict[str, type[Encoder]]:
     return own | {word: cls for cls in of for word in cls.choices if word not in own}
 
 
+def standard(modality: str) -> type[Encoder]:
+    """The class that a modality has where nobody chooses."""
+    for cls in choices(modality).values():
+        return cls  # it comes first
+    raise ConfigError(f"There is no encoder of {modality}s; there are encoders of {', '.join(modalities())}.")
+
+
 def modalities() -> list[str]:
     """Modalities of which a word after ``--encoder`` picks an encoder."""
     return sorted({cls.modality for cls in discover().values() if cls.choices})
