@@ -25,7 +25,7 @@ import numpy as np
 from counterpoint.data.fingerprint import of_arrays
 from counterpoint.data.log import Log
 from counterpoint.data.rowset import Numbered
-from counterpoint.data.schema import Row, Schema
+from counterpoint.data.schema import Known, Row, Schema
 from counterpoint.errors import DataError
 
 if TYPE_CHECKING:
@@ -123,6 +123,10 @@ class Nodes(Numbered):
         if self.graph.labels is not None and self.graph.labels[number] >= 0:
             row["label"] = int(self.graph.labels[number])
         return row
+
+    def known(self, modality: str) -> Known:
+        """How many features a node has."""
+        return Known(width=self.graph.features.shape[1])
 
     def subset(self, numbers: np.ndarray) -> Nodes:
         """These nodes of the graph."""

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from counterpoint.data import fingerprint
 from counterpoint.data.log import Log
-from counterpoint.data.row import class_numbers, make_row, unknown_class
-from counterpoint.data.schema import WRITTEN, Row, Schema
+from counterpoint.data.row import class_numbers, known_of, make_row, unknown_class
+from counterpoint.data.schema import WRITTEN, Known, Row, Schema
 from counterpoint.errors import DataError
 
 if TYPE_CHECKING:
@@ -180,6 +180,16 @@ class Rows:
                         if text and given != limit:
                             given += 1
                             yield text
+
+    def known(self, modality: str) -> Known:
+        """What the columns tell of the items of this modality."""
+        return known_of(self.schema, modality, self._cells)
+
+    def _cells(self, names: Sequence[str], limit: int) -> dict[str, list[Any]]:
+        """Column -> its cells in at most ``limit`` rows, spread evenly."""
+        some = self.index[np.linspace(0, len(self) - 1, min(len(self), limit)).astype(np.int64)]
+        physical = pa.array(some if self._order is None else self._order[some])
+        return {name: self._table.column(name).take(physical).to_pylist() for name in names}
 
     # --- parts -------------------------------------------------------------------------------------------------
 

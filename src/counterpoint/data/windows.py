@@ -15,7 +15,7 @@ import numpy as np
 from counterpoint.data.fingerprint import of_arrays
 from counterpoint.data.log import Log
 from counterpoint.data.rowset import Numbered
-from counterpoint.data.schema import Row, Schema
+from counterpoint.data.schema import Known, Row, Schema
 from counterpoint.errors import ConfigError, DataError
 
 Part: TypeAlias = Literal["train", "dev", "test"]
@@ -132,6 +132,11 @@ class Windows(Numbered):
             "horizon": values[step : step + self.horizon],
             "row": step,
         }
+
+    def known(self, modality: str) -> Known:
+        """The channels of the series."""
+        s = self.series
+        return Known(names=s.names, mean=s.mean.tolist(), deviation=s.deviation.tolist())
 
     def like(self, part: Part, *, length: int | None = None, horizon: int | None = None) -> Windows:
         """Windows of a part of the same series, of the same or of other sizes."""
