@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from counterpoint.errors import ConfigError
+
+_TRIES = 100  # of moving a folder where others write too
 
 
 @contextmanager
@@ -39,18 +42,31 @@ def write_json(path: Path, value: Any) -> None:
 def whole_folder(path: Path, new: Path) -> None:
     """Move the folder ``new`` to ``path``. What stood there goes only once the new one stands.
 
-    Two renames, as no system has one for folders; if the second fails the first is undone.
+    Two renames, as no system has one for folders; if the second fails the first is undone. Of several that write at
+    once, the last one's stands, whole.
     """
+    for _ in range(_TRIES):
+        if _swapped(path, new):
+            return
+    raise OSError(errno.EEXIST, "other writers of this folder were quicker each time", str(path))
+
+
+def _swapped(path: Path, new: Path) -> bool:
+    """Whether the new folder stands; else another writer's has come between the two renames."""
     old = path.with_name(f".{path.name}.old-{uuid.uuid4().hex[:8]}")
-    if path.exists():
+    with suppress(FileNotFoundError):
         path.rename(old)
+    stands = True
     try:
         new.rename(path)
-    except OSError:
-        if old.exists():
-            old.rename(path)
-        raise
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            if old.exists():
+                old.rename(path)
+            raise
+        stands = False
     shutil.rmtree(old, ignore_errors=True)
+    return stands
 
 
 @contextmanager

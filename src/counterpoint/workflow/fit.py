@@ -12,6 +12,7 @@ from typing import Any
 
 from counterpoint.data.files.read import Source
 from counterpoint.errors import ConfigError, ModelError
+from counterpoint.evaluate.fusion import told
 from counterpoint.files import locked, write_json
 from counterpoint.methods.base import Method
 from counterpoint.terminal import sentences
@@ -28,6 +29,7 @@ from counterpoint.workflow.models import Beginning, save_towers
 from counterpoint.workflow.plan import Plan, make_plan
 from counterpoint.workflow.remine import Remining
 from counterpoint.workflow.settings import typed
+from counterpoint.workflow.share import of_run, set_aside
 from counterpoint.workflow.summary import describe, next_commands, report, title, versions
 
 Say = Callable[[Any], None]
@@ -113,13 +115,15 @@ def _alone(asked: Asked, folder: Path, team: Team, *, resume: bool, overwrite: b
 
     with clock("read"):
         given = team.in_turn(
-            lambda: gather(
-                asked.data,
-                columns=asked.columns,
-                test=asked.test,
-                split=asked.split,
-                streaming=asked.streaming,
-                mix=asked.train.get("mix") is not None,
+            lambda: set_aside(
+                gather(
+                    asked.data,
+                    columns=asked.columns,
+                    test=asked.test,
+                    split=asked.split,
+                    streaming=asked.streaming,
+                    mix=asked.train.get("mix") is not None,
+                )
             )
         )
     with clock("set-up"):
@@ -247,6 +251,9 @@ def finish(
             found, more = measured(towers, given)
         notes += more
         metrics |= as_metrics(found) if found else {}
+        if share := of_run(towers, given, folder / "model"):
+            notes.append(told(share))
+            metrics["hybrid"] = share.to_json()
     metrics |= {"notes": notes, "seconds": clock.seconds}
     write_json(folder / "metrics.json", metrics)
     if found:

@@ -36,12 +36,14 @@ MOST_HELD, FEWEST_HELD = 1000, 10
 
 @dataclass
 class Given:
-    """The rows of a run. held: what is measured on. log: receives what reading skipped and decided."""
+    """The rows of a run. held: what is measured on. log: receives what reading skipped and decided. paired: what the
+    share of a hybrid search is learned from (see `workflow.share`)."""
 
     schema: Schema
     rows: RowSet | Stream
     held: list[Row] = field(default_factory=list)
     log: Log = field(default_factory=Log)
+    paired: list[Row] = field(default_factory=list)
 
     @property
     def known(self) -> Rows | Bags | Mixed | None:
