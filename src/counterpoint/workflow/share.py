@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from counterpoint.data.files.read import read
-from counterpoint.data.infer import ANCHORS, POSITIVES, infer
+from counterpoint.data.infer import infer
 from counterpoint.data.log import Log
+from counterpoint.data.roles import ANCHORS, POSITIVES
 from counterpoint.data.rows import Rows
 from counterpoint.data.schema import Schema
 from counterpoint.data.sets import registry
