@@ -150,7 +150,7 @@ def _say(path: File, found: Dialect, reading: Reading, log: Log) -> None:
     if found.inside:
         log.note(
             f"{path} has more lines than rows, as {found.inside:,} line breaks lie within quotes, the first in line "
-            f" {found.first_inside:,}."
+            f"{found.first_inside:,}."
         )
     if found.unnamed:
         log.note(f"Columns of {path} without a name are called {', '.join(found.unnamed)}.")
