@@ -75,8 +75,8 @@ def tables(path: File, reading: Reading = AS_FOUND, log: Log | None = None) -> I
         raise
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}: its text is not of the encoding that it begins with ({textfile.encoding(path, reading).name}). "
-            "If all of it is of another one, type --encoding NAME, for instance cp1252."
+            f"{path}: its text is not of the encoding that it should be ({textfile.encoding(path, reading).name}). "
+            "If it is of another one, type --encoding NAME, for instance cp1252."
         ) from error
     except (pa.ArrowException, OSError, EOFError, ValueError, zlib.error) as error:  # ValueError: of a store
         detail = str(error).strip().splitlines()[0][:200] if str(error) else type(error).__name__
@@ -118,16 +118,21 @@ def check_magic(path: File, promised: str) -> None:
 def _text(path: File, reading: Reading, log: Log) -> Iterator[pa.Table]:
     """One text per line; blank lines stay, so that row i is line i + 1."""
     log.note(f"Each line of {path} is a row.")
+    _say_encoding(path, reading, log)
     with textfile.open_text(path, reading) as stream:
         for block in textfile.blocks(stream, path):
             lines = block.decode("utf-8").removesuffix("\n").split("\n")
             yield pa.table({"text": [line.removesuffix("\r") for line in lines]})
 
 
-def _json(path: File, reading: Reading, log: Log) -> Iterator[pa.Table]:
+def _say_encoding(path: File, reading: Reading, log: Log) -> None:
     encoding = textfile.encoding(path, reading)
     if encoding.name != "utf-8" and reading.encoding is None:
         log.note(f"{path} is read in the encoding {encoding}.")
+
+
+def _json(path: File, reading: Reading, log: Log) -> Iterator[pa.Table]:
+    _say_encoding(path, reading, log)
     return jsonfile.tables_of(path, reading, log)
 
 
@@ -140,7 +145,7 @@ def _parquet(path: File, reading: Reading, log: Log) -> Iterator[pa.Table]:
 
 
 def parquet_batches(
-    path: File, file: pa.parquet.ParquetFile, groups: Iterable[int], *, names: list[str] | None = None
+    path: File, file: pa.parquet.ParquetFile, groups: Iterable[int], *, names: Sequence[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
     """The rows of some row groups, so many at a time that they take about `BATCH` bytes.
 

@@ -24,6 +24,8 @@ LOOK, LOOK_FAR = 64 * 2**20, 4 * 2**20
 lies elsewhere. What comes behind them is taken to be like them."""
 _SAMPLE = 16 * 2**10
 """Bytes of lines beyond ASCII by which an encoding is told."""
+_GUESSED = (".csv", ".tsv", ".txt", ".md")
+"""Files that are written in any encoding; JSON is UTF-8, so that a line of it that is not is damaged."""
 _BLOCK = 2**20
 
 _MARKS = (
@@ -190,7 +192,9 @@ def _looked_at(path: File, stream: IO[bytes], most: int) -> Encoding:
             break
     if utf8 and read < most and decoder.getstate()[0]:
         utf8 = False  # it ends within a character
-    return Encoding("utf-8") if utf8 else _narrow(path, b"\n".join(odd)[: 4 * _SAMPLE])
+    if utf8 or not path.name.lower().removesuffix(".gz").endswith(_GUESSED):
+        return Encoding("utf-8")
+    return _narrow(path, b"\n".join(odd)[: 4 * _SAMPLE])
 
 
 def _wide(path: File, block: bytes) -> Encoding:
