@@ -16,7 +16,7 @@ from counterpoint.data.batch import Batch, Data, View, joined, size
 from counterpoint.data.sampler import Sampler
 from counterpoint.data.schema import Kind, Row, RowSet
 from counterpoint.data.stream import Stream
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.base import Encoder, made_by, standard
 from counterpoint.errors import ConfigError
 from counterpoint.processes import world
 from counterpoint.train.budget import Budget
@@ -45,8 +45,12 @@ class Recipe:
     train: TrainConfig
 
     def encoder_of(self, modality: str) -> Any:
-        """The configuration of this modality's encoder, where there is one for each."""
-        return self.encoder[modality] if isinstance(self.encoder, Mapping) else self.encoder
+        """The configuration of this modality's encoder; of one that the recipe names none for, the standard one."""
+        held = self.encoder.get(modality) if isinstance(self.encoder, Mapping) else self.encoder
+        if held is not None and made_by(held).modality == modality:
+            return held
+        usual = standard(modality)
+        return usual.configured(usual.choices[0])
 
 
 class Method(nn.Module):
