@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from rich.console import Console
 from rich.table import Table
 
 from counterpoint._version import __version__
@@ -46,6 +45,7 @@ from counterpoint.search.bm25 import BM25
 from counterpoint.search.exact import Run, top_k
 from counterpoint.search.hybrid import weighted
 from counterpoint.search.store import Index
+from counterpoint.terminal import Console
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 from counterpoint.train.run import Run as RunFolder

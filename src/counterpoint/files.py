@@ -1,15 +1,18 @@
-"""Files and folders that appear whole or not at all: written beside their place, then moved there."""
+"""Files and folders that appear whole or not at all, written beside their place and then moved there; and a lock."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from counterpoint.errors import ConfigError
 
 
 @contextmanager
@@ -48,3 +51,41 @@ def whole_folder(path: Path, new: Path) -> None:
             old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Inside, this process alone works in the folder, which need not exist yet.
+
+    The lock goes with the process, however that ends, so nothing is left to clean up; the file that carries it lies
+    beside the folder (``.NAME.lock``) and is removed at the end. Where the system has no such locks (Windows, some
+    network drives) nothing is locked. Raises `ConfigError` where another process is at work there.
+    """
+    try:
+        fcntl = importlib.import_module("fcntl")
+    except ImportError:
+        yield
+        return
+    path = folder.absolute()
+    path = path.with_name(f".{path.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        held = path.open("a")
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            held.close()
+            raise ConfigError(
+                f"Another process is at work in {folder}. Wait until it has ended, stop it, or name another folder."
+            ) from error
+        except OSError:  # a drive without locks
+            pass
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(held.fileno()), path.stat()):
+                break
+        held.close()  # whoever held it has just removed the file: a new one would be locked by others
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        held.close()

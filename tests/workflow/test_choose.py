@@ -12,8 +12,9 @@ from counterpoint.errors import ConfigError
 from counterpoint.methods.base import discover, find
 from counterpoint.methods.text.in_batch import InBatch
 from counterpoint.train.config import TrainConfig
-from counterpoint.workflow.choose import KINDS, USUAL, check, choose, configured, fits, needs
+from counterpoint.workflow.choose import USUAL, check, choose, configured, fits
 from counterpoint.workflow.settings import kind, typed
+from counterpoint.workflow.words import KINDS, needs
 
 
 class Texts:

@@ -39,11 +39,11 @@ def search(
         oversample: candidates scored again for each result, where the index keeps vectors for it (none: as built).
         json: one JSON object per hit instead of a table.
     """
-    from rich.console import Console
     from rich.text import Text
 
     from counterpoint.errors import DataError
     from counterpoint.search.store import Index
+    from counterpoint.terminal import Console
     from counterpoint.workflow.models import load
 
     if not queries or not all(q.strip() for q in queries):

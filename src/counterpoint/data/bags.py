@@ -44,6 +44,10 @@ class Bags(Numbered):
     def _name(self, members: np.ndarray) -> Any:
         return self.rows.column(str(self.rows.schema.columns["bag"]))[int(members[0])].as_py()
 
+    def fingerprint(self) -> int:
+        """32 bits of what the rows of all bags hold."""
+        return self.rows.fingerprint()
+
     @property
     def schema(self) -> Schema:
         return self.rows.schema

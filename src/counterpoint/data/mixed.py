@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -41,6 +42,10 @@ class Mixed:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def fingerprint(self) -> int:
+        """32 bits of what the rows of all sources hold."""
+        return zlib.crc32(repr([part.fingerprint() for part in self.parts]).encode())
 
     def __getitem__(self, which: Any) -> Any:
         if isinstance(which, int | np.integer):

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from counterpoint.data import fingerprint
 from counterpoint.data.log import Log
 from counterpoint.data.row import class_numbers, known_of, make_row, unknown_class
 from counterpoint.data.schema import WRITTEN, Known, Row, Schema
@@ -90,6 +91,11 @@ class Rows:
     def row(self, values: dict[str, Any], number: int) -> Row | None:
         """The values of the columns as a `Row`, or None where an image cannot be decoded."""
         return make_row(values, number, self.schema, self._classes, self.log)
+
+    def fingerprint(self) -> int:
+        """32 bits of what all rows of the data set hold in the columns that are used, and of their order."""
+        order = 0 if self._order is None else fingerprint.of_arrays(self._order)
+        return fingerprint.of_table(self._table, self._table.column_names) ^ order
 
     # --- whole columns -----------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -21,6 +22,10 @@ class Numbered(ABC):
 
     @abstractmethod
     def _row(self, number: int) -> Row: ...
+
+    @abstractmethod
+    def fingerprint(self) -> int:
+        """32 bits of what the rows hold: another number where they hold something else."""
 
     def __len__(self) -> int:
         return len(self.index)
@@ -54,6 +59,10 @@ class Made:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def fingerprint(self) -> int:
+        """32 bits of what the rows hold, as far as it can be written out."""
+        return zlib.crc32(repr(self.rows).encode())
 
     def __getitem__(self, which: Any) -> Any:
         if isinstance(which, int | np.integer):

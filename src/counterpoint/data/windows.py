@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from counterpoint.data.fingerprint import of_arrays
 from counterpoint.data.log import Log
 from counterpoint.data.rowset import Numbered
 from counterpoint.data.schema import Known, Row, Schema
@@ -119,6 +120,10 @@ class Windows(Numbered):
         self.schema = Schema(
             kind="series", columns={"series": list(series.names)}, modalities={"series": "series"}, why=why
         )
+
+    def fingerprint(self) -> int:
+        """32 bits of the values of the series."""
+        return of_arrays(self.series.values)
 
     def _row(self, step: int) -> Row:
         values = self.series.values

@@ -10,25 +10,12 @@ from typing import Any
 from counterpoint.data.schema import RowSet, Schema
 from counterpoint.data.stream import Stream
 from counterpoint.errors import ConfigError
-from counterpoint.methods.base import Method, Spec, discover, find
+from counterpoint.methods.base import Method, discover, find
 from counterpoint.workflow.settings import typed
+from counterpoint.workflow.words import KINDS, PLURAL, needs
 
 LONG = 60
 """Median words from which texts count as documents: their parts can then be contrasted with each other."""
-
-KINDS = {
-    "texts": "single texts",
-    "pairs": "pairs",
-    "scored": "scored pairs",
-    "labelled": "items with labels",
-    "items": "single items",
-    "bags": "bags of items that share a label",
-    "towers": "two modalities of one thing",
-    "graph": "a graph",
-    "series": "a series",
-    "mixed": "sources of several kinds",
-}
-"""What rows hold, in words."""
 
 USUAL = {
     ("pairs", "text"): "in-batch",
@@ -48,16 +35,6 @@ USUAL = {
     ("mixed", "text"): "multitask",
 }
 """The method of a kind of rows and their modalities; single texts have two, by their length."""
-
-PLURAL = {
-    "text": "texts",
-    "image": "images",
-    "audio": "recordings",
-    "vector": "vectors",
-    "dna": "sequences of DNA",
-    "table": "table rows",
-}
-"""Items of a modality, in words."""
 
 
 def choose(schema: Schema, rows: RowSet | Stream, named: str) -> tuple[type[Method], str]:
@@ -98,13 +75,6 @@ def holds(schema: Schema) -> str:
     why = schema.why.removeprefix(f"{schema.kind}: ").rstrip(".")
     what = PLURAL[next(iter(schema.modalities.values()))] if schema.kind == "items" else KINDS[schema.kind]
     return f"the rows hold {what}{', ' if why.startswith('as named') else ': '}{why}"
-
-
-def needs(spec: Spec) -> list[str]:
-    """What a method learns from, in words: ``images``; ``pairs``; ``items with labels``."""
-    single = " or ".join(PLURAL.get(m, m) for m in spec.modalities)
-    kinds = [kind for kind in spec.needs if kind != "texts" or "items" not in spec.needs]  # texts are items
-    return [single if kind == "items" else KINDS[kind] for kind in kinds]
 
 
 def check(cls: type[Method], schema: Schema) -> None:

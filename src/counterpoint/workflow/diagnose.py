@@ -19,10 +19,10 @@ from counterpoint.encoders.base import Encoder
 from counterpoint.errors import DataError, ModelError
 from counterpoint.evaluate import diagnose as evaluation
 from counterpoint.evaluate.findings import Diagnosis
-from counterpoint.workflow.choose import KINDS
 from counterpoint.workflow.gather import one_graph, rows_like, spread
 from counterpoint.workflow.measure import found_again
 from counterpoint.workflow.models import load_towers
+from counterpoint.workflow.words import KINDS
 
 READ = ("pairs", "scored", "labelled", "texts", "items", "towers")
 """Kinds of rows that can be diagnosed."""

@@ -27,8 +27,8 @@ from counterpoint.data.schema import SOURCED, WRITTEN, Row, RowSet, Schema
 from counterpoint.data.sets import registry
 from counterpoint.data.stream import Stream
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.workflow.choose import PLURAL
 from counterpoint.workflow.series import read_windows, registered_series, windows_of
+from counterpoint.workflow.words import PLURAL
 
 MOST_HELD, FEWEST_HELD = 1000, 10
 """Rows held out to measure on, at most and at least."""

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from counterpoint import processes
 from counterpoint.data.files import formats, store
 from counterpoint.data.files.offsets import PIECE, Values, places, rows_from
 from counterpoint.data.log import Log
@@ -76,6 +75,8 @@ class Pieces:
     @cached_property
     def _table(self) -> np.ndarray:
         """(number of the file, place in it, rows) of each piece, ``(pieces, 3)``."""
+        from counterpoint import processes  # here, as it imports torch, which a look into a file does not need
+
         n = len(self.files)
         # Processes on one machine begin at different files and find what the others have counted.
         turn = processes.rank() * n // processes.world()
