@@ -22,8 +22,8 @@ from counterpoint.evaluate.language import ISOTROPIC, isotropy, perplexity
 from counterpoint.evaluate.result import Evaluation
 from counterpoint.evaluate.run import evaluate
 from counterpoint.views.base import counterparts, sentence
-from counterpoint.workflow.choose import PLURAL
 from counterpoint.workflow.gather import Given, spread
+from counterpoint.workflow.words import PLURAL
 
 UNJUDGED = ("texts", "items")
 """Kinds of rows that do not say what belongs together."""
