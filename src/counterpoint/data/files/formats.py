@@ -7,7 +7,7 @@ turned into a memory-mapped Arrow file, and streams. Every failure names the fil
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
