@@ -211,8 +211,9 @@ class Encoder(nn.Module, ABC):
         return cls(config)  # type: ignore[call-arg]  # subclasses take it
 
     @classmethod
-    def from_pretrained(cls, source: str | Path) -> Encoder:
-        """An encoder with weights that others published: a folder, or a hub id where no such folder is."""
+    def published(cls, source: str | Path) -> Encoder:
+        """The encoder of this modality with weights that others published: a folder, or a hub id where there is no
+        such folder. Raises `ConfigError` where none are read."""
         raise ConfigError(
             f"{source} is no model folder of Counterpoint, and weights of others are not read for such rows."
         )
