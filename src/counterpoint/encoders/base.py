@@ -85,7 +85,14 @@ class Traced:
 
     def inputs(self, data: Data) -> tuple[Tensor, ...]:
         """What `Encoder.collate` gives, as arguments of ``forward``."""
-        return (data,) if isinstance(data, Tensor) else tuple(data[name] for name in self.names)
+        if isinstance(data, Tensor):
+            return (data,)
+        if unknown := sorted(set(self.names) - set(data)):
+            raise ModelError(
+                f"`collate` gives {', '.join(sorted(data))}, and this encoder is traced with {', '.join(unknown)}. "
+                "Say in its `traced` which of them go in, and how they are embedded."
+            )
+        return tuple(data[name] for name in self.names)
 
 
 class Encoder(nn.Module, ABC):
