@@ -1,4 +1,4 @@
-"""Writes the documentation pages that derive from the code: methods, objectives, encoders, pairings, verbs (`make docs`).
+"""Writes the documentation pages that derive from the code: methods, objectives, encoders, verbs. `make docs` calls it.
 
 The pages are written into ``docs/`` (ignored by git) so that the site can never say anything the code does not.
 """
@@ -106,9 +106,9 @@ def objective_pages() -> Pages:
 def encoder_page() -> str:
     """What can stand after ``--encoder``, for each modality."""
     lines = [
-        "# Encoders\n\nA word after `--encoder` picks one with random weights; without it the method's recipe does. The "
-        "first of a modality is what it has where a recipe says nothing.\n\n| rows hold | `--encoder` | class | what it "
-        "is |\n|---|---|---|---|\n"
+        "# Encoders\n\nA word after `--encoder` picks one with random weights; without it the method's recipe does. "
+        "The first of a modality is what it has where a recipe says nothing.\n\n"
+        "| rows hold | `--encoder` | class | what it is |\n|---|---|---|---|\n"
     ]
     for modality in modalities():
         words = choices(modality)
