@@ -10,12 +10,8 @@ from torch.nn import functional as F
 
 from counterpoint.encoders.image import ConvNet, ConvNetConfig
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.methods.vision.directpred import (
-    Config,
-    DirectPred,
-    closed_form,
-    eigen_alignment,
-)
+from counterpoint.methods.vision.directpred import Config, DirectPred, closed_form
+from counterpoint.objectives.geometry import eigen_alignment
 
 SMALL = ConvNetConfig(size=8, stem_width=4, widths=(8,), depths=(1,))
 
