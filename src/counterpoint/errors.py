@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from types import ModuleType
 
 
@@ -48,3 +49,17 @@ def need(module: str, extra: str) -> ModuleType:
         raise MissingExtra(
             f"This needs the package {package!r}, which is not installed. Type: pip install 'counterpoint[{extra}]'"
         ) from error
+
+
+# Escape sequences begin with one of these; a tab and a line's end are text. Among the last: marks that reverse the
+# direction of what follows, by which a text can look like another.
+_COMMANDS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|\r(?!\n)")
+
+
+def visible(text: str) -> str:
+    r"""The text with every control character written out: it cannot move the cursor, recolour or rename a window.
+
+    >>> visible("red \x1b[31m and \x07")
+    'red \\x1b[31m and \\x07'
+    """
+    return _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)

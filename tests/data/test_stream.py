@@ -309,7 +309,7 @@ def test_a_large_batch_is_read_many_blocks_at_a_time(tmp_path: Path, monkeypatch
 
 RUN = """
 import json, sys
-from counterpoint.data import places
+from counterpoint.data.files import offsets
 offsets.PIECE, offsets.BLOCK = 100, 50
 from tests.data.test_stream import group
 source, out = sys.argv[1:]

@@ -18,15 +18,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias, overload
+from typing import TYPE_CHECKING, TypeAlias, overload
 
 import numpy as np
-from scipy import sparse
 
+from counterpoint.data.fingerprint import of_arrays
 from counterpoint.data.log import Log
 from counterpoint.data.rowset import Numbered
-from counterpoint.data.schema import Row, Schema
+from counterpoint.data.schema import Known, Row, Schema
 from counterpoint.errors import DataError
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 Features: TypeAlias = "np.ndarray | sparse.csr_array"
 PARTS = ("train", "dev", "test")
@@ -63,7 +66,7 @@ class Graph(Sequence[Node]):
             raise DataError(
                 f"edges names nodes {edges.min()} to {edges.max()}, but there are {n:,} nodes, numbered from 0."
             )
-        values = self.features.data if sparse.issparse(self.features) else self.features
+        values = self.features if isinstance(self.features, np.ndarray) else self.features.data
         if not np.isfinite(np.asarray(values)).all():
             raise DataError("Some node features are NaN or infinite. Give them a value, or leave these columns out.")
         if self.labels is not None and np.shape(self.labels) != (n,):
@@ -111,11 +114,19 @@ class Nodes(Numbered):
             why=f"graph: {len(graph):,} nodes with {graph.features.shape[1]:,} features and {edges:,} edges.",
         )
 
+    def fingerprint(self) -> int:
+        """32 bits of the features, the edges and the labels."""
+        return of_arrays(self.graph.features, self.graph.edges, self.graph.labels)
+
     def _row(self, number: int) -> Row:
         row: Row = {"node": Node(self.graph, number), "row": number}
         if self.graph.labels is not None and self.graph.labels[number] >= 0:
             row["label"] = int(self.graph.labels[number])
         return row
+
+    def known(self, modality: str) -> Known:
+        """How many features a node has."""
+        return Known(width=self.graph.features.shape[1])
 
     def subset(self, numbers: np.ndarray) -> Nodes:
         """These nodes of the graph."""
@@ -169,6 +180,8 @@ def _arrays(path: Path) -> Graph:
             raise DataError(f"{path}: features has shape {features.shape}; expected (N, F), one line per node.")
     elif {"feat_data", "feat_indices", "feat_indptr", "feat_shape"} <= set(arrays):
         columns = arrays["feat_indices"]
+        from scipy import sparse
+
         values = np.broadcast_to(arrays["feat_data"].astype(np.float32), columns.shape).copy()
         try:
             shape = tuple(map(int, arrays["feat_shape"]))

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data, Whole, move
-from counterpoint.encoders.base import Encoder, find
+from counterpoint.encoders.base import Encoder, Traced, find, seeded
 from counterpoint.encoders.layout import Stage, read_weights, write_weights
+from counterpoint.encoders.vectors import Vectors
 from counterpoint.errors import DataError, ModelError
 
 
@@ -71,6 +72,18 @@ class BagEncoder(Encoder):
         self.encoder, self.width, self.labels, self.dim = encoder, width, tuple(labels), encoder.dim
         self.attention = BagAttention(encoder.dim, width, gated=gated)
         self.classifier = nn.Linear(encoder.dim, len(self.labels)) if self.labels else None
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        inner = Vectors.example(seed)
+        with seeded(seed):
+            return cls(inner, width=4)
+
+    def traced(self) -> Traced:
+        raise ModelError(
+            "An encoder of bags has no ONNX form: bags have any number of instances. Load its folder with "
+            "counterpoint.encoders.folder.load, or export the encoder of its instances (`.encoder`)."
+        )
 
     @property
     def modality(self) -> str:  # type: ignore[override]  # that of the instances

@@ -14,9 +14,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders.base import Encoder, find
+from counterpoint.encoders.base import Encoder, Traced, find, seeded
 from counterpoint.encoders.blocks import Block, small_weights
-from counterpoint.encoders.image import ImageEncoder
+from counterpoint.encoders.image import ConvNet, ImageEncoder
 from counterpoint.encoders.layout import Stage, read_weights, write_weights
 from counterpoint.encoders.table import TableTransformer
 from counterpoint.errors import ConfigError, DataError
@@ -74,6 +74,15 @@ class ImageTable(Encoder):
             )
         self.image, self.table, self.interaction = image, table, interaction
         self.dim = table.dim
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        image, table = ConvNet.example(seed), TableTransformer.example(seed)
+        with seeded(seed):
+            return cls(image, table, Interaction(table.dim, image.dim, layers=1, heads=2))
+
+    def traced(self) -> Traced:
+        return self.table.traced()  # which has no ONNX form
 
     @property
     def config(self) -> ImageTableConfig:  # type: ignore[override]

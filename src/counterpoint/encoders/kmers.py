@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -14,11 +14,16 @@ from torch.nn import functional as F
 
 from counterpoint.data.batch import Data
 from counterpoint.data.dna import clean
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.base import Encoder, Traced, seeded
+from counterpoint.encoders.pooling import pool
 from counterpoint.errors import ConfigError
 
 _VALUE = np.full(256, -1, dtype=np.int64)
 _VALUE[np.frombuffer(b"ACGT", dtype=np.uint8)] = range(4)
+
+
+EXAMPLES = ("ACGTTGCAACTTGACCATTG" * 4, "GATTACA", "TTTTCCNCAAGG")
+"""Sequences that small encoders are made from, and that ONNX files are checked with."""
 
 
 def codes(sequence: str, k: int) -> np.ndarray:
@@ -91,6 +96,8 @@ class KmerBag(Encoder):
 
     kind: ClassVar[str] = "kmer-bag"
     modality: ClassVar[str] = "dna"
+    choices: ClassVar[tuple[str, ...]] = ("static",)
+    standard: ClassVar[bool] = True
     config: KmerBagConfig
 
     def __init__(self, config: KmerBagConfig) -> None:
@@ -98,6 +105,18 @@ class KmerBag(Encoder):
         self.config, self.dim = config, config.dim
         size = strandless(config.k)[1] if config.both_strands else 4**config.k
         self.table = nn.Parameter(torch.randn(size, config.dim) / config.dim**0.5)
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        with seeded(seed):
+            return cls(KmerBagConfig(dim=16, k=3))
+
+    def traced(self) -> Traced:
+        def forward(words: Tensor) -> Tensor:
+            return pool(*self.tokens({"words": words}))
+
+        free = {0: "batch", 1: "length"}
+        return Traced(forward=forward, example=self.collate(EXAMPLES), names=("words",), free=free)
 
     @property
     def strandless(self) -> bool:

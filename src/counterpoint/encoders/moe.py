@@ -23,14 +23,14 @@ from torch.nn import functional as F
 
 from counterpoint.data.batch import Data, size
 from counterpoint.encoders import pretrained
-from counterpoint.encoders.base import Encoder, find, fitted
+from counterpoint.encoders.base import Encoder, Traced, find, fitted, seeded
 from counterpoint.encoders.experts import Experts, Passage, enter, means, passage, perceptrons
 from counterpoint.encoders.layout import Stage, revive, write_weights
 from counterpoint.encoders.residual import ResidualText
 from counterpoint.encoders.subwords import TextEncoder
 from counterpoint.encoders.text import PASS, TextTransformer, in_order
 from counterpoint.encoders.wrapper import Around
-from counterpoint.errors import ConfigError, DataError
+from counterpoint.errors import ConfigError, DataError, ModelError
 
 ROLES = ("query", "document")
 """Roles that evaluation and search give every text; they name no domain."""
@@ -124,6 +124,18 @@ class Upcycled(Around):
         if self.guess is not None:  # at first it knows nothing
             nn.init.zeros_(self.guess.weight)
             nn.init.zeros_(self.guess.bias)
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        inner = TextTransformer.example(seed)
+        with seeded(seed):
+            return cls(inner, UpcycledConfig(domains=("law", "news")))
+
+    def traced(self) -> Traced:
+        raise ModelError(
+            "An encoder with experts has no ONNX form: which of them reads a text is decided while it is read. Load "
+            "its folder with counterpoint.encoders.folder.load instead."
+        )
 
     @property
     def _width(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
 from counterpoint.data.nodes import Node
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.base import Encoder, Source, Traced, noise, seeded
 from counterpoint.encoders.graph import row_scaled
 from counterpoint.errors import ConfigError, DataError
 
@@ -40,6 +40,7 @@ class NodeMLP(Encoder):
 
     kind: ClassVar[str] = "node-mlp"
     modality = "graph"
+    choices: ClassVar[tuple[str, ...]] = ("mlp",)
     normalize = False
     config: NodeMLPConfig
 
@@ -51,6 +52,19 @@ class NodeMLP(Encoder):
         self.layers = dense(config.features, *config.widths, config.dim)
         self.centres: nn.Parameter | None = None
         self.group(config.clusters)
+
+    @classmethod
+    def build(cls, config: Any, rows: Source) -> Self:
+        return cls(config if config.features else replace(config, features=rows.known(cls.modality).width))
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        with seeded(seed):
+            return cls(NodeMLPConfig(features=7, widths=(16,), dim=8))
+
+    def traced(self) -> Traced:
+        """Of features ``(N, F)``, scaled as the configuration says."""
+        return Traced(forward=self.forward, example=noise(3, self.config.features))
 
     def group(self, clusters: int) -> None:
         """Have this many centres, drawn anew where their number changes."""

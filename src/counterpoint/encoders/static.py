@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -16,7 +16,9 @@ from torch.nn import functional as F
 
 from counterpoint.data.batch import Data
 from counterpoint.encoders import pretrained
+from counterpoint.encoders.base import VOCABULARY_FROM, Source, Traced, config_of, seeded
 from counterpoint.encoders.layout import Stage, read_weights, revive, write_json, write_weights
+from counterpoint.encoders.pooling import pool
 from counterpoint.encoders.spelling import spelled
 from counterpoint.encoders.subwords import TextEncoder
 from counterpoint.encoders.tokenizer import reservoir, subwords, train_tokenizer
@@ -84,6 +86,8 @@ class StaticText(TextEncoder):
     """
 
     kind: ClassVar[str] = "static-text"
+    choices: ClassVar[tuple[str, ...]] = ("static",)
+    standard: ClassVar[bool] = True
     special: ClassVar[bool] = False
     config: StaticTextConfig
 
@@ -126,6 +130,20 @@ class StaticText(TextEncoder):
             with torch.no_grad():
                 encoder.log_weights.copy_(config.idf_power * encoder.idf(kept).log())
         return encoder
+
+    @classmethod
+    def configured(cls, choice: str, recipe: Any = None, *, smoke: bool = False) -> Any:
+        config = super().configured(choice, recipe, smoke=smoke)
+        return config if isinstance(recipe, StaticTextConfig) else replace(config, token_dropout=0.3)
+
+    @classmethod
+    def build(cls, config: Any, rows: Source) -> Self:
+        return cls.from_texts(rows.texts(VOCABULARY_FROM), config)
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        with seeded(seed):
+            return cls.from_texts(cls.samples, config_of(cls)(dim=16))
 
     def idf(self, texts: list[str]) -> Tensor:
         """``(V,)`` inverse document frequency ``log((N + 1) / (df + 0.5))``, at least 0.1; df: texts that hold it."""
@@ -180,6 +198,15 @@ class StaticText(TextEncoder):
         ids = data["input_ids"]
         z, weights = F.embedding(ids, self.table), self._weights(data)
         return z if weights is None else z * weights.unsqueeze(-1), ids != self.pad
+
+    def traced(self) -> Traced:
+        names = ("input_ids", "counts") if self.config.aggregate == "saturating" else ("input_ids",)
+
+        def forward(*given: Tensor) -> Tensor:
+            # By its name: a subclass may give no tokens.
+            return pool(*StaticText.tokens(self, dict(zip(names, given))))
+
+        return self._traced(forward, names)
 
     # --- on disk ---------------------------------------------------------------------------------------------------
 

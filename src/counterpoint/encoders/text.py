@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
 from counterpoint.encoders import pretrained, truncate
+from counterpoint.encoders.base import VOCABULARY_FROM, Source, Traced, seeded
 from counterpoint.encoders.layout import Stage, revive
 from counterpoint.encoders.pooling import Pooling, check, pool, token_at
 from counterpoint.encoders.subwords import TEMPLATE, TextEncoder, check_template
@@ -76,6 +77,8 @@ class TextTransformer(TextEncoder):
     """
 
     kind: ClassVar[str] = "text-transformer"
+    choices: ClassVar[tuple[str, ...]] = ("transformer",)
+    begins: ClassVar[Literal["recipe", "scratch"]] = "scratch"
     config: TextTransformerConfig
 
     def __init__(
@@ -117,6 +120,22 @@ class TextTransformer(TextEncoder):
         """A vocabulary from at most ``sample`` of the texts, weights at random."""
         config = config or TextTransformerConfig()
         return cls(config, train_tokenizer(texts, **subwords(config), sample=sample), prompts=prompts)
+
+    @classmethod
+    def configured(cls, choice: str, recipe: Any = None, *, smoke: bool = False) -> Any:
+        if smoke and not isinstance(recipe, TextTransformerConfig):
+            return TextTransformerConfig(layers=2, width=64, heads=4, vocabulary=2000, max_length=64)
+        return super().configured(choice, recipe, smoke=smoke)
+
+    @classmethod
+    def build(cls, config: Any, rows: Source) -> Self:
+        return cls.from_texts(rows.texts(VOCABULARY_FROM), config)
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        config = TextTransformerConfig(layers=2, width=32, heads=2, vocabulary=200, max_length=64)
+        with seeded(seed):
+            return cls.from_texts(cls.samples, config)
 
     @classmethod
     def from_pretrained(
@@ -277,6 +296,14 @@ class TextTransformer(TextEncoder):
             tokens, kept = ids[part].gather(1, front), mask[part].gather(1, front)
             out = self.transformer(input_ids=tokens, attention_mask=kept.long(), output_hidden_states=layers != LAST)
             yield _states(out, layers), kept
+
+    def traced(self) -> Traced:
+        """All texts as one padded batch."""
+
+        def forward(ids: Tensor, mask: Tensor) -> Tensor:
+            return self.pool(self.transformer(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
+
+        return self._traced(forward, ("input_ids", "attention_mask"))
 
     def _batches(self, items: Sequence[Any], role: str | None, budget: int) -> Iterator[tuple[np.ndarray, Data]]:
         # Cut to passes already here, each is a thread's work.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.base import Encoder, Source, Traced, noise, seeded
 from counterpoint.encoders.nodes import dense
 from counterpoint.errors import ConfigError, DataError
 
@@ -31,6 +31,8 @@ class Vectors(Encoder):
 
     kind: ClassVar[str] = "vectors"
     modality: ClassVar[str] = "vector"
+    choices: ClassVar[tuple[str, ...]] = ("mlp",)
+    standard: ClassVar[bool] = True
     config: VectorConfig
 
     def __init__(self, config: VectorConfig) -> None:
@@ -42,6 +44,18 @@ class Vectors(Encoder):
         self.config, self.dim = config, config.dim or config.features
         self.layers = dense(config.features, *config.widths, config.dim) if config.dim else nn.Sequential()
         self.register_buffer("_at", torch.empty(0), persistent=False)
+
+    @classmethod
+    def build(cls, config: Any, rows: Source) -> Self:
+        return cls(config if config.features else replace(config, features=rows.known(cls.modality).width))
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        with seeded(seed):
+            return cls(VectorConfig(features=7, widths=(16,), dim=8))
+
+    def traced(self) -> Traced:
+        return Traced(forward=self.forward, example=noise(3, self.config.features))
 
     @property
     def device(self) -> torch.device:

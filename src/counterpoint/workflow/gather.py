@@ -27,8 +27,8 @@ from counterpoint.data.schema import SOURCED, WRITTEN, Row, RowSet, Schema
 from counterpoint.data.sets import registry
 from counterpoint.data.stream import Stream
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.workflow.choose import PLURAL
 from counterpoint.workflow.series import read_windows, registered_series, windows_of
+from counterpoint.workflow.words import PLURAL
 
 MOST_HELD, FEWEST_HELD = 1000, 10
 """Rows held out to measure on, at most and at least."""
@@ -36,12 +36,14 @@ MOST_HELD, FEWEST_HELD = 1000, 10
 
 @dataclass
 class Given:
-    """The rows of a run. held: what is measured on. log: receives what reading skipped and decided."""
+    """The rows of a run. held: what is measured on. log: receives what reading skipped and decided. paired: what the
+    share of a hybrid search is learned from (see `workflow.share`)."""
 
     schema: Schema
     rows: RowSet | Stream
     held: list[Row] = field(default_factory=list)
     log: Log = field(default_factory=Log)
+    paired: list[Row] = field(default_factory=list)
 
     @property
     def known(self) -> Rows | Bags | Mixed | None:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from counterpoint.data.sets import registry
 from counterpoint.encoders.layout import read_json
@@ -28,6 +27,7 @@ from counterpoint.methods.base import discover, find
 from counterpoint.proofs import base
 from counterpoint.proofs.base import Proof
 from counterpoint.report import evidence as shown
+from counterpoint.terminal import sentences
 from counterpoint.workflow import provenance
 
 Say = Callable[[Any], None]
@@ -79,7 +79,7 @@ def prove(
     """
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: give at least 1; a verdict needs 2 or more.")
-    say = say or Console(markup=False, highlight=False, soft_wrap=True).print
+    say = say or sentences().print
     proof = proof_of(name)
     check_data(proof)
     files = provenance.sources(proof.run.__module__, proof.method.__module__)
@@ -112,7 +112,7 @@ def prove(
 
 def smoke(name: str, *, say: Say | None = None) -> list[Made]:
     """A few steps of every arm of a method's proof, with one seed: that it runs. Nothing is kept or written."""
-    say = say or Console(markup=False, highlight=False, soft_wrap=True).print
+    say = say or sentences().print
     proof = proof_of(name)
     check_data(proof)
     return run_all(proof, name, range(1), None, say)
