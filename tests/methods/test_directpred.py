@@ -192,7 +192,7 @@ def test_what_cannot_work_is_refused():
     method = build()
     with pytest.raises(DataError, match="One image alone"):
         method.losses(batch(method, n=1))
-    method._seen[0] = (None, torch.full((2, 6), float("nan")))
+    method._seen.put(batch(method), torch.full((2, 6), float("nan")))
     with pytest.raises(DataError, match="not finite"):
         method.after_step(1)
 

@@ -45,6 +45,7 @@ from counterpoint.encoders.decomposition import SeasonHead, TrendHead
 from counterpoint.encoders.heads import Projector
 from counterpoint.encoders.series import SeriesConfig, SeriesEncoder
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.memory.pending import Pending
 from counterpoint.memory.queue import Queue
 from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
@@ -126,7 +127,7 @@ class TSForecasting(Method):
         self.masked = c.share > 0 and c.contrast in ("hierarchical", "both")
         seasonal = c.share > 0 and c.contrast == "cost"
         self.season = SeasonHead(encoder.dim, encoder.dim, length=c.length) if seasonal else None
-        self._pending: dict[int, tuple[Batch, Tensor]] = {}
+        self._pending = Pending[Tensor]()
         if self.queued:
             kernels = tuple(k for k in KERNELS if k <= c.length)
             self.query = Query(encoder.dim, kernels if c.contrast == "cost" else ())
@@ -189,8 +190,7 @@ class TSForecasting(Method):
         query = self.query(r, at)
         with torch.no_grad():
             key = self.key.model(self.embed(self.teacher, batch.one("positive")), at)
-        # Enqueued after the step, once per batch, even where an optimiser replays it.
-        self._pending[id(batch)] = batch, key
+        self._pending.put(batch, key)
         scale = self.scale()
         self.observe(anchor=query, positive=key, scale=scale)
         queue = self.queue.snapshot()
@@ -205,9 +205,8 @@ class TSForecasting(Method):
 
     def after_step(self, step: int) -> None:
         if self.queued:
-            for _, key in self._pending.values():
+            for _, key in self._pending.take():
                 self.queue.push(key)
-            self._pending.clear()
             self.teacher.update(self.encoder)
             self.key.update(self.query)
 

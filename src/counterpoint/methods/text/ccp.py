@@ -42,6 +42,7 @@ from counterpoint.encoders.heads import AsymmetricHead
 from counterpoint.encoders.residual import ResidualTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.memory.pending import Pending
 from counterpoint.memory.queue import GroupQueues
 from counterpoint.methods.base import Method, Recipe, method
 from counterpoint.methods.batches import sourced
@@ -98,7 +99,7 @@ class CCP(Method):
         languages = 1 if c.mixed else len(c.sources)
         self.queues = GroupQueues(languages, c.queue, c.out, fields={"document": torch.long})
         self.scale = LogitScale(c.temperature)
-        self._pending: dict[int, tuple[Batch, Tensor]] = {}
+        self._pending = Pending[Tensor]()
 
     def sampler(self, rows: RowSet | Stream, config: TrainConfig) -> Sampler | None:
         """Batches of one language, of documents with at least two sentences."""
@@ -142,7 +143,7 @@ class CCP(Method):
         documents = torch.cat([batch.rows, queue.snapshot("document")])
         pairing = Diagonal() & OnlyOwn() & NotSame(batch.rows, documents)
         scale, bank = self.scale(), queue.snapshot()
-        self._pending[id(batch)] = batch, b.detach()
+        self._pending.put(batch, b.detach())
         self.observe(anchor=a, positive=b, scale=scale)
         return {
             "context": contrast(a, b, pairing, scale=scale, extra=bank, shared=True),
@@ -155,9 +156,8 @@ class CCP(Method):
         return int(batch.labels["source"][0]) if len(batch) else 0
 
     def after_step(self, step: int) -> None:
-        for batch, z in self._pending.values():
+        for batch, z in self._pending.take():
             self.queues.of(self._group(batch)).push(z, document=batch.rows)
-        self._pending.clear()
         self.head.step()
 
     @classmethod

@@ -35,6 +35,7 @@ from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError
+from counterpoint.memory.pending import Pending
 from counterpoint.memory.queue import Queue
 from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import LONG, Method, Recipe, Usual, method
@@ -96,7 +97,7 @@ class Contriever(Method):
         if self.config.negatives == "queue":
             self.teacher = Teacher(encoder, momentum=self.config.momentum, dropout=self.config.key_dropout)
             self.queue = Queue(self.config.queue, encoder.dim)
-        self._pending: dict[int, tuple[Batch, Tensor]] = {}
+        self._pending = Pending[Tensor]()
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
         crops: dict[str, list[list[int]]] = {"anchor": [], "positive": []}
@@ -120,9 +121,7 @@ class Contriever(Method):
         else:
             with torch.no_grad():
                 key = self._unit(self.embed(self.teacher, batch.one("positive")))
-            # Enqueued after the step, once per batch, even where an optimiser replays it. The batch is kept beside its
-            # keys so that its id stays its own.
-            self._pending[id(batch)] = batch, key
+            self._pending.put(batch, key)
             queue = self.queue.snapshot()
             loss = contrast(query, key, Diagonal() & OnlyOwn(), scale=scale, extra=queue, shared=True)
         self.observe(anchor=F.normalize(query, dim=-1), positive=F.normalize(key, dim=-1), scale=scale)
@@ -130,9 +129,8 @@ class Contriever(Method):
 
     def after_step(self, step: int) -> None:
         if self.config.negatives == "queue":
-            for _, keys in self._pending.values():
+            for _, keys in self._pending.take():
                 self.queue.push(keys)
-            self._pending.clear()
             self.teacher.update(self.encoder)
 
     @classmethod

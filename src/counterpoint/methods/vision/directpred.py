@@ -38,6 +38,7 @@ from counterpoint.data.schema import Row
 from counterpoint.encoders.heads import Projector
 from counterpoint.encoders.image import ConvNetConfig, ImageEncoder
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.memory.pending import Pending
 from counterpoint.memory.statistics import RunningMoment
 from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
@@ -117,7 +118,7 @@ class DirectPred(Method):
         # Its batch norms keep statistics of their own, as the target sees the batches itself.
         self.teacher = Teacher(nn.Sequential(*start), momentum=c.momentum, copy_buffers=False)
         self.moment = RunningMoment(c.out, rho=c.rho, centred=c.centred)
-        self._seen: dict[int, tuple[Batch, Tensor]] = {}
+        self._seen = Pending[Tensor]()
 
     def _projector(self) -> Projector:
         return Projector(self.encoder.dim, (self.config.hidden,), self.config.out, norm="batch", affine=False)
@@ -135,16 +136,13 @@ class DirectPred(Method):
         encoder, projector = self.teacher.model.children()
         with torch.no_grad():
             t1, t2 = (projector(self.embed(encoder, v)) for v in views)
-        # Counted after the step, once per batch, even where an optimiser replays it. The batch is kept beside its
-        # features so that its id stays its own.
-        self._seen[id(batch)] = batch, torch.cat((f1, f2)).detach()
+        self._seen.put(batch, torch.cat((f1, f2)).detach())
         self.observe(anchor=f1, positive=f2)
         return {"predict": 2 * (negative_cosine(self.predictor(f1), t2) + negative_cosine(self.predictor(f2), t1))}
 
     def after_step(self, step: int) -> None:
         self.teacher.update(nn.Sequential(self.encoder, self.projector))
-        self.moment.update(torch.cat([features for _, features in self._seen.values()]))
-        self._seen.clear()
+        self.moment.update(torch.cat([features for _, features in self._seen.take()]))
         c = self.config
         if c.closed_form and (step == 1 or step % c.freq == 0):
             with torch.no_grad():
