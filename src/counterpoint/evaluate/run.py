@@ -14,9 +14,10 @@ from counterpoint.data.sets.beir import Retrieval
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.pairs import PairEncoder
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.evaluate.baselines import bm25, fresh, hashed_ngrams, random_ranking
+from counterpoint.evaluate.baselines import bm25, fresh, random_ranking
 from counterpoint.evaluate.result import Evaluation, compare
 from counterpoint.evaluate.tasks import Labelled, Ranking, Samples, Scored, geometry, only, split, streams
+from counterpoint.search.ngrams import hashed_ngrams
 
 if TYPE_CHECKING:
     from counterpoint.data.rows import Rows
