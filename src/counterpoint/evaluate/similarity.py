@@ -45,4 +45,4 @@ def samples(a: np.ndarray, b: np.ndarray, scores: np.ndarray) -> dict[str, Sampl
 def of_scores(found: np.ndarray, scores: np.ndarray) -> dict[str, Sample]:
     """The same of any similarities ``found`` (N,) of the pairs."""
     pairs = (np.asarray(found, dtype=np.float64), np.asarray(scores, dtype=np.float64))
-    return {"spearman": Sample(pairs, spearman), "pearson": Sample(pairs, pearson)}
+    return {"spearman": Sample(pairs, spearman, (-1, 1)), "pearson": Sample(pairs, pearson, (-1, 1))}
