@@ -67,7 +67,8 @@ class Cheap:
 
     def features(self, train_items: Sequence[Any], test_items: Sequence[Any]) -> Features:
         """Features of both; raises `DataError` where the training items have none."""
-        return Features(self.name, *self.of(train_items, test_items))
+        train, test, cut = self.of(train_items, test_items)
+        return Features(self.name, _plain(train), _plain(test), cut)
 
 
 # --- text --------------------------------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ def log_mel_statistics(train: Sequence[Recording], test: Sequence[Recording]) ->
 
 def _bands(recording: Recording, rate: int) -> np.ndarray:
     heard = recording.part(0, SECONDS * recording.rate).at(rate)
-    bands = min(BANDS, rate // 250)
+    bands = max(8, min(BANDS, rate // 250))
     frames = log_mel(heard, bands=bands, window=max(16, rate // 40), hop=max(1, rate // 100))
     return np.concatenate((frames.mean(0), frames.std(0)))
 
@@ -182,8 +183,7 @@ def _of_nodes(nodes: Sequence[Node], *, steps: int) -> Matrix:
             x = root @ (edges @ (root @ x))
         found.append(normalize(sparse.csr_array(x)))
     starts = dict(zip(graphs, np.cumsum([0, *map(len, graphs)])))
-    whole = sparse.vstack(found, format="csr")
-    return whole[np.array([starts[node.graph] + node.number for node in nodes])]
+    return sparse.vstack(found, format="csr")[np.array([starts[node.graph] + node.number for node in nodes])]
 
 
 # --- the declaration ---------------------------------------------------------------------------------------------
@@ -240,6 +240,13 @@ def narrow(features: Features, *, width: int = 256, seed: int = 0) -> tuple[np.n
 
 def _dense(x: Matrix) -> np.ndarray:
     return x.toarray() if sparse.issparse(x) else np.asarray(x)
+
+
+def _plain(x: Matrix) -> Matrix:
+    """A sparse matrix with the short indices that scikit-learn's k-means wants."""
+    if sparse.issparse(x):
+        x.indices, x.indptr = x.indices.astype(np.int32), x.indptr.astype(np.int32)
+    return x
 
 
 # --- scale -------------------------------------------------------------------------------------------------------

@@ -175,13 +175,14 @@ def over_runs(values: Sequence[float], *, level: float = 0.95) -> Interval:
 
 
 def percentiles(value: float, replicates: np.ndarray, level: float = 0.95) -> Interval:
-    """A value between the quantiles of its replicates ``(draws,)`` that enclose the share ``level`` of them; those that
-    are not defined (NaN) are left out."""
+    """A value between the quantiles of its replicates ``(draws,)`` that enclose the share ``level`` of them, and the
+    value; replicates that are not defined (NaN) are left out."""
     replicates = replicates[np.isfinite(replicates)]
     if not len(replicates):
         return Interval(value, float("nan"), float("nan"))
     low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high))
+    # Nearly all halves of few examples may score alike, and lie then to one side of the mean they are moved by.
+    return Interval(value, min(value, float(low)), max(value, float(high)))
 
 
 def _paired(a: Sample, b: Sample) -> None:

@@ -21,6 +21,8 @@ Fit: TypeAlias = Callable[[Any, np.ndarray, float], Any]
 """Features, labels and a strength to what predicts."""
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+WIDE = 1_024
+"""Columns above which features beside the model's have a ridge regression, which is as good on many and much faster."""
 PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
 """Of a ridge on rows of about unit length, from the strongest down."""
 
@@ -45,12 +47,14 @@ def predict(
     seed: int = 0,
     validation: tuple[np.ndarray, np.ndarray] | None = None,
     standardise: bool = True,
+    folds: int = 1,
 ) -> Probe:
     """Multinomial logistic regression on features standardised by the training rows' mean and deviation.
 
     train: (N, D). labels: (N,). test: (N', D). C is taken from ``strengths``, from the smallest up until accuracy
     on a held-out share of the *training* rows falls; then all of them are fitted again: the test rows decide nothing.
     validation: embeddings (V, D) and labels (V,) that choose C instead. standardise: False takes features as they are.
+    folds: several choose C by cross-validation instead, as few rows held out once say little (see `folds_for`).
     """
     _check(labels, train, test)
     scale = StandardScaler(with_mean=standardise, with_std=standardise).fit(train)
@@ -61,8 +65,14 @@ def predict(
         strength = max(strengths, key=lambda s: float((fitted[s].predict(held) == truth).mean()))
         return Probe(fitted[strength].predict(test), strength)
     fit = partial(_logistic, steps=steps)
-    strength = _choose(train, labels, sorted(strengths), fit, holdout=holdout, seed=seed)
+    strength = _choose(train, labels, sorted(strengths), fit, holdout=holdout, folds=folds, seed=seed)
     return Probe(fit(train, labels, strength).predict(test), strength)
+
+
+def folds_for(train: Matrix, labels: np.ndarray) -> int:
+    """Five where rows are few, and so many fits take seconds; else one."""
+    work = train.shape[0] * train.shape[1] * len(np.unique(labels))
+    return 5 if train.shape[0] < 500 and work <= 1_000_000 else 1
 
 
 def ridge(
@@ -70,19 +80,29 @@ def ridge(
     labels: np.ndarray,
     test: Matrix,
     *,
-    penalties: Sequence[float] = PENALTIES,
+    penalties: Sequence[float] | None = None,
     holdout: float = 0.2,
     seed: int = 0,
 ) -> Probe:
-    """Ridge regression to the classes, one against the others: as good as the logistic one on many features, at a tenth
-    of its time.
+    """Ridge regression to the classes, one against the others.
 
-    train: (N, D), or a sparse matrix, rows of about unit length. labels: (N,). test: (N', D). The penalty is chosen as
-    the strength of `predict` is.
+    train: (N, D), or a sparse matrix, rows of about unit length. labels: (N,). test: (N', D). penalties: of which one
+    is chosen as the strength of `predict` is (None: `PENALTIES`; of those for sparse rows, the ones from 1 up, as
+    weaker ones are never better on words and take long).
     """
     _check(labels, train, test)
+    penalties = penalties or [p for p in PENALTIES if p >= 1 or not sparse.issparse(train)]
     penalty = _choose(train, labels, sorted(penalties, reverse=True), _ridge, holdout=holdout, seed=seed)
     return Probe(_ridge(train, labels, penalty).predict(test), penalty)
+
+
+def linear(train: Matrix, labels: np.ndarray, test: Matrix, *, seed: int = 0) -> Probe:
+    """The linear model that suits features: `predict`, or `ridge` where they are sparse or have more than `WIDE`
+    columns. train: (N, D). labels: (N,). test: (N', D)."""
+    wide = sparse.issparse(train) or train.shape[1] > WIDE
+    if wide:
+        return ridge(train, labels, test, seed=seed)
+    return predict(train, labels, test, seed=seed, folds=folds_for(train, labels))
 
 
 def trees(train: np.ndarray, labels: np.ndarray, test: np.ndarray, *, seed: int = 0) -> np.ndarray:
@@ -104,11 +124,16 @@ def _check(labels: np.ndarray, *features: Matrix) -> None:
         raise DataError("Some embeddings are not finite (NaN or infinity); a probe cannot be fitted. Check the model.")
 
 
-def _choose(x: Any, y: np.ndarray, strengths: Sequence[float], fit: Fit, *, holdout: float, seed: int) -> float:
-    """Of strengths, the simplest model first, the last one before accuracy on a held-out share of the rows falls."""
+def _choose(
+    x: Any, y: np.ndarray, strengths: Sequence[float], fit: Fit, *, holdout: float, seed: int, folds: int = 1
+) -> float:
+    """Of strengths, the simplest model first, the last one before accuracy on a held-out share of the rows falls; or
+    the one that is best over several folds, the simplest of equal ones."""
     if len(strengths) == 1:
         return strengths[0]
     order = np.random.default_rng(seed).permutation(len(y))
+    if folds > 1:
+        return max(strengths, key=lambda strength: _right_over_folds(x, y, order, folds, fit, strength))
     # A class's first row in the order stays in the fitted part, so that every class can be learned.
     first = np.unique(y[order], return_index=True)[1]
     rest = np.setdiff1d(np.arange(len(order)), first)
@@ -126,6 +151,16 @@ def _choose(x: Any, y: np.ndarray, strengths: Sequence[float], fit: Fit, *, hold
     return chosen
 
 
+def _right_over_folds(x: Any, y: np.ndarray, order: np.ndarray, folds: int, fit: Fit, strength: float) -> int:
+    """Rows that are classified rightly by what learned from the other folds."""
+    right = 0
+    for fold in (order[i::folds] for i in range(folds)):
+        rest = np.setdiff1d(order, fold)
+        if len(np.unique(y[rest])) > 1:
+            right += int((fit(x[rest], y[rest], strength).predict(x[fold]) == y[fold]).sum())
+    return right
+
+
 def _logistic(x: Any, y: np.ndarray, strength: float, *, steps: int) -> LogisticRegression:
     with warnings.catch_warnings():
         # A weak penalty may stop at the step limit; the held-out rows judge what it has become by then.
@@ -134,4 +169,6 @@ def _logistic(x: Any, y: np.ndarray, strength: float, *, steps: int) -> Logistic
 
 
 def _ridge(x: Any, y: np.ndarray, penalty: float) -> RidgeClassifier:
-    return RidgeClassifier(alpha=penalty, tol=1e-3).fit(x, y)
+    if sparse.issparse(x):
+        return RidgeClassifier(alpha=penalty, solver="lsqr", tol=1e-2).fit(x, y)
+    return RidgeClassifier(alpha=penalty).fit(x.astype(np.float64), y)  # exactly, where float32 would be singular

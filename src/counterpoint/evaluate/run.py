@@ -17,6 +17,7 @@ from counterpoint.encoders.pairs import PairEncoder
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate.baselines import bm25, fresh, random_ranking
 from counterpoint.evaluate.baselines_features import features_of, narrow
+from counterpoint.evaluate.probe import WIDE
 from counterpoint.evaluate.result import Evaluation, compare, fallen_below
 from counterpoint.evaluate.systems import (
     BASELINES,
@@ -206,7 +207,9 @@ def _labelled(
     rest = others.measured(measured)
     notes += [note, *alike(unseen, task.test), *others.notes]
     if set(rest) & set(others.cheap):
-        notes.append("The probe is a logistic regression on embeddings, a ridge regression on cheap features.")
+        notes.append(
+            f"The probe is a logistic regression; on sparse or more than {WIDE:,} features a ridge regression."
+        )
     counts = {"training rows": len(task.train), "test rows": len(task.test), "classes": task.classes}
     return _Found("classification", model, rest, counts, geometry(unseen), notes)
 
@@ -229,6 +232,8 @@ def _towers(
     if not whole:
         raise DataError(f"No row has both its {left} and its {right}; there is nothing to retrieve.")
     before = start if isinstance(start, Mapping) and {left, right} <= set(start) else None
+    if before is not None and before[left].dim != before[right].dim:  # the heads that make them comparable came later
+        before = None
     others = beside_towers(asked, kept=before is not None, items=2 * len(whole), learned=bool(known))
     found = _Found("two-way retrieval", {}, {}, {"rows": len(whole)}, {})
     if missing := len(rows) - len(whole):

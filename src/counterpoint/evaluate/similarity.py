@@ -27,6 +27,8 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
     """Linear correlation of ``x`` and ``y`` ``(N,)``; NaN where one of them is constant."""
+    if np.ptp(x) == 0 or np.ptp(y) == 0:  # asked first: the mean of equal values may differ from them by rounding
+        return float("nan")
     x, y = x - x.mean(), y - y.mean()
     scale = np.sqrt((x * x).sum() * (y * y).sum())
     return float((x * y).sum() / scale) if scale > 0 else float("nan")

@@ -136,11 +136,12 @@ def _check(name: str, kind: str, cheap: Mapping[str, Cheap], *, text: bool, kept
         raise ConfigError(f"Nobody has kept the {BEFORE}: name a run folder (start=...), or the baseline {RANDOM!r}.")
 
 
-def embedder(encoder: Encoder, *, name: str = MODEL) -> Embed:
-    """What embeds items by an encoder. Raises `DataError` for embeddings that are not finite."""
+def embedder(encoder: Encoder, *, name: str = MODEL, normalize: bool | None = None) -> Embed:
+    """What embeds items by an encoder; normalize: as of its `encode`. Raises `DataError` for embeddings that are not
+    finite."""
 
     def embed(items: Sequence[Any], role: str | None) -> np.ndarray:
-        z = encoder.encode(items, role=role)
+        z = encoder.encode(items, role=role, normalize=normalize)
         if len(bad := np.flatnonzero(~np.isfinite(z).all(axis=1))):
             whose = f"The {encoder.modality} encoder" + ("" if name == MODEL else f" ({name})")
             raise DataError(

@@ -174,15 +174,17 @@ class Labelled:
     ) -> tuple[Samples, str]:
         """Metrics of embeddings or other features ``(N, D)`` and ``(N', D)``, and a note on what was chosen.
 
-        by: what the probe is: a logistic regression on standardised features, a ridge regression on features as they
-        are, or boosted trees, beside which neighbours and clusters are not measured.
+        by: what the probe is: a logistic regression on standardised features; the `linear` model that suits them; or
+        boosted trees, beside which neighbours and clusters are not measured.
         """
         if by == "trees":
-            assert isinstance(train, np.ndarray)
-            assert isinstance(test, np.ndarray)
             return {PROBE: mean(probe.trees(train, self.train_labels, test, seed=seed) == self.test_labels)}, ""
         near = knn.predict(train, self.train_labels, test, k=k)
-        line = (probe.predict if by == "logistic" else probe.ridge)(train, self.train_labels, test, seed=seed)
+        if by == "linear":
+            line = probe.linear(train, self.train_labels, test, seed=seed)
+        else:
+            folds = probe.folds_for(train, self.train_labels)
+            line = probe.predict(train, self.train_labels, test, seed=seed, folds=folds)
         out = {KNN: mean(near == self.test_labels), PROBE: mean(line.predicted == self.test_labels)}
         if self.classes > 1 and (by == "logistic" or len(self.test) <= MOST_CLUSTERED):
             out |= clustering.samples(self.test_labels, clustering.kmeans(test, self.classes, seed=seed))

@@ -78,8 +78,8 @@ def measure(
     """Figures of the encoders on the held-out rows, with baselines (``beside``) or without. start: the encoders before
     training, where they are kept."""
     if given.schema.kind == "mixed":
-        parts = apart(given).items()
-        return together({name: measure(towers, part, beside=beside, start=start) for name, part in parts})
+        each = apart(given).items()
+        return together({name: measure(towers, part, beside=beside, start=start) for name, part in each})
     one, kind = next(iter(towers.values())), given.schema.kind
     data: Sequence[Row] = given.held
     if kind == "texts":
