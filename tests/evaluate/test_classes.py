@@ -123,7 +123,7 @@ def test_few_rows_choose_by_cross_validation() -> None:
     assert probe.folds_for(np.zeros((5000, 300)), np.arange(5000) % 3) == 1
     once, folded = (probe.predict(x, y, test, folds=folds, seed=1) for folds in (1, 5))
     assert (folded.predicted == truth).mean() >= (once.predicted == truth).mean()
-    right = {c: 0 for c in probe.STRENGTHS}
+    right = dict.fromkeys(probe.STRENGTHS, 0)
     order = np.random.default_rng(1).permutation(60)
     for fold in (order[i::5] for i in range(5)):
         rest = np.setdiff1d(order, fold)

@@ -71,9 +71,8 @@ def samples(labels: np.ndarray, clusters: np.ndarray) -> dict[str, Sample]:
 
 def _table(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """How many rows are in class i and cluster j, as floats."""
-    width = int(b.max()) + 1
-    counts = np.bincount(a.astype(np.int64) * width + b).astype(np.float64)
-    return np.pad(counts, (0, -len(counts) % width)).reshape(-1, width)
+    rows, width = int(a.max()) + 1, int(b.max()) + 1
+    return np.bincount(a.astype(np.int64) * width + b, minlength=rows * width).astype(np.float64).reshape(rows, width)
 
 
 def _entropy(counts: np.ndarray) -> float:

@@ -70,9 +70,9 @@ def predict(
 
 
 def folds_for(train: Matrix, labels: np.ndarray) -> int:
-    """Five where rows are few, and so many fits take seconds; else one."""
+    """Five where rows are few, but not too few to be parted, and so many fits take seconds; else one."""
     work = train.shape[0] * train.shape[1] * len(np.unique(labels))
-    return 5 if train.shape[0] < 500 and work <= 1_000_000 else 1
+    return 5 if 10 <= train.shape[0] < 500 and work <= 1_000_000 else 1
 
 
 def ridge(

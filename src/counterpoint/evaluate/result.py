@@ -51,12 +51,12 @@ class Below:
         return self.difference.low > 0 or self.difference.high < 0
 
     def __str__(self) -> str:
+        if math.isnan(self.model):
+            return f"{self.baseline}: {self.metric} {self.value:.3f}, the model's is not defined"
+        other = "" if self.model_metric == self.metric else f" ({self.model_metric})"
         chance = "" if self.clear else ", which may be chance"
-        return (
-            f"{self.baseline}: {self.metric} {self.value:.3f}, the model {self.model:.3f}"
-            f"{f' ({self.model_metric})' if self.model_metric != self.metric else ''}, difference "
-            f"{self.difference.text('+')}{chance}"
-        )
+        said = f"{self.baseline}: {self.metric} {self.value:.3f}, the model {self.model:.3f}{other}"
+        return f"{said}, difference {self.difference.text('+')}{chance}"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -179,7 +179,7 @@ def fallen_below(
         if not (own := _best(model, group, lower)):
             continue
         for name, samples in baselines.items():
-            theirs = _best(samples, group, lower)
+            theirs = _best(samples, (own[0], *group), lower)  # of equally good ones the model's
             if theirs is None or math.isnan(theirs[1].value):
                 continue
             a, b = own[1], theirs[1]

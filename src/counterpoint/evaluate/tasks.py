@@ -100,7 +100,7 @@ class Ranking:
 
 
 def _same(query: Any, document: Any) -> bool:
-    return isinstance(query, str) and query == document
+    return isinstance(query, str) and isinstance(document, str) and query == document
 
 
 class _Distinct:

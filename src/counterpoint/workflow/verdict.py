@@ -24,7 +24,8 @@ from counterpoint.workflow.models import load_towers
 
 def run_of(model: Path) -> Path | None:
     """The run folder that a path names, or whose model folder it is; None where it is of no run."""
-    return next((folder for folder in (model, model.parent) if holds_run(folder)), None)
+    # A model folder may have a config.json too, that of transformers.
+    return next((folder for folder in (model, model.parent) if holds_run(folder) and (folder / "model").is_dir()), None)
 
 
 def begun_with(folder: Path | None, towers: Mapping[str, Encoder]) -> dict[str, Encoder] | None:
