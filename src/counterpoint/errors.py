@@ -15,12 +15,49 @@ class DataError(CounterpointError, ValueError):
     """The rows cannot be used as asked: a missing column, an empty file, one class only."""
 
 
+class ItemError(DataError):
+    """One item of several cannot be used. what: its kind, as in "Image". place, of: its position, from 0, among how
+    many. why: the rest of the sentence."""
+
+    def __init__(self, what: str, place: int, of: int, why: str) -> None:
+        super().__init__(what, place, of, why)
+        self.what, self.place, self.of, self.why = what, place, of, why
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.place:,} of {self.of:,} {self.why}"
+
+    def at(self, place: int, of: int) -> ItemError:
+        """The same of an item that stands at this place among so many."""
+        return ItemError(self.what, place, of, self.why)
+
+
 class ConfigError(CounterpointError, ValueError):
     """Settings contradict each other or the data."""
 
 
 class ModelError(CounterpointError, ValueError):
     """A model folder cannot be read or written as asked."""
+
+
+class NotFiniteError(ModelError):
+    """An encoder gave NaN or infinity. tower: which, in words. rows: of which items, positions from 0. of: how many
+    items there were. weights: the name of a weight that is not finite ('': all are)."""
+
+    def __init__(self, tower: str, rows: tuple[int, ...], of: int, weights: str = "") -> None:
+        super().__init__(tower, rows, of, weights)
+        self.tower, self.rows, self.of, self.weights = tower, rows, of, weights
+
+    def __str__(self) -> str:
+        if self.weights:
+            return (
+                f"The {self.tower} gives embeddings with NaN or infinity: its weights are not finite ({self.weights}). "
+                "The training diverged or the folder is damaged: train again with a lower lr, or take another model."
+            )
+        shown = ", ".join(f"{row:,}" for row in self.rows[:5]) + (", ..." if len(self.rows) > 5 else "")
+        return (
+            f"The {self.tower} gives embeddings with NaN or infinity for {len(self.rows):,} of {self.of:,} rows "
+            f"(row {shown}, counted from 0). Look at these rows and leave them out, or take another model."
+        )
 
 
 class CollapseError(CounterpointError, RuntimeError):

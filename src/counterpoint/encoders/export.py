@@ -25,6 +25,7 @@ from counterpoint.encoders.heads import Projected
 from counterpoint.encoders.kmers import KmerBag
 from counterpoint.encoders.pooling import pool
 from counterpoint.encoders.series import SeriesEncoder
+from counterpoint.encoders.staged import Staged, innermost
 from counterpoint.encoders.static import StaticText
 from counterpoint.encoders.text import TextTransformer
 from counterpoint.errors import ModelError, need
@@ -42,10 +43,7 @@ class Plain(nn.Module):
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
-        inner = encoder
-        while isinstance(inner, Projected):
-            inner = inner.encoder
-        self.inner = inner
+        self.inner = innermost(encoder)
 
     @property
     def names(self) -> list[str]:
@@ -68,6 +66,8 @@ class Plain(nn.Module):
     def _embed(self, encoder: Encoder, inputs: tuple[Tensor, ...]) -> Tensor:
         if isinstance(encoder, Projected):
             return encoder.projection(self._embed(encoder.encoder, inputs))
+        if isinstance(encoder, Staged):
+            return encoder.passed(self._embed(encoder.encoder, inputs))
         if isinstance(encoder, TextTransformer):
             ids, mask = inputs
             hidden = encoder.transformer(input_ids=ids, attention_mask=mask).last_hidden_state
@@ -106,6 +106,11 @@ def onnx(encoder: Encoder, path: Path | str, *, items: Sequence[Any] | None = No
             "An encoder of bags has no ONNX form: bags have any number of instances. Load its folder with "
             "counterpoint.encoders.folder.load, or export the encoder of its instances (`.encoder`)."
         )
+    if not getattr(innermost(encoder).config, "include_prompt", True) and any(encoder.prompts.values()):
+        raise ModelError(
+            "This encoder leaves its prompts out of the pooling, which an ONNX file of token ids cannot tell from the "
+            "text. Type: --to sentence-transformers"
+        )
     need("onnxscript", "export")
     runtime = need("onnxruntime", "export")
     path = Path(path)
@@ -139,9 +144,7 @@ def _example(encoder: Encoder, items: Sequence[Any] | None) -> Data:
     if encoder.modality == "dna":
         return encoder.collate(["ACGTTGCAACTTGACCATTG" * 4, "GATTACA", "TTTTCCNCAAGG"])
     if encoder.modality == "image":
-        inner = encoder
-        while isinstance(inner, Projected):
-            inner = inner.encoder
+        inner: Any = innermost(encoder)
         shape = (3, inner.config.channels, inner.config.size, inner.config.size)
         return torch.rand(shape, generator=torch.Generator().manual_seed(0))
     if encoder.modality == "vector":
@@ -205,7 +208,7 @@ def _tokenizer(encoder: TextTransformer | StaticText | CausalLM, path: Path) -> 
     """The tokenizer alone, with the encoder's truncation and special tokens, for runtimes without transformers."""
     said = json.loads(encoder.tokenizer.backend_tokenizer.to_str())
     said["truncation"] = {
-        "direction": "Right",
+        "direction": "Left" if encoder._left else "Right",
         "max_length": encoder.max_length,
         "strategy": "LongestFirst",
         "stride": 0,

@@ -185,7 +185,7 @@ def make_encoder(
                 )
             return towers[modality], "pretrained"
     elif modality == "text":
-        return TextTransformer.from_pretrained(choice), "pretrained"
+        return model_folder.load(pretrained.locate(choice)), "pretrained"
     return ImageTransformer.from_pretrained(choice), "pretrained"
 
 
