@@ -70,7 +70,7 @@ def tables(path: File) -> Iterator[pa.Table]:
         for table in _READERS[found](path):
             if len(table):
                 some = True
-                yield _plain(table)
+                yield plain(table)
     except DataError:
         raise
     except UnicodeDecodeError as error:
@@ -316,7 +316,7 @@ def _arrow(path: File) -> Iterator[pa.Table]:
         yield pa.ipc.open_stream(source).read_all()
 
 
-def _plain(table: pa.Table) -> pa.Table:
+def plain(table: pa.Table) -> pa.Table:
     """Dictionary-encoded and view columns as what they mean; the index column that pandas adds is left out."""
     for i, field in enumerate(table.schema):
         type_ = field.type

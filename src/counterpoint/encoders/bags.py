@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data, Whole, move
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.base import Encoder, placed
 from counterpoint.encoders.layout import Stage, read_weights, write_weights
-from counterpoint.errors import DataError, ModelError
+from counterpoint.errors import ItemError, ModelError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +87,11 @@ class BagEncoder(Encoder):
             inner=asdict(self.encoder.config),
         )  # fmt: skip
 
+    def is_one(self, items: Any) -> bool:
+        """A list (or an array) of instances."""
+        held = isinstance(items, list | tuple | np.ndarray | Tensor) and len(items) > 0
+        return super().is_one(items) or (held and self.encoder.is_one(items[0]))
+
     def lengths(self, items: Sequence[Any]) -> np.ndarray:
         """Cost of each bag: of its instances together."""
         check(items)
@@ -95,7 +100,9 @@ class BagEncoder(Encoder):
     def collate(self, items: Sequence[Any], role: str | None = None) -> Whole:
         """Bags to one `Whole`: ``count`` (N,), and what the encoder of instances eats, bag after bag."""
         check(items)
-        data = self.encoder.collate([x for bag in items for x in bag], role)
+        owners = [i for i, bag in enumerate(items) for _ in bag]
+        with placed(owners, len(items)):
+            data = self.encoder.collate([x for bag in items for x in bag], role)
         held = {"instances": data} if isinstance(data, Tensor) else dict(data)
         return Whole({"count": torch.tensor([len(bag) for bag in items]), **held})
 
@@ -149,6 +156,7 @@ def check(bags: Sequence[Any]) -> None:
     """Refuse what is no list of instances, and bags without any."""
     for i, bag in enumerate(bags):
         if isinstance(bag, str | bytes | Mapping) or not isinstance(bag, Sequence | np.ndarray):
-            raise DataError(f"Item {i} is a {type(bag).__name__}; an encoder of bags takes lists of instances.")
+            why = f"is a {type(bag).__name__}; an encoder of bags takes lists of instances."
+            raise ItemError("Item", i, len(bags), why)
         if len(bag) == 0:
-            raise DataError(f"Bag {i} of {len(bags)} is empty. Leave it out: there is nothing to see in it.")
+            raise ItemError("Bag", i, len(bags), "is empty. Leave it out: there is nothing to see in it.")

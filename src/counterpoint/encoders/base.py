@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from difflib import get_close_matches
 from itertools import chain
+from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeVar, get_type_hints
@@ -242,6 +243,13 @@ def placed(index: Sequence[int] | np.ndarray, of: int) -> Iterator[None]:
         yield
     except ItemError as error:
         raise error.at(int(index[error.place]), of) from error
+
+
+def is_vector(items: Any) -> bool:
+    """Whether something is one row of numbers: an array ``(T,)``, or a list whose first entry is a number."""
+    if isinstance(items, np.ndarray | Tensor):
+        return items.ndim == 1 and (isinstance(items, Tensor) or items.dtype.kind in "iufb")
+    return isinstance(items, list | tuple) and bool(items) and isinstance(items[0], Real)
 
 
 def sequence(items: Any) -> Sequence[Any]:

@@ -30,7 +30,7 @@ from counterpoint.encoders.layout import Stage, revive, write_weights
 from counterpoint.encoders.residual import ResidualText
 from counterpoint.encoders.subwords import TextEncoder
 from counterpoint.encoders.text import PASS, TextTransformer, in_order
-from counterpoint.errors import ConfigError, DataError
+from counterpoint.errors import ConfigError, DataError, ItemError
 
 ROLES = ("query", "document")
 """Roles that evaluation and search give every text; they name no domain."""
@@ -160,8 +160,19 @@ class Upcycled(Around):
             raise DataError(f"There is no domain or prompt {role!r}. The domains are {', '.join(names)}.")
         told = role if role in names else None
         pairs = [item if isinstance(item, tuple) else (item, told) for item in items]
-        data = self.encoder.collate([text for text, _ in pairs], role)
+        data = self.encoder.collate([text for text, _ in pairs], None if told else role)
         return {**data, "domain": torch.tensor([[self.number(domain)] for _, domain in pairs]).view(-1, 1)}
+
+    def is_one(self, items: Any) -> bool:
+        """A text, or a tuple of one with its domain."""
+        paired = isinstance(items, tuple) and len(items) == 2 and isinstance(items[0], str)
+        return super().is_one(items) or (paired and (not isinstance(items[1], str) or items[1] in self.domains))
+
+    def check(self, items: Sequence[Any]) -> None:
+        for place, item in enumerate(items):
+            if isinstance(item, tuple) and len(item) != 2:
+                raise ItemError("Text", place, len(items), f"is a tuple of {len(item)}; expected (text, domain).")
+        self.encoder.check([item[0] if isinstance(item, tuple) else item for item in items])
 
     def number(self, domain: str | int | None) -> int:
         """The number of a domain; -1: unknown. `DataError` for one that is not there."""

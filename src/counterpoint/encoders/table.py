@@ -5,19 +5,20 @@ Source: Du et al. 2024 (TIP), arXiv 2407.07582.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from counterpoint.data import objects
 from counterpoint.data.batch import Data
 from counterpoint.data.cells import Cells, Columns, Table
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.blocks import Block, small_weights
-from counterpoint.errors import ConfigError
+from counterpoint.errors import ConfigError, ItemError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +78,20 @@ class TableTransformer(Encoder):
         first = np.cumsum([0, *sizes[:-1]]) if sizes else np.zeros(0)  # of each column: its commonest value
         self.register_buffer("commonest", torch.from_numpy(first.astype(np.int64)), persistent=False)
 
+    def listed(self, items: Any) -> Sequence[Any]:
+        """Also a whole table: a data frame, an Arrow table, a `datasets.Dataset`."""
+        return objects.dataset(items).to_list() if objects.is_table(items) else super().listed(items)
+
+    def check(self, items: Sequence[Any]) -> None:
+        """Rows are mappings from columns to cells."""
+        for place, row in enumerate(items):
+            if not isinstance(row, Mapping):
+                why = f"is of the type {type(row).__name__}, where a mapping from columns to cells is expected."
+                raise ItemError("Row", place, len(items), why)
+
     def collate(self, items: Sequence[Table], role: str | None = None) -> Cells:
         """Raw rows, see `counterpoint.data.cells.Columns.read`."""
+        self.check(items)
         return self.columns.read(items)
 
     def lengths(self, items: Sequence[Table]) -> np.ndarray:
