@@ -27,7 +27,7 @@ lint: .venv/ready  ## ruff, and mypy --strict on the core
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy --strict $(STRICT)
 
 docs: .venv/ready  ## build the documentation site into site/
-	@$(PY) -m counterpoint.report.docs && NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet && echo "site/index.html"
+	@$(PY) -m counterpoint.docs.pages && NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet && echo "site/index.html"
 
 bench: .venv/ready  ## every benchmark, one after the other (installs the peers first)
 	@$(PY) -m pip install -q -c requirements.lock '.[bench]' --no-build-isolation

@@ -19,7 +19,7 @@ import torch
 
 from _table import Result, finish
 from counterpoint import load
-from counterpoint.data import registry
+from counterpoint.data.sets import registry
 from counterpoint.evaluate.cheap import costs
 
 LENGTH = 300

@@ -25,10 +25,10 @@ import torch
 from _table import Result, finish, number, show
 from counterpoint.data.dna import Contig
 from counterpoint.data.loader import Loader
-from counterpoint.data.registry import load
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Schema
+from counterpoint.data.sets.registry import load
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.kmers import KmerBag, KmerBagConfig
 from counterpoint.evaluate.alignment import Claim, Judged, Truth, judge, mcnemar, simulate

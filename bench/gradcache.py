@@ -33,8 +33,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig, BertModel
 
 from _table import Result, finish
-from counterpoint.data import registry
 from counterpoint.data.batch import Data, size, take
+from counterpoint.data.sets import registry
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.objectives.contrast import contrast
 from counterpoint.train.budget import Budget, Tally

@@ -18,7 +18,7 @@ import argparse
 import warnings
 from collections import defaultdict
 
-from counterpoint.data.registry import load as data
+from counterpoint.data.sets.registry import load as data
 from counterpoint.encoders.base import Encoder
 from counterpoint.evaluate.language import isotropy
 from counterpoint.workflow.models import load, model_path

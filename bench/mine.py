@@ -31,7 +31,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import mine_hard_negatives
 
 from _table import Result, finish
-from counterpoint.data import registry
+from counterpoint.data.sets import registry
 from counterpoint.search.mine import Mining
 from counterpoint.workflow.mine import Pairs, mine_pairs
 

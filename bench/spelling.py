@@ -18,10 +18,10 @@ from datasets import Dataset
 from _table import Result, finish
 from counterpoint.data.infer import infer
 from counterpoint.data.loader import Loader
-from counterpoint.data.registry import find as entry
-from counterpoint.data.registry import load
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
+from counterpoint.data.sets.registry import find as entry
+from counterpoint.data.sets.registry import load
 from counterpoint.encoders.static import StaticText
 from counterpoint.evaluate.knn import predict
 from counterpoint.evaluate.similarity import spearman

@@ -45,21 +45,21 @@ from transformers.utils import logging as hf_logging
 
 from _table import Result, finish
 from counterpoint.data.loader import Loader
-from counterpoint.data.registry import load
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Schema
+from counterpoint.data.sets.registry import load
 from counterpoint.encoders import folder
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.evaluate.baselines import bm25
+from counterpoint.evaluate.intervals import Sample, difference, mean
 from counterpoint.evaluate.retrieval import measure
 from counterpoint.evaluate.similarity import samples, spearman
-from counterpoint.evaluate.statistics import Sample, difference, mean
 from counterpoint.evaluate.tasks import Ranking
 from counterpoint.methods.base import find
 from counterpoint.search.exact import top_k
-from counterpoint.search.hybrid import weighted
+from counterpoint.search.hybrid import average_score, weighted
 from counterpoint.train.loop import Trainer
 
 PEER = "sentence-transformers"
@@ -202,10 +202,13 @@ def measured(systems: Mapping[str, Encode]) -> dict[str, dict[str, Sample]]:
     for name in JUDGED:
         ranking = Ranking.of_retrieval(load(name), exclude_self=False)
         runs = {"BM25": bm25(ranking.documents, ranking.queries, k=100)}
+        average = {}
         for s, encode in systems.items():
-            runs[s] = top_k(encode(ranking.queries), encode(ranking.documents), 100)
+            queries, documents = encode(ranking.queries), encode(ranking.documents)
+            runs[s], average[s] = top_k(queries, documents, 100), average_score(queries, documents)
         found[name] = {s: mean(ndcg(r[1], ranking)) for s, r in runs.items()}
-        hybrids = (weighted(runs["ours"], runs["BM25"], k=100, alpha=a) for a in SHARES)
+        mix = {"k": 100, "average": average["ours"]}
+        hybrids = (weighted(runs["ours"], runs["BM25"], alpha=a, **mix) for a in SHARES)
         mixed[name] = np.stack([ndcg(r[1], ranking) for r in hybrids])
     for name, by_share in mixed.items():
         best = int(sum(mixed[other].mean(axis=1) for other in JUDGED if other != name).argmax())

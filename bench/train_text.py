@@ -55,9 +55,9 @@ from transformers import PrinterCallback, TrainerCallback
 from transformers.utils import logging as hf_logging
 
 from _table import Result, finish
-from counterpoint.data import registry
-from counterpoint.data.code import harvest
 from counterpoint.data.schema import Row
+from counterpoint.data.sets import registry
+from counterpoint.data.sets.code import harvest
 from counterpoint.encoders import folder
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.methods.text.in_batch import Config, InBatch

@@ -26,10 +26,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from counterpoint.data import lanes, loader
-from counterpoint.data.ahead import Readers
+from counterpoint.data import loader, sharding
+from counterpoint.data.files.read import read
+from counterpoint.data.files.readahead import Readers
 from counterpoint.data.infer import infer
-from counterpoint.data.read import read
 from counterpoint.data.stream import Stream
 
 ROWS, SHARDS, BATCH, STEPS = 2_000, 8, 256, 50
@@ -125,7 +125,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COUNTERPOINT_CACHE"] = folder + "/cache"
         write(Path(folder))
-        many = lanes.THREADS
+        many = sharding.THREADS
         for layout in ("parquet", "jsonl"):
             for name, protocol, readers, threads in (
                 ("from the disk", "file", Readers, many),

@@ -11,7 +11,7 @@ import torch
 
 from counterpoint import demo
 from counterpoint.cli import main
-from counterpoint.data.code import CodePair
+from counterpoint.data.sets.code import CodePair
 from counterpoint.errors import ConfigError
 
 pytest.importorskip("bm25s")
@@ -46,7 +46,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, objec
 
 
 def demo_split(pairs: list[CodePair]) -> object:
-    from counterpoint.data.code import split
+    from counterpoint.data.sets.code import split
 
     return split(pairs, test=100, dev=100, giant=50)
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "counterpoint"
-BASE = {"errors", "_version", "processes", "whole"}
+BASE = {"errors", "_version", "processes", "files", "terminal"}
 # Part -> the parts it may import. `encoders` and `views` need the batch types of `data`, nothing more of it.
 BELOW: dict[str, set[str]] = {
     "errors": set(),
     "_version": set(),
     "processes": set(),
-    "whole": set(),
+    "files": set(),
+    "terminal": set(),
     "kernels": {"errors"},
     "objectives": {"kernels"},
     "data": set(),

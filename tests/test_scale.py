@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from counterpoint.data import lanes, places
+from counterpoint.data import sharding
+from counterpoint.data.files import offsets
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts/scale_arithmetic.py"
@@ -26,6 +27,6 @@ def test_the_page_quotes_what_the_script_prints(capsys: pytest.CaptureFixture[st
 @pytest.mark.skipif(not SCRIPT.exists(), reason="not a checkout of the repository")
 def test_the_script_assumes_what_the_reader_does() -> None:
     assumed = runpy.run_path(str(SCRIPT))
-    assert assumed["PIECE"] == places.PIECE
-    assert assumed["LANES"] == lanes.LANES[0]
+    assert assumed["PIECE"] == offsets.PIECE
+    assert assumed["LANES"] == sharding.LANES[0]
     assert assumed["moved"](2) == (2 * 7 * 125_000 * 256 * 2, 3 * 7 * 125_000 * 256 * 2)

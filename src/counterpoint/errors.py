@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from types import ModuleType
 
 
@@ -16,19 +17,19 @@ class DataError(CounterpointError, ValueError):
 
 
 class ItemError(DataError):
-    """One item of several cannot be used. what: its kind, as in "Image". place, of: its position, from 0, among how
-    many. why: the rest of the sentence."""
+    """One item of several cannot be used. said: the sentence, in which ``{place}`` stands for the item's position, from
+    0, and ``{of}`` for how many there are. place, of: these."""
 
-    def __init__(self, what: str, place: int, of: int, why: str) -> None:
-        super().__init__(what, place, of, why)
-        self.what, self.place, self.of, self.why = what, place, of, why
+    def __init__(self, said: str, place: int, of: int) -> None:
+        super().__init__(said, place, of)
+        self.said, self.place, self.of = said, place, of
 
     def __str__(self) -> str:
-        return f"{self.what} {self.place:,} of {self.of:,} {self.why}"
+        return self.said.replace("{place}", f"{self.place:,}").replace("{of}", f"{self.of:,}")
 
     def at(self, place: int, of: int) -> ItemError:
         """The same of an item that stands at this place among so many."""
-        return ItemError(self.what, place, of, self.why)
+        return ItemError(self.said, place, of)
 
 
 class ConfigError(CounterpointError, ValueError):
@@ -85,3 +86,17 @@ def need(module: str, extra: str) -> ModuleType:
         raise MissingExtra(
             f"This needs the package {package!r}, which is not installed. Type: pip install 'counterpoint[{extra}]'"
         ) from error
+
+
+# Escape sequences begin with one of these; a tab and a line's end are text. Among the last: marks that reverse the
+# direction of what follows, by which a text can look like another.
+_COMMANDS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|\r(?!\n)")
+
+
+def visible(text: str) -> str:
+    r"""The text with every control character written out: it cannot move the cursor, recolour or rename a window.
+
+    >>> visible("red \x1b[31m and \x07")
+    'red \\x1b[31m and \\x07'
+    """
+    return _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)

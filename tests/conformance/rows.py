@@ -11,17 +11,12 @@ import torch
 from PIL import Image
 
 from counterpoint.data.audio import Recording
-from counterpoint.data.cells import Columns
-from counterpoint.data.graph import Graph, Nodes
+from counterpoint.data.nodes import Graph, Nodes
+from counterpoint.data.rowset import Made
 from counterpoint.data.schema import Row, Schema
-from counterpoint.data.series import Series, Windows
-from counterpoint.encoders.graph import GraphConfig
-from counterpoint.encoders.nodes import NodeMLPConfig
-from counterpoint.encoders.series import SeriesConfig, of_series
-from counterpoint.encoders.table import TableTransformerConfig
-from counterpoint.encoders.vectors import VectorConfig
+from counterpoint.data.windows import Series, Windows
+from counterpoint.encoders.base import build as build_encoder
 from counterpoint.methods.base import Method
-from counterpoint.workflow.models import build_encoder
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "lazy", "dogs", "while", "seven", "bright", "birds", "sing"]
 WORDS += ["near", "an", "old", "stone", "bridge", "at", "dawn"]
@@ -61,13 +56,6 @@ def table(rng: np.random.Generator) -> dict[str, Any]:
     cells = {"kind": str(rng.choice(["a", "b", "c"])), "sold": bool(rng.random() < 0.5)}
     cells |= {"price": float(rng.normal()), "area": int(rng.integers(10))}
     return {name: None if rng.random() < 0.2 else cell for name, cell in cells.items()}
-
-
-def with_columns(config: TableTransformerConfig) -> TableTransformerConfig:
-    """The configuration with the columns of `table`."""
-    tables = [table(np.random.default_rng(i)) for i in range(40)]
-    columns = Columns.fit({name: [t[name] for t in tables] for name in tables[0]})
-    return replace(config, categories=columns.categories, numbers=columns.numbers)
 
 
 def graph(n: int = 12, seed: int = 0) -> Graph:
@@ -126,24 +114,25 @@ def texts() -> Iterator[str]:
     return iter([text(rng, 20) for _ in range(200)])
 
 
+def source(modality: str) -> Nodes | Windows | Made:
+    """Rows that encoders of a modality are built from."""
+    if modality == "graph":
+        return Nodes(graph())
+    if modality == "series":
+        return Windows(series())
+    if modality == "text":
+        return Made([{"text": text} for text in texts()])
+    return Made([rows("items", 1, modality, seed)[0] for seed in range(40)])
+
+
 def build(cls: type[Method], modality: str, seed: int = 0) -> Method:
     """The method at its smoke size; encoders are those of its recipe."""
     torch.manual_seed(seed)
     recipe = cls.recipe("smoke")
     if "towers" in cls.spec.needs:
-        configs = {
-            s: with_columns(c) if isinstance(c, TableTransformerConfig) else c for s, c in recipe.encoder.items()
-        }
-        encoders: Any = {stream: build_encoder(c, texts()) for stream, c in configs.items()}
+        encoders: Any = {stream: build_encoder(c, source(stream)) for stream, c in recipe.encoder.items()}
     else:
-        config = recipe.encoder_of(modality)
-        config = (
-            replace(config, features=FEATURES)
-            if isinstance(config, GraphConfig | NodeMLPConfig | VectorConfig)
-            else config
-        )
-        config = of_series(config, series()) if isinstance(config, SeriesConfig) else config
-        encoders = build_encoder(config, texts())
+        encoders = build_encoder(recipe.encoder_of(modality), source(modality))
     settings = recipe.config
     if hasattr(settings, "labels"):
         settings = replace(settings, labels=("a", "b", "c"))

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pytest
 from scipy.io import wavfile
 
-from counterpoint.data import media
 from counterpoint.data.audio import Recording, damage, recording
+from counterpoint.data.files import media
+from counterpoint.data.files.read import read
 from counterpoint.data.infer import infer
 from counterpoint.data.log import Log
-from counterpoint.data.read import read
 from counterpoint.data.rows import Rows
 from counterpoint.errors import DataError
 

@@ -6,8 +6,8 @@ import pytest
 from datasets import Dataset
 
 from counterpoint.data import dna
+from counterpoint.data.files.read import read
 from counterpoint.data.infer import infer
-from counterpoint.data.read import read
 from counterpoint.data.rows import Rows
 from counterpoint.errors import DataError
 

@@ -12,10 +12,11 @@ import datasets
 import numpy as np
 import pytest
 
-from counterpoint.data import images, media
+from counterpoint.data import images
+from counterpoint.data.files import media
+from counterpoint.data.files.read import read
 from counterpoint.data.infer import infer
 from counterpoint.data.log import Log
-from counterpoint.data.read import read
 from counterpoint.data.rows import Rows
 from counterpoint.errors import DataError
 

@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 import pytest
 
-from counterpoint.data import media
+from counterpoint.data.files import media
 from counterpoint.data.infer import infer
 from counterpoint.errors import DataError
 

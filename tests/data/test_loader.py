@@ -10,7 +10,8 @@ import datasets
 import numpy as np
 import pytest
 
-from counterpoint.data import images, media
+from counterpoint.data import images
+from counterpoint.data.files import media
 from counterpoint.data.infer import infer
 from counterpoint.data.loader import Loader
 from counterpoint.data.rows import Rows

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from counterpoint.data.loader import Loader
-from counterpoint.data.made import Made
 from counterpoint.data.mixture import Mixture, tempered
+from counterpoint.data.rowset import Made
 from counterpoint.data.sampler import NoDuplicates, Sampler, Shuffled
 from counterpoint.errors import ConfigError, DataError
 

@@ -23,10 +23,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counterpoint.data import formats, lanes, places, stream, tables
+from counterpoint.data import sharding, stream
+from counterpoint.data.files import formats, offsets, tables
+from counterpoint.data.files.read import read
 from counterpoint.data.infer import infer
 from counterpoint.data.loader import StreamLoader
-from counterpoint.data.read import read
 from counterpoint.data.stream import Stream
 from counterpoint.errors import DataError
 
@@ -37,8 +38,8 @@ LENGTHS = (40, 0, 1, 130, 29, 50)
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Pieces of a few rows, so that small shards have several."""
-    monkeypatch.setattr(places, "PIECE", 100)
-    monkeypatch.setattr(places, "BLOCK", 50)
+    monkeypatch.setattr(offsets, "PIECE", 100)
+    monkeypatch.setattr(offsets, "BLOCK", 50)
     monkeypatch.setenv("COUNTERPOINT_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
@@ -143,7 +144,7 @@ def test_two_processes_resume_on_any_number(tmp_path: Path, layout: str, world: 
 def test_any_batch_and_any_number_of_processes_share_out_all_rows(
     rows: int, batch: int, pieces: int, world: int
 ) -> None:
-    cut, count = lanes.Cut(rows, batch), lanes.lanes_for(pieces, world)
+    cut, count = sharding.Cut(rows, batch), sharding.lanes_for(pieces, world)
     ends = [cut(i) for i in range(cut.steps + 1)]
     sizes = [b - a for a, b in itertools.pairwise(ends)]
     assert ends[0] == 0
@@ -152,16 +153,16 @@ def test_any_batch_and_any_number_of_processes_share_out_all_rows(
     assert min(sizes) >= min(rows, batch) // 2
     for n in range(rows):
         lane, index = n % count, n // count
-        deals = [lanes.Deal(count, rank, world) for rank in range(world)]
+        deals = [sharding.Deal(count, rank, world) for rank in range(world)]
         assert sum(lane in d.mine and d.owns(lane, index) for d in deals) == 1
 
 
 def test_lanes_are_divided_well() -> None:
-    assert [lanes.lanes_for(n, 1) for n in (1, 8, 50, 10**6)] == [1, 2, 12, 48]
-    assert [lanes.lanes_for(10**6, w) for w in (2, 48, 64)] == [48, 48, 64]
-    assert lanes.lanes_for(20, 64) == 4
+    assert [sharding.lanes_for(n, 1) for n in (1, 8, 50, 10**6)] == [1, 2, 12, 48]
+    assert [sharding.lanes_for(10**6, w) for w in (2, 48, 64)] == [48, 48, 64]
+    assert sharding.lanes_for(20, 64) == 4
     for world in (1, 2, 3, 4, 6, 8, 12, 16, 24, 48):
-        assert [len(lanes.Deal(48, r, world).mine) for r in range(world)] == [48 // world] * world
+        assert [len(sharding.Deal(48, r, world).mine) for r in range(world)] == [48 // world] * world
 
 
 def test_a_resume_opens_only_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,13 +171,13 @@ def test_a_resume_opens_only_what_it_needs(tmp_path: Path, monkeypatch: pytest.M
     take([one], 40)
     state = one.state_dict()
     opened: list[tuple[str, int]] = []
-    true = places.rows_from
+    true = offsets.rows_from
 
     def spy(file: Path, at: int, skip: int, **rest: Any) -> Any:
         opened.append((file.name, at))
         return true(file, at, skip, **rest)
 
-    monkeypatch.setattr("counterpoint.data.pieces.rows_from", spy)
+    monkeypatch.setattr("counterpoint.data.files.pieces.rows_from", spy)
     again = loader(source, 64)
     again.load_state_dict(state)
     next(again)
@@ -278,7 +279,7 @@ def test_only_empty_shards(tmp_path: Path) -> None:
 def test_text_files_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write(tmp_path, "jsonl.gz")
     expected = take([loader(source)], 3)
-    monkeypatch.setattr("counterpoint.data.pieces.places", lambda file: pytest.fail(f"{file} was counted again"))
+    monkeypatch.setattr("counterpoint.data.files.pieces.places", lambda file: pytest.fail(f"{file} was counted again"))
     assert take([loader(source)], 3) == expected
     (tmp_path / "00.jsonl.gz").write_bytes(gzip.compress(b'{"text": "new"}'))
     with pytest.raises(pytest.fail.Exception, match=r"00\.jsonl\.gz was counted again"):
@@ -308,8 +309,8 @@ def test_a_large_batch_is_read_many_blocks_at_a_time(tmp_path: Path, monkeypatch
 
 RUN = """
 import json, sys
-from counterpoint.data import places
-places.PIECE, places.BLOCK = 100, 50
+from counterpoint.data.files import offsets
+offsets.PIECE, offsets.BLOCK = 100, 50
 from tests.data.test_stream import group
 source, out = sys.argv[1:]
 loaders = group(source, 2)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from counterpoint.decode.beam import beam
 from counterpoint.decode.generate import generate
 from counterpoint.decode.generator import Local, Prompt
-from counterpoint.decode.opposed import opposed
+from counterpoint.decode.prefix_contrast import opposed
 from counterpoint.decode.sample import greedy
 from counterpoint.decode.search import contrastive_search
 from counterpoint.decode.seq2seq import Seq2SeqLM

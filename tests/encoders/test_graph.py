@@ -6,7 +6,7 @@ import torch
 from scipy import sparse
 from torch.nn import functional as F
 
-from counterpoint.data.graph import Graph
+from counterpoint.data.nodes import Graph
 from counterpoint.encoders.export import onnx
 from counterpoint.encoders.graph import GAT, GCN, Attention, Convolution, GATConfig, GCNConfig, with_loops
 from counterpoint.errors import ConfigError, DataError, ModelError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoint.data.beir import Retrieval
+from counterpoint.data.sets.beir import Retrieval
 from counterpoint.errors import ConfigError
 from counterpoint.evaluate.cheap import costs
 from counterpoint.evaluate.retrieval import METRICS

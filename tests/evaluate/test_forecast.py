@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from counterpoint.data.series import Series, Windows
+from counterpoint.data.windows import Series, Windows
 from counterpoint.encoders.series import SeriesConfig, SeriesEncoder, of_series
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate import ridge

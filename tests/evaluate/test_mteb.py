@@ -14,7 +14,7 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval  # noqa: E402
 from mteb.abstasks.sts import AbsTaskSTS  # noqa: E402
 from mteb.abstasks.task_metadata import TaskMetadata  # noqa: E402
 
-from counterpoint.data.beir import Retrieval  # noqa: E402
+from counterpoint.data.sets.beir import Retrieval  # noqa: E402
 from counterpoint.encoders.folder import save  # noqa: E402
 from counterpoint.encoders.static import StaticText, StaticTextConfig  # noqa: E402
 from counterpoint.errors import DataError  # noqa: E402

@@ -7,7 +7,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from counterpoint.data.beir import Retrieval
+from counterpoint.data.sets.beir import Retrieval
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate import evaluate
 from counterpoint.evaluate.tasks import split
@@ -181,7 +181,7 @@ def test_bad_input_is_named(encoder):
 def test_bm25_on_classic_collections(name, least):
     if "COUNTERPOINT_DATA" not in os.environ:
         pytest.skip("COUNTERPOINT_DATA is not set: the folder of shared data sets")
-    from counterpoint.data.beir import read_beir
+    from counterpoint.data.sets.beir import read_beir
 
     data = read_beir(os.path.join(os.environ["COUNTERPOINT_DATA"], "retrieval", name))
     found = evaluate(Counts(["the", "of"]), data, draws=100)["ndcg@10"].baselines["bm25"]

@@ -16,9 +16,9 @@ from counterpoint.errors import ConfigError
 from counterpoint.kernels import triton
 from counterpoint.kernels.backend import Grads, Pull
 from counterpoint.kernels.tile import Job
-from counterpoint.objectives import forms
-from counterpoint.objectives.byproducts import Stats
 from counterpoint.objectives.contrast import contrast
+from counterpoint.objectives.engine import forms
+from counterpoint.objectives.engine.byproducts import Stats
 from counterpoint.objectives.pairing import (
     Debiased,
     Decoupled,

@@ -91,7 +91,7 @@ def main() -> None:
     from counterpoint.kernels import triton, triton_inputs, triton_kernels
     from counterpoint.kernels.backend import Grads, Pull
     from counterpoint.kernels.tile import Job
-    from counterpoint.objectives import forms
+    from counterpoint.objectives.engine import forms
     from counterpoint.objectives.pairing import Diagonal, FalseNegatives, Hardness, Labels, NotSelf, TeacherSimilarity
     from counterpoint.objectives.rules import Pairing
 

@@ -14,8 +14,8 @@ from counterpoint.data.infer import infer
 from counterpoint.data.rows import Rows
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.errors import DataError
-from counterpoint.methods.text.catalogues import parsed
 from counterpoint.methods.text.ccp import CCP, Config
+from counterpoint.proofs.text.catalogues import parsed
 from counterpoint.train.config import TrainConfig
 from tests.conformance.rows import rows, texts
 

@@ -13,11 +13,11 @@ from scipy.io import wavfile
 from torch.nn import functional as F
 
 from counterpoint.data.audio import Recording
+from counterpoint.data.files.read import read
 from counterpoint.data.infer import infer
 from counterpoint.data.loader import Loader
-from counterpoint.data.made import Made
-from counterpoint.data.read import read
 from counterpoint.data.rows import Rows
+from counterpoint.data.rowset import Made
 from counterpoint.data.sampler import InTurn
 from counterpoint.decode.generate import decoder
 from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig

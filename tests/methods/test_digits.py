@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from counterpoint.data.made import Made
-from counterpoint.methods.multimodal.digits import Digits, zero_shot
+from counterpoint.data.rowset import Made
+from counterpoint.proofs.multimodal.digits import Digits, zero_shot
 
 
 def test_classes_by_the_mean_of_examples_and_by_one():

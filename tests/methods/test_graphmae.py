@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from counterpoint.data.graph import Graph, Nodes
+from counterpoint.data.nodes import Graph, Nodes
 from counterpoint.encoders.graph import GAT, GCN, GATConfig, GCNConfig
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.structure.graphmae import Config, GraphMAE

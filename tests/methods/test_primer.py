@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from counterpoint.data.docstrings import Docstring
+from counterpoint.data.sets.docstrings import Docstring
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.text import primer
 from counterpoint.methods.text.primer import Config, Primer, check_labels, draw, rank_of_label

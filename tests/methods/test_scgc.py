@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from counterpoint.data.graph import Graph, Nodes
+from counterpoint.data.nodes import Graph, Nodes
 from counterpoint.encoders.nodes import NodeMLP, NodeMLPConfig
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.structure.scgc import SCGC, Config, neighbour_contrast

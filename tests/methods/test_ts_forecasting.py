@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from counterpoint.data.series import Windows
+from counterpoint.data.windows import Windows
 from counterpoint.encoders.series import SeriesConfig, SeriesEncoder, of_series
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.signals.ts_forecasting import Config, TSForecasting

@@ -16,8 +16,8 @@ from torch.nn.functional import normalize
 
 from counterpoint.errors import DataError
 from counterpoint.kernels import triton
-from counterpoint.objectives.byproducts import Stats
 from counterpoint.objectives.contrast import contrast
+from counterpoint.objectives.engine.byproducts import Stats
 from counterpoint.objectives.pairing import (
     Debiased,
     Decoupled,

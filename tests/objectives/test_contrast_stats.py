@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from counterpoint.objectives.byproducts import Stats
 from counterpoint.objectives.contrast import contrast
+from counterpoint.objectives.engine.byproducts import Stats
 from counterpoint.objectives.pairing import Diagonal, Labels, NotSame, NotSelf
 
 

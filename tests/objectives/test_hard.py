@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.objectives import hard
-from counterpoint.objectives.byproducts import Stats
 from counterpoint.objectives.contrast import contrast
+from counterpoint.objectives.engine.byproducts import Stats
 from counterpoint.objectives.hard import HardQuantile, hardest, simple_contrast
 from counterpoint.objectives.pairing import Diagonal, FalseNegatives, Labels, NotSelf, OnlyOwn
 from counterpoint.processes import alone, transported

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.search.kept import Cache
+from counterpoint.search.cache import Cache
 from counterpoint.search.mine import Likeness, Mined, Mining, Problem, dense, mine, ranks, words
 from tests.toys import Words
 
@@ -248,7 +248,7 @@ def test_bad_input_is_named(tmp_path) -> None:
 MEMORY = """
 import resource, sys, numpy as np
 from pathlib import Path
-from counterpoint.search.kept import Cache
+from counterpoint.search.cache import Cache
 from counterpoint.search.mine import Mining, Problem, dense, mine
 
 class Waves:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from counterpoint.data.graph import Graph
+from counterpoint.data.nodes import Graph
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.views.graph import drop_edges, influence, mask_nodes
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from counterpoint.evaluate.statistics import Interval
+from counterpoint.evaluate.intervals import Interval
 from counterpoint.workflow import compare as work
 from counterpoint.workflow.compare import Trained, compare, table
 from tests.workflow import made

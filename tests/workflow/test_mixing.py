@@ -12,8 +12,9 @@ import torch
 
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.train.config import TrainConfig
+from counterpoint.workflow.batches import make_loader
 from counterpoint.workflow.fit import fit
-from counterpoint.workflow.rows import gather, make_loader, names_of
+from counterpoint.workflow.gather import gather, names_of
 from tests.conformance.rows import rows
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.base import discover
-from counterpoint.methods.proof import Proof
+from counterpoint.proofs.base import Proof
 from counterpoint.train.signals import Interruption
 from counterpoint.workflow import prove as work
 from counterpoint.workflow import provenance

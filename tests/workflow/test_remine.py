@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from counterpoint import fit
+from counterpoint.data.files.read import read
 from counterpoint.data.infer import infer
 from counterpoint.data.loader import Loader
-from counterpoint.data.read import read
-from counterpoint.data.renewed import Renewed
+from counterpoint.data.refreshed import Renewed
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
 from counterpoint.errors import ConfigError

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from counterpoint.workflow.embed import Embed
+    from counterpoint.workflow.bulk.embed import Embed
 
 
 def encode(
@@ -74,7 +74,7 @@ def encode(
         overwrite: begin anew in a folder that holds embeddings.
     """
     from counterpoint.errors import ConfigError
-    from counterpoint.workflow.embed import Embed
+    from counterpoint.workflow.bulk.embed import Embed
 
     ending = Path(out).suffix
     folder = ending not in (".npy", ".parquet")
@@ -134,8 +134,8 @@ def _folder(
 
     from counterpoint.cli.rows import find_column
     from counterpoint.errors import ConfigError, DataError
-    from counterpoint.workflow.bulk import encode_files
-    from counterpoint.workflow.units import find, first_schema
+    from counterpoint.workflow.bulk.run import encode_files
+    from counterpoint.workflow.bulk.units import find, first_schema
 
     modality = embed.encoder.modality
     if modality == "series":
@@ -242,7 +242,7 @@ def _matrix(embed: Embed, rows: datasets.Dataset, path: Path, floats: np.ndarray
     import numpy as np
 
     from counterpoint.errors import DataError
-    from counterpoint.workflow.embed import EMBEDDING
+    from counterpoint.workflow.bulk.embed import EMBEDDING
 
     embed.keep = ()
     kind = np.dtype(embed.type.value_type.to_pandas_dtype()).newbyteorder("<")

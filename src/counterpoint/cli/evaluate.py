@@ -15,12 +15,11 @@ from counterpoint.cli.options import columns as column_parts
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rich.console import Console
-
-    from counterpoint.data.beir import Retrieval
     from counterpoint.data.log import Log
     from counterpoint.data.schema import Row, Schema
+    from counterpoint.data.sets.beir import Retrieval
     from counterpoint.encoders.base import Encoder
+    from counterpoint.terminal import Console
 
 Dtype: TypeAlias = Literal["float32", "float16", "int8", "binary", "ubinary"]
 
@@ -66,16 +65,15 @@ def evaluate(
         dtype: measure vectors kept as float32, float16, int8, binary or ubinary (several: each; with every --dim).
         json: also write the figures to this file.
     """
-    from rich.console import Console
-
     from counterpoint.data.log import Log
     from counterpoint.evaluate.cheap import costs
     from counterpoint.evaluate.run import evaluate as run
+    from counterpoint.terminal import sentences
+    from counterpoint.workflow.gather import rows_like, spread
     from counterpoint.workflow.models import load_towers
-    from counterpoint.workflow.rows import rows_like, spread
 
     towers, log = load_towers(model), Log()
-    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console = sentences()
     found = retrieval(data, split)
     known: Sequence[Row] | None = None
     measured: Retrieval | Sequence[Row]
@@ -114,8 +112,8 @@ def _write(figures: dict[str, Any], path: Path | None, console: Console) -> None
 
 def retrieval(data: Sequence[str], split: str | None) -> Retrieval | None:
     """The retrieval set that the data are, if they are one."""
-    from counterpoint.data import registry
-    from counterpoint.data.beir import read_beir
+    from counterpoint.data.sets import registry
+    from counterpoint.data.sets.beir import read_beir
 
     if len(data) != 1:
         return None
@@ -137,11 +135,11 @@ def rows_to_measure(
 ) -> tuple[Schema, list[Row]]:
     """The rows and the parts of their columns; classes are those of the training rows, where there are some. Rows that
     the model was trained on are told."""
-    from counterpoint.data import registry
+    from counterpoint.data.files.read import read
     from counterpoint.data.infer import infer
-    from counterpoint.data.read import read
+    from counterpoint.data.sets import registry
     from counterpoint.workflow.folder import learned_from
-    from counterpoint.workflow.rows import rows_like, spread
+    from counterpoint.workflow.gather import rows_like, spread
 
     first = list(train or data)
     whole = read(first, split=None if train else split or "all", streaming=False)

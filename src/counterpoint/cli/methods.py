@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-import sys
 from typing import Annotated
 
 from tyro.conf import Positional, arg
@@ -18,11 +15,11 @@ def methods(name: Annotated[Positional[str], arg(metavar="[NAME]", help_behavior
     Args:
         name: the method to describe; none lists them all.
     """
-    from rich.console import Console
     from rich.table import Table
 
-    from counterpoint.methods.base import discover, find
-    from counterpoint.workflow.choose import needs
+    from counterpoint.methods.catalogue import page, pages
+    from counterpoint.terminal import Console
+    from counterpoint.workflow.words import needs
 
     console = Console(markup=False, highlight=False, soft_wrap=bool(name))
     if not name:
@@ -31,21 +28,17 @@ def methods(name: Annotated[Positional[str], arg(metavar="[NAME]", help_behavior
         table.add_column("year", no_wrap=True)
         table.add_column("learns from")
         table.add_column("title")
-        for key, cls in discover().items():
-            spec = cls.spec
-            held = " | ".join(needs(spec)) + f" ({', '.join(spec.modalities)})" * (spec.needs != ("items",))
-            table.add_row(key, str(spec.year), held, spec.title)
+        for key, one in pages().items():
+            held = " | ".join(needs(one)) + f" ({', '.join(one.modalities)})" * (one.needs != ("items",))
+            table.add_row(key, str(one.year), held, one.title)
         console.print(table)
         console.print(
             "\nOne method's page: counterpoint methods NAME. Train with it: counterpoint fit DATA --method NAME"
         )
         return
-    cls = find(name)
-    console.print(inspect.getdoc(sys.modules[cls.__module__]) or "")
+    one = page(name)
+    console.print(one.doc)
     console.print(f"\nSettings (counterpoint fit DATA --method {name} --set KEY=VALUE):")
-    for field, value in dataclasses.asdict(cls.Config()).items():
-        console.print(f"  {field} = {value!r}")
-    console.print("\nPublished recipe:")
-    recipe = cls.recipe("published")
-    for part in dataclasses.fields(recipe):
-        console.print(f"  {part.name} = {getattr(recipe, part.name)!r}")
+    for setting in one.settings:
+        console.print(f"  {setting}")
+    console.print(f"\nRecipes (counterpoint fit DATA --method {name} --size published):\n{one.recipe}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def read_all(sources: Sequence[str], *, split: str | None = None, log: Log) -> datasets.Dataset:
     """Every row of the sources (of one split, where one is named)."""
-    from counterpoint.data.read import read
+    from counterpoint.data.files.read import read
 
     return read(list(sources), split=split or "all", streaming=False, log=log)
 
@@ -25,7 +25,7 @@ def find_column(rows: datasets.Dataset, modality: str, asked: str | None) -> str
 
     Of a table, whose columns the model knows, none: ''; of a table with an image, the image.
     """
-    from counterpoint.data.infer import column_type, describe
+    from counterpoint.data.column_types import column_type, describe
 
     if modality == "table":
         if asked is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from counterpoint.errors import ConfigError
 
 if TYPE_CHECKING:
-    from counterpoint.workflow.embed import Embed
+    from counterpoint.workflow.bulk.embed import Embed
 
 
 def encode_series(embed: Embed, data: Sequence[str], out: Path, *, split: str | None) -> None:
@@ -22,7 +22,7 @@ def encode_series(embed: Embed, data: Sequence[str], out: Path, *, split: str | 
 
     from counterpoint.cli.rows import read_all
     from counterpoint.data.log import Log
-    from counterpoint.workflow.embed import EMBEDDING
+    from counterpoint.workflow.bulk.embed import EMBEDDING
     from counterpoint.workflow.series import embedded_steps
 
     if embed.column:

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from counterpoint.data.media import SOUNDS, Medium, source
+from counterpoint.data.files.media import SOUNDS, Medium, source
 from counterpoint.errors import CounterpointError, DataError, need
 
 RATES = ("rate", "sampling_rate", "sample_rate", "sr")

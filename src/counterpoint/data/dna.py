@@ -16,8 +16,8 @@ from typing import IO
 import numpy as np
 import pyarrow as pa
 
-from counterpoint.data import formats
-from counterpoint.data.store import File
+from counterpoint.data.files import formats, textfile
+from counterpoint.data.files.store import File
 from counterpoint.errors import DataError
 
 STRETCH = 2_048
@@ -93,7 +93,7 @@ def contigs(path: File | str) -> Iterator[Contig]:
     """The sequences of a FASTA file. `DataError` for one that is empty, has a name twice, or holds something else."""
     path = Path(path) if isinstance(path, str) else path
     seen: set[str] = set()
-    with formats.open_text(path) as stream:
+    with textfile.open_text(path) as stream:
         for name, sequence in _fasta(stream, path):
             if name in seen:
                 raise DataError(f"{path} names the contig {name!r} twice; positions would be ambiguous. Rename one.")
@@ -123,7 +123,7 @@ def reads(path: File | str) -> Iterator[Read]:
     if found not in ("fasta", "fastq"):
         raise DataError(f"{path} holds no reads by its name. Give .fq, .fastq, .fa, .fasta or .fna (each also .gz).")
     formats.check_magic(path, found)
-    with formats.open_text(path) as stream:
+    with textfile.open_text(path) as stream:
         if found == "fasta":
             for name, bases in _fasta(stream, path):
                 yield Read(name, clean(bases, where=f"{path}: read {name!r}"))

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from counterpoint.data.media import Medium, source
+from counterpoint.data.files.media import Medium, source
 from counterpoint.errors import need
 
 

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from counterpoint.data import media
-from counterpoint.data.infer import METADATA, column_type, infer
+from counterpoint.data.column_types import column_type
+from counterpoint.data.files import media
+from counterpoint.data.files.read import Source, read
+from counterpoint.data.infer import infer
 from counterpoint.data.log import Log
-from counterpoint.data.read import Source, read
+from counterpoint.data.roles import METADATA
 from counterpoint.errors import DataError
 
 if TYPE_CHECKING:

@@ -1,8 +1,9 @@
 """Rows that are in memory already: data frames, Arrow tables, data sets, lists and dicts, to a `datasets.Dataset`.
 
 What comes out is what the readers of files give, so that a table means the same wherever it comes from: categories are
-what they stand for, nullable numbers keep their type, and a column of mixed types is refused by its name. Neither pandas
-nor polars is imported: their tables are known by the module they come from, and others by what Arrow asks of a table.
+what they stand for, nullable numbers keep their type, and a column of mixed types is refused by its name. Neither
+pandas nor polars is imported: their tables are known by the module they come from, and others by what Arrow asks of a
+table.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import pyarrow as pa
 
-from counterpoint.data import formats, media
+from counterpoint.data.files import columns, media
 from counterpoint.data.log import Log
 from counterpoint.errors import DataError
 
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
     import datasets
 
 TAKEN = (
-    "a pandas or polars DataFrame, an Arrow table, a datasets.Dataset or DatasetDict, a list of dicts, a dict of lists, "
-    "or a list of texts"
+    "a pandas or polars DataFrame, an Arrow table, a datasets.Dataset or DatasetDict, a list of dicts, a dict of "
+    "lists, or a list of texts"
 )
 """What `dataset` takes, for messages."""
 
@@ -38,7 +40,9 @@ def is_paths(source: Any) -> TypeGuard[str | os.PathLike[str] | Sequence[str | o
 
 def is_table(source: Any) -> bool:
     """Whether something is a table of columns: a data frame, an Arrow table, a data set."""
-    return isinstance(source, pa.Table | pa.RecordBatch) or hasattr(source, "column_names") or hasattr(source, "columns")
+    return (
+        isinstance(source, pa.Table | pa.RecordBatch) or hasattr(source, "column_names") or hasattr(source, "columns")
+    )
 
 
 def dataset(
@@ -63,15 +67,14 @@ def dataset(
         if not len(source):
             raise DataError("The data set holds no rows.")
         return source.with_format(None)
-    table = formats.plain(_table(source, log))
+    table = _table(source, log)
     if not len(table):
         raise DataError(f"The {type(source).__name__} holds no rows.")
-    twice = [name for name, count in Counter(table.column_names).items() if count > 1]
-    if twice:
-        raise DataError(f"The {type(source).__name__} has two columns {twice[0]!r}. Rename one of them.")
-    table = table.combine_chunks()
     try:
+        table = columns.plain(_decoded(table), Path(f"The {type(source).__name__}")).combine_chunks()
         return datasets.Dataset(table.cast(media.features(table).arrow_schema))
+    except DataError:
+        raise
     except (pa.ArrowException, ValueError, TypeError, NotImplementedError) as error:
         raise DataError(f"The {type(source).__name__} holds a type that is not read ({_first(error)}).") from error
 
@@ -88,10 +91,26 @@ def _part(found: Any, split: str | None, log: Log) -> Any:
         return dataset(datasets.concatenate_datasets([part.with_format(None) for part in found.values()]))
     wanted = split or ("train" if "train" in found else next(iter(found)) if len(found) == 1 else "train")
     if wanted not in found:
-        raise DataError(f"The DatasetDict has the parts {', '.join(found)}, not {wanted!r}. Give split={next(iter(found))!r}.")
+        raise DataError(
+            f"The DatasetDict has the parts {', '.join(found)}, not {wanted!r}. Give split={next(iter(found))!r}."
+        )
     if split is None and len(found) > 1:
         log.note(f"Of the parts {', '.join(found)} of the DatasetDict, {wanted} is used.")
     return dataset(found[wanted], log=log)
+
+
+def _decoded(table: pa.Table) -> pa.Table:
+    """Categories written out: they are in memory, and what they stand for is limited by that."""
+    for place, name in enumerate(table.column_names):
+        if pa.types.is_dictionary(table.schema.field(place).type):
+            values = table.schema.field(place).type.value_type
+            plain = pa.large_string() if values == pa.string_view() else values
+            chunks = [
+                pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(plain)).dictionary_decode()
+                for chunk in table.column(place).chunks
+            ]
+            table = table.set_column(place, name, pa.chunked_array(chunks, plain))
+    return table
 
 
 # --- each kind -------------------------------------------------------------------------------------------------
@@ -105,6 +124,8 @@ def _table(source: Any, log: Log) -> pa.Table:
     family, kind = type(source).__module__.partition(".")[0], type(source).__name__
     if family == "polars" and kind == "LazyFrame":
         source = source.collect()
+    if family == "polars" and (held := [n for n, d in getattr(source, "schema", {}).items() if str(d) == "Object"]):
+        raise DataError(f"Column {held[0]!r} of the {kind} holds Python objects. Give it one type.")
     if family in ("pandas", "polars") and kind == "Series":
         source = source.to_frame(source.name or "text")
     if family == "pandas" and hasattr(source, "columns"):
@@ -114,13 +135,6 @@ def _table(source: Any, log: Log) -> pa.Table:
             return pa.table(source)
         except (pa.ArrowException, TypeError, ValueError, NotImplementedError) as error:
             raise DataError(f"The {kind} cannot be read as a table ({_first(error)}).") from error
-        except BaseException as error:  # polars, of a column of Python objects: Rust gives up
-            if type(error).__name__ != "PanicException":
-                raise
-            raise DataError(
-                f"The {kind} cannot be read as a table ({_first(error)}). Does a column hold Python objects? Give it "
-                "one type."
-            ) from error
     if isinstance(source, Mapping):
         return _columns(source)
     if isinstance(source, Sequence) and not isinstance(source, str | bytes):

@@ -33,7 +33,7 @@ def decode(images: Sequence[Any], size: int, *, channels: int = 3, fit: Literal[
         try:
             x = _channels(_pixels(image, channels), channels)
         except (OSError, SyntaxError, ValueError) as error:  # Pillow raises SyntaxError for broken PNG files
-            raise ItemError("Image", i, len(images), f"cannot be used: {error}") from error
+            raise ItemError(f"Image {{place}} of {{of}} cannot be used: {error}", i, len(images)) from error
         height, width = x.shape[-2:]
         if (height, width) != (size, size):
             scale = size / min(height, width)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,14 @@ from counterpoint.data.audio import recording
 from counterpoint.data.dna import clean
 from counterpoint.data.images import decode
 from counterpoint.data.log import Log
-from counterpoint.data.schema import Row, Schema
+from counterpoint.data.schema import CELLS_FROM, Known, Row, Schema
 from counterpoint.errors import DataError
 
 NUMBERED = ("label", "source")
 """Parts whose values have names, kept in the schema, and whose rows hold their numbers."""
+
+WIDTH_FROM = 100
+"""Rows that are looked at for the width of a vector."""
 
 Classes = Mapping[str, dict[str, int] | None]
 """Of each part of `NUMBERED` that a column plays: value, as text -> its number; None: the column holds numbers already
@@ -86,6 +89,25 @@ def make_row(values: dict[str, Any], number: int, schema: Schema, classes: Class
     if schema.kind == "pairs":
         row.setdefault("negatives", [])
     return row
+
+
+def known_of(
+    schema: Schema, modality: str, cells: Callable[[Sequence[str], int], Mapping[str, Sequence[Any]]]
+) -> Known:
+    """What columns tell of the items of a modality. cells: column -> its cells in at most so many of the rows."""
+    columns = next((c for key, c in schema.columns.items() if schema.modalities.get(key) == modality), None)
+    if columns is None:
+        return Known()
+    if isinstance(columns, str):
+        found = map(width, cells([columns], WIDTH_FROM)[columns])
+        return Known(width=next(filter(None, found), 0))  # a cell may be empty
+    return Known(cells=cells(columns, CELLS_FROM))
+
+
+def width(item: Any) -> int:
+    """Numbers in a vector; 0 for what is none."""
+    found = np.asarray(item) if isinstance(item, list | tuple | np.ndarray) else np.empty(())
+    return len(found) if found.ndim == 1 and found.dtype.kind in "iuf" else 0
 
 
 def unknown_class(value: Any, schema: Schema, part: str = "label") -> DataError:

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from counterpoint.data import fingerprint
 from counterpoint.data.log import Log
-from counterpoint.data.row import class_numbers, make_row, unknown_class
-from counterpoint.data.schema import WRITTEN, Row, Schema
+from counterpoint.data.row import class_numbers, known_of, make_row, unknown_class
+from counterpoint.data.schema import WRITTEN, Known, Row, Schema
 from counterpoint.errors import DataError
 
 if TYPE_CHECKING:
@@ -90,6 +91,11 @@ class Rows:
     def row(self, values: dict[str, Any], number: int) -> Row | None:
         """The values of the columns as a `Row`, or None where an image cannot be decoded."""
         return make_row(values, number, self.schema, self._classes, self.log)
+
+    def fingerprint(self) -> int:
+        """32 bits of what all rows of the data set hold in the columns that are used, and of their order."""
+        order = 0 if self._order is None else fingerprint.of_arrays(self._order)
+        return fingerprint.of_table(self._table, self._table.column_names) ^ order
 
     # --- whole columns -----------------------------------------------------------------------------------------
 
@@ -174,6 +180,16 @@ class Rows:
                         if text and given != limit:
                             given += 1
                             yield text
+
+    def known(self, modality: str) -> Known:
+        """What the columns tell of the items of this modality."""
+        return known_of(self.schema, modality, self._cells)
+
+    def _cells(self, names: Sequence[str], limit: int) -> dict[str, list[Any]]:
+        """Column -> its cells in at most ``limit`` rows, spread evenly."""
+        some = self.index[np.linspace(0, len(self) - 1, min(len(self), limit)).astype(np.int64)]
+        physical = pa.array(some if self._order is None else self._order[some])
+        return {name: self._table.column(name).take(physical).to_pylist() for name in names}
 
     # --- parts -------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import pyarrow.csv
 
 from counterpoint.data.log import Log
 from counterpoint.data.schema import Schema
-from counterpoint.data.series import Series
+from counterpoint.data.windows import Series
 from counterpoint.errors import DataError
 
 if TYPE_CHECKING:

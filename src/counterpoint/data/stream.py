@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from counterpoint.data import media
-from counterpoint.data.lanes import Raw
+from counterpoint.data.files import media
+from counterpoint.data.files.pieces import pieces_of
 from counterpoint.data.log import Log
-from counterpoint.data.pieces import pieces_of
-from counterpoint.data.row import class_numbers, make_row
-from counterpoint.data.schema import WRITTEN, Row, Schema
+from counterpoint.data.row import class_numbers, known_of, make_row
+from counterpoint.data.schema import WRITTEN, Known, Row, Schema
+from counterpoint.data.sharding import Raw
 from counterpoint.errors import DataError
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ class Stream:
         rows = (self.row(number, values) for number, values in enumerate(twin(self.dataset)))
         found = (t for row in rows if row for k in keys for t in (row[k] if isinstance(row[k], list) else [row[k]]))
         yield from itertools.islice((t for t in found if t), limit)
+
+    def known(self, modality: str) -> Known:
+        """What the first rows of the source tell of the items of this modality."""
+        return known_of(self.schema, modality, self.values)
 
     def values(self, names: Sequence[str], limit: int) -> dict[str, list[Any]]:
         """The cells of some columns in the first ``limit`` rows of the source."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from counterpoint.decode.reading import LanguageModel, Reading
+from counterpoint.decode.incremental import LanguageModel, Reading
 from counterpoint.errors import ConfigError
 
 

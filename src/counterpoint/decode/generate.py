@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from counterpoint.decode.beam import beam
-from counterpoint.decode.reading import LanguageModel, TextModel
+from counterpoint.decode.incremental import LanguageModel, TextModel
 from counterpoint.decode.sample import greedy, nucleus
 from counterpoint.decode.search import contrastive_search
 from counterpoint.errors import ConfigError

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from counterpoint.decode.generate import generate
-from counterpoint.decode.opposed import opposed
-from counterpoint.decode.reading import TextModel, space
+from counterpoint.decode.incremental import TextModel, space
+from counterpoint.decode.prefix_contrast import opposed
 from counterpoint.decode.sample import greedy
 from counterpoint.errors import DataError
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from counterpoint.decode.reading import LanguageModel, Reading, Written
+from counterpoint.decode.incremental import LanguageModel, Reading, Written
 from counterpoint.errors import ConfigError
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from counterpoint.decode.reading import LanguageModel, Reading, Written
+from counterpoint.decode.incremental import LanguageModel, Reading, Written
 from counterpoint.decode.sample import check_p, draw
 from counterpoint.errors import ConfigError
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data, Whole, move
-from counterpoint.encoders.base import Encoder, placed
+from counterpoint.encoders.base import Encoder, Traced, find, seeded
 from counterpoint.encoders.layout import Stage, read_weights, write_weights
+from counterpoint.encoders.vectors import Vectors
 from counterpoint.errors import ItemError, ModelError
 
 
@@ -72,6 +73,18 @@ class BagEncoder(Encoder):
         self.attention = BagAttention(encoder.dim, width, gated=gated)
         self.classifier = nn.Linear(encoder.dim, len(self.labels)) if self.labels else None
 
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        inner = Vectors.example(seed)
+        with seeded(seed):
+            return cls(inner, width=4)
+
+    def traced(self) -> Traced:
+        raise ModelError(
+            "An encoder of bags has no ONNX form: bags have any number of instances. Load its folder with "
+            "counterpoint.encoders.folder.load, or export the encoder of its instances (`.encoder`)."
+        )
+
     @property
     def modality(self) -> str:  # type: ignore[override]  # that of the instances
         return self.encoder.modality
@@ -100,9 +113,10 @@ class BagEncoder(Encoder):
     def collate(self, items: Sequence[Any], role: str | None = None) -> Whole:
         """Bags to one `Whole`: ``count`` (N,), and what the encoder of instances eats, bag after bag."""
         check(items)
-        owners = [i for i, bag in enumerate(items) for _ in bag]
-        with placed(owners, len(items)):
+        try:
             data = self.encoder.collate([x for bag in items for x in bag], role)
+        except ItemError as error:
+            raise _of_bag(items, error) from error
         held = {"instances": data} if isinstance(data, Tensor) else dict(data)
         return Whole({"count": torch.tensor([len(bag) for bag in items]), **held})
 
@@ -142,8 +156,6 @@ class BagEncoder(Encoder):
 
     @classmethod
     def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:
-        from counterpoint.encoders.folder import find  # below: `folder` imports every encoder
-
         inner = find(config["kind"]).read(folder / "instances", config["inner"])
         encoder = cls(inner, width=config["width"], gated=config["gated"], labels=config["labels"])
         missing, unexpected = encoder.load_state_dict(read_weights(folder / "bags.safetensors"), strict=False)
@@ -152,11 +164,21 @@ class BagEncoder(Encoder):
         return encoder
 
 
+def _of_bag(bags: Sequence[Any], error: ItemError) -> ItemError:
+    """The error of one of all instances as that of the bag that it is in."""
+    place = error.place
+    for i, bag in enumerate(bags):
+        if place < len(bag):
+            return ItemError(f"Bag {{place}} of {{of}}: {error.at(place, len(bag))}", i, len(bags))
+        place -= len(bag)
+    return error
+
+
 def check(bags: Sequence[Any]) -> None:
     """Refuse what is no list of instances, and bags without any."""
     for i, bag in enumerate(bags):
         if isinstance(bag, str | bytes | Mapping) or not isinstance(bag, Sequence | np.ndarray):
-            why = f"is a {type(bag).__name__}; an encoder of bags takes lists of instances."
-            raise ItemError("Item", i, len(bags), why)
+            said = f"Item {{place}} is a {type(bag).__name__}; an encoder of bags takes lists of instances."
+            raise ItemError(said, i, len(bags))
         if len(bag) == 0:
-            raise ItemError("Bag", i, len(bags), "is empty. Leave it out: there is nothing to see in it.")
+            raise ItemError("Bag {place} of {of} is empty. Leave it out: there is nothing to see in it.", i, len(bags))

@@ -1,24 +1,29 @@
-"""What every encoder answers to, and the one bulk-encoding loop all of them share."""
+"""What every encoder answers to, how its class is found, and the one bulk-encoding loop all of them share."""
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
+import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from itertools import chain
 from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Self, TypeVar, get_type_hints
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, get_type_hints
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data, move
+from counterpoint.data.schema import Known
 from counterpoint.encoders.layout import Stage, read_weights, revive, write_weights
 from counterpoint.errors import ConfigError, DataError, ItemError, ModelError, NotFiniteError
 
@@ -40,11 +45,67 @@ def evaluating(module: nn.Module, *, gradients: bool = False) -> Iterator[None]:
         module.train(was_training)
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside: what torch draws on the CPU follows from the seed. Afterwards its generator stands where it stood."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def noise(*shape: int) -> Tensor:
+    """Normal numbers, always the same: what ONNX files of encoders that read numbers are traced with."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+class Source(Protocol):
+    """What an encoder is built from: any `counterpoint.data.schema.RowSet`, or a stream."""
+
+    def texts(self, limit: int) -> Iterator[str]:
+        """At most so many texts, from which a vocabulary is learned."""
+        ...
+
+    def known(self, modality: str) -> Known:
+        """What the rows tell of their items of this modality."""
+        ...
+
+
+VOCABULARY_FROM = 200_000
+"""Texts that a vocabulary is learned from, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traced:
+    """An encoder as one function of tensors, by which it is written as an ONNX file.
+
+    forward: from the inputs to embeddings ``(N, D)``, not normalised, without sorting, packing or dropout. example:
+    what `Encoder.collate` gives for a few items, to trace and check it with (None: whoever exports it gives some).
+    names: of the inputs in their order, keys of what `Encoder.collate` gives where that is a mapping. free: axis -> its
+    name, of the axes of every input that may have any size. beside: writes what a reader of the file needs too, beside
+    a path (None: nothing).
+    """
+
+    forward: Callable[..., Tensor]
+    example: Data | None
+    names: tuple[str, ...] = ("input",)
+    free: Mapping[int, str] = field(default_factory=lambda: {0: "batch"})
+    beside: Callable[[Path], None] | None = None
+
+    def inputs(self, data: Data) -> tuple[Tensor, ...]:
+        """What `Encoder.collate` gives, as arguments of ``forward``."""
+        return (data,) if isinstance(data, Tensor) else tuple(data[name] for name in self.names)
+
+
 class Encoder(nn.Module, ABC):
     """From views of one modality to embeddings.
 
-    kind: the name under which a model folder knows the class. modality: text, image, ... config: a frozen dataclass
-    that JSON can hold. dim: width D of an embedding. normalize: whether `encode` returns unit vectors by default.
+    Facts of the class. kind: the name under which a model folder knows it. modality: text, image, ... choices: words
+    after ``--encoder`` that pick it, its own first (none: it is made by a method, around other encoders). standard:
+    whether it is what its modality has where nobody chooses; one class of each modality is. begins: the settings that
+    train it where a word picked it: the ``recipe``'s, or, of a transformer with random weights, those for ``scratch``.
+
+    Of an encoder. config: a frozen dataclass that JSON can hold; a class that is built from one alone names its type
+    (``config: MyConfig``). dim: width D of an embedding. normalize: whether `encode` returns unit vectors by default.
     prompts: role -> text put before the item (text encoders only). default_prompt: the role whose prompt is put where
     none is asked for (None: no prompt then). domains: other roles, each with experts of its own. similarity: by what
     embeddings are meant to be compared (cosine, dot, euclidean, manhattan), as its folder says. origin: the folder it
@@ -54,6 +115,9 @@ class Encoder(nn.Module, ABC):
 
     kind: ClassVar[str] = ""
     modality: ClassVar[str]
+    choices: ClassVar[tuple[str, ...]] = ()
+    standard: ClassVar[bool] = False
+    begins: ClassVar[Literal["recipe", "scratch"]] = "recipe"
     config: Any
     dim: int
     normalize: bool = True
@@ -137,10 +201,10 @@ class Encoder(nn.Module, ABC):
     ) -> np.ndarray:
         """Embeddings ``(N, D)`` float32 in the order given; the same item gives the same vector in any company.
 
-        items: a sequence of N items; or one item, such as a text, an image or a row of a table, whose embedding ``(D,)``
-        comes back alone. role: whose prompt to put before each: ``query``, ``document`` or another of `roles` (None: the
-        `default_prompt`, where there is one). budget: padded length units (tokens, for text) per forward pass.
-        normalize: unit length (None: the encoder's own default). precision: ``float32`` or ``bfloat16``. workers:
+        items: a sequence of N items; or one item, such as a text, an image or a row of a table, whose embedding
+        ``(D,)`` comes back alone. role: whose prompt to put before each: ``query``, ``document`` or another of `roles`
+        (None: the `default_prompt`, where there is one). budget: padded length units (tokens, for text) per forward
+        pass. normalize: unit length (None: the encoder's own default). precision: ``float32`` or ``bfloat16``. workers:
         batches computed at once on a CPU, each by one thread, which keeps the cores busier than every core on every
         small product (None: as many as torch has threads); other devices take one at a time.
 
@@ -205,6 +269,43 @@ class Encoder(nn.Module, ABC):
 
         yield forward
 
+    # --- made ------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def configured(cls, choice: str, recipe: Any = None, *, smoke: bool = False) -> Any:
+        """The configuration of a fresh encoder of this class.
+
+        choice: the one of `choices` that was asked for. recipe: a method's configuration, kept where it is of this
+        class; of another one, what both types inherit is. smoke: as small as can be, where nothing is kept.
+        """
+        kind = config_of(cls)
+        if isinstance(recipe, kind):
+            return recipe
+        both = next((t for t in kind.__mro__[1:-1] if isinstance(recipe, t)), None)
+        return kind(**{f.name: getattr(recipe, f.name) for f in fields(both)} if both else {})
+
+    @classmethod
+    def build(cls, config: Any, rows: Source) -> Self:
+        """A fresh encoder from its configuration; what that leaves open (a vocabulary, the width of vectors, the
+        columns of a table) is learned from the rows. Weights are drawn from torch's generator."""
+        return cls(config)  # type: ignore[call-arg]  # subclasses take it
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path) -> Encoder:
+        """An encoder with weights that others published: a folder, or a hub id where no such folder is."""
+        raise ConfigError(
+            f"{source} is no model folder of Counterpoint, and weights of others are not read for such rows."
+        )
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        """A small encoder of this class with weights that follow from the seed, for checks and examples."""
+        raise NotImplementedError(f"{cls.__name__} has no example: give the class one.")
+
+    def traced(self) -> Traced:
+        """How an ONNX file sees the encoder. Raises `ModelError` where there can be none, which says why."""
+        return Traced(forward=self.forward, example=None)
+
     # --- on disk: what `counterpoint.encoders.folder` asks of an encoder -----------------------------------------
 
     def write(self, folder: Path) -> list[Stage]:
@@ -218,8 +319,93 @@ class Encoder(nn.Module, ABC):
     @classmethod
     def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:
         """The encoder that `write` wrote; config: its configuration as JSON gave it back."""
-        encoder = cls(revive(get_type_hints(cls)["config"], config))  # type: ignore[call-arg]  # subclasses take it
+        encoder = cls(revive(config_of(cls), config))  # type: ignore[call-arg]  # subclasses take it
         return fitted(encoder, folder)
+
+
+# --- classes, found by importing the modules of `counterpoint.encoders` --------------------------------------------
+
+
+def discover() -> dict[str, type[Encoder]]:
+    """Kind -> class: every encoder of the library, and those that the program has imported."""
+    import counterpoint.encoders as package
+
+    for info in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        importlib.import_module(info.name)
+    # "kind" in vars: torch's export leaves subclasses of its own behind, which only inherit one.
+    found = (cls for cls in _subclasses(Encoder) if vars(cls).get("kind"))  # type: ignore[type-abstract]
+    return {cls.kind: cls for cls in found if not inspect.isabstract(cls)}
+
+
+def find(kind: str) -> type[Encoder]:
+    """The encoder class of this kind: the library's, or one that the program has imported."""
+    known = discover()
+    if kind not in known:
+        raise ModelError(
+            f"There is no encoder of the kind {kind!r}; known are {', '.join(sorted(known))}. "
+            "If it is your own class, import it before loading."
+        )
+    return known[kind]
+
+
+def config_of(cls: type[Encoder]) -> Any:
+    """The type of a class's configuration; None where that is not all it is made from (encoders around others)."""
+    found = get_type_hints(cls).get("config")
+    return found if is_dataclass(found) else None
+
+
+def made_by(config: Any) -> type[Encoder]:
+    """The class that encoders of this configuration are of."""
+    known = {config_of(cls): cls for cls in discover().values()}
+    for kind in type(config).__mro__[:-1]:
+        if kind in known:
+            return known[kind]
+    raise ConfigError(f"{type(config).__name__} is no configuration of an encoder.")
+
+
+def build(config: Any, rows: Source) -> Encoder:
+    """A fresh encoder from its configuration, of whichever class that is one of; see `Encoder.build`."""
+    return made_by(config).build(config, rows)
+
+
+def choices(modality: str) -> dict[str, type[Encoder]]:
+    """Words after ``--encoder`` -> the class of this modality that each picks, the standard class's first.
+
+    Of classes that share a word, it picks the one whose own (first) word it is.
+    """
+    of = [cls for cls in discover().values() if cls.choices and cls.modality == modality]
+    of.sort(key=lambda cls: (not cls.standard, cls.choices))
+    own = {cls.choices[0]: cls for cls in of}
+    return own | {word: cls for cls in of for word in cls.choices if word not in own}
+
+
+def standard(modality: str) -> type[Encoder]:
+    """The class that a modality has where nobody chooses."""
+    for cls in choices(modality).values():
+        return cls  # it comes first
+    raise ConfigError(f"There is no encoder of {modality}s; there are encoders of {', '.join(modalities())}.")
+
+
+def modalities() -> list[str]:
+    """Modalities of which a word after ``--encoder`` picks an encoder."""
+    return sorted({cls.modality for cls in discover().values() if cls.choices})
+
+
+def picked(modality: str, choice: str, recipe: Any = None) -> type[Encoder] | None:
+    """The class that a word picks for a modality, None where it is no such word.
+
+    recipe: a method's configuration, whose class goes before others that have the word too.
+    """
+    own = None if recipe is None else made_by(recipe)
+    if own is not None and own.modality == modality and choice in own.choices:
+        return own
+    return choices(modality).get(choice)
+
+
+def _subclasses(cls: type[Encoder]) -> Iterator[type[Encoder]]:
+    for sub in cls.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)
 
 
 E = TypeVar("E", bound=Encoder)

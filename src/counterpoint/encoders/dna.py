@@ -15,7 +15,8 @@ from torch import Tensor
 
 from counterpoint.data.dna import clean
 from counterpoint.encoders import pretrained
-from counterpoint.encoders.kmers import cleaned, codes
+from counterpoint.encoders.base import seeded
+from counterpoint.encoders.kmers import EXAMPLES, cleaned, codes
 from counterpoint.encoders.layout import Stage, revive
 from counterpoint.encoders.pooling import Pooling, check
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
@@ -70,6 +71,8 @@ class DnaTransformer(TextTransformer):
 
     kind: ClassVar[str] = "dna-transformer"
     modality: ClassVar[str] = "dna"
+    choices: ClassVar[tuple[str, ...]] = ("transformer",)
+    samples: ClassVar[Sequence[str]] = EXAMPLES
     config: DnaTransformerConfig  # type: ignore[assignment]  # it has all that the base reads
 
     def __init__(
@@ -99,6 +102,21 @@ class DnaTransformer(TextTransformer):
             return cls(config, kmer_tokenizer(config.k, max_length=config.max_length))
         learned = train_pieces(texts, vocabulary=config.vocabulary, max_length=config.max_length, sample=sample)
         return cls(config, learned)
+
+    @classmethod
+    def configured(cls, choice: str, recipe: Any = None, *, smoke: bool = False) -> Any:
+        small = DnaTransformerConfig(layers=2, width=128, heads=4, vocabulary=1000, max_length=512, positions="none")
+        return recipe if isinstance(recipe, DnaTransformerConfig) else small
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **settings: Any) -> Self:  # type: ignore[override]
+        return super(TextTransformer, cls).from_pretrained(source)  # those of texts are of no use
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        config = DnaTransformerConfig(layers=2, width=32, heads=2, vocabulary=60, max_length=64)
+        with seeded(seed):
+            return cls.from_texts(cls.samples, config)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each sequence: whole, without special tokens or truncation. `DataError` for what is no DNA."""

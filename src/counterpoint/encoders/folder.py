@@ -6,23 +6,20 @@ sentence-transformers has modules for it, ``modules.json`` names them. Weights a
 
 from __future__ import annotations
 
-import importlib
 import os
-import pkgutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import counterpoint.encoders as package
-from counterpoint import whole
 from counterpoint._version import __version__
 from counterpoint.encoders import layout, modules, pretrained
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.base import Encoder, find
 from counterpoint.encoders.layout import Stage, write_json
 from counterpoint.encoders.lora import merged
 from counterpoint.encoders.staged import staged
 from counterpoint.errors import ModelError
+from counterpoint.files import new_folder
 
 CARD = "counterpoint.json"
 
@@ -33,7 +30,7 @@ def save(encoder: Encoder, folder: Path | str) -> None:
     check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with whole.directory(folder) as aside:
+        with new_folder(folder) as aside:
             _write(encoder, aside)
             layout.like(aside, aside / CARD)
             _sync(aside)
@@ -106,26 +103,6 @@ def _theirs(folder: Path) -> Encoder:
     encoder.prompts, encoder.default_prompt = dict(said.prompts), said.default_prompt
     encoder.similarity = said.similarity
     return staged(encoder, said.stages)
-
-
-def find(kind: str) -> type[Encoder]:
-    """The encoder class of this kind: the library's, or one that the program has imported."""
-    for info in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-        importlib.import_module(info.name)
-    # "kind" in vars: torch's export leaves subclasses of its own behind, which only inherit one.
-    known = {cls.kind: cls for cls in _subclasses(Encoder) if vars(cls).get("kind")}  # type: ignore[type-abstract]
-    if kind not in known:
-        raise ModelError(
-            f"There is no encoder of the kind {kind!r}; known are {', '.join(sorted(known))}. "
-            "If it is your own class, import it before loading."
-        )
-    return known[kind]
-
-
-def _subclasses(cls: type[Encoder]) -> Iterator[type[Encoder]]:
-    for sub in cls.__subclasses__():
-        yield sub
-        yield from _subclasses(sub)
 
 
 def _write(encoder: Encoder, folder: Path) -> None:

@@ -14,9 +14,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.base import Encoder, Traced, find, seeded
 from counterpoint.encoders.blocks import Block, small_weights
-from counterpoint.encoders.image import ImageEncoder
+from counterpoint.encoders.image import ConvNet, ImageEncoder
 from counterpoint.encoders.layout import Stage, read_weights, write_weights
 from counterpoint.encoders.table import TableTransformer
 from counterpoint.errors import ConfigError, ItemError
@@ -75,6 +75,15 @@ class ImageTable(Encoder):
         self.image, self.table, self.interaction = image, table, interaction
         self.dim = table.dim
 
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        image, table = ConvNet.example(seed), TableTransformer.example(seed)
+        with seeded(seed):
+            return cls(image, table, Interaction(table.dim, image.dim, layers=1, heads=2))
+
+    def traced(self) -> Traced:
+        return self.table.traced()  # which has no ONNX form
+
     @property
     def config(self) -> ImageTableConfig:  # type: ignore[override]
         first = self.interaction.blocks[0]
@@ -92,15 +101,17 @@ class ImageTable(Encoder):
     def collate(self, items: Sequence[Mapping[str, Any]], role: str | None = None) -> Data:
         for place, item in enumerate(items):
             if not isinstance(item, Mapping):
-                why = f"is a {type(item).__name__}; give mappings with both, image and table."
-                raise ItemError("Item", place, len(items), why)
+                given = type(item).__name__
+                said = f"Item {{place}} is of the type {given}. Give mappings with both, image and table."
+                raise ItemError(said, place, len(items))
             if item.get("image") is None or item.get("table") is None:
                 lacks = "image" if item.get("image") is None else "table"
                 raise ItemError(
-                    "Item", place, len(items),
-                    f"has no {lacks}. Give mappings with both, image and table; cells of the table may be missing "
-                    "(None), the image may not.",
-                )  # fmt: skip
+                    f"An item has no {lacks} (item {{place}}). Give mappings with both, image and table; cells of the "
+                    "table may be missing (None), the image may not.",
+                    place,
+                    len(items),
+                )
         images = self.image.collate([item["image"] for item in items])
         return {"image": images, **self.table.collate([item["table"] for item in items])}
 
@@ -126,8 +137,6 @@ class ImageTable(Encoder):
 
     @classmethod
     def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:
-        from counterpoint.encoders.folder import find  # below: `folder` imports every encoder
-
         image, table = (find(config[n]["kind"]).read(folder / n, config[n]["config"]) for n in ("image", "table"))
         assert isinstance(image, ImageEncoder)
         assert isinstance(table, TableTransformer)

@@ -11,14 +11,14 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from counterpoint.data.pixels import decode
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.base import Encoder, Traced, seeded
 from counterpoint.encoders.layout import refuse_pickles
 from counterpoint.errors import ConfigError, DataError, ModelError
 
@@ -143,6 +143,11 @@ class ImageEncoder(Encoder):
             )
         return (images - self.mean) / self.std
 
+    def traced(self) -> Traced:
+        c = self.config
+        images = torch.rand(3, c.channels, c.size, c.size, generator=torch.Generator().manual_seed(0))
+        return Traced(forward=self.forward, example=images)
+
     @abstractmethod
     def _features(self, data: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled ``(N, D)`` and local ``(N, T, D)`` embeddings."""
@@ -164,6 +169,8 @@ class ConvNet(ImageEncoder):
     """A convolutional network; the embedding is the mean of its last feature map."""
 
     kind: ClassVar[str] = "convnet"
+    choices: ClassVar[tuple[str, ...]] = ("convnet",)
+    standard: ClassVar[bool] = True
     config: ConvNetConfig
 
     def __init__(self, config: ConvNetConfig | None = None) -> None:
@@ -174,6 +181,11 @@ class ConvNet(ImageEncoder):
         self.body: nn.Module = _plain(c) if c.block == "plain" else _residual(c)
         if c.norm == "group":
             _group_norm(self.body)
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        with seeded(seed):
+            return cls(ConvNetConfig(size=16, stem_width=8, widths=(8, 16), depths=(1, 1)))
 
     def stages(self, data: Tensor) -> list[Tensor]:
         """The feature map of every stage ``(N, C, H, W)``, the finest first; the embedding is the mean of the last."""
@@ -220,6 +232,8 @@ class ImageTransformer(ImageEncoder):
     """A vision transformer; the embedding is the class token, or the mean of the patches, after the last norm."""
 
     kind: ClassVar[str] = "image-transformer"
+    choices: ClassVar[tuple[str, ...]] = ("transformer",)
+    begins: ClassVar[Literal["recipe", "scratch"]] = "scratch"
     config: ImageTransformerConfig
 
     def __init__(self, config: ImageTransformerConfig | None = None) -> None:
@@ -245,6 +259,11 @@ class ImageTransformer(ImageEncoder):
         if hasattr(self.body, "pooler"):
             self.body.pooler = None  # a layer on the class token that was never trained without labels
         self.dim = architecture.hidden_size
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        with seeded(seed):
+            return cls(ImageTransformerConfig(size=16, patch=8, dim=32, depth=2, heads=2))
 
     def _features(self, data: Tensor) -> tuple[Tensor, Tensor]:
         x = self.body(pixel_values=self.normalised(data)).last_hidden_state

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -14,11 +14,16 @@ from torch.nn import functional as F
 
 from counterpoint.data.batch import Data
 from counterpoint.data.dna import clean
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.base import Encoder, Traced, seeded
+from counterpoint.encoders.pooling import pool
 from counterpoint.errors import ConfigError, DataError, ItemError
 
 _VALUE = np.full(256, -1, dtype=np.int64)
 _VALUE[np.frombuffer(b"ACGT", dtype=np.uint8)] = range(4)
+
+
+EXAMPLES = ("ACGTTGCAACTTGACCATTG" * 4, "GATTACA", "TTTTCCNCAAGG")
+"""Sequences that small encoders are made from, and that ONNX files are checked with."""
 
 
 def codes(sequence: str, k: int) -> np.ndarray:
@@ -64,13 +69,13 @@ def cleaned(sequences: Sequence[Any]) -> list[str]:
     out = []
     for place, sequence in enumerate(sequences):
         if not isinstance(sequence, str):
-            why = f"is of the type {type(sequence).__name__}, where a string is expected."
-            raise ItemError("Sequence", place, len(sequences), why)
+            said = f"Sequence {{place}} is of the type {type(sequence).__name__}, where a string is expected."
+            raise ItemError(said, place, len(sequences))
         try:
             out.append(clean(sequence))
         except (DataError, UnicodeEncodeError) as error:
-            why = str(error).removeprefix("A sequence ") if isinstance(error, DataError) else "holds no DNA."
-            raise ItemError("Sequence", place, len(sequences), why) from error
+            said = str(error) if isinstance(error, DataError) else "A sequence holds half of a surrogate pair."
+            raise ItemError(f"{said} (Item {{place}} of {{of}}.)", place, len(sequences)) from error
     return out
 
 
@@ -106,6 +111,8 @@ class KmerBag(Encoder):
 
     kind: ClassVar[str] = "kmer-bag"
     modality: ClassVar[str] = "dna"
+    choices: ClassVar[tuple[str, ...]] = ("static",)
+    standard: ClassVar[bool] = True
     config: KmerBagConfig
 
     def __init__(self, config: KmerBagConfig) -> None:
@@ -113,6 +120,18 @@ class KmerBag(Encoder):
         self.config, self.dim = config, config.dim
         size = strandless(config.k)[1] if config.both_strands else 4**config.k
         self.table = nn.Parameter(torch.randn(size, config.dim) / config.dim**0.5)
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        with seeded(seed):
+            return cls(KmerBagConfig(dim=16, k=3))
+
+    def traced(self) -> Traced:
+        def forward(words: Tensor) -> Tensor:
+            return pool(*self.tokens({"words": words}))
+
+        free = {0: "batch", 1: "length"}
+        return Traced(forward=forward, example=self.collate(EXAMPLES), names=("words",), free=free)
 
     @property
     def strandless(self) -> bool:

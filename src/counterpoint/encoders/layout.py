@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -53,9 +53,7 @@ def reading(path: Path | str, what: str = "a model") -> Iterator[None]:
     except CounterpointError as error:
         raise ModelError(f"{path}: {error}") from error
     except FileNotFoundError as error:
-        raise ModelError(
-            f"{path} cannot be read as {what}: {error.filename or error} is missing. {_REPAIR}"
-        ) from error
+        raise ModelError(f"{path} cannot be read as {what}: {error.filename or error} is missing. {_REPAIR}") from error
     except Exception as error:
         raise ModelError(f"{path} cannot be read as {what} ({said(error)}). {_REPAIR}") from error
     except BaseException as error:  # a library in Rust that gives up: an exception that no `except Exception` sees
@@ -109,8 +107,11 @@ def bounded(folder: Path) -> Iterator[None]:
 
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Name -> shape of each tensor of a safetensors file, from its header alone."""
-    with reading(path, "weights"), safe_open(path, framework="pt") as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
+    except Exception as error:
+        raise _unreadable(path, error) from error
 
 
 # --- JSON ------------------------------------------------------------------------------------------------------
@@ -166,10 +167,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except Exception as error:  # of its own kind, of the operating system's, of torch's for types it does not know
-        raise ModelError(
-            f"The weights {path} cannot be read: {said(error)}. The file is missing, damaged or incomplete: save the "
-            "model again, or copy or download it again."
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ModelError:
+    return ModelError(
+        f"The weights {path} cannot be read: {said(error)}. The file is missing, damaged or incomplete: save the model "
+        "again, or copy or download it again."
+    )
 
 
 def like(folder: Path, model: Path) -> None:
@@ -233,7 +238,9 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is dict:
         return isinstance(value, dict) and all(_fits(k, given[0]) and _fits(v, given[1]) for k, v in value.items())
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e30  # no NaN, no infinity
+        return (
+            isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e30
+        )  # no NaN, no infinity
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
     if hint in (bool, str):

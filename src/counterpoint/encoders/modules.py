@@ -52,12 +52,11 @@ ACTIVATIONS = {
 
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
-_TRANSFORMER_FILES = tuple(
-    f"sentence_{name}_config.json" for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta")
-) + ("sentence_xlnet_config.json",)
+_FAMILIES = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+_TRANSFORMER_FILES = tuple(f"sentence_{family}_config.json" for family in _FAMILIES)
 _PLACEMENT = {
-    "attn_implementation", "cache_dir", "device_map", "dtype", "force_download", "local_files_only", "low_cpu_mem_usage",
-    "revision", "token", "torch_dtype", "trust_remote_code", "use_auth_token", "use_safetensors",
+    "attn_implementation", "cache_dir", "device_map", "dtype", "force_download", "local_files_only",
+    "low_cpu_mem_usage", "revision", "token", "torch_dtype", "trust_remote_code", "use_auth_token", "use_safetensors",
 }  # fmt: skip
 """How a model is fetched and held; Counterpoint computes in float32 and never runs remote code, whatever they say."""
 _TOKENIZER = {
@@ -238,12 +237,20 @@ def max_length(folder: Path) -> int | None:
 
 def _transformer(folder: Path) -> dict[str, Any]:
     path, held = _beside(folder)
-    for old, new in (("model_args", "model_kwargs"), ("tokenizer_args", "processor_kwargs"), ("config_args", "config_kwargs")):
+    for old, new in (
+        ("model_args", "model_kwargs"),
+        ("tokenizer_args", "processor_kwargs"),
+        ("config_args", "config_kwargs"),
+    ):
         held[new] = expect(held.pop(old, None) or held.get(new) or {}, dict, f"{path}, {new!r},")
     lower = expect(held.get("do_lower_case") or False, bool, f"{path}, 'do_lower_case',")
     _refuse(path, held["model_kwargs"], _PLACEMENT | {"add_pooling_layer"}, within="model_args")
     _refuse(path, held["processor_kwargs"], _PLACEMENT | _TOKENIZER | {"use_fast"}, within="tokenizer_args")
-    expected = {"transformer_task": "feature-extraction", "modality_config": _TEXT, "module_output_name": "token_embeddings"}
+    expected = {
+        "transformer_task": "feature-extraction",
+        "modality_config": _TEXT,
+        "module_output_name": "token_embeddings",
+    }
     for name, value in expected.items():
         if held.get(name, value) != value:
             raise ModelError(
@@ -329,7 +336,9 @@ def _set(value: Any) -> bool:
 def _refuse(path: Path, held: Mapping[str, Any], followed: Iterable[str], *, within: str = "") -> None:
     """Refuse settings that are not followed, by their names."""
     if unknown := sorted(set(map(str, held)) - set(followed)):
-        told = [f"{within + '.' if within else ''}{name}={shortened(held[name])}" for name in unknown if _set(held[name])]
+        told = [
+            f"{within + '.' if within else ''}{name}={shortened(held[name])}" for name in unknown if _set(held[name])
+        ]
         if told:
             raise ModelError(
                 f"{path} says {', '.join(told)}, which Counterpoint does not follow, so its embeddings would be others "

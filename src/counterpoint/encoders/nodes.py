@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
-from counterpoint.data.graph import Node
-from counterpoint.encoders.base import Encoder
+from counterpoint.data.nodes import Node
+from counterpoint.encoders.base import Encoder, Source, Traced, noise, seeded
 from counterpoint.encoders.graph import row_scaled
 from counterpoint.errors import ConfigError, DataError, ItemError
 
@@ -40,6 +40,7 @@ class NodeMLP(Encoder):
 
     kind: ClassVar[str] = "node-mlp"
     modality = "graph"
+    choices: ClassVar[tuple[str, ...]] = ("mlp",)
     normalize = False
     config: NodeMLPConfig
 
@@ -51,6 +52,19 @@ class NodeMLP(Encoder):
         self.layers = dense(config.features, *config.widths, config.dim)
         self.centres: nn.Parameter | None = None
         self.group(config.clusters)
+
+    @classmethod
+    def build(cls, config: Any, rows: Source) -> Self:
+        return cls(config if config.features else replace(config, features=rows.known(cls.modality).width))
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        with seeded(seed):
+            return cls(NodeMLPConfig(features=7, widths=(16,), dim=8))
+
+    def traced(self) -> Traced:
+        """Of features ``(N, F)``, scaled as the configuration says."""
+        return Traced(forward=self.forward, example=noise(3, self.config.features))
 
     def group(self, clusters: int) -> None:
         """Have this many centres, drawn anew where their number changes."""
@@ -68,8 +82,8 @@ class NodeMLP(Encoder):
         for place, item in enumerate(items):
             if not isinstance(item, Node):
                 given = type(item).__name__
-                why = f"is a {given}: an encoder of nodes embeds the nodes of a graph, not {given}."
-                raise ItemError("Item", place, len(items), why)
+                said = f"An encoder of nodes embeds the nodes of a graph, not {given} (item {{place}})."
+                raise ItemError(said, place, len(items))
         out = np.empty((len(items), self.config.features), dtype=np.float32)
         graphs = {node.graph: None for node in items}
         for graph in graphs:

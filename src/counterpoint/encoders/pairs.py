@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders.around import Around
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.base import Encoder, Traced, find
 from counterpoint.encoders.cross import Pair
 from counterpoint.encoders.layout import Stage, read_weights, write_weights
 from counterpoint.encoders.pooling import pool
 from counterpoint.encoders.text import TextTransformer
+from counterpoint.encoders.wrapper import Around
 from counterpoint.errors import ConfigError, ModelError
 
 Head = Literal["features", "dot"]
@@ -110,6 +110,19 @@ class PairEncoder(Around):
         # A text of one token has nothing but its first one: zeros then.
         return pool(torch.cat(states, dim=-1), mask & (mask.cumsum(1) > 1), mode="mean")
 
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        return cls(TextTransformer.example(seed), top=2, head="dot")
+
+    def traced(self) -> Traced:
+        """Of the embeddings; pairs are scored from two of them."""
+        if self.top:
+            raise ModelError(
+                f"An encoder of pairs that reads the last {self.top} layers has no ONNX form: a file holds the last "
+                "one alone. Load its folder with counterpoint.encoders.folder.load instead."
+            )
+        return self.encoder.traced()
+
     # --- pairs -----------------------------------------------------------------------------------------------------
 
     def score(self, pairs: Sequence[Pair]) -> np.ndarray:
@@ -139,8 +152,6 @@ class PairEncoder(Around):
 
     @classmethod
     def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:
-        from counterpoint.encoders.folder import find  # below: `folder` imports every encoder
-
         c = PairConfig(**config)
         encoder = cls(find(c.kind).read(folder, c.inner), top=c.top, head=c.head, hidden=c.hidden, out=c.out)
         weights = read_weights(folder / "Head/model.safetensors")

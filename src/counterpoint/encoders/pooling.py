@@ -9,18 +9,16 @@ from torch import Tensor
 
 from counterpoint.errors import ConfigError
 
-Pooling: TypeAlias = Literal["cls", "mean", "mean_sqrt", "weighted", "last", "max"]
-"""cls: the first real token. mean: of the real tokens. mean_sqrt: their sum divided by the square root of their number.
-weighted: mean weighted with the position, 1, 2, ..., among the real tokens (Muennighoff 2022, arXiv 2202.08904; for
-causal models). last: the last real token. max: per dimension."""
+Pooling: TypeAlias = Literal["cls", "mean", "weighted", "last", "max", "mean_sqrt"]
+"""cls: the first real token. mean: of the real tokens. weighted: mean weighted with the position, 1, 2, ..., among the
+real tokens (Muennighoff 2022, arXiv 2202.08904; for causal models). last: the last real token. max: per dimension.
+mean_sqrt: the sum of the real tokens divided by the square root of their number."""
 
 JOINT = "+"
 """Between the names of several poolings whose embeddings stand side by side, as in ``mean+max``."""
 
 
-def pool(
-    hidden: Tensor, mask: Tensor | None = None, *, mode: str = "mean", skip: Tensor | None = None
-) -> Tensor:
+def pool(hidden: Tensor, mask: Tensor | None = None, *, mode: str = "mean", skip: Tensor | None = None) -> Tensor:
     """``(N, T, D)`` to ``(N, D)``, or ``(N, P * D)`` for P poolings side by side.
 
     mask: ``(N, T)``, nonzero = real (None: all are); a row without any gives zeros. mode: a `Pooling`, or several with

@@ -49,14 +49,14 @@ def read(source: str | Path) -> Found:
     if (folder / modules.LISTING).exists():
         said = modules.read(folder)
         if said.static:
-            raise ModelError(f"{source} holds a static encoder, no transformer. Load it with counterpoint.load(FOLDER).")
+            raise ModelError(f"{source} holds a static encoder. Load it with counterpoint.load(FOLDER).")
     elif (folder / modules.SETTINGS).exists():
         raise ModelError(
             f"{folder} holds {modules.SETTINGS} and no {modules.LISTING}: the sentence-transformers folder is "
             "incomplete. Copy or download it again."
         )
     at = folder if said is None else said.first
-    tokens, network = tokenizer(at, said.tokenizer if said else {}), model(at, settings=said.config if said else {})
+    network, tokens = model(at, settings=said.config if said else {}), tokenizer(at, said.tokenizer if said else {})
     if said is not None:
         _check_said(said, network, tokens, folder)
     length = modules.max_length(at) if said is None else said.max_length
@@ -69,9 +69,7 @@ def read(source: str | Path) -> Found:
     )
 
 
-def _check_said(
-    said: modules.Said, network: PreTrainedModel, tokens: PreTrainedTokenizerFast, folder: Path
-) -> None:
+def _check_said(said: modules.Said, network: PreTrainedModel, tokens: PreTrainedTokenizerFast, folder: Path) -> None:
     if said.lowercase:
         backend = tokens.backend_tokenizer
         backend.normalizer = Normalizers([Lowercase(), *([backend.normalizer] if backend.normalizer else [])])
@@ -162,8 +160,8 @@ def _check_config(folder: Path) -> None:
     for name in _DEPTHS:
         if isinstance(held.get(name), int) and held[name] > _DEEPEST:
             raise ModelError(
-                f"{folder / 'config.json'} says {name}={shortened(held[name])}, which no model has. It is damaged: copy "
-                "or download the model again."
+                f"{folder / 'config.json'} says {name}={shortened(held[name])}, which no model has. It is damaged: "
+                "copy or download the model again."
             )
 
 

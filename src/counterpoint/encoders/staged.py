@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders.around import Around
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.base import Encoder, Traced, find, seeded
 from counterpoint.encoders.heads import Projected
 from counterpoint.encoders.layout import Stage, read_weights, refuse_pickles, revive, write_json, write_weights
 from counterpoint.encoders.modules import ACTIVATIONS
+from counterpoint.encoders.static import StaticText
+from counterpoint.encoders.wrapper import Around
 from counterpoint.errors import ModelError
 
 _IDENTITY = "torch.nn.modules.linear.Identity"
@@ -83,7 +84,7 @@ class Truncate(nn.Module):
 
 
 class Staged(Around):
-    """An encoder of any modality, and stages ``(N, D)`` to ``(N, D')`` behind it, the last of which gives the embedding.
+    """An encoder of any modality, and stages ``(N, D)`` to ``(N, D')`` behind it; the last gives the embedding.
 
     encoder: the one below, whose own unit length is not asked for. stages: see the module.
     """
@@ -144,12 +145,25 @@ class Staged(Around):
         """Those of the encoder below: stages are of whole embeddings."""
         return self.encoder.tokens(data)
 
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        inner = StaticText.example(seed)
+        inner.normalize = False
+        activation = "torch.nn.modules.activation.Tanh"
+        dense = {"type": "Dense", "in": inner.dim, "dim": 8, "activation": activation, "bias": True}
+        with seeded(seed):
+            return cls(inner, [{**dense, "use_residual": False}, {"type": "Normalize"}, {"type": "Truncate", "dim": 6}])
+
+    def traced(self) -> Traced:
+        inner = self.encoder.traced()
+        return replace(inner, forward=lambda *given: self.passed(inner.forward(*given)))
+
     @contextmanager
     def _computing(self, precision: str) -> Iterator[Any]:
         with self.encoder._computing(precision) as forward:
             yield lambda data: self.passed(forward(data).float())
 
-    # --- on disk -----------------------------------------------------------------------------------------------------
+    # --- on disk ---------------------------------------------------------------------------------------------------
 
     def write(self, folder: Path) -> list[Stage]:
         """The encoder below, and each stage as a module of sentence-transformers in a folder of its own; a truncation
@@ -166,8 +180,6 @@ class Staged(Around):
 
     @classmethod
     def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:
-        from counterpoint.encoders.folder import find  # below: `folder` imports every encoder
-
         c: StagedConfig = revive(StagedConfig, config)
         kinds = ["Dense" if stage["type"] == "Truncate" else stage["type"] for stage in c.stages]
         where = [str(folder / f"Stage{i}_{kind}") for i, kind in enumerate(kinds)]

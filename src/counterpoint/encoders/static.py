@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from counterpoint.data.batch import Data
 from counterpoint.encoders import pretrained
+from counterpoint.encoders.base import VOCABULARY_FROM, Source, Traced, config_of, seeded
 from counterpoint.encoders.layout import (
     Stage,
     read_weights,
@@ -26,6 +27,7 @@ from counterpoint.encoders.layout import (
     write_json,
     write_weights,
 )
+from counterpoint.encoders.pooling import pool
 from counterpoint.encoders.spelling import spelled
 from counterpoint.encoders.subwords import TextEncoder
 from counterpoint.encoders.tokenizer import reservoir, subwords, train_tokenizer
@@ -95,6 +97,8 @@ class StaticText(TextEncoder):
     """
 
     kind: ClassVar[str] = "static-text"
+    choices: ClassVar[tuple[str, ...]] = ("static",)
+    standard: ClassVar[bool] = True
     special: ClassVar[bool] = False
     config: StaticTextConfig
 
@@ -138,6 +142,20 @@ class StaticText(TextEncoder):
                 encoder.log_weights.copy_(config.idf_power * encoder.idf(kept).log())
         return encoder
 
+    @classmethod
+    def configured(cls, choice: str, recipe: Any = None, *, smoke: bool = False) -> Any:
+        config = super().configured(choice, recipe, smoke=smoke)
+        return config if isinstance(recipe, StaticTextConfig) else replace(config, token_dropout=0.3)
+
+    @classmethod
+    def build(cls, config: Any, rows: Source) -> Self:
+        return cls.from_texts(rows.texts(VOCABULARY_FROM), config)
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        with seeded(seed):
+            return cls.from_texts(cls.samples, config_of(cls)(dim=16))
+
     def idf(self, texts: list[str]) -> Tensor:
         """``(V,)`` inverse document frequency ``log((N + 1) / (df + 0.5))``, at least 0.1; df: texts that hold it."""
         df = np.zeros(len(self.table), dtype=np.int64)
@@ -156,7 +174,9 @@ class StaticText(TextEncoder):
         if self.config.aggregate == "saturating":
             counts = np.ones(data["input_ids"].shape, dtype=np.float32)
             for row, tokens in enumerate(ids):
-                found = Counter(t for t in self._cut(tokens, self.max_length) if t != self.pad)  # in the order of `_reduced`
+                found = Counter(
+                    t for t in self._cut(tokens, self.max_length) if t != self.pad
+                )  # in the order of `_reduced`
                 counts[row, : len(found)] = list(found.values())
             data["counts"] = torch.from_numpy(counts)
         return data
@@ -191,6 +211,15 @@ class StaticText(TextEncoder):
         ids = data["input_ids"]
         z, weights = F.embedding(ids, self.table), self._weights(data)
         return z if weights is None else z * weights.unsqueeze(-1), ids != self.pad
+
+    def traced(self) -> Traced:
+        names = ("input_ids", "counts") if self.config.aggregate == "saturating" else ("input_ids",)
+
+        def forward(*given: Tensor) -> Tensor:
+            # By its name: a subclass may give no tokens.
+            return pool(*StaticText.tokens(self, dict(zip(names, given))))
+
+        return self._traced(forward, names)
 
     # --- on disk ---------------------------------------------------------------------------------------------------
 
@@ -269,7 +298,9 @@ class StaticText(TextEncoder):
         table = F.pad(table, (0, 0, 0, missing))
         learned = "uniform" if weights is None else "learned"
         settings = StaticTextConfig(dim=table.shape[1], vocabulary=len(table), weights=learned, **config)
-        return cls(settings, tokenizer)._filled(table, None if weights is None else F.pad(weights.float(), (0, missing), value=1.0))
+        return cls(settings, tokenizer)._filled(
+            table, None if weights is None else F.pad(weights.float(), (0, missing), value=1.0)
+        )
 
     def _filled(self, table: Tensor, weights: Tensor | None) -> Self:
         if table.ndim != 2 or table.shape[1] != self.dim or len(table) < len(self.tokenizer):
@@ -294,6 +325,8 @@ def _tokenizer_of(folder: Path) -> tuple[PreTrainedTokenizerFast, dict[str, Any]
         plain = Tokenizer.from_file(str(path))
         cut = plain.truncation or {}
         plain.no_truncation()
-        found = PreTrainedTokenizerFast(tokenizer_object=plain, truncation_side=str(cut.get("direction", "right")).lower())
+        found = PreTrainedTokenizerFast(
+            tokenizer_object=plain, truncation_side=str(cut.get("direction", "right")).lower()
+        )
         found.add_special_tokens({"pad_token": _PAD})
     return found, {"max_length": int(cut.get("max_length", pretrained.UNLIMITED))}

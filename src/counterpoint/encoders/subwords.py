@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import warnings
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -15,8 +16,9 @@ from tokenizers import Tokenizer, processors
 from torch import Tensor
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders.base import Encoder, buckets, placed
+from counterpoint.encoders.base import Encoder, Traced, buckets, placed
 from counterpoint.errors import ConfigError, DataError, ItemError, ModelError
+from counterpoint.files import write_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -39,15 +41,27 @@ def backend(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
     return copied
 
 
+_SAMPLES = (
+    "What is counterpoint?",
+    "",
+    "Voices that are independent in rhythm and in contour, and sound well together.",
+    "The quick brown fox jumps over the lazy dog, and seven bright birds sing.",
+    "While the birds sing, the lazy dog sleeps near an old stone bridge at dawn.",
+    "Two voices in counterpoint: what the first voice says, the second answers.",
+)
+
+
 class TextEncoder(Encoder):
     """Strings to token ids. max_length: in tokens, special ones included; what is longer is cut, counted, told once.
 
     special: whether the tokenizer's special tokens are put around each text. truncated: texts cut so far. asked: the
     place of the mask token that a template puts beside each text, from the end where negative (None: no template).
+    samples: texts that small encoders are made from, and that ONNX files are checked with.
     """
 
     modality: ClassVar[str] = "text"
     special: ClassVar[bool] = True
+    samples: ClassVar[Sequence[str]] = _SAMPLES
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, *, max_length: int, prompts: Mapping[str, str]) -> None:
         super().__init__()
@@ -118,10 +132,11 @@ class TextEncoder(Encoder):
             if not isinstance(text, str):
                 given = type(text).__name__
                 raise ItemError(
-                    "Text", place, len(items),
-                    f"is of the type {given}, where a string is expected. Leave out rows without text, or give '' for "
-                    "them; a list of texts is given flat.",
-                )  # fmt: skip
+                    f"Texts are strings; item {{place}} is of the type {given}. Leave out rows without text, or give ''"
+                    " for them; a list of texts is given flat.",
+                    place,
+                    len(items),
+                )
 
     def _tokenised(self, texts: Sequence[str]) -> list[list[int]]:
         try:
@@ -131,10 +146,11 @@ class TextEncoder(Encoder):
             if wrong is None:
                 raise
             raise ItemError(
-                "Text", wrong, len(texts),
-                "holds half of a surrogate pair, which is no character: it was cut inside one, or read with the wrong "
-                "encoding. Mend it, or text.encode('utf-8', 'replace').decode().",
-            ) from error  # fmt: skip
+                "Text {place} of {of} holds half of a surrogate pair, which is no character: it was cut inside one, or "
+                "read with the wrong encoding. Mend it, or give text.encode('utf-8', 'replace').decode().",
+                wrong,
+                len(texts),
+            ) from error
 
     def _remembered(self, texts: Sequence[str]) -> list[list[int]]:
         new = [text for text in dict.fromkeys(texts) if text not in self._seen]
@@ -195,6 +211,33 @@ class TextEncoder(Encoder):
                 longest = int(lengths[index[0]])
                 row = torch.from_numpy(index)
                 yield start + index, {k: v[row, :longest] for k, v in data.items()}
+
+    # --- for other programs ----------------------------------------------------------------------------------------
+
+    def _traced(self, forward: Callable[..., Tensor], names: Sequence[str]) -> Traced:
+        """See `Encoder.traced`: texts of any number and length, and the tokenizer beside the file."""
+        return Traced(
+            forward=forward,
+            example=self.collate(list(self.samples[:3])),
+            names=tuple(names),
+            free={0: "batch", 1: "length"},
+            beside=self._write_tokenizer,
+        )
+
+    def _write_tokenizer(self, path: Path) -> None:
+        """The tokenizer alone, with the encoder's truncation and special tokens, as ``NAME.tokenizer.json``."""
+        said = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        said["truncation"] = {
+            "direction": "Left" if self._left else "Right",
+            "max_length": self.max_length,
+            "strategy": "LongestFirst",
+            "stride": 0,
+        }
+        if not self.special:
+            said["post_processor"] = None
+        elif self.asked is not None:
+            said["post_processor"] = self.around_as_json()
+        write_text(path.with_suffix(".tokenizer.json"), json.dumps(said, ensure_ascii=False))
 
     def _tell(self, cut: int, of: int) -> None:
         if not self.truncated:

@@ -6,8 +6,8 @@ Source: Du et al. 2024 (TIP), arXiv 2407.07582.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from counterpoint.data import objects
 from counterpoint.data.batch import Data
 from counterpoint.data.cells import Cells, Columns, Table
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.base import Encoder, Source, Traced, seeded
 from counterpoint.encoders.blocks import Block, small_weights
-from counterpoint.errors import ConfigError, ItemError
+from counterpoint.errors import ConfigError, ItemError, ModelError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,8 @@ class TableTransformer(Encoder):
 
     kind: ClassVar[str] = "table-transformer"
     modality: ClassVar[str] = "table"
+    choices: ClassVar[tuple[str, ...]] = ("transformer",)
+    standard: ClassVar[bool] = True
     config: TableTransformerConfig
 
     def __init__(self, config: TableTransformerConfig) -> None:
@@ -78,6 +80,28 @@ class TableTransformer(Encoder):
         first = np.cumsum([0, *sizes[:-1]]) if sizes else np.zeros(0)  # of each column: its commonest value
         self.register_buffer("commonest", torch.from_numpy(first.astype(np.int64)), persistent=False)
 
+    @classmethod
+    def build(cls, config: Any, rows: Source) -> Self:
+        if not len(config.columns) and (cells := rows.known(cls.modality).cells):
+            columns = Columns.fit(cells)
+            config = replace(config, categories=columns.categories, numbers=columns.numbers)
+        return cls(config)
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        columns = {"kind": ["a", "b", "c"], "sold": [True, False], "price": [0.5, -1.5], "area": [2, 7]}
+        held = Columns.fit(columns)
+        with seeded(seed):
+            return cls(
+                TableTransformerConfig(dim=16, layers=2, heads=2, categories=held.categories, numbers=held.numbers)
+            )
+
+    def traced(self) -> Traced:
+        raise ModelError(
+            "An encoder of table rows has no ONNX form: it reads raw cells, some of which may be missing. Load its "
+            "folder with counterpoint.encoders.folder.load instead."
+        )
+
     def listed(self, items: Any) -> Sequence[Any]:
         """Also a whole table: a data frame, an Arrow table, a `datasets.Dataset`."""
         return objects.dataset(items).to_list() if objects.is_table(items) else super().listed(items)
@@ -86,8 +110,9 @@ class TableTransformer(Encoder):
         """Rows are mappings from columns to cells."""
         for place, row in enumerate(items):
             if not isinstance(row, Mapping):
-                why = f"is of the type {type(row).__name__}, where a mapping from columns to cells is expected."
-                raise ItemError("Row", place, len(items), why)
+                given = type(row).__name__
+                said = f"Row {{place}} is of the type {given}, where a mapping from columns to cells is expected."
+                raise ItemError(said, place, len(items))
 
     def collate(self, items: Sequence[Table], role: str | None = None) -> Cells:
         """Raw rows, see `counterpoint.data.cells.Columns.read`."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
 from counterpoint.encoders import pretrained, truncate
+from counterpoint.encoders.base import VOCABULARY_FROM, Source, Traced, seeded
 from counterpoint.encoders.layout import Stage, revive
 from counterpoint.encoders.pooling import JOINT, check, pool, token_at
 from counterpoint.encoders.subwords import TEMPLATE, TextEncoder, check_template
@@ -78,6 +79,8 @@ class TextTransformer(TextEncoder):
     """
 
     kind: ClassVar[str] = "text-transformer"
+    choices: ClassVar[tuple[str, ...]] = ("transformer",)
+    begins: ClassVar[Literal["recipe", "scratch"]] = "scratch"
     config: TextTransformerConfig
 
     def __init__(
@@ -94,7 +97,7 @@ class TextTransformer(TextEncoder):
         from counterpoint.encoders import packed
 
         super().__init__(tokenizer, max_length=config.max_length, prompts=prompts or {})
-        self.config = config
+        self.config, self.include_prompt = config, config.include_prompt
         if config.pooling == "prompt":
             self.put_into(config.template)
         self.transformer = transformer or AutoModel.from_config(architecture(config, tokenizer))
@@ -119,6 +122,22 @@ class TextTransformer(TextEncoder):
         """A vocabulary from at most ``sample`` of the texts, weights at random."""
         config = config or TextTransformerConfig()
         return cls(config, train_tokenizer(texts, **subwords(config), sample=sample), prompts=prompts)
+
+    @classmethod
+    def configured(cls, choice: str, recipe: Any = None, *, smoke: bool = False) -> Any:
+        if smoke and not isinstance(recipe, TextTransformerConfig):
+            return TextTransformerConfig(layers=2, width=64, heads=4, vocabulary=2000, max_length=64)
+        return super().configured(choice, recipe, smoke=smoke)
+
+    @classmethod
+    def build(cls, config: Any, rows: Source) -> Self:
+        return cls.from_texts(rows.texts(VOCABULARY_FROM), config)
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        config = TextTransformerConfig(layers=2, width=32, heads=2, vocabulary=200, max_length=64)
+        with seeded(seed):
+            return cls.from_texts(cls.samples, config)
 
     @classmethod
     def from_pretrained(
@@ -201,7 +220,7 @@ class TextTransformer(TextEncoder):
     def collate(self, items: Sequence[Any], role: str | None = None) -> dict[str, Tensor]:
         """As every text encoder's; where prompts are not pooled, with ``skip`` ``(N, 1)``, the tokens to leave out."""
         data = super().collate(items, role)
-        if not self.config.include_prompt:
+        if not self.include_prompt:
             prompt = self.prompt(role)
             data["skip"] = torch.full((len(items), 1), self._prompt_tokens(prompt) if prompt else 0)
         return data
@@ -325,6 +344,19 @@ class TextTransformer(TextEncoder):
             out = self.transformer(input_ids=tokens, attention_mask=kept.long(), output_hidden_states=layers != LAST)
             yield _states(out, layers), kept
 
+    def traced(self) -> Traced:
+        """All texts as one padded batch."""
+        if not self.include_prompt and any(self.prompts.values()):
+            raise ModelError(
+                "This encoder leaves its prompts out of the pooling, and an ONNX file that reads token ids cannot tell "
+                "them from the text. Type: --to sentence-transformers"
+            )
+
+        def forward(ids: Tensor, mask: Tensor) -> Tensor:
+            return self.pool(self.transformer(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
+
+        return self._traced(forward, ("input_ids", "attention_mask"))
+
     def _batches(self, items: Sequence[Any], role: str | None, budget: int) -> Iterator[tuple[np.ndarray, Data]]:
         # Cut to passes already here, each is a thread's work.
         return super()._batches(items, role, min(budget, PASS.get(self.device.type, budget)))
@@ -344,7 +376,7 @@ class TextTransformer(TextEncoder):
     def write(self, folder: Path) -> list[Stage]:
         self.tokenizer.model_max_length = self.max_length
         pooling = None if self.config.pooling == "prompt" else self.config.pooling
-        prompt = self.config.include_prompt
+        prompt = self.include_prompt
         return pretrained.write(folder, self.transformer, self.tokenizer, pooling=pooling, include_prompt=prompt)
 
     @classmethod

@@ -12,11 +12,11 @@ from scipy.stats import beta, binomtest
 from counterpoint.data.dna import Contig, reverse_complement
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.evaluate.statistics import Interval
+from counterpoint.evaluate.intervals import Interval
 from counterpoint.search.align import cut
 from counterpoint.search.exact import top_k
 from counterpoint.search.local import Scoring, local_scores
-from counterpoint.views.sequence import indels, substitute
+from counterpoint.views.dna import indels, substitute
 
 Strand = Literal["+", "-"]
 

@@ -9,8 +9,8 @@ from scipy.stats import rankdata
 
 from counterpoint.data.surface import Surface
 from counterpoint.errors import DataError
+from counterpoint.evaluate.intervals import Sample
 from counterpoint.evaluate.similarity import pearson
-from counterpoint.evaluate.statistics import Sample
 from counterpoint.search.tokens import Tokenizer, words
 
 

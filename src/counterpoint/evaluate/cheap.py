@@ -11,13 +11,13 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from counterpoint.data.beir import Retrieval
 from counterpoint.data.schema import Row
+from counterpoint.data.sets.beir import Retrieval
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError
+from counterpoint.evaluate.intervals import Interval, Sample, interval, percentiles
 from counterpoint.evaluate.retrieval import METRICS
 from counterpoint.evaluate.run import kind_of
-from counterpoint.evaluate.statistics import Interval, Sample, interval, percentiles
 from counterpoint.evaluate.tasks import Labelled, Ranking, Samples, Scored, split
 from counterpoint.search.quantise import Dtype, Vectors, check_dims, truncated
 

@@ -8,7 +8,7 @@ from sklearn.cluster import KMeans
 from sklearn.preprocessing import normalize
 
 from counterpoint.errors import DataError
-from counterpoint.evaluate.statistics import Sample
+from counterpoint.evaluate.intervals import Sample
 
 
 def kmeans(x: np.ndarray, k: int, *, restarts: int = 4, seed: int = 0) -> np.ndarray:

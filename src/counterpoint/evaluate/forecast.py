@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from counterpoint.data.series import Windows
+from counterpoint.data.windows import Windows
 from counterpoint.encoders.series import SeriesEncoder
 from counterpoint.errors import ConfigError
 from counterpoint.evaluate import ridge
+from counterpoint.evaluate.intervals import Sample
 from counterpoint.evaluate.result import Evaluation, compare
-from counterpoint.evaluate.statistics import Sample
 from counterpoint.evaluate.tasks import Samples
 
 BASELINES = ("last value", "seasonal naive", "ridge on the window", "ridge on each channel")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from counterpoint.errors import DataError
+from counterpoint.evaluate.intervals import Sample
 from counterpoint.evaluate.similarity import cosines
-from counterpoint.evaluate.statistics import Sample
 
 
 def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from counterpoint.evaluate.statistics import Interval, Sample, percentiles
+from counterpoint.evaluate.intervals import Interval, Sample, percentiles
 
 
 @dataclass(frozen=True)

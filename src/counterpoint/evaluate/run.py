@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from counterpoint.data.beir import Retrieval
 from counterpoint.data.schema import Row
+from counterpoint.data.sets.beir import Retrieval
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.pairs import PairEncoder
 from counterpoint.errors import ConfigError, DataError

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from counterpoint.errors import DataError
-from counterpoint.evaluate.statistics import Sample
+from counterpoint.evaluate.intervals import Sample
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -9,14 +9,14 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from counterpoint.data.beir import Retrieval
 from counterpoint.data.schema import Row
+from counterpoint.data.sets.beir import Retrieval
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate import clustering, knn, pairs, probe, similarity
 from counterpoint.evaluate.baselines import majority
+from counterpoint.evaluate.intervals import Sample, mean
 from counterpoint.evaluate.retrieval import METRICS, Judgements, measure
-from counterpoint.evaluate.statistics import Sample, mean
 from counterpoint.objectives.geometry import alignment, effective_rank, mean_pair_cosine, uniformity
 from counterpoint.search.exact import top_k
 

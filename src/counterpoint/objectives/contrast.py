@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from counterpoint.kernels.tile import Form
-from counterpoint.objectives import forms
 from counterpoint.objectives.base import objective
-from counterpoint.objectives.byproducts import Stats
-from counterpoint.objectives.checks import (
+from counterpoint.objectives.engine import forms
+from counterpoint.objectives.engine.byproducts import Stats
+from counterpoint.objectives.engine.checks import (
     Backend,
     Precision,
     Reduction,
@@ -22,11 +22,11 @@ from counterpoint.objectives.checks import (
     check_settings,
     check_shapes,
 )
+from counterpoint.objectives.engine.distributed import reductions
+from counterpoint.objectives.engine.reductions import How
+from counterpoint.objectives.engine.shortcuts import add_own
 from counterpoint.objectives.ranks import RankBehaviour
-from counterpoint.objectives.reductions import How
 from counterpoint.objectives.rules import Pairing, Rule
-from counterpoint.objectives.shortcuts import add_own
-from counterpoint.objectives.spread import reductions
 from counterpoint.objectives.targets import Diagonal
 from counterpoint.processes import total
 

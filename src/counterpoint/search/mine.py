@@ -25,8 +25,8 @@ from counterpoint.data.inspect import normalise
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.search.bm25 import BM25
+from counterpoint.search.cache import Cache, digest
 from counterpoint.search.exact import select
-from counterpoint.search.kept import Cache, digest
 
 CHUNK = 16_384
 """Anchors whose running rankings are in memory at once; each such chunk reads the corpus's embeddings once."""

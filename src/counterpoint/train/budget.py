@@ -25,9 +25,9 @@ from torch.utils._pytree import tree_leaves
 from counterpoint import processes
 from counterpoint.data.batch import Batch, Data
 from counterpoint.errors import ConfigError
+from counterpoint.train.batchnorm import untouched
 from counterpoint.train.config import TrainConfig, parse_bytes
 from counterpoint.train.passes import lengths, number, sample
-from counterpoint.train.statistics import untouched
 
 COPIES = {"adamw": 2, "sgd": 1, "lars": 1}
 """Tensors as large as the weights that an optimiser keeps."""

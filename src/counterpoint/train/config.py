@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from counterpoint.errors import ConfigError
 
 Statistics = Literal["refuse", "frozen", "synced"]
-"""What batch normalisation is to do where a batch is encoded in parts: see `counterpoint.train.statistics`."""
+"""What batch normalisation is to do where a batch is encoded in parts: see `counterpoint.train.batchnorm`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,10 +22,10 @@ from torch.utils.checkpoint import checkpoint
 from counterpoint import processes
 from counterpoint.data.batch import Data, size
 from counterpoint.errors import ConfigError
+from counterpoint.train.batchnorm import batch_layers, check, handled
 from counterpoint.train.budget import Budget
 from counterpoint.train.config import Statistics
 from counterpoint.train.passes import cut, lengths, part
-from counterpoint.train.statistics import batch_layers, check, handled
 
 Run = Callable[..., Tensor]
 

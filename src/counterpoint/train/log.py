@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from counterpoint import whole
 from counterpoint.errors import MissingExtra, need
+from counterpoint.files import write_text
+from counterpoint.terminal import Console
 from counterpoint.train.config import TrainConfig
 
 
@@ -51,7 +51,7 @@ class JsonLines:
         self._path = path
         if path.exists():
             kept = [line for line in path.read_text("utf-8").splitlines() if _step(line) <= after] if after else []
-            whole.text(path, "".join(f"{line}\n" for line in kept))
+            write_text(path, "".join(f"{line}\n" for line in kept))
         self._file = path.open("a", encoding="utf-8", buffering=1)
 
     def log(self, values: Mapping[str, float], step: int) -> None:

@@ -21,15 +21,15 @@ from counterpoint.data.batch import Batch
 from counterpoint.errors import CollapseError
 from counterpoint.kernels import sizes
 from counterpoint.train.average import Average
+from counterpoint.train.best import Keeper
 from counterpoint.train.budget import Budget
 from counterpoint.train.config import TrainConfig
-from counterpoint.train.contracts import Loader, Renewal, Result, Trainable
-from counterpoint.train.feed import ahead
-from counterpoint.train.keeper import Keeper
 from counterpoint.train.log import Logger, loggers
 from counterpoint.train.monitors import PATIENCE, Watch, readings
 from counterpoint.train.optim import lr_factors, optimizer_of, sam_gradient, set_lr
 from counterpoint.train.parallel import spread
+from counterpoint.train.prefetch import ahead
+from counterpoint.train.protocols import Loader, Renewal, Result, Trainable
 from counterpoint.train.run import Run
 from counterpoint.train.schedule import lr_factor
 from counterpoint.train.setup import check, find_device, improves, own_seed, share, total_steps
@@ -99,6 +99,7 @@ class Trainer:
             best=state.best,
             stopped=stopped,
             folder=self.folder,
+            still=self.watch.still / self.watch.steps if self.watch.steps else 0.0,
         )
 
     def _set_up(self, stack: contextlib.ExitStack) -> None:

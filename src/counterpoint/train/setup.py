@@ -10,7 +10,7 @@ import torch
 
 from counterpoint.errors import ConfigError
 from counterpoint.train.config import TrainConfig
-from counterpoint.train.contracts import Loader, State
+from counterpoint.train.protocols import Loader, State
 from counterpoint.train.team import launched, local_rank
 
 

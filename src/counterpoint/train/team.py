@@ -22,7 +22,7 @@ from torch import Tensor
 
 from counterpoint import errors, processes
 from counterpoint.errors import CounterpointError
-from counterpoint.train.meeting import attempt
+from counterpoint.train.rendezvous import attempt
 
 T = TypeVar("T")
 Groups = dict[str, dict[str, Tensor]]

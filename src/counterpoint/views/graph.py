@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from counterpoint.data.graph import Features, Graph
+from counterpoint.data.nodes import Features, Graph
 from counterpoint.errors import ConfigError, DataError
 
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from counterpoint.data.audio import recording
 from counterpoint.data.cells import is_missing
+from counterpoint.data.column_types import is_numbers
 from counterpoint.data.dna import clean
 from counterpoint.data.images import decode
-from counterpoint.data.infer import is_numbers
 from counterpoint.errors import DataError
 
 

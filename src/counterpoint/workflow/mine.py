@@ -12,19 +12,19 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from counterpoint import whole
-from counterpoint.data import registry
-from counterpoint.data.beir import Retrieval, read_beir
+from counterpoint.data.files.read import read, train_part
+from counterpoint.data.files.tables import cache_folder
 from counterpoint.data.infer import infer
 from counterpoint.data.log import Log
-from counterpoint.data.read import read, train_part
 from counterpoint.data.rows import Rows
-from counterpoint.data.tables import cache_folder
+from counterpoint.data.sets import registry
+from counterpoint.data.sets.beir import Retrieval, read_beir
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.search.kept import Cache
+from counterpoint.files import write_json
+from counterpoint.search.cache import Cache
 from counterpoint.search.mine import Counts, Likeness, Mined, Mining, Problem, Scorer, dense, mine, words
-from counterpoint.workflow.embed import fingerprint
+from counterpoint.workflow.bulk.embed import fingerprint
 from counterpoint.workflow.models import load
 
 BM25 = "bm25"
@@ -150,7 +150,7 @@ def write(pairs: Pairs, found: Mined, out: Path, *, scores: bool) -> None:
         aside.replace(out)
     finally:
         aside.unlink(missing_ok=True)
-    whole.as_json(out.with_name(f"{out.name}.stats.json"), asdict(found.counts))
+    write_json(out.with_name(f"{out.name}.stats.json"), asdict(found.counts))
 
 
 def told(counts: Counts, mining: Mining) -> list[str]:

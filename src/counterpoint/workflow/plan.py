@@ -11,20 +11,21 @@ from typing import Any
 import torch
 
 from counterpoint.data.log import Log
-from counterpoint.data.series import Windows
 from counterpoint.data.stream import Stream
+from counterpoint.data.windows import Windows
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.lora import adapt
 from counterpoint.errors import ConfigError
 from counterpoint.methods.base import Method, Recipe
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.setup import find_device
+from counterpoint.workflow.advice import Start, start_for
+from counterpoint.workflow.batches import fitting
 from counterpoint.workflow.choose import choose, configured
 from counterpoint.workflow.folder import Asked
+from counterpoint.workflow.gather import MOST_HELD, Given, spread
 from counterpoint.workflow.models import SETTINGS, Beginning, choice_for, make_encoder
-from counterpoint.workflow.rows import MOST_HELD, Given, fitting, spread
 from counterpoint.workflow.series import sized
-from counterpoint.workflow.start import Start, start_for
 
 SIZES = ("small", "published", "smoke")
 FOR_PRETRAINED = 1e-4

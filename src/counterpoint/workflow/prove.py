@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
-from counterpoint import whole
-from counterpoint.data import registry
+from counterpoint.data.sets import registry
 from counterpoint.encoders.layout import read_json
 from counterpoint.errors import ConfigError, ModelError
-from counterpoint.evaluate.statistics import over_runs
+from counterpoint.evaluate.intervals import over_runs
+from counterpoint.files import write_json
 from counterpoint.methods.base import discover, find
-from counterpoint.methods.proof import Proof
+from counterpoint.proofs.base import Proof
 from counterpoint.report import evidence as shown
+from counterpoint.terminal import sentences
 from counterpoint.workflow import provenance
 
 Say = Callable[[Any], None]
@@ -80,7 +80,7 @@ def prove(
     """
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: give at least 1; a verdict needs 2 or more.")
-    say = say or Console(markup=False, highlight=False, soft_wrap=True).print
+    say = say or sentences().print
     proof = proof_of(name)
     check_data(proof)
     files = provenance.sources(find(name).__module__)
@@ -101,7 +101,7 @@ def prove(
     }
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    whole.as_json(out / f"{name}.json", evidence)
+    write_json(out / f"{name}.json", evidence)
     figures = {arm: [m.figures for m in made if m.arm == arm] for arm in proof.arms}
     (out / f"{name}.svg").write_text(shown.svg(evidence, figures), encoding="utf-8")
     say(shown.table(evidence))
@@ -113,7 +113,7 @@ def prove(
 
 def smoke(name: str, *, say: Say | None = None) -> list[Made]:
     """A few steps of every arm of a method's proof, with one seed: that it runs. Nothing is kept or written."""
-    say = say or Console(markup=False, highlight=False, soft_wrap=True).print
+    say = say or sentences().print
     proof = proof_of(name)
     check_data(proof)
     return run_all(proof, name, range(1), None, say)
@@ -144,7 +144,7 @@ class Store:
 
     def put(self, made: Made) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        whole.as_json(self._path(made.arm, made.seed), {**asdict(made), "setting": self.setting})
+        write_json(self._path(made.arm, made.seed), {**asdict(made), "setting": self.setting})
 
 
 def run_all(proof: Proof, name: str, seeds: Sequence[int], store: Store | None, say: Say) -> list[Made]:

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from counterpoint.data.renewed import Renewed
+from counterpoint.data.refreshed import Renewed
 from counterpoint.data.rows import Rows
 from counterpoint.data.schema import Row
 from counterpoint.errors import ConfigError
 from counterpoint.methods.base import Method
-from counterpoint.search.kept import Cache
+from counterpoint.search.cache import Cache
 from counterpoint.search.mine import Mining, Problem, dense, mine
 from counterpoint.train.config import TrainConfig
 

@@ -9,12 +9,12 @@ import datasets
 import numpy as np
 import torch
 
-from counterpoint.data import registry
+from counterpoint.data.files.read import Source
 from counterpoint.data.log import Log
-from counterpoint.data.read import Source
 from counterpoint.data.schema import Schema
-from counterpoint.data.series import PARTS, Series, Windows
+from counterpoint.data.sets import registry
 from counterpoint.data.steps import named, series_of, times
+from counterpoint.data.windows import PARTS, Series, Windows
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.series import SeriesEncoder
 from counterpoint.errors import DataError, ModelError

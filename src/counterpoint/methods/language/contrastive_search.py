@@ -34,10 +34,10 @@ from torch import Tensor, nn
 
 from counterpoint.data.batch import Batch, Data, View
 from counterpoint.data.loader import Loader
-from counterpoint.data.registry import load
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Row
+from counterpoint.data.sets.registry import load
 from counterpoint.decode.generate import decoder
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.causal import CausalLM, CausalLMConfig
@@ -45,9 +45,9 @@ from counterpoint.encoders.pooling import pool
 from counterpoint.errors import ConfigError
 from counterpoint.evaluate import language
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.proof import Proof
 from counterpoint.objectives.reduce import at_least_float32, no_autocast, weighted
 from counterpoint.objectives.tokens import Weight, token_margin, token_nll
+from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 

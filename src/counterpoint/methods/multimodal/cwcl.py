@@ -40,13 +40,13 @@ from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.multimodal.digits import Known, digits, zero_shot
-from counterpoint.methods.multimodal.pair import two_streams
-from counterpoint.methods.proof import Proof
+from counterpoint.methods.batches import two_streams
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, TeacherSimilarity
 from counterpoint.objectives.scale import LogitScale
 from counterpoint.processes import total
+from counterpoint.proofs.base import Proof
+from counterpoint.proofs.multimodal.digits import Known, digits, zero_shot
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 

@@ -39,12 +39,12 @@ from counterpoint.data.batch import Batch, View
 from counterpoint.data.cells import Columns
 from counterpoint.data.infer import infer
 from counterpoint.data.loader import Loader
-from counterpoint.data.made import Made
 from counterpoint.data.pixels import decode
-from counterpoint.data.registry import find, load
 from counterpoint.data.rows import Rows
+from counterpoint.data.rowset import Made
 from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Row
+from counterpoint.data.sets.registry import find, load
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.fusion import ImageTable, Interaction
 from counterpoint.encoders.heads import Projected
@@ -53,11 +53,11 @@ from counterpoint.encoders.table import TableTransformer, TableTransformerConfig
 from counterpoint.errors import ConfigError
 from counterpoint.evaluate.missingness import missingness
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.proof import Proof
-from counterpoint.objectives.cells import masked_cells
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.match import hard_negatives, matching
 from counterpoint.objectives.pairing import Diagonal
+from counterpoint.objectives.reconstruct import masked_cells
+from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 from counterpoint.views.image import SimCLRViews
@@ -110,6 +110,7 @@ class Tokens(nn.Module):
     year=2024,
     modalities=("image", "table"),
     needs=("towers",),
+    usual=("towers",),
 )
 class TIP(Method):
     """An image and its table row find each other, and fill in what is missing."""

@@ -33,7 +33,7 @@ from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.multimodal.pair import two_streams
+from counterpoint.methods.batches import two_streams
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal
 from counterpoint.objectives.scale import LogitScale
@@ -57,6 +57,7 @@ class Config:
     year=2021,
     modalities=("image", "text"),
     needs=("towers",),
+    usual=("towers",),
 )
 class TwoTower(Method):
     """Two modalities of one row find each other among the batch."""

@@ -47,11 +47,11 @@ from torch.nn import functional as F
 from counterpoint.data.audio import recording
 from counterpoint.data.batch import Batch, Data, View, take
 from counterpoint.data.loader import Loader
-from counterpoint.data.made import Made
-from counterpoint.data.registry import load
 from counterpoint.data.rows import Rows
+from counterpoint.data.rowset import Made
 from counterpoint.data.sampler import InTurn, Sampler
 from counterpoint.data.schema import Row, RowSet
+from counterpoint.data.sets.registry import load
 from counterpoint.data.stream import Stream
 from counterpoint.decode.generate import Decoder
 from counterpoint.decode.sample import greedy
@@ -63,12 +63,12 @@ from counterpoint.evaluate.continual import continual
 from counterpoint.memory.rehearsal import Choice, Rehearsal, joined
 from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.proof import Proof
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal
 from counterpoint.objectives.sides import sided_contrast
 from counterpoint.objectives.tokens import token_nll
 from counterpoint.processes import total, world
+from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 

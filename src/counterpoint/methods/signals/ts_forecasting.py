@@ -41,10 +41,10 @@ from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.loader import Loader
-from counterpoint.data.registry import load
 from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Row
-from counterpoint.data.series import Series, Windows
+from counterpoint.data.sets.registry import load
+from counterpoint.data.windows import Series, Windows
 from counterpoint.encoders.decomposition import SeasonHead, TrendHead
 from counterpoint.encoders.heads import Projector
 from counterpoint.encoders.series import SeriesConfig, SeriesEncoder, of_series
@@ -53,12 +53,12 @@ from counterpoint.evaluate.forecast import evaluate_forecasts
 from counterpoint.memory.queue import Queue
 from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.proof import Proof
 from counterpoint.objectives.contrast import contrast
-from counterpoint.objectives.mask import masked_mse
 from counterpoint.objectives.pairing import Diagonal, OnlyOwn
+from counterpoint.objectives.reconstruct import masked_mse
 from counterpoint.objectives.scale import LogitScale
 from counterpoint.objectives.series import frequency_contrast, hierarchical_contrast
+from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 from counterpoint.views.series import jitter_scale_shift, keep_steps
@@ -117,6 +117,7 @@ class Config:
     year=2023,
     modalities=("series",),
     needs=("series",),
+    usual=("series",),
 )
 class TSForecasting(Method):
     """The steps after a window are foretold while its embeddings are contrasted with those of others."""

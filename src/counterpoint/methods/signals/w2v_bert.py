@@ -43,20 +43,20 @@ from torch.nn import functional as F
 from counterpoint.data.audio import Recording, recording
 from counterpoint.data.batch import Batch, Data, View
 from counterpoint.data.loader import Loader
-from counterpoint.data.made import Made
-from counterpoint.data.registry import load
+from counterpoint.data.rowset import Made
 from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Row
+from counterpoint.data.sets.registry import load
 from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig
 from counterpoint.encoders.quantiser import GumbelQuantiser
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate.probe import predict
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.proof import Proof
 from counterpoint.objectives.codes import code_cross_entropy, code_diversity, others_of_group, perplexity
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, NotSame, OnlyOwn, OnlySame
 from counterpoint.processes import world
+from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 from counterpoint.views.audio import crop, span_mask
@@ -116,6 +116,7 @@ class Config:
     year=2021,
     modalities=("audio",),
     needs=("items",),
+    usual=("items",),
 )
 class W2vBert(Method):
     """Codes of hidden frames are told apart by the lower blocks and named by the upper ones."""

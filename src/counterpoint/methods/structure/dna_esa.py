@@ -40,23 +40,23 @@ from torch.nn import functional as F
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.dna import Contig
 from counterpoint.data.loader import Loader
-from counterpoint.data.registry import load
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Row, Schema
+from counterpoint.data.sets.registry import load
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.dna import DnaTransformerConfig
 from counterpoint.encoders.kmers import KmerBag, KmerBagConfig
 from counterpoint.errors import ConfigError
 from counterpoint.evaluate.alignment import ranks, simulate
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.proof import Proof
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal
 from counterpoint.objectives.scale import LogitScale
+from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
-from counterpoint.views.sequence import fragment_and_read, indels, substitute
+from counterpoint.views.dna import fragment_and_read, indels, substitute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +93,7 @@ class Config:
     year=2023,
     modalities=("dna",),
     needs=("items",),
+    usual=("items",),
 )
 class DnaEsa(Method):
     """Fragments of a genome choose the reads that were drawn inside them."""

@@ -33,17 +33,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View, Whole
-from counterpoint.data.graph import Graph, Nodes
 from counterpoint.data.loader import Loader
-from counterpoint.data.registry import load
+from counterpoint.data.nodes import Graph, Nodes
 from counterpoint.data.sampler import Together
 from counterpoint.data.schema import Row
+from counterpoint.data.sets.registry import load
 from counterpoint.encoders.graph import GAT, GATConfig, GraphEncoder, with_loops
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate.probe import predict
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.proof import Proof
-from counterpoint.objectives.mask import masked_mse, scaled_cosine_error
+from counterpoint.objectives.reconstruct import masked_mse, scaled_cosine_error
+from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 from counterpoint.views.graph import drop_edges, mask_nodes
@@ -77,6 +77,7 @@ class Config:
     year=2022,
     modalities=("graph",),
     needs=("graph",),
+    usual=("graph",),
 )
 class GraphMAE(Method):
     """Hidden nodes are reconstructed from their neighbours' embeddings."""

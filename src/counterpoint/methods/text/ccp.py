@@ -49,12 +49,12 @@ from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.memory.queue import GroupQueues
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.proof import Proof
-from counterpoint.methods.text.catalogues import documents
-from counterpoint.methods.text.sides import sourced
+from counterpoint.methods.batches import sourced
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, NotSame, OnlyOwn
 from counterpoint.objectives.scale import LogitScale
+from counterpoint.proofs.base import Proof
+from counterpoint.proofs.text.catalogues import documents
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 from counterpoint.views.text import neighbours, sentences

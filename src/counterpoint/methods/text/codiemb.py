@@ -39,24 +39,24 @@ from counterpoint.data.infer import infer
 from counterpoint.data.loader import Loader
 from counterpoint.data.mixed import Mixed
 from counterpoint.data.mixture import Mixture
-from counterpoint.data.registry import load
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import NoDuplicates, Sampler, Shuffled
 from counterpoint.data.schema import Row, RowSet
+from counterpoint.data.sets.registry import load
 from counterpoint.data.stream import Stream
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate.run import evaluate
+from counterpoint.methods import batches
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.proof import Proof
-from counterpoint.methods.text import sides
 from counterpoint.methods.text.matryoshka_2d import Exits
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, Labels, OnlySame
 from counterpoint.objectives.rank import cosent, pearson, pro, rank_kl
 from counterpoint.processes import gathered
+from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 
@@ -180,7 +180,7 @@ class CoDiEmb(Method):
         return Batch(tuple(views), torch.tensor([r["row"] for r in rows]))
 
     def _scored(self, rows: Sequence[Row]) -> Batch:
-        batch, scores = sides.scored(self.encoder, rows), []
+        batch, scores = batches.scored(self.encoder, rows), []
         for r in rows:
             low, high = self.config.scores or self.ranges.get(r.get("source"), self.ranges.get(None, (0.0, 1.0)))
             if not low <= r["score"] <= high:

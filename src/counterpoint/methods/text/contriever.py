@@ -31,11 +31,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
-from counterpoint.data.docstrings import PACKAGES, held_out
 from counterpoint.data.loader import Loader
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Row
+from counterpoint.data.sets.docstrings import PACKAGES, held_out
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
@@ -43,11 +43,11 @@ from counterpoint.errors import ConfigError
 from counterpoint.evaluate.run import evaluate
 from counterpoint.memory.queue import Queue
 from counterpoint.memory.teacher import Teacher
-from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.proof import Proof
+from counterpoint.methods.base import LONG, Method, Recipe, Usual, method
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, OnlyOwn
 from counterpoint.objectives.scale import LogitScale
+from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 from counterpoint.views.text import delete_tokens, independent_crops
@@ -84,6 +84,13 @@ class Config:
     year=2021,
     modalities=("text",),
     needs=("texts",),
+    usual=(
+        Usual(
+            "texts",
+            least=LONG,
+            because="They are long (median {words:.0f} words), so crops of a text are contrasted.",
+        ),
+    ),
 )
 class Contriever(Method):
     """Two independent crops of a document find each other among a queue of earlier ones."""

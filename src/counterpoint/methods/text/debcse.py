@@ -44,10 +44,10 @@ from torch.nn import functional as F
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.loader import Loader
 from counterpoint.data.propensity import draw, effective, ipw, softmax
-from counterpoint.data.registry import find, load
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Sampler, Shuffled
 from counterpoint.data.schema import Row, RowSet
+from counterpoint.data.sets.registry import find, load
 from counterpoint.data.stream import Stream
 from counterpoint.data.surface import Surface
 from counterpoint.encoders import folder
@@ -59,11 +59,11 @@ from counterpoint.evaluate.baselines import hashed_ngrams
 from counterpoint.evaluate.bias import biases
 from counterpoint.evaluate.similarity import cosines, spearman
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.proof import Proof
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, FalseNegatives
 from counterpoint.objectives.scale import LogitScale
 from counterpoint.processes import alone, gathered, rank, world
+from counterpoint.proofs.base import Proof
 from counterpoint.search.candidates import lookalikes, neighbours, products, strangers
 from counterpoint.search.lsa import lsa
 from counterpoint.train.config import TrainConfig

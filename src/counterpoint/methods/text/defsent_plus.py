@@ -44,11 +44,11 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
-from counterpoint.data.docstrings import PACKAGES, harvest
 from counterpoint.data.loader import Loader
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import LengthBucketed, Sampler
 from counterpoint.data.schema import Row, RowSet, Schema
+from counterpoint.data.sets.docstrings import PACKAGES, harvest
 from counterpoint.data.stream import Stream
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.pooling import check
@@ -60,11 +60,11 @@ from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate.run import evaluate
 from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.proof import Proof
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.geometry import mean_pair_cosine
 from counterpoint.objectives.pairing import Labels
 from counterpoint.processes import rank, total, world
+from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 

@@ -40,12 +40,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
-from counterpoint.data.docstrings import PACKAGES, harvest
+from counterpoint.data.files.read import read
 from counterpoint.data.loader import Loader
-from counterpoint.data.read import read
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Sampler, Shuffled
 from counterpoint.data.schema import Row, RowSet, Schema
+from counterpoint.data.sets.docstrings import PACKAGES, harvest
 from counterpoint.data.stream import Stream
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.cross import CrossEncoder, Pair, Scorer
@@ -55,9 +55,9 @@ from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.proof import Proof
 from counterpoint.objectives.distill import binary_logit, logit_mse
 from counterpoint.objectives.reduce import weighted
+from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 

@@ -23,8 +23,8 @@ from counterpoint.data.batch import Batch
 from counterpoint.data.schema import Row
 from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
+from counterpoint.methods import batches
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.text import sides
 from counterpoint.objectives.rank import angle, cosent
 from counterpoint.train.config import TrainConfig
 
@@ -44,6 +44,7 @@ class Config:
     year=2022,
     modalities=("text",),
     needs=("scored",),
+    usual=("scored",),
 )
 class Graded(Method):
     """The order of the cosines must be the order of the scores."""
@@ -51,7 +52,7 @@ class Graded(Method):
     Config = Config
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
-        return sides.scored(self.encoder, rows)
+        return batches.scored(self.encoder, rows)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         a, b = (self.embed(self.encoder, batch.one(role)) for role in ("anchor", "positive"))

@@ -27,8 +27,8 @@ from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
+from counterpoint.methods import batches
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.text import sides
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal
 from counterpoint.objectives.scale import LogitScale
@@ -51,6 +51,7 @@ class Config:
     year=2017,
     modalities=("text",),
     needs=("pairs",),
+    usual=("pairs",),
 )
 class InBatch(Method):
     """Anchor finds positive among all positives and hard negatives of the batch."""
@@ -62,7 +63,7 @@ class InBatch(Method):
         self.scale = LogitScale(self.config.temperature, learnable=self.config.learnable)
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
-        return sides.pairs(self.encoder, rows)
+        return batches.pairs(self.encoder, rows)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         views = [batch.one("anchor"), batch.one("positive"), *batch.all("negative")]

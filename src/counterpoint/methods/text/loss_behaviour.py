@@ -37,10 +37,10 @@ from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.loader import Loader
-from counterpoint.data.registry import load
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Row, Schema
+from counterpoint.data.sets.registry import load
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.heads import Projector
 from counterpoint.encoders.image import ConvNetConfig, ImageEncoder
@@ -49,12 +49,12 @@ from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError
 from counterpoint.evaluate.run import evaluate
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.proof import Proof
-from counterpoint.methods.vision.pair import two_views
+from counterpoint.methods.batches import two_views
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.hard import HardQuantile, check_share, simple_contrast
 from counterpoint.objectives.pairing import Diagonal
 from counterpoint.objectives.scale import LogitScale
+from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 from counterpoint.views.image import SimCLRViews

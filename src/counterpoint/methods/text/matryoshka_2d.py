@@ -37,21 +37,21 @@ from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, Data
 from counterpoint.data.loader import Loader
-from counterpoint.data.registry import load
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Row, Schema
+from counterpoint.data.sets.registry import load
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.errors import ConfigError, need
 from counterpoint.evaluate.similarity import cosines, spearman
+from counterpoint.methods import batches
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.proof import Proof
-from counterpoint.methods.text import sides
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.coordinates import coordinate_kl
 from counterpoint.objectives.pairing import Diagonal
 from counterpoint.objectives.rank import angle, cosent
+from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 
@@ -161,10 +161,10 @@ class Matryoshka2D(Method):
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
         if rows and "score" in rows[0]:
-            return sides.scored(self.encoder, rows)
+            return batches.scored(self.encoder, rows)
         if self.config.angle:
             raise ConfigError("The angle loss compares scores, and pairs (anchor, positive) have none. Set angle=0.")
-        return sides.pairs(self.encoder, rows)
+        return batches.pairs(self.encoder, rows)
 
     def drawn(self) -> tuple[int | None, int | None]:
         """The layer n and the width k of this step; None where there is nothing to draw from."""

@@ -39,10 +39,10 @@ from torch.nn import functional as F
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.infer import infer
 from counterpoint.data.loader import Loader
-from counterpoint.data.registry import load
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Homogeneous, Sampler
 from counterpoint.data.schema import Row, RowSet
+from counterpoint.data.sets.registry import load
 from counterpoint.data.stream import Stream
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.moe import Judged, Upcycled, UpcycledConfig
@@ -51,13 +51,13 @@ from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate.retrieval import average_precision
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.proof import Proof
-from counterpoint.methods.text.sides import sourced
+from counterpoint.methods.batches import sourced
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, OnlySame
 from counterpoint.objectives.route import expert_balance, expert_information, expert_known, joint_use
 from counterpoint.objectives.scale import LogitScale
 from counterpoint.processes import total, world
+from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 

@@ -39,10 +39,10 @@ from torch.nn import functional as F
 from counterpoint.data.batch import Batch
 from counterpoint.data.curate import Triplet, curate
 from counterpoint.data.loader import Loader
-from counterpoint.data.registry import load
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Kind, Row, Schema
+from counterpoint.data.sets.registry import load
 from counterpoint.encoders import folder
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.static import StaticText, StaticTextConfig
@@ -51,14 +51,14 @@ from counterpoint.errors import ConfigError
 from counterpoint.evaluate.run import evaluate
 from counterpoint.evaluate.similarity import cosines
 from counterpoint.memory.teacher import Teacher
+from counterpoint.methods import batches
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.proof import Proof
-from counterpoint.methods.text import sides
 from counterpoint.methods.text.simcse import Config as SimCSEConfig
 from counterpoint.methods.text.simcse import SimCSE
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, FalseNegatives
 from counterpoint.objectives.scale import LogitScale
+from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 
@@ -111,11 +111,11 @@ class MultiCSR(Method):
         self._told = False
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
-        batch = sides.pairs(self.encoder, rows)
+        batch = batches.pairs(self.encoder, rows)
         if self.guide is None:
             return batch
         # The guide has a vocabulary of its own.
-        others = sides.pairs(self.guide.model, rows)
+        others = batches.pairs(self.guide.model, rows)
         guided = (replace(view, role=f"guide {view.role}") for view in others.views)
         return Batch((*batch.views, *guided), batch.rows)
 

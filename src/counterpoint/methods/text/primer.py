@@ -38,21 +38,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
-from counterpoint.data.docstrings import PACKAGES, Docstring, held_out
 from counterpoint.data.loader import Loader
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Row
+from counterpoint.data.sets.docstrings import PACKAGES, Docstring, held_out
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate.run import evaluate
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.proof import Proof
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Soft
 from counterpoint.objectives.scale import LogitScale
+from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 from counterpoint.views.text import crop_words

@@ -37,23 +37,23 @@ from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.loader import Loader
-from counterpoint.data.registry import find, load
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Row
+from counterpoint.data.sets.registry import find, load
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError
 from counterpoint.evaluate.similarity import cosines, spearman
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.proof import Proof
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.geometry import uniformity
 from counterpoint.objectives.pairing import Diagonal, NotSame
 from counterpoint.objectives.reduce import batch_size
 from counterpoint.objectives.scale import LogitScale
 from counterpoint.objectives.whiten import groups_for, shared_permutation, shuffled_whiten
+from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 

@@ -35,10 +35,10 @@ from torch import Tensor, nn
 
 from counterpoint.data.batch import Batch
 from counterpoint.data.loader import Loader
-from counterpoint.data.registry import load
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Row, Schema
+from counterpoint.data.sets.registry import load
 from counterpoint.encoders.heads import Projector
 from counterpoint.encoders.image import ConvNet, ConvNetConfig, ImageEncoder
 from counterpoint.errors import ConfigError, DataError
@@ -46,10 +46,10 @@ from counterpoint.evaluate.knn import predict
 from counterpoint.memory.statistics import RunningMoment
 from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.proof import Proof
-from counterpoint.methods.vision.pair import two_views
+from counterpoint.methods.batches import two_views
 from counterpoint.objectives.geometry import effective_rank
 from counterpoint.objectives.predict import negative_cosine
+from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 from counterpoint.views.image import SimCLRViews
@@ -105,6 +105,7 @@ class Config:
     year=2021,
     modalities=("image",),
     needs=("items",),
+    usual=("items",),
 )
 class DirectPred(Method):
     """Two views predict one another through a linear map that is computed from the features' second moment."""

@@ -34,10 +34,10 @@ from torch.nn import functional as F
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.loader import Loader
 from counterpoint.data.pixels import decode
-from counterpoint.data.registry import load
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Row, Schema
+from counterpoint.data.sets.registry import load
 from counterpoint.encoders.heads import DynamicHead
 from counterpoint.encoders.image import ConvNet, ConvNetConfig
 from counterpoint.errors import ConfigError
@@ -45,9 +45,9 @@ from counterpoint.evaluate.knn import predict
 from counterpoint.memory.queue import Queue
 from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.proof import Proof
 from counterpoint.objectives.reduce import reduced
 from counterpoint.processes import total
+from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 from counterpoint.views.image import PatchGrid, SimCLRViews

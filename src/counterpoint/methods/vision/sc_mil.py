@@ -37,10 +37,10 @@ from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.loader import Loader
-from counterpoint.data.made import Made
-from counterpoint.data.registry import load
+from counterpoint.data.rowset import Made
 from counterpoint.data.sampler import PxK, Shuffled
 from counterpoint.data.schema import Row
+from counterpoint.data.sets.registry import load
 from counterpoint.encoders.bags import BagEncoder, check
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.heads import Projector
@@ -49,10 +49,10 @@ from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.vectors import VectorConfig, Vectors
 from counterpoint.errors import ConfigError
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.proof import Proof
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Labels, NotSelf
 from counterpoint.processes import total
+from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 
@@ -89,6 +89,7 @@ class Config:
     year=2024,
     modalities=("image", "vector", "text"),
     needs=("bags",),
+    usual=("bags",),
 )
 class SCMIL(Method):
     """Bags of a class attract one another at first; at the end a classifier tells them apart."""

@@ -29,7 +29,7 @@ from counterpoint.data.schema import Row
 from counterpoint.encoders.heads import Projector
 from counterpoint.encoders.image import ConvNetConfig, ImageEncoder
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.vision.pair import two_views
+from counterpoint.methods.batches import two_views
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Labels, NotSelf
 from counterpoint.objectives.scale import LogitScale

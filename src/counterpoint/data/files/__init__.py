@@ -1,0 +1,1 @@
+"""Files of rows: formats, stores, shards, tables, and how each is read."""

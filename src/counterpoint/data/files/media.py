@@ -1,0 +1,181 @@
+"""What files of images and of sounds have in common: how they lie in a column, and a folder of them to rows.
+
+They stay encoded in Arrow until a row is taken.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pyarrow as pa
+
+from counterpoint.data.files.formats import tables
+from counterpoint.data.log import Log
+from counterpoint.errors import DataError
+
+if TYPE_CHECKING:
+    import datasets
+
+METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+ARROW = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+"""How an encoded file lies in a column: its bytes, or its path."""
+DECODE_ALL = 256 * 2**20
+"""Bytes of files up to which every one is decoded once while reading, so that a damaged one is found at once.
+Above it, only headers are read, and a damaged file is found when its row is taken."""
+SOUNDS = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"}
+_SOUND_MAGIC = (b"RIFF", b"RIFX", b"fLaC", b"OggS", b"ID3", b"FORM")
+
+
+class Damage(Protocol):
+    def __call__(self, value: Mapping[str, Any] | bytes | str, *, whole: bool = True) -> str | None:
+        """Why a file cannot be used, or None. whole: read all of it, not the header alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class Medium:
+    """modality: also the name of the column. plural: the items in words. suffixes: of files, with the dot."""
+
+    modality: str
+    plural: str
+    suffixes: frozenset[str]
+    damage: Damage
+
+
+def source(value: Mapping[str, Any] | bytes | str) -> Any:
+    """What to open: a path, or a stream of the bytes."""
+    if isinstance(value, Mapping):
+        value = value["bytes"] if value.get("bytes") is not None else value["path"]
+    return io.BytesIO(value) if isinstance(value, bytes) else value
+
+
+def modality(column: pa.ChunkedArray) -> str:
+    """image or audio: what the first file of a column of type `ARROW` is, by its first bytes or its name."""
+    for cell in column:
+        value = cell.as_py()
+        if value is None:
+            continue
+        if value["bytes"] is not None:
+            head = value["bytes"][:12]
+            return "audio" if head.startswith(_SOUND_MAGIC) and head[8:12] != b"WEBP" else "image"
+        if value["path"] is not None:
+            return "audio" if Path(value["path"]).suffix.lower() in SOUNDS else "image"
+    return "image"
+
+
+def features(table: pa.Table, **known: Any) -> datasets.Features:
+    """The features of a table: the known ones (``label=ClassLabel(...)``), images, sounds, the rest from the types."""
+    import datasets
+
+    found = datasets.Features.from_arrow_schema(table.schema)
+    for name in table.column_names:
+        if table.schema.field(name).type == ARROW and not isinstance(found[name], datasets.Audio | datasets.Image):
+            found[name] = datasets.Audio() if modality(table.column(name)) == "audio" else datasets.Image()
+    for name, feature in known.items():
+        found[name] = feature
+    return found
+
+
+def encoded(stream: datasets.IterableDataset) -> datasets.IterableDataset:
+    """A stream whose images and sounds stay as they lie in the files.
+
+    Sounds become a plain struct, as `datasets` wants a decoder of its own even to leave them alone.
+    """
+    import datasets
+
+    if not stream.features:
+        return stream
+    for name in [n for n, feature in stream.features.items() if isinstance(feature, datasets.Audio)]:
+        plain = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+        stream = stream.cast_column(name, plain)
+    return stream.decode(False)
+
+
+def dataset(columns: Mapping[str, Any], **known: Any) -> datasets.Dataset:
+    """Columns to a data set; those named image or audio are lists of bytes, of paths, or of ``{bytes, path}``."""
+    import datasets
+
+    arrays = {k: _array(v) if k in ("image", "audio") else pa.array(v) for k, v in columns.items()}
+    table = pa.table(arrays)
+    return datasets.Dataset(table.cast(features(table, **known).arrow_schema))
+
+
+def _array(files: Iterable[Any]) -> pa.Array:
+    def cell(value: Any) -> dict[str, Any]:
+        if isinstance(value, bytes):
+            return {"bytes": value, "path": None}
+        return dict(value) if isinstance(value, Mapping) else {"bytes": None, "path": str(value)}
+
+    return pa.array([cell(v) for v in files], type=ARROW)
+
+
+# --- a folder --------------------------------------------------------------------------------------------------
+
+
+def inside(folder: Path, medium: Medium) -> list[Path]:
+    """Files of the medium below a folder, sorted by path; hidden ones are left out."""
+    return sorted(
+        p
+        for p in folder.rglob("*")
+        if p.suffix.lower() in medium.suffixes and not any(part.startswith(".") for part in p.relative_to(folder).parts)
+    )
+
+
+def folder(root: Path, medium: Medium, log: Log) -> datasets.Dataset:
+    """A folder of files: with a metadata file (column ``file_name``), with one sub-folder per class, or files only.
+
+    Unreadable files are skipped and listed in the log. Columns: that of the medium, and ``label`` or those of the
+    metadata.
+    """
+    import datasets
+
+    metadata = next((root / name for name in METADATA if (root / name).exists()), None)
+    if metadata is not None:
+        return _with_metadata(root, metadata, medium, log)
+    paths = _readable(inside(root, medium), root, medium, log)
+    names = [p.relative_to(root).parts[0] if p.parent != root else "" for p in paths]
+    classes = sorted(set(names))
+    if "" in classes or len(classes) < 2:
+        if "" in classes and len(classes) > 1:
+            what = medium.plural
+            log.note(f"{root} holds {what} both directly and in sub-folders: sub-folders are not taken as classes.")
+        return dataset({medium.modality: paths})
+    number = {name: i for i, name in enumerate(classes)}
+    columns = {medium.modality: paths, "label": [number[n] for n in names]}
+    return dataset(columns, label=datasets.ClassLabel(names=classes))
+
+
+def _with_metadata(root: Path, metadata: Path, medium: Medium, log: Log) -> datasets.Dataset:
+    table = pa.concat_tables(list(tables(metadata)), promote_options="permissive")
+    if "file_name" not in table.column_names:
+        raise DataError(
+            f"{metadata} has no column 'file_name', only {', '.join(table.column_names)}. "
+            "Add one with the path of each file, relative to the folder."
+        )
+    paths = [root / str(name) for name in table["file_name"].to_pylist()]
+    kept = set(_readable(paths, root, medium, log))
+    rest = table.drop_columns(["file_name"]).filter(pa.array([p in kept for p in paths]))
+    columns = {medium.modality: [p for p in paths if p in kept]}
+    others = [n for n in rest.column_names if n != medium.modality]
+    return dataset({**columns, **{n: rest[n].combine_chunks() for n in others}})
+
+
+def _readable(paths: list[Path], root: Path, medium: Medium, log: Log) -> list[Path]:
+    """The paths whose files can be read; the others are logged."""
+    whole = sum(p.stat().st_size for p in paths if p.exists()) <= DECODE_ALL
+    with ThreadPoolExecutor() as pool:
+        reasons = list(pool.map(lambda p: medium.damage(str(p), whole=whole), paths))
+    kept = []
+    for path, reason in zip(paths, reasons):
+        if reason is None:
+            kept.append(path)
+        else:
+            log.skip(str(path.relative_to(root)), reason)
+    if not kept:
+        raise DataError(f"{root}: none of its {len(paths):,} {medium.plural} can be read. {' '.join(log.lines())}")
+    return kept

@@ -1,0 +1,1 @@
+"""Data sets known by name, and how their local copies are read."""

@@ -1,0 +1,1 @@
+"""Documentation pages that derive from the code; `make docs` writes them."""

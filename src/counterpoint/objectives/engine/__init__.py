@@ -1,0 +1,1 @@
+"""The parts of the engine behind `contrast`: checks, reductions, forms, distribution."""

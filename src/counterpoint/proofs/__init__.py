@@ -1,0 +1,1 @@
+"""Proofs: the smallest honest experiment for each method, mirroring `methods/`."""

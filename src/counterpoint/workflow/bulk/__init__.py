@@ -1,0 +1,1 @@
+"""Bulk encoding: files in, files out."""

@@ -1,0 +1,321 @@
+"""Which rows are learned from, and which are measured on."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from counterpoint.data.bags import Bags
+from counterpoint.data.files.read import Source, read, train_part
+from counterpoint.data.files.read import part as split_of
+from counterpoint.data.files.tables import UnlikeColumns
+from counterpoint.data.infer import infer, with_range, without_range
+from counterpoint.data.inspect import leakage
+from counterpoint.data.log import Log
+from counterpoint.data.mixed import Mixed
+from counterpoint.data.nodes import Graph, Nodes, holds_graph, read_graph
+from counterpoint.data.roles import RANGE
+from counterpoint.data.rows import Rows
+from counterpoint.data.schema import SOURCED, WRITTEN, Row, RowSet, Schema
+from counterpoint.data.sets import registry
+from counterpoint.data.stream import Stream
+from counterpoint.errors import ConfigError, DataError
+from counterpoint.workflow.series import read_windows, registered_series, windows_of
+from counterpoint.workflow.words import PLURAL
+
+MOST_HELD, FEWEST_HELD = 1000, 10
+"""Rows held out to measure on, at most and at least."""
+
+
+@dataclass
+class Given:
+    """The rows of a run. held: what is measured on. log: receives what reading skipped and decided. paired: what the
+    share of a hybrid search is learned from (see `workflow.share`)."""
+
+    schema: Schema
+    rows: RowSet | Stream
+    held: list[Row] = field(default_factory=list)
+    log: Log = field(default_factory=Log)
+    paired: list[Row] = field(default_factory=list)
+
+    @property
+    def known(self) -> Rows | Bags | Mixed | None:
+        """The training rows, where they can be taken in any order and none depends on another."""
+        return self.rows if isinstance(self.rows, Rows | Bags | Mixed) else None
+
+    @property
+    def modalities(self) -> list[str]:
+        return sorted(set(self.schema.modalities.values()))
+
+
+def gather(
+    data: Source,
+    *,
+    columns: Mapping[str, str | list[str]],
+    test: Source,
+    split: str | None,
+    streaming: bool | None,
+    mix: bool = False,
+) -> Given:
+    """Read the rows, find the parts that their columns play, and set aside what is measured on.
+
+    mix: several files stay apart, as the sources of their rows, as do those of unlike columns anyway.
+    """
+    log = Log()
+    if (graph := one_graph(data)) is not None:
+        return gather_nodes(Nodes(graph, log=log), test)
+    if (series := registered_series(data)) is not None:
+        windows = windows_of(series, "series: as registered.", test=test, log=log)
+        return Given(windows.schema, windows, log=log)
+    sources = [data] if isinstance(data, str | Path) else list(data)
+    if len(sources) > 1 and (mix or any(map(is_name, sources))):
+        return gather_mixed(sources, columns=columns, test=test, split=split, streaming=streaming, log=log)
+    try:
+        raw = read(data, split=split, streaming=streaming, log=log)
+    except UnlikeColumns:
+        if len(sources) < 2:  # a folder, a pattern
+            raise
+        return gather_mixed(sources, columns=columns, test=test, split=split, streaming=streaming, log=Log())
+    raw = raw if split else train_part(raw, log)
+    schema = infer(raw, columns=registry.parts(data, columns))
+    if schema.kind == "series":
+        return Given(schema, read_windows(raw, schema, test=test, split=split, log=log), log=log)
+    if isinstance(raw, datasets.IterableDataset):
+        found = Given(schema, Stream(raw, schema), log=log)
+        found.rows.log = log
+    else:
+        found = Given(schema, row_set(raw, schema, log), log=log)
+    hold_out(found, test)
+    return found
+
+
+def row_set(raw: datasets.Dataset, schema: Schema, log: Log) -> Rows | Bags:
+    """The rows of a table, or the bags that they make."""
+    if schema.kind == "series":
+        raise DataError(
+            f"These rows are one {schema.why.rstrip('.')}. A model of series is measured on the latest steps of what "
+            "it was trained on: see what `counterpoint fit` printed, or call counterpoint.evaluate.forecast."
+        )
+    rows = Rows(raw, schema, log=log)
+    return Bags(rows) if schema.kind == "bags" else rows
+
+
+def one_graph(data: Source) -> Graph | None:
+    """The graph that a source is, where it is one."""
+    named = [data] if isinstance(data, str | Path) else list(data)
+    if len(named) != 1:
+        return None
+    if (path := Path(named[0])).exists():
+        return read_graph(path) if holds_graph(path) else None
+    known = registry.ENTRIES.get(str(named[0]))
+    return registry.load(known.name) if known is not None and known.task == "graph" else None  # type: ignore[return-value]
+
+
+def gather_nodes(rows: Nodes, test: Source) -> Given:
+    """A graph is learned from as a whole, without its labels; those of its test part measure the model."""
+    if test:
+        raise DataError(
+            "The nodes to measure a graph on are part of it: leave --test out, and mark them in a column `split` of "
+            "nodes.csv, or as test_idx in the .npz."
+        )
+    held = rows.labelled("test") if len(rows.labelled("train")) else rows.labelled()
+    given = Given(rows.schema, rows, spread(held, MOST_HELD) if len(held) else [], rows.log)
+    if not given.held:
+        given.log.note("The graph has no labels: there is nothing to measure the model on.")
+    return given
+
+
+def gather_mixed(
+    sources: list[str | Path],
+    *,
+    columns: Mapping[str, str | list[str]],
+    test: Source,
+    split: str | None,
+    streaming: bool | None,
+    log: Log,
+) -> Given:
+    """Several sources, each read by itself; columns are named for those sources that have all of them."""
+    if "source" in columns:
+        raise ConfigError("Several files are mixed, so the source of a row is its file: leave source=... out.")
+    parts: dict[str, Rows] = {}
+    played = without_range(columns)
+    taken = not played
+    for name, source in zip(names_of(sources), sources):
+        raw = read(source, split=split, streaming=streaming, log=log)
+        raw = raw if split else train_part(raw, log)
+        if isinstance(raw, datasets.IterableDataset):
+            raise DataError(
+                f"{name} is a stream. Of several sources with batches of their own, none can be: leave --streaming out."
+            )
+        named = [c for some in played.values() for c in ([some] if isinstance(some, str) else some)]
+        has = set(named) <= set(raw.column_names)
+        taken |= has
+        try:
+            schema = infer(raw, columns=registry.parts(source, played if has else {}))
+            if RANGE in columns and schema.kind == "scored":
+                schema = with_range(schema, columns[RANGE])
+            parts[name] = Rows(raw, schema, log=log) if schema.kind in SOURCED else _unmixed(name, schema)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error
+    if not taken:
+        raise DataError(f"None of the files has all of the columns {', '.join(map(str, played.values()))}.")
+    if RANGE in columns and not any(part.schema.range for part in parts.values()):
+        raise DataError(f"{RANGE}={columns[RANGE]} says what scores there can be, and none of the files has scores.")
+    rows = Mixed(parts, log=log)
+    log.note(f"{len(parts)} sources: {', '.join(f'{name} ({len(part):,} rows)' for name, part in parts.items())}.")
+    given = Given(rows.schema, rows, log=log)
+    hold_out(given, test)
+    return given
+
+
+def _unmixed(name: str, schema: Schema) -> Rows:
+    raise DataError(
+        f"these are {schema.why.rstrip('.')}. Files of these kinds can be mixed: {', '.join(SOURCED)}. Learn from "
+        f"{name} by itself."
+    )
+
+
+def is_name(source: str | Path) -> bool:
+    """Whether a source is a registered set."""
+    return str(source) in registry.ENTRIES and not Path(source).exists()
+
+
+def names_of(sources: Sequence[str | Path]) -> list[str]:
+    """What sources are called: their file names without endings, or as they are given where those are the same."""
+    short = [Path(s).name.split(".")[0] or str(s) for s in sources]
+    return short if len(set(short)) == len(short) else [str(s) for s in dict.fromkeys(sources)]
+
+
+def mixed_like(rows: Mixed, test: Source, log: Log) -> Mixed:
+    """Test rows as those of the parts that they are like: each source of the first part with its columns that has none
+    yet."""
+    held = {name: part.subset([]) for name, part in zip(rows.names, rows.parts)}
+    for source in [test] if isinstance(test, str | Path) else list(test):
+        why: DataError | None = None
+        for name, part in sorted(zip(rows.names, rows.parts), key=lambda one: len(held[one[0]]) > 0):
+            try:
+                found = rows_like(part.schema, source, log=log)
+            except DataError as error:
+                why = why or error
+                continue
+            assert isinstance(found, Rows)
+            held[name] = found
+            log.note(f"{source} measures what was learned from {name}.")
+            break
+        else:
+            raise DataError(f"{source} has the columns of none of the sources. {why}")
+    return Mixed(held, log=log)
+
+
+def hold_out(given: Given, test: Source) -> None:
+    """Set rows aside to be measured on: the test rows given, else a part of the data; notes go to the log."""
+    log, rows = given.log, given.rows
+    if test and isinstance(rows, Mixed):
+        given.held = spread(mixed_like(rows, test, log), MOST_HELD)
+        return
+    if test:
+        held = rows_like(given.schema, test, log=log)
+        given.held = spread(held, MOST_HELD)
+        if isinstance(rows, Rows) and isinstance(held, Rows) and (repeated := overlap(rows, held)):
+            log.note(repeated)
+        return
+    ask = "give --test FILE to measure the model"
+    if isinstance(rows, Stream):
+        return log.note(f"A stream has no part that could be held out: {ask}.")
+    size = min(MOST_HELD, len(rows) // 10)
+    if size < FEWEST_HELD:
+        return log.note(f"{len(rows):,} rows are too few to hold a part out: {ask}.")
+    try:
+        given.rows, held = rows.split(size)  # type: ignore[attr-defined]  # nodes are held out elsewhere
+    except DataError as error:
+        return log.note(f"No part was held out, {ask}. {error}")
+    if isinstance(given.rows, Rows | Bags | Mixed) and given.schema.labels and len(np.unique(given.rows.labels())) < 2:
+        given.rows = rows
+        return log.note(f"No part was held out, as one class only would be left to learn from: {ask}.")
+    given.held = spread(held, MOST_HELD)
+    log.note(f"{len(given.held):,} of {len(rows):,} rows are held out to measure on.")
+
+
+def rows_like(
+    schema: Schema, source: Source, *, split: str | None = None, part: str = "test", log: Log | None = None
+) -> Rows | Bags:
+    """The rows of another source with the same columns: of the split, else of the part where it has one, else all."""
+    sources = [source] if isinstance(source, str | Path) else list(source)
+    one = len(sources) == 1 and not glob.has_magic(str(sources[0]))
+    log = Log() if log is None else log
+    if split is not None:
+        raw = read(sources, split=split, streaming=False, log=log)
+    else:
+        # Several files, or a pattern, mean all of them, whatever their names say.
+        raw = part_of(sources, part, log) if one else read(sources, split="all", streaming=False, log=log)
+    if "source" in schema.columns:  # test rows need not say it, and may be from others
+        schema = replace(schema, columns={k: c for k, c in schema.columns.items() if k != "source"}, sources=())
+    try:
+        infer(raw, columns=schema.columns)
+    except DataError as error:
+        raise DataError(f"The test rows do not have the columns of the training rows. {error}") from error
+    return row_set(named_classes(raw, schema), schema, log)
+
+
+def part_of(sources: list[str | Path], part: str, log: Log) -> datasets.Dataset:
+    """The rows of a part where the source has one of that name, else all of them."""
+    try:
+        raw = read(sources, split=part, streaming=False, log=log)
+    except DataError:
+        return read(sources, split="all", streaming=False, log=log)
+    if split_of(Path(sources[0]).name.split(".")[0]) != part:  # else the file is that part
+        log.note(f"Of {sources[0]}, the part {part} is used.")
+    return raw
+
+
+def named_classes(raw: datasets.Dataset, schema: Schema) -> datasets.Dataset:
+    """Class numbers as names, where the source numbers its classes in another way than the schema does."""
+    column = str(schema.columns.get("label", ""))
+    names = getattr(raw.features.get(column), "names", None)
+    if names is None or tuple(names) == schema.labels:
+        return raw
+    labels = [None if n is None or n < 0 else names[n] for n in raw.with_format("arrow")[column].to_pylist()]
+    return raw.remove_columns(column).add_column(column, pa.array(labels, pa.string()))
+
+
+def spread(rows: RowSet, most: int) -> list[Row]:
+    """At most so many rows, spread evenly: sources are often sorted by class."""
+    found: list[Row] = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
+    return found
+
+
+def overlap(train: Rows, test: Rows) -> str:
+    """The sentence that says how many test texts (or other items) are training ones too; empty where none is."""
+    if written := [m for m in train.schema.modalities.values() if m in WRITTEN]:
+        repeated, what = leakage(train.texts(), test.texts()), PLURAL[written[0]]
+    else:
+        known = set(digests(train))
+        repeated, what = sum(d in known for d in digests(test)), PLURAL[train.schema.modalities[item_of(train)]]
+    return f"{repeated:,} test {what} are training {what} too: the figures flatter the model." if repeated else ""
+
+
+def item_of(rows: Rows) -> str:
+    """The part that holds the item of a row."""
+    return next(iter(rows.schema.modalities))
+
+
+def digests(rows: Rows) -> Iterator[bytes]:
+    """Of what the items lie in the table as: the bytes of files, numbers."""
+    names = rows.schema.columns[item_of(rows)]
+    if not isinstance(names, str):  # the cells of a table
+        for cells in zip(*(rows.column(name) for name in names)):
+            yield hashlib.blake2b(repr([cell.as_py() for cell in cells]).encode(), digest_size=16).digest()
+        return
+    for cell in rows.column(names):
+        value = cell.as_py()
+        if isinstance(value, dict):
+            value = value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
+        encoded = value if isinstance(value, bytes) else np.asarray(value).tobytes()
+        yield hashlib.blake2b(encoded, digest_size=16).digest()

@@ -1,0 +1,97 @@
+"""What a run tells: its settings for ``config.json``, its page, what can be typed next."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from counterpoint._version import __version__
+from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.causal import CausalLM
+from counterpoint.errors import MissingExtra
+from counterpoint.report import page
+from counterpoint.report.collect import collect
+from counterpoint.workflow.folder import Asked, as_json
+from counterpoint.workflow.gather import Given
+from counterpoint.workflow.plan import Plan
+
+
+def describe(plan: Plan, asked: Asked, given: Given) -> dict[str, Any]:
+    """What ``config.json`` holds beside the settings of the training run."""
+    return {
+        "method": plan.name,
+        "why": plan.why,
+        "begins": plan.begins,
+        "settings": dataclasses.asdict(plan.learner.config),
+        "encoders": {
+            stream: {"kind": e.kind, **dataclasses.asdict(e.config), "weights": sum(p.numel() for p in e.parameters())}
+            for stream, e in plan.towers.items()
+        },
+        "schema": dataclasses.asdict(given.schema),
+        "rows": None if given.known is None else len(given.known),
+        "asked": as_json(asked),
+    }
+
+
+def report(folder: Path, towers: Mapping[str, Encoder], given: Given, say: Callable[[str], None]) -> None:
+    """The page of the run; a missing extra is told, not raised: the model is there."""
+    stream = "text" if "text" in towers else next(iter(towers))
+    keys = [k for k, m in given.schema.modalities.items() if m in stream.split("+")]
+    key = keys[0] if keys else None
+    shown = [r for r in given.held if keys and all(r.get(k) is not None for k in keys)]
+    if key and shown:
+        vectors = towers[stream].encode(shown if "+" in stream else [r[key] for r in shown], normalize=True)
+        names = [r[key] if isinstance(r[key], str) else f"row {r['row']}" for r in shown]
+        groups = [given.schema.labels[r["label"]] for r in shown] if given.schema.labels else None
+        collect(folder, vectors, names, groups=groups)
+    try:
+        say(f"Report: {page.write(folder)}")
+    except MissingExtra as error:
+        say(f"No report was written. {error}")
+
+
+def next_commands(folder: Path, given: Given, towers: Mapping[str, Encoder]) -> list[str]:
+    """What can be typed now."""
+    if given.schema.kind == "graph":
+        load = f"from counterpoint.encoders.folder import load; load('{folder}/model').encode(graph)"
+        return [f"python: {load}  # graph: counterpoint.data.nodes.read_graph(PATH), or its nodes"]
+    if given.schema.kind == "series":
+        load = f"from counterpoint.encoders.folder import load; load('{folder}/model').forecast(window)"
+        return [
+            f"counterpoint encode {folder} ROWS --out vectors.npy",
+            f"python: {load}  # window: the last steps, a row for each, a column for each channel",
+            f"counterpoint export {folder} --to onnx --out model.onnx",
+        ]
+    if given.schema.kind == "bags":
+        load = f"from counterpoint.encoders.folder import load; load('{folder}/model').classify(bags)"
+        return [
+            f"counterpoint eval {folder} TEST_ROWS",
+            f"python: {load}  # or encode, attend; bags: lists of items",
+        ]
+    stream = f" --stream {next(iter(towers))}" if len(towers) > 1 else ""
+    lines = [f"counterpoint encode {folder} ROWS --out vectors.npy{stream}"]
+    if given.schema.kind not in ("texts", "items"):  # rows like these hold something to measure against
+        lines.insert(0, f"counterpoint eval {folder} TEST_ROWS")
+    if isinstance(towers.get("text"), CausalLM):
+        lines.insert(0, f'counterpoint generate {folder} "The beginning of a text"')
+    if "text" in towers:
+        lines.append(f'counterpoint index {folder} ROWS && counterpoint search {folder} "a question"')
+    if "dna" in towers:
+        lines.append(f"counterpoint index {folder} REF.fa && counterpoint align {folder} READS.fq --out reads.sam")
+    if "table" not in towers:
+        lines.append(f"counterpoint export {folder} --to onnx --out model.onnx{stream}")
+    return lines
+
+
+def title(data: list[str]) -> str:
+    """The source in a title: its name, or how many there are."""
+    return Path(data[0]).name if len(data) == 1 else f"{len(data)} sources"
+
+
+def versions() -> dict[str, str]:
+    named = ("torch", "transformers", "tokenizers", "datasets", "numpy")
+    return {"counterpoint": __version__, "python": platform.python_version()} | {n: version(n) for n in named}
