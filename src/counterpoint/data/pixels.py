@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from counterpoint.errors import DataError, need
+from counterpoint.errors import DataError, ItemError, need
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in brightness (ITU-R BT.601)."""
@@ -33,7 +33,7 @@ def decode(images: Sequence[Any], size: int, *, channels: int = 3, fit: Literal[
         try:
             x = _channels(_pixels(image, channels), channels)
         except (OSError, SyntaxError, ValueError) as error:  # Pillow raises SyntaxError for broken PNG files
-            raise DataError(f"Image {i} of {len(images)} cannot be used: {error}") from error
+            raise ItemError(f"Image {{place}} of {{of}} cannot be used: {error}", i, len(images)) from error
         height, width = x.shape[-2:]
         if (height, width) != (size, size):
             scale = size / min(height, width)
@@ -52,6 +52,8 @@ def _pixels(image: Any, channels: int) -> Tensor:
     if isinstance(image, Mapping):
         image = image["bytes"] if image.get("bytes") else image.get("path")
     if isinstance(image, (str, os.PathLike)):
+        if not os.path.isfile(image):  # a folder, a pipe that nobody writes to
+            raise DataError(f"there is no image file {os.fspath(image)!r}.")
         image = need("PIL.Image", "image").open(image)
     elif isinstance(image, bytes):
         image = need("PIL.Image", "image").open(io.BytesIO(image))

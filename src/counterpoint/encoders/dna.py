@@ -16,7 +16,7 @@ from torch import Tensor
 from counterpoint.data.dna import clean
 from counterpoint.encoders import pretrained
 from counterpoint.encoders.base import Encoder, seeded
-from counterpoint.encoders.kmers import EXAMPLES, codes
+from counterpoint.encoders.kmers import EXAMPLES, cleaned, codes
 from counterpoint.encoders.layout import Stage, revive
 from counterpoint.encoders.pooling import Pooling, check
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
@@ -120,7 +120,7 @@ class DnaTransformer(TextTransformer):
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each sequence: whole, without special tokens or truncation. `DataError` for what is no DNA."""
-        sequences = [clean(text) for text in texts]
+        sequences = cleaned(texts)
         if self.config.tokens == "bpe":
             return self._tokenised(sequences)
         found = (codes(s, self.config.k) for s in sequences)

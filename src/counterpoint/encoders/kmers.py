@@ -16,7 +16,7 @@ from counterpoint.data.batch import Data
 from counterpoint.data.dna import clean
 from counterpoint.encoders.base import Encoder, Traced, seeded
 from counterpoint.encoders.pooling import pool
-from counterpoint.errors import ConfigError
+from counterpoint.errors import ConfigError, DataError, ItemError
 
 _VALUE = np.full(256, -1, dtype=np.int64)
 _VALUE[np.frombuffer(b"ACGT", dtype=np.uint8)] = range(4)
@@ -62,6 +62,21 @@ def words(sequence: str, k: int, *, both_strands: bool) -> np.ndarray:
     found = codes(sequence, k)
     found = found[found >= 0]
     return strandless(k)[0][found] if both_strands else found
+
+
+def cleaned(sequences: Sequence[Any]) -> list[str]:
+    """Each sequence as `counterpoint.data.dna.clean` gives it. `ItemError` names the place of what is no DNA."""
+    out = []
+    for place, sequence in enumerate(sequences):
+        if not isinstance(sequence, str):
+            said = f"Sequence {{place}} is of the type {type(sequence).__name__}, where a string is expected."
+            raise ItemError(said, place, len(sequences))
+        try:
+            out.append(clean(sequence))
+        except (DataError, UnicodeEncodeError) as error:
+            said = str(error) if isinstance(error, DataError) else "A sequence holds half of a surrogate pair."
+            raise ItemError(f"{said} (Item {{place}} of {{of}}.)", place, len(sequences)) from error
+    return out
 
 
 def counts(sequences: Sequence[str], k: int) -> np.ndarray:
@@ -126,7 +141,7 @@ class KmerBag(Encoder):
     def collate(self, items: Sequence[Any], role: str | None = None) -> dict[str, Tensor]:
         """``words`` ``(N, T)`` long, -1 behind the last one of a sequence."""
         c = self.config
-        found = [words(clean(s)[: c.max_length], c.k, both_strands=c.both_strands) for s in items]
+        found = [words(s[: c.max_length], c.k, both_strands=c.both_strands) for s in cleaned(items)]
         out = np.full((len(found), max((len(f) for f in found), default=0)), -1, dtype=np.int64)
         for row, f in zip(out, found):
             row[: len(f)] = f

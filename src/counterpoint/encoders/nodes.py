@@ -16,7 +16,7 @@ from counterpoint.data.batch import Data
 from counterpoint.data.nodes import Node
 from counterpoint.encoders.base import Encoder, Source, Traced, noise, seeded
 from counterpoint.encoders.graph import row_scaled
-from counterpoint.errors import ConfigError, DataError
+from counterpoint.errors import ConfigError, DataError, ItemError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +73,17 @@ class NodeMLP(Encoder):
             self.centres = nn.Parameter(torch.randn(clusters, self.dim)) if clusters else None
             self.config = replace(self.config, clusters=clusters)
 
+    def is_one(self, items: Any) -> bool:
+        """A `Node`."""
+        return super().is_one(items) or isinstance(items, Node)
+
     def collate(self, items: Sequence[Any], role: str | None = None) -> Tensor:
         """Features ``(M, F)``, dense."""
-        if wrong := next((i for i in items if not isinstance(i, Node)), None):
-            raise DataError(f"An encoder of nodes embeds the nodes of a graph, not {type(wrong).__name__}.")
+        for place, item in enumerate(items):
+            if not isinstance(item, Node):
+                given = type(item).__name__
+                said = f"An encoder of nodes embeds the nodes of a graph, not {given} (item {{place}})."
+                raise ItemError(said, place, len(items))
         out = np.empty((len(items), self.config.features), dtype=np.float32)
         graphs = {node.graph: None for node in items}
         for graph in graphs:

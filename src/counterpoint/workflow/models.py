@@ -76,6 +76,8 @@ def trained(modality: str, source: str, recipe: Any) -> Encoder:
         return towers[modality]
     if not root.exists() and (of := [m for m in modalities() if source in choices(m)]):
         raise ConfigError(f"--encoder {source} picks an encoder of {' or '.join(of)}. {others(modality)}")
+    if reader is TextTransformer:  # perhaps with further modules of sentence-transformers behind it
+        return model_folder.load(pretrained.locate(source))
     try:
         return (reader or Encoder).published(source)
     except (ConfigError, ModelError) as error:

@@ -31,7 +31,6 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -48,7 +47,7 @@ from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.pooling import check
 from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.subwords import TEMPLATE, check_template
-from counterpoint.encoders.text import TextPooling, TextTransformer, TextTransformerConfig
+from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.encoders.transforms import independent
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.memory.teacher import Teacher
@@ -299,7 +298,7 @@ def _pooled(encoder: Encoder, pooling: str, template: str) -> Encoder:
             f"pooling={pooling} is about the tokens of a transformer, and a {type(encoder).__name__} is none. Add "
             "--encoder transformer, or name a model folder or hub id; or leave it out."
         )
-    return encoder.pooled_by(cast(TextPooling, pooling), template=template)
+    return encoder.pooled_by(pooling, template=template)
 
 
 def _restore(mine: Tensor, its: Tensor) -> None:
