@@ -16,6 +16,10 @@ class DataError(CounterpointError, ValueError):
     """The rows cannot be used as asked: a missing column, an empty file, one class only."""
 
 
+class NoRowsError(DataError):
+    """A file that is whole, and empty."""
+
+
 class ConfigError(CounterpointError, ValueError):
     """Settings contradict each other or the data."""
 

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from counterpoint.data.audio import Recording
-from counterpoint.data.nodes import Graph, Nodes
+from counterpoint.data.nodes import Nodes
 from counterpoint.data.rowset import Made
 from counterpoint.data.schema import Row, Schema
 from counterpoint.data.windows import Series, Windows
 from counterpoint.encoders.base import build as build_encoder
 from counterpoint.methods.base import Method
+from counterpoint.modalities.audio import Recording
+from counterpoint.modalities.graph import Graph
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "lazy", "dogs", "while", "seven", "bright", "birds", "sing"]
 WORDS += ["near", "an", "old", "stone", "bridge", "at", "dawn"]

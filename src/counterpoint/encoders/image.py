@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from counterpoint.data.pixels import decode
 from counterpoint.encoders.base import Encoder, Traced, seeded
 from counterpoint.encoders.layout import refuse_pickles
 from counterpoint.errors import ConfigError, DataError, ModelError
+from counterpoint.modalities.image import pixels
 
 if TYPE_CHECKING:  # transformers' models take a second to import: where they are built
     from transformers import PreTrainedModel, ResNetModel
@@ -118,8 +118,8 @@ class ImageEncoder(Encoder):
             self.register_buffer(name, value, persistent=False)
 
     def collate(self, items: Sequence[Any], role: str | None = None) -> Tensor:
-        """Images of any kind and size to ``(N, C, size, size)`` in [0, 1]; see `counterpoint.data.pixels.decode`."""
-        return decode(items, self.config.size, channels=self.config.channels)
+        """Images of any kind and size to ``(N, C, size, size)`` in [0, 1]; see `counterpoint.modalities.image`."""
+        return pixels(items, self.config.size, channels=self.config.channels)
 
     def lengths(self, items: Sequence[Any]) -> np.ndarray:
         """Patches of 8×8 pixels: all images of an encoder cost the same."""

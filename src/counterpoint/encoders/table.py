@@ -14,17 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
-from counterpoint.data.cells import Cells, Columns, Table
 from counterpoint.encoders.base import Encoder, Source, Traced, seeded
 from counterpoint.encoders.blocks import Block, small_weights
 from counterpoint.errors import ConfigError, ModelError
+from counterpoint.modalities.table import Cells, Columns, Table
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableTransformerConfig:
     """dim, layers, heads, mlp: width, layers, attention heads, width of the inner layer as a multiple of ``dim``.
 
-    categories, numbers: the columns, see `counterpoint.data.cells.Columns`; empty: those of the rows it is made for.
+    categories, numbers: the columns, see `counterpoint.modalities.table.Columns`; empty: those of its rows.
     missing: what stands for a missing cell: a learned ``token``, or the column's commonest value or mean (``impute``).
     hide: nothing looks at a missing cell but that cell itself, so that what is known is all that counts.
     """
@@ -102,7 +102,7 @@ class TableTransformer(Encoder):
         )
 
     def collate(self, items: Sequence[Table], role: str | None = None) -> Cells:
-        """Raw rows, see `counterpoint.data.cells.Columns.read`."""
+        """Raw rows, see `counterpoint.modalities.table.Columns.read`."""
         return self.columns.read(items)
 
     def lengths(self, items: Sequence[Table]) -> np.ndarray:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from counterpoint.data.audio import Recording
 from counterpoint.errors import ConfigError
+from counterpoint.modalities.audio import Recording
 
 
 def crop(recording: Recording, rng: np.random.Generator, *, seconds: float) -> Recording:

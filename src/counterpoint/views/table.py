@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from counterpoint.data.cells import Cells
 from counterpoint.errors import ConfigError
+from counterpoint.modalities.table import Cells
 
 
 def some_cells(shape: tuple[int, int], rng: np.random.Generator, *, rate: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""One file of rows to Arrow tables, chunk by chunk: jsonl, json, csv, tsv, parquet, arrow, plain text, FASTA, FASTQ.
+"""One file of rows to Arrow tables, chunk by chunk: jsonl, json, csv, tsv, parquet, arrow, text, those of a modality.
 
 Every reader here yields tables of bounded size, so the same code serves files that fit in memory, files that are
 turned into a memory-mapped Arrow file, and streams. Every failure names the file, the place in it, and the way out.
@@ -21,17 +21,17 @@ import pyarrow.json
 import pyarrow.parquet
 
 from counterpoint.data.files.store import File, Remote
-from counterpoint.errors import DataError
+from counterpoint.errors import DataError, NoRowsError
+from counterpoint.modalities import base as modalities
 
 CHUNK = 32 * 2**20
 """Bytes of text parsed at once."""
 
 SUFFIXES = {
     ".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet",
-    ".arrow": "arrow", ".feather": "arrow", ".txt": "text", ".tar": "tar", ".fa": "fasta", ".fasta": "fasta",
-    ".fna": "fasta", ".fq": "fastq", ".fastq": "fastq",
+    ".arrow": "arrow", ".feather": "arrow", ".txt": "text", ".tar": "tar",
 }  # fmt: skip
-READABLE = "jsonl, json, csv, tsv, txt, FASTA, FASTQ (each also with .gz), parquet, arrow, webdataset .tar"
+"""Of tables; files of many items of one modality are known by `counterpoint.modalities`."""
 PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib", ".npy", ".npz"}
 _NOT_UTF8 = "not UTF-8 text. Type, for instance: iconv -f latin1 -t utf-8 OLD > NEW"
 _MAGIC = {
@@ -43,10 +43,6 @@ _MAGIC = {
 }
 
 
-class NoRowsError(DataError):
-    """A file that is whole, and empty."""
-
-
 def suffix(path: File) -> str:
     """The ending that decides, without ``.gz``: ``rows.jsonl.gz`` -> ``.jsonl``."""
     name = path.name.lower().removesuffix(".gz")
@@ -55,19 +51,27 @@ def suffix(path: File) -> str:
 
 def kind(path: File) -> str | None:
     """The format the file's name promises, or None."""
-    return SUFFIXES.get(suffix(path))
+    found = modalities.format_of(ending := suffix(path))
+    return SUFFIXES.get(ending) or (found.name if found else None)
+
+
+def readable() -> str:
+    """The formats that are read, in words."""
+    more = ", ".join(f.name for m in modalities.discover().values() for f in m.formats)
+    return f"jsonl, json, csv, tsv, txt, {more} (each also with .gz), parquet, arrow, webdataset .tar"
 
 
 def tables(path: File) -> Iterator[pa.Table]:
     """The rows of one file as tables of bounded size. `DataError` when it is empty, truncated or something else."""
     found = kind(path)
-    if found is None or found not in _READERS:
+    special = modalities.format_of(suffix(path))
+    if found is None or (special is None and found not in _READERS):
         hint = " It may hold pickled objects, which are never loaded." if suffix(path) in PICKLES else ""
-        raise DataError(f"{path} is not a format that is read here.{hint} Give one of: {READABLE}.")
+        raise DataError(f"{path} is not a format that is read here.{hint} Give one of: {readable()}.")
     check_magic(path, found)
     some = False
     try:
-        for table in _READERS[found](path):
+        for table in _READERS[found](path) if special is None else _items(path, special):
             if len(table):
                 some = True
                 yield _plain(table)
@@ -113,6 +117,12 @@ def open_text(path: File) -> IO[bytes]:
     if stream.read(3) != b"\xef\xbb\xbf":
         stream.seek(0)
     return stream  # type: ignore[no-any-return]
+
+
+def open_as(path: File, promised: str) -> IO[bytes]:
+    """As `open_text`, after `check_magic`."""
+    check_magic(path, promised)
+    return open_text(path)
 
 
 def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
@@ -328,19 +338,12 @@ def _plain(table: pa.Table) -> pa.Table:
     return table.drop_columns(index) if index else table
 
 
-def _fasta(path: File) -> Iterator[pa.Table]:
-    from counterpoint.data import dna  # which opens files by means of this module
-
-    return dna.fasta_tables(path)
-
-
-def _fastq(path: File) -> Iterator[pa.Table]:
-    from counterpoint.data import dna
-
-    return dna.fastq_tables(path)
+def _items(path: File, found: modalities.Format) -> Iterator[pa.Table]:
+    """The items that a modality reads from a file of its own format."""
+    with open_text(path) as stream:
+        yield from found.read(stream, str(path))
 
 
 _READERS: dict[str, Callable[[File], Iterator[pa.Table]]] = {
-    "json": _json, "csv": _csv, "parquet": _parquet, "arrow": _arrow, "text": _text, "fasta": _fasta,
-    "fastq": _fastq,
+    "json": _json, "csv": _csv, "parquet": _parquet, "arrow": _arrow, "text": _text,
 }  # fmt: skip

@@ -36,10 +36,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
-from counterpoint.data.cells import Columns
 from counterpoint.data.infer import infer
 from counterpoint.data.loader import Loader
-from counterpoint.data.pixels import decode
 from counterpoint.data.rows import Rows
 from counterpoint.data.rowset import Made
 from counterpoint.data.sampler import Shuffled
@@ -53,6 +51,8 @@ from counterpoint.encoders.table import TableTransformer, TableTransformerConfig
 from counterpoint.errors import ConfigError
 from counterpoint.evaluate.missingness import missingness
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.modalities.image import pixels
+from counterpoint.modalities.table import Columns
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.match import hard_negatives, matching
 from counterpoint.objectives.pairing import Diagonal
@@ -246,8 +246,8 @@ def furniture() -> tuple[list[Row], list[Row], np.ndarray, np.ndarray]:
     """Rows to learn from and to test on, as the set is split, and the rooms that the things are for."""
     found: Any = load("furniture")
     rows = list(Rows(found, infer(found, columns=find("furniture").columns)))
-    pixels = decode([row["image"] for row in rows], PIXELS).mul(255).byte().permute(0, 2, 3, 1).numpy()
-    rows = [{**row, "image": picture} for row, picture in zip(rows, pixels)]  # decoded once, not in every epoch
+    arrays = pixels([row["image"] for row in rows], PIXELS).mul(255).byte().permute(0, 2, 3, 1).numpy()
+    rows = [{**row, "image": picture} for row, picture in zip(rows, arrays)]  # decoded once, not in every epoch
     labels = np.unique(found["category"], return_inverse=True)[1]
     train, test = (np.flatnonzero(np.array(found["split"]) == part) for part in ("train", "test"))
     return [rows[i] for i in train], [rows[i] for i in test], labels[train], labels[test]

@@ -44,7 +44,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterpoint.data.audio import recording
 from counterpoint.data.batch import Batch, Data, View, take
 from counterpoint.data.loader import Loader
 from counterpoint.data.rows import Rows
@@ -63,6 +62,7 @@ from counterpoint.evaluate.continual import continual
 from counterpoint.memory.rehearsal import Choice, Rehearsal, joined
 from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.modalities.audio import recording
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal
 from counterpoint.objectives.sides import sided_contrast

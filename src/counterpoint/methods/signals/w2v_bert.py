@@ -40,7 +40,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterpoint.data.audio import Recording, recording
 from counterpoint.data.batch import Batch, Data, View
 from counterpoint.data.loader import Loader
 from counterpoint.data.rowset import Made
@@ -52,6 +51,7 @@ from counterpoint.encoders.quantiser import GumbelQuantiser
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate.probe import predict
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.modalities.audio import Recording, recording
 from counterpoint.objectives.codes import code_cross_entropy, code_diversity, others_of_group, perplexity
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, NotSame, OnlyOwn, OnlySame

@@ -38,7 +38,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
-from counterpoint.data.dna import Contig
 from counterpoint.data.loader import Loader
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
@@ -50,6 +49,7 @@ from counterpoint.encoders.kmers import KmerBag, KmerBagConfig
 from counterpoint.errors import ConfigError
 from counterpoint.evaluate.alignment import ranks, simulate
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.modalities.dna import Contig
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal
 from counterpoint.objectives.scale import LogitScale

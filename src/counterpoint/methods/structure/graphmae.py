@@ -34,7 +34,7 @@ from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View, Whole
 from counterpoint.data.loader import Loader
-from counterpoint.data.nodes import Graph, Nodes
+from counterpoint.data.nodes import Nodes
 from counterpoint.data.sampler import Together
 from counterpoint.data.schema import Row
 from counterpoint.data.sets.registry import load
@@ -42,6 +42,7 @@ from counterpoint.encoders.graph import GAT, GATConfig, GraphEncoder, with_loops
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate.probe import predict
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.modalities.graph import Graph
 from counterpoint.objectives.reconstruct import masked_mse, scaled_cosine_error
 from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig

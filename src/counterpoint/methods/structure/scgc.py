@@ -36,13 +36,14 @@ from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.loader import Loader
-from counterpoint.data.nodes import Graph, Node, Nodes, neighbour_graph
+from counterpoint.data.nodes import Nodes, neighbour_graph
 from counterpoint.data.sampler import Together
 from counterpoint.data.schema import Row
 from counterpoint.encoders.nodes import NodeMLP, NodeMLPConfig, dense
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate.clustering import accuracy, ari, nmi
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.modalities.graph import Graph, Node
 from counterpoint.objectives.cluster import sharpened, student_t
 from counterpoint.processes import gathered
 from counterpoint.proofs.base import Proof

@@ -33,7 +33,6 @@ from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.loader import Loader
-from counterpoint.data.pixels import decode
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Row, Schema
@@ -45,6 +44,7 @@ from counterpoint.evaluate.knn import predict
 from counterpoint.memory.queue import Queue
 from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.modalities.image import pixels
 from counterpoint.objectives.reduce import reduced
 from counterpoint.processes import total
 from counterpoint.proofs.base import Proof
@@ -129,7 +129,7 @@ class OBoW(Method):
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
         c, size = self.config, self.encoder.config.size
-        images = decode([r["image"] for r in rows], c.source or size, channels=self.encoder.config.channels)
+        images = pixels([r["image"] for r in rows], c.source or size, channels=self.encoder.config.channels)
         edge = (images.shape[-1] - size) // 2
         whole = images[..., edge : edge + size, edge : edge + size]
         flipped = torch.from_numpy(rng.random(len(rows)) < 0.5)
