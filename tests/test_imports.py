@@ -8,25 +8,28 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "counterpoint"
-BASE = {"errors", "_version", "processes", "files"}
+BASE = {"errors", "_version", "processes", "files", "terminal"}
 # Part -> the parts it may import. `encoders` and `views` need the batch types of `data`, nothing more of it.
 BELOW: dict[str, set[str]] = {
     "errors": set(),
     "_version": set(),
     "processes": set(),
     "files": set(),
+    "terminal": set(),
     "kernels": {"errors"},
     "objectives": {"kernels"},
-    "data": set(),
-    "views": {"data"},
-    "encoders": {"data", "kernels"},
+    "modalities": set(),
+    "data": {"modalities"},
+    "views": {"data", "modalities"},
+    "encoders": {"data", "modalities", "kernels"},
     "memory": {"data", "objectives"},
     "train": {"data", "kernels", "objectives", "memory"},
-    "evaluate": {"data", "views", "encoders", "objectives", "search"},
-    "search": {"data", "encoders"},
+    "evaluate": {"data", "modalities", "views", "encoders", "objectives", "search"},
+    "search": {"data", "modalities", "encoders"},
     "decode": {"data", "encoders"},
     "methods": {
         "data",
+        "modalities",
         "views",
         "encoders",
         "kernels",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from counterpoint.data.files import formats
+from counterpoint.data.files import formats, textfile
 from counterpoint.data.files.store import File
 from counterpoint.errors import DataError
 from counterpoint.modalities.dna import Contig, Read, contigs, fasta_reads, fastq_reads
@@ -19,7 +19,8 @@ def reference(path: File | str) -> list[Contig]:
     path = Path(path) if isinstance(path, str) else path
     if (found := formats.kind(path)) != FASTA:
         raise DataError(f"{path} is no FASTA file ({found or 'unknown'} by its name). Give one of: .fa, .fasta, .fna.")
-    with formats.open_as(path, FASTA) as stream:
+    formats.check_magic(path, FASTA)
+    with textfile.open_text(path) as stream:
         held = list(contigs(stream, str(path)))
     if not any(c.bases.strip("N") for c in held):
         raise DataError(f"{path} holds no known base: its {len(held):,} contigs are empty or N throughout.")
@@ -32,5 +33,6 @@ def reads(path: File | str) -> Iterator[Read]:
     readers = {FASTA: fasta_reads, FASTQ: fastq_reads}
     if (found := formats.kind(path)) not in readers:
         raise DataError(f"{path} holds no reads by its name. Give .fq, .fastq, .fa, .fasta or .fna (each also .gz).")
-    with formats.open_as(path, found) as stream:
+    formats.check_magic(path, found)
+    with textfile.open_text(path) as stream:
         yield from readers[found](stream, str(path))

@@ -15,15 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from counterpoint._version import __version__
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.transforms import unit
 from counterpoint.errors import ConfigError, DataError, ModelError
 from counterpoint.files import whole_folder, write_json
 from counterpoint.search import intact
@@ -43,6 +42,18 @@ _FORMAT = 2
 _ANN = "ann.usearch"
 _GRAPH = 4
 """Candidates of a graph for each result: it proposes with rounded vectors, the stored ones decide."""
+
+
+class Encodes(Protocol):
+    """What an index asks of an encoder: every `counterpoint.encoders.base.Encoder` does it, and what reads one for its
+    questions alone."""
+
+    dim: int
+    modality: Any
+
+    def encode(self, items: Sequence[Any], *, role: str | None = None, normalize: bool | None = None) -> np.ndarray:
+        """Embeddings ``(N, D)``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,7 @@ class Index:
         self.bm25 = BM25.load(folder / "bm25") if settings["bm25"] else None
         if self.bm25 is not None and len(self.bm25) != rows:
             raise intact.damaged(folder, f"bm25/bm25.json is of {len(self.bm25):,} documents; expected {rows:,}")
-        self._trusted: Encoder | None = None
+        self._trusted: Encodes | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -147,7 +158,7 @@ class Index:
         folder: str | Path,
         rows: pa.Table | Sequence[Mapping[str, Any]],
         *,
-        encoder: Encoder | None = None,
+        encoder: Encodes | None = None,
         embeddings: np.ndarray | None = None,
         text: str | None = "text",
         dtype: Dtype = "float32",
@@ -268,7 +279,7 @@ class Index:
         self,
         queries: Sequence[str],
         *,
-        encoder: Encoder | None = None,
+        encoder: Encodes | None = None,
         k: int = 10,
         mode: Mode = "hybrid",
         alpha: float | None = None,
@@ -287,7 +298,7 @@ class Index:
         self,
         queries: Sequence[str],
         *,
-        encoder: Encoder | None = None,
+        encoder: Encodes | None = None,
         k: int = 10,
         mode: Mode = "hybrid",
         alpha: float | None = None,
@@ -355,7 +366,7 @@ class Index:
             raise ConfigError(f"The index {self.folder} was built without BM25; its only mode is dense.")
         return self.bm25.search(queries, k)
 
-    def _check(self, encoder: Encoder) -> None:
+    def _check(self, encoder: Encodes) -> None:
         """Once per encoder: is it the one that built the index?"""
         if encoder is self._trusted:
             return
@@ -392,7 +403,7 @@ def _unit(x: np.ndarray, *, rows: int) -> np.ndarray:
     bad = int((~np.isfinite(x).all(axis=1)).sum())
     if bad:
         raise DataError(f"{bad:,} of {rows:,} embeddings are not finite (NaN or infinity). Check the model.")
-    return torch.nn.functional.normalize(torch.from_numpy(np.ascontiguousarray(x)), dim=1).numpy()
+    return unit(x)
 
 
 def _save(folder: Path, name: str, vectors: Vectors) -> None:
@@ -401,5 +412,5 @@ def _save(folder: Path, name: str, vectors: Vectors) -> None:
         np.save(folder / f"{intact.RANGES[name]}.npy", vectors.ranges, allow_pickle=False)
 
 
-def _probe(encoder: Encoder) -> np.ndarray:
+def _probe(encoder: Encodes) -> np.ndarray:
     return encoder.encode([_PROBE], role="query", normalize=True)[0]

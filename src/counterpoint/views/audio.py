@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from counterpoint.errors import ConfigError
 from counterpoint.modalities.audio import Recording
+from counterpoint.views.base import Collate
 
 
 def crop(recording: Recording, rng: np.random.Generator, *, seconds: float) -> Recording:
@@ -46,3 +50,13 @@ def span_mask(
         elif 0 < count < 2:  # a lone place has no other to be told from
             row[rng.choice(np.flatnonzero(~row[:length]))] = True
     return hidden
+
+
+def counterparts(items: Sequence[Recording], rng: np.random.Generator, collate: Collate) -> tuple[list[Any], list[Any]]:
+    """The first half of each recording had to find its second half.
+
+    Recordings of a single sample have none. See `counterpoint.views.base.Counterparts`.
+    """
+    cut = [len(x) // 2 for x in items]
+    first = [x.part(0, n) if n else None for x, n in zip(items, cut)]
+    return first, [x.part(n, len(x)) if n else None for x, n in zip(items, cut)]

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from torch.nn import functional as F
 
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.modalities.image import luma
+from counterpoint.views.base import Collate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +153,17 @@ class PatchGrid:
         which = torch.arange(n, device=x.device)[:, None, None, None]
         out = x.movedim(1, -1)[which, rows, columns]  # (N, count, patch, patch, C)
         return out.movedim(-1, 2).reshape(n * self.count, channels, self.patch, self.patch)
+
+
+def counterparts(items: Sequence[Any], rng: np.random.Generator, collate: Collate) -> tuple[Tensor, Tensor]:
+    """One crop of each image had to find another crop of it.
+
+    Both are views as SimCLR draws them, ``(N, C, S, S)``. See `counterpoint.views.base.Counterparts`.
+    """
+    images = collate(items)
+    assert isinstance(images, Tensor)
+    augment = SimCLRViews(size=images.shape[-1])
+    return augment(images, rng), augment(images, rng)
 
 
 def draw_boxes(

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from counterpoint.data.files import formats, hub, media, store, tables
+from counterpoint.data.files.options import Reading, Said, reading_of
 from counterpoint.data.files.store import File
 from counterpoint.data.log import Log
 from counterpoint.errors import DataError
@@ -37,21 +38,29 @@ _SPLITS = {
 
 
 def read(
-    source: Source, *, split: str | None = None, streaming: bool | None = None, log: Log | None = None
+    source: Source,
+    *,
+    split: str | None = None,
+    streaming: bool | None = None,
+    log: Log | None = None,
+    reading: Said = None,
 ) -> datasets.Dataset | datasets.IterableDataset:
     """The rows of a source.
 
-    source: files (jsonl, json, csv, tsv, txt, each also .gz; parquet; arrow; webdataset .tar), globs of them, a folder
-    of them, a folder of images or recordings (class sub-folders, or metadata.jsonl / .csv with ``file_name``), a folder
-    written by ``save_to_disk``, addresses of such files in any store that fsspec reaches (``s3://``, ``gs://``,
+    source: files (jsonl, json, csv, tsv, txt, each also .gz; parquet; arrow; xlsx; webdataset .tar), globs of them,
+    a folder of them, a folder of images or recordings (class sub-folders, or metadata.jsonl / .csv with ``file_name``),
+    a folder written by ``save_to_disk``, addresses of such files in any store that fsspec reaches (``s3://``, ``gs://``,
     ``https://``, ``hf://``, with ``*`` or ``{000..127}``), the name of a set in the registry, or a hub id
     ``owner/name[:configuration]``.
     split: which part. None: ``train`` where the parts lie apart (in files, folders, or under a name of the registry or
     the hub), else every row, whatever a column ``split`` says (see `train_part`); ``all``: every row.
     streaming: rows one after another, without random access (None: only above `STREAM_ABOVE` bytes).
-    log: receives what was skipped and decided. Raises `DataError` for whatever cannot be read.
+    log: receives what was skipped, found and decided. reading: what is said of files rather than found, a `Reading` or
+    a mapping of its fields: ``{"separator": ";", "encoding": "cp1252", "header": False}``.
+
+    Raises `DataError` for whatever cannot be read, `ConfigError` for a separator or an encoding that there is not.
     """
-    log = Log() if log is None else log
+    log, said = Log() if log is None else log, reading_of(reading)
     asked = [source] if isinstance(source, str | Path) else list(source)
     if not asked:
         raise DataError("No source was given. Give a file, a folder or a glob.")
@@ -63,8 +72,8 @@ def read(
         return hub.load(remote, split="all" if split == "all" else split, streaming=bool(streaming))
     paths = [p for one in asked for p in (_remote(one) if store.is_url(one) else _expand(one))]
     if len(paths) == 1 and isinstance(paths[0], Path) and paths[0].is_dir():
-        return _folder(paths[0], split, streaming, log)
-    return _files(_flatten(paths), split, streaming, log)
+        return _folder(paths[0], split, streaming, log, said)
+    return _files(_flatten(paths), split, streaming, log, said)
 
 
 def train_part(dataset: Any, log: Log) -> Any:
@@ -147,7 +156,7 @@ def _data_files(folder: Path) -> list[Path]:
     )
 
 
-def _folder(root: Path, split: str | None, streaming: bool | None, log: Log) -> Any:
+def _folder(root: Path, split: str | None, streaming: bool | None, log: Log, reading: Reading) -> Any:
     if (root / "dataset_dict.json").exists() or (root / "state.json").exists():
         return _saved(root, split, bool(streaming), log)
     if any((root / name).exists() for name in _OF_MODELS):
@@ -186,7 +195,7 @@ def _folder(root: Path, split: str | None, streaming: bool | None, log: Log) -> 
         raise DataError(
             f"{root} holds files of several formats ({', '.join(kinds)}). Name one, as in '{root}/*.jsonl'."
         )
-    return _files(files, split, streaming, log, chosen=True)
+    return _files(files, split, streaming, log, reading, chosen=True)
 
 
 def _choose(parts: dict[str, Any], split: str | None, what: Path, log: Log) -> Any:
@@ -240,7 +249,15 @@ def _saved(root: Path, split: str | None, streaming: bool, log: Log) -> Any:
 # --- rows of files ---------------------------------------------------------------------------------------------
 
 
-def _files(paths: Sequence[File], split: str | None, streaming: bool | None, log: Log, *, chosen: bool = False) -> Any:
+def _files(
+    paths: Sequence[File],
+    split: str | None,
+    streaming: bool | None,
+    log: Log,
+    reading: Reading,
+    *,
+    chosen: bool = False,
+) -> Any:
     """chosen: the files were found in a folder, so a train file among them excludes the test files."""
     by_folder = {p: _SPLITS.get(p.parent.name.lower()) if chosen else None for p in paths}
     by_name = {p: part(p.name.split(".")[0]) or by_folder[p] or "other" for p in paths}
@@ -255,9 +272,9 @@ def _files(paths: Sequence[File], split: str | None, streaming: bool | None, log
     size = sum(store.size(p) * (4 if p.name.lower().endswith("gz") else 1) for p in paths)
     log.note(f"Read {paths[0]}." if len(paths) == 1 else f"Read {len(paths):,} files: {paths[0]} … {paths[-1]}.")
     if streaming or (streaming is None and size > STREAM_ABOVE):
-        stream = tables.stream(list(paths), log)
+        stream = tables.stream(list(paths), log, reading)
         return stream.filter(_Equal(str(split))) if in_column else stream
-    found = tables.table(list(paths), size, log)
+    found = tables.table(list(paths), size, log, reading)
     if in_column:
         return _where_split(found, str(split), ", ".join(map(str, paths[:3])))
     if split is None and "split" in found.column_names and found.features["split"].dtype == "string":

@@ -51,6 +51,7 @@ class Config:
     year=2020,
     modalities=("text", "image"),
     needs=("labelled",),
+    usual=("labelled",),
 )
 class SupCon(Method):
     """Two views of every item; all views of a class are positives of one another."""

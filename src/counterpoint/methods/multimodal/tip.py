@@ -110,6 +110,7 @@ class Tokens(nn.Module):
     year=2024,
     modalities=("image", "table"),
     needs=("towers",),
+    usual=("towers",),
 )
 class TIP(Method):
     """An image and its table row find each other, and fill in what is missing."""

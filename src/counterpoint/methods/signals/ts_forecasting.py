@@ -117,6 +117,7 @@ class Config:
     year=2023,
     modalities=("series",),
     needs=("series",),
+    usual=("series",),
 )
 class TSForecasting(Method):
     """The steps after a window are foretold while its embeddings are contrasted with those of others."""

@@ -116,6 +116,7 @@ class Config:
     year=2021,
     modalities=("audio",),
     needs=("items",),
+    usual=("items",),
 )
 class W2vBert(Method):
     """Codes of hidden frames are told apart by the lower blocks and named by the upper ones."""

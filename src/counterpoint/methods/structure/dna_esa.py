@@ -93,6 +93,7 @@ class Config:
     year=2023,
     modalities=("dna",),
     needs=("items",),
+    usual=("items",),
 )
 class DnaEsa(Method):
     """Fragments of a genome choose the reads that were drawn inside them."""

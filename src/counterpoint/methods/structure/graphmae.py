@@ -78,6 +78,7 @@ class Config:
     year=2022,
     modalities=("graph",),
     needs=("graph",),
+    usual=("graph",),
 )
 class GraphMAE(Method):
     """Hidden nodes are reconstructed from their neighbours' embeddings."""

@@ -43,7 +43,7 @@ from counterpoint.errors import ConfigError
 from counterpoint.evaluate.run import evaluate
 from counterpoint.memory.queue import Queue
 from counterpoint.memory.teacher import Teacher
-from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.methods.base import LONG, Method, Recipe, Usual, method
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, OnlyOwn
 from counterpoint.objectives.scale import LogitScale
@@ -84,6 +84,13 @@ class Config:
     year=2021,
     modalities=("text",),
     needs=("texts",),
+    usual=(
+        Usual(
+            "texts",
+            least=LONG,
+            because="They are long (median {words:.0f} words), so crops of a text are contrasted.",
+        ),
+    ),
 )
 class Contriever(Method):
     """Two independent crops of a document find each other among a queue of earlier ones."""

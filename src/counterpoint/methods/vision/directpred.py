@@ -105,6 +105,7 @@ class Config:
     year=2021,
     modalities=("image",),
     needs=("items",),
+    usual=("items",),
 )
 class DirectPred(Method):
     """Two views predict one another through a linear map that is computed from the features' second moment."""

@@ -89,6 +89,7 @@ class Config:
     year=2024,
     modalities=("image", "vector", "text"),
     needs=("bags",),
+    usual=("bags",),
 )
 class SCMIL(Method):
     """Bags of a class attract one another at first; at the end a classifier tells them apart."""
