@@ -269,7 +269,7 @@ def lacks(column: Column) -> str:
 
 def example(rng: np.random.Generator, seconds: float | None = None) -> Recording:
     """Two tones of random pitch in noise, at 8 kHz."""
-    seconds = float(rng.uniform(0.3, 0.8)) if seconds is None else seconds
+    seconds = float(rng.uniform(0.1, 1.0)) if seconds is None else seconds
     time = np.arange(int(8000 * seconds)) / 8000
     tones = sum(np.sin(2 * np.pi * pitch * time) for pitch in rng.uniform(100, 3000, 2))
     return Recording((0.3 * tones + 0.05 * rng.normal(size=len(time))).astype(np.float32), 8000)

@@ -224,7 +224,7 @@ def lacks(column: Column) -> str:
 
 
 def example(rng: np.random.Generator) -> str:
-    return "".join(rng.choice(list("ACGT"), int(rng.integers(200, 400))))
+    return "".join(rng.choice(list("ACGT"), int(rng.integers(20, 400))))
 
 
 modality = Modality(
