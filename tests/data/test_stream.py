@@ -214,7 +214,7 @@ def test_damaged_images_in_shards(tmp_path: Path) -> None:
     pytest.importorskip("PIL")
     import numpy as np
 
-    from counterpoint.data import images
+    from counterpoint.modalities import image as images
 
     png = images.encode_png(np.zeros((4, 4, 3), np.uint8))
     with tarfile.open(tmp_path / "a.tar", "w") as tar:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoint.data.audio import Recording
+from counterpoint.modalities.audio import Recording
 from counterpoint.views.audio import disturbed
 from counterpoint.views.base import two_views
 from counterpoint.views.table import counterparts

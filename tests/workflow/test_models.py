@@ -21,8 +21,9 @@ from counterpoint.encoders.series import SeriesConfig
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.errors import ConfigError, ModelError
+from counterpoint.modalities.vector import WIDTH as FEATURES
 from counterpoint.workflow.models import SETTINGS, load_towers, make_encoder, save_towers
-from tests.conformance.rows import FEATURES, source
+from tests.conformance.rows import source
 from tests.workflow import made
 from tests.workflow.conftest import Run
 

@@ -13,7 +13,6 @@ import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 
-from counterpoint.data.dna import clean
 from counterpoint.encoders import pretrained
 from counterpoint.encoders.base import Encoder, seeded
 from counterpoint.encoders.kmers import EXAMPLES, cleaned, codes
@@ -22,6 +21,7 @@ from counterpoint.encoders.pooling import Pooling, check
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.encoders.tokenizer import SPECIAL
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.modalities.dna import clean
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

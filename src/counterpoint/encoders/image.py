@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from counterpoint.data.pixels import decode
 from counterpoint.encoders.base import Encoder, Traced, seeded
 from counterpoint.encoders.layout import read_json, refuse_pickles
 from counterpoint.encoders.pretrained import locate
 from counterpoint.errors import ConfigError, DataError, ModelError
+from counterpoint.modalities.image import pixels
 
 if TYPE_CHECKING:  # transformers' models take a second to import: where they are built
     from transformers import PreTrainedModel, ResNetModel
@@ -129,8 +129,8 @@ class ImageEncoder(Encoder):
         return super().is_one(items) or hasattr(items, "convert")
 
     def collate(self, items: Sequence[Any], role: str | None = None) -> Tensor:
-        """Images of any kind and size to ``(N, C, size, size)`` in [0, 1]; see `counterpoint.data.pixels.decode`."""
-        return decode(items, self.config.size, channels=self.config.channels)
+        """Images of any kind and size to ``(N, C, size, size)`` in [0, 1]; see `counterpoint.modalities.image`."""
+        return pixels(items, self.config.size, channels=self.config.channels)
 
     def lengths(self, items: Sequence[Any]) -> np.ndarray:
         """Patches of 8×8 pixels: all images of an encoder cost the same."""

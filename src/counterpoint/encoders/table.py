@@ -15,17 +15,17 @@ from torch import Tensor, nn
 
 from counterpoint.data import objects
 from counterpoint.data.batch import Data
-from counterpoint.data.cells import Cells, Columns, Table
 from counterpoint.encoders.base import Encoder, Source, Traced, seeded
 from counterpoint.encoders.blocks import Block, small_weights
 from counterpoint.errors import ConfigError, ItemError, ModelError
+from counterpoint.modalities.table import Cells, Columns, Table
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableTransformerConfig:
     """dim, layers, heads, mlp: width, layers, attention heads, width of the inner layer as a multiple of ``dim``.
 
-    categories, numbers: the columns, see `counterpoint.data.cells.Columns`; empty: those of the rows it is made for.
+    categories, numbers: the columns, see `counterpoint.modalities.table.Columns`; empty: those of its rows.
     missing: what stands for a missing cell: a learned ``token``, or the column's commonest value or mean (``impute``).
     hide: nothing looks at a missing cell but that cell itself, so that what is known is all that counts.
     """
@@ -117,7 +117,7 @@ class TableTransformer(Encoder):
                 raise ItemError(said, place, len(items))
 
     def collate(self, items: Sequence[Table], role: str | None = None) -> Cells:
-        """Raw rows, see `counterpoint.data.cells.Columns.read`."""
+        """Raw rows, see `counterpoint.modalities.table.Columns.read`."""
         self.check(items)
         return self.columns.read(items)
 

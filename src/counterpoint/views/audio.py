@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from counterpoint.data.audio import Recording
 from counterpoint.data.batch import Data
 from counterpoint.errors import ConfigError
+from counterpoint.modalities.audio import Recording
 from counterpoint.views.base import Collate
 
 

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from counterpoint.data.pixels import luma
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.modalities.image import luma
 from counterpoint.views.base import Collate
 
 
@@ -87,7 +87,7 @@ class SimCLRViews:
             raise DataError(
                 f"Views are drawn from float images (N, C, H, W) in [0, 1]; "
                 f"{images.dtype} {tuple(images.shape)} was given. "
-                "Use counterpoint.data.pixels.decode first."
+                "Use counterpoint.modalities.image.pixels first."
             )
         n, channels, height, _ = images.shape
         images = images.float()

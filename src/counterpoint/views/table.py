@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from counterpoint.data.cells import Cells, Table, is_missing
 from counterpoint.errors import ConfigError
+from counterpoint.modalities.table import Cells, Table, is_missing
 from counterpoint.views.base import Collate
 
 

@@ -43,7 +43,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterpoint.data.audio import recording
 from counterpoint.data.batch import Batch, Data, View, take
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import InTurn, Sampler
@@ -58,6 +57,7 @@ from counterpoint.errors import ConfigError
 from counterpoint.memory.rehearsal import Choice, Rehearsal, joined
 from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.modalities.audio import recording
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal
 from counterpoint.objectives.sides import sided_contrast

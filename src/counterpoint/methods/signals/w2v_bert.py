@@ -39,13 +39,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterpoint.data.audio import recording
 from counterpoint.data.batch import Batch, Data, View
 from counterpoint.data.schema import Row
 from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig
 from counterpoint.encoders.quantiser import GumbelQuantiser
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.modalities.audio import recording
 from counterpoint.objectives.codes import code_cross_entropy, code_diversity, others_of_group, perplexity
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, NotSame, OnlyOwn, OnlySame

@@ -33,11 +33,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View, Whole
-from counterpoint.data.nodes import Graph
 from counterpoint.data.schema import Row
 from counterpoint.encoders.graph import GATConfig, GraphEncoder, with_loops
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.modalities.graph import Graph
 from counterpoint.objectives.reconstruct import masked_mse, scaled_cosine_error
 from counterpoint.train.config import TrainConfig
 from counterpoint.views.graph import drop_edges, mask_nodes

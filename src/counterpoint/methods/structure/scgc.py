@@ -35,11 +35,11 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
-from counterpoint.data.nodes import Graph, Node
 from counterpoint.data.schema import Row
 from counterpoint.encoders.nodes import NodeMLP, NodeMLPConfig, dense
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.modalities.graph import Graph, Node
 from counterpoint.objectives.cluster import sharpened, student_t
 from counterpoint.processes import gathered
 from counterpoint.train.config import TrainConfig

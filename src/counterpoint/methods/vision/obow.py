@@ -32,7 +32,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
-from counterpoint.data.pixels import decode
 from counterpoint.data.schema import Row
 from counterpoint.encoders.heads import DynamicHead
 from counterpoint.encoders.image import ConvNet, ConvNetConfig
@@ -40,6 +39,7 @@ from counterpoint.errors import ConfigError
 from counterpoint.memory.queue import Queue
 from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.modalities.image import pixels
 from counterpoint.objectives.reduce import reduced
 from counterpoint.processes import total
 from counterpoint.train.config import TrainConfig
@@ -122,7 +122,7 @@ class OBoW(Method):
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
         c, size = self.config, self.encoder.config.size
-        images = decode([r["image"] for r in rows], c.source or size, channels=self.encoder.config.channels)
+        images = pixels([r["image"] for r in rows], c.source or size, channels=self.encoder.config.channels)
         edge = (images.shape[-1] - size) // 2
         whole = images[..., edge : edge + size, edge : edge + size]
         flipped = torch.from_numpy(rng.random(len(rows)) < 0.5)

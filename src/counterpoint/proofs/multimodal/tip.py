@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from counterpoint.data.cells import Columns
 from counterpoint.data.infer import infer
-from counterpoint.data.pixels import decode
 from counterpoint.data.rows import Rows
 from counterpoint.data.schema import Row
 from counterpoint.data.sets.registry import find, load
@@ -23,6 +21,8 @@ from counterpoint.encoders.image import ConvNet, ConvNetConfig
 from counterpoint.encoders.table import TableTransformer, TableTransformerConfig
 from counterpoint.evaluate.missingness import missingness
 from counterpoint.methods.multimodal.tip import TIP, Config
+from counterpoint.modalities.image import pixels
+from counterpoint.modalities.table import Columns
 from counterpoint.proofs.base import Proof, train
 from counterpoint.views.image import SimCLRViews
 
@@ -35,8 +35,8 @@ def furniture() -> tuple[list[Row], list[Row], np.ndarray, np.ndarray]:
     """Rows to learn from and to test on, as the set is split, and the rooms that the things are for."""
     found: Any = load("furniture")
     rows = list(Rows(found, infer(found, columns=find("furniture").columns)))
-    pixels = decode([row["image"] for row in rows], PIXELS).mul(255).byte().permute(0, 2, 3, 1).numpy()
-    rows = [{**row, "image": picture} for row, picture in zip(rows, pixels)]  # decoded once, not in every epoch
+    arrays = pixels([row["image"] for row in rows], PIXELS).mul(255).byte().permute(0, 2, 3, 1).numpy()
+    rows = [{**row, "image": picture} for row, picture in zip(rows, arrays)]  # decoded once, not in every epoch
     labels = np.unique(found["category"], return_inverse=True)[1]
     train, test = (np.flatnonzero(np.array(found["split"]) == part) for part in ("train", "test"))
     return [rows[i] for i in train], [rows[i] for i in test], labels[train], labels[test]

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from counterpoint.data.audio import recording
 from counterpoint.data.sampler import InTurn
 from counterpoint.data.schema import Row
 from counterpoint.data.sets.registry import load
 from counterpoint.encoders.audio import AudioTransformer
 from counterpoint.evaluate.continual import continual
 from counterpoint.methods.signals.coconut import Coconut
+from counterpoint.modalities.audio import recording
 from counterpoint.proofs.base import Proof, train
 
 ARMS: dict[str, dict[str, Any]] = {

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from counterpoint.data.audio import Recording, recording
 from counterpoint.data.schema import Row
 from counterpoint.data.sets.registry import load
 from counterpoint.encoders.audio import AudioTransformer
 from counterpoint.evaluate.probe import predict
 from counterpoint.methods.signals.w2v_bert import W2vBert
+from counterpoint.modalities.audio import Recording, recording
 from counterpoint.objectives.codes import perplexity
 from counterpoint.proofs.base import Proof, train
 

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from counterpoint.data.dna import Contig
 from counterpoint.data.rows import Rows
 from counterpoint.data.schema import Schema
 from counterpoint.data.sets.registry import load
 from counterpoint.encoders.kmers import KmerBag
 from counterpoint.evaluate.alignment import ranks, simulate
 from counterpoint.methods.structure.dna_esa import DnaEsa
+from counterpoint.modalities.dna import Contig
 from counterpoint.proofs.base import Proof, train
 
 GENOME, OTHER = "NC_000913.3", "CP001071.1"  # E. coli; Akkermansia muciniphila, of another phylum

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from counterpoint.data.nodes import Graph, Nodes
+from counterpoint.data.nodes import Nodes
 from counterpoint.data.sampler import Together
 from counterpoint.data.sets.registry import load
 from counterpoint.encoders.graph import GAT
 from counterpoint.evaluate.probe import predict
 from counterpoint.methods.structure.graphmae import GraphMAE
+from counterpoint.modalities.graph import Graph
 from counterpoint.proofs.base import Proof, train
 
 ARMS: dict[str, dict[str, Any]] = {
