@@ -39,9 +39,9 @@ from torch.nn import functional as F
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
-from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.methods import recipes
 from counterpoint.methods.base import Method, Recipe, method
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Soft
@@ -144,12 +144,7 @@ class Primer(Method):
                 encoder=TextTransformerConfig(),
                 train=TrainConfig(batch=1024, epochs=30, lr=1e-3, weight_decay=0.0),
             )
-        small = size == "small"
-        return Recipe(
-            config=Config(),
-            encoder=StaticTextConfig(dim=256 if small else 64),
-            train=TrainConfig(batch=256 if small else 32, epochs=10 if small else 1, lr=3e-3, weight_decay=0.0),
-        )
+        return recipes.static_text(size, Config(), batch=256, epochs=10)
 
 
 def words(text: str) -> list[str]:

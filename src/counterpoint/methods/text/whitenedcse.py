@@ -38,9 +38,9 @@ from torch.nn import functional as F
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
-from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError
+from counterpoint.methods import recipes
 from counterpoint.methods.base import Method, Recipe, method
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, NotSame
@@ -148,12 +148,8 @@ class WhitenedCSE(Method):
                 encoder=TextTransformerConfig(layers=12, width=768, pooling="cls", max_length=32),
                 train=TrainConfig(batch=128, epochs=1, lr=1e-5, warmup=0.0, schedule="linear"),
             )
-        small = size == "small"
-        return Recipe(
-            config=Config(groups=64 if small else 16, head=False),
-            encoder=StaticTextConfig(dim=256 if small else 64, token_dropout=0.3),
-            train=TrainConfig(batch=512 if small else 32, epochs=1, lr=3e-3, weight_decay=0.0),
-        )
+        config = Config(groups=64 if size == "small" else 16, head=False)
+        return recipes.static_text(size, config, batch=512, token_dropout=0.3)
 
 
 def _number(text: Any) -> int:
