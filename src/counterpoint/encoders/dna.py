@@ -14,7 +14,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from torch import Tensor
 
 from counterpoint.encoders import pretrained
-from counterpoint.encoders.base import Encoder, seeded
+from counterpoint.encoders.base import Encoder, seeded, small_rows
 from counterpoint.encoders.kmers import EXAMPLES, cleaned, codes
 from counterpoint.encoders.layout import Stage, revive
 from counterpoint.encoders.pooling import Pooling, check
@@ -116,7 +116,7 @@ class DnaTransformer(TextTransformer):
     def example(cls, seed: int = 0) -> Self:
         config = DnaTransformerConfig(layers=2, width=32, heads=2, vocabulary=60, max_length=64)
         with seeded(seed):
-            return cls.from_texts(cls.samples, config)
+            return cls.build(config, small_rows(cls.modality))
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each sequence: whole, without special tokens or truncation. `DataError` for what is no DNA."""

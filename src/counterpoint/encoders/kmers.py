@@ -23,7 +23,7 @@ _VALUE[np.frombuffer(b"ACGT", dtype=np.uint8)] = range(4)
 
 
 EXAMPLES = ("ACGTTGCAACTTGACCATTG" * 4, "GATTACA", "TTTTCCNCAAGG")
-"""Sequences that small encoders are made from, and that ONNX files are checked with."""
+"""Sequences that ONNX files are checked with."""
 
 
 def codes(sequence: str, k: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
 from counterpoint.encoders import pretrained, truncate
-from counterpoint.encoders.base import VOCABULARY_FROM, Encoder, Source, Traced, seeded
+from counterpoint.encoders.base import VOCABULARY_FROM, Encoder, Source, Traced, seeded, small_rows
 from counterpoint.encoders.layout import Stage, revive
 from counterpoint.encoders.pooling import JOINT, check, pool, token_at
 from counterpoint.encoders.subwords import TEMPLATE, TextEncoder, check_template
@@ -137,7 +137,7 @@ class TextTransformer(TextEncoder):
     def example(cls, seed: int = 0) -> Self:
         config = TextTransformerConfig(layers=2, width=32, heads=2, vocabulary=200, max_length=64)
         with seeded(seed):
-            return cls.from_texts(cls.samples, config)
+            return cls.build(config, small_rows(cls.modality))
 
     @classmethod
     def published(cls, source: str | Path) -> Encoder:
