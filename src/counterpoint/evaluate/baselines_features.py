@@ -23,7 +23,7 @@ from counterpoint.errors import DataError
 from counterpoint.evaluate.knn import Matrix
 from counterpoint.modalities.audio import Recording, log_mel
 from counterpoint.modalities.graph import Graph, Node
-from counterpoint.modalities.image import pixels
+from counterpoint.modalities.image import pixels as to_tensor
 from counterpoint.modalities.table import is_missing
 
 CHARACTERS = 2_000
@@ -99,7 +99,7 @@ def _tfidf(train: Sequence[str], test: Sequence[str], **how: Any) -> tuple[Matri
 
 def pixels(train: Sequence[Any], test: Sequence[Any]) -> tuple[Matrix, Matrix, str]:
     """Images as squares of `SIDE` by `SIDE` pixels in red, green and blue, less the mean image."""
-    known, unseen = (pixels(list(items), SIDE, fit="squash").flatten(1).numpy() for items in (train, test))
+    known, unseen = (to_tensor(list(items), SIDE, fit="squash").flatten(1).numpy() for items in (train, test))
     return *_scaled(known - known.mean(0), unseen - known.mean(0)), ""
 
 

@@ -21,9 +21,9 @@ from counterpoint.evaluate.forecast import evaluate_forecasts
 from counterpoint.evaluate.language import ISOTROPIC, isotropy, perplexity
 from counterpoint.evaluate.result import Evaluation
 from counterpoint.evaluate.run import evaluate
+from counterpoint.modalities import base as modalities
 from counterpoint.views.base import counterparts, sentence
 from counterpoint.workflow.gather import Given, spread
-from counterpoint.workflow.words import PLURAL
 
 UNJUDGED = ("texts", "items")
 """Kinds of rows that do not say what belongs together."""
@@ -108,7 +108,7 @@ def measured(
     unjudged = [next(iter(s.modalities.values())) for s in (given.schema, *given.schema.parts) if s.kind in UNJUDGED]
     for modality in dict.fromkeys(unjudged):
         if (parts := counterparts(modality)) is not None:
-            said, many = sentence(parts), PLURAL.get(modality, f"{modality}s")
+            said, many = sentence(parts), modalities.of(modality).many
             notes.append(f"{many[0].upper()}{many[1:]} carry no judgements: {said[0].lower()}{said[1:]}")
     one = next(iter(towers.values()))
     if given.schema.kind == "texts" and isinstance(one, CausalLM):
