@@ -26,6 +26,7 @@ from counterpoint.data.batch import Data, move
 from counterpoint.data.schema import Known
 from counterpoint.encoders.layout import Stage, read_weights, revive, write_weights
 from counterpoint.errors import ConfigError, DataError, ItemError, ModelError, NotFiniteError
+from counterpoint.modalities.base import of as modality_of
 
 ROLES = ("query", "document")
 """Roles that every encoder takes, whether it has a prompt for them or not."""
@@ -68,6 +69,14 @@ class Source(Protocol):
     def known(self, modality: str) -> Known:
         """What the rows tell of their items of this modality."""
         ...
+
+
+def small_rows(modality: str) -> Source:
+    """Rows of a modality's examples, from which small encoders are built."""
+    from counterpoint.data.rowset import Made
+
+    rng = np.random.default_rng(0)
+    return Made([{modality: modality_of(modality).example(rng)} for _ in range(40)])
 
 
 VOCABULARY_FROM = 200_000

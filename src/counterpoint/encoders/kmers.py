@@ -18,7 +18,7 @@ from counterpoint.errors import ConfigError, DataError, ItemError
 from counterpoint.modalities.dna import clean, strandless, words
 
 EXAMPLES = ("ACGTTGCAACTTGACCATTG" * 4, "GATTACA", "TTTTCCNCAAGG")
-"""Sequences that small encoders are made from, and that ONNX files are checked with."""
+"""Sequences that ONNX files are checked with."""
 
 
 def cleaned(sequences: Sequence[Any]) -> list[str]:

@@ -56,7 +56,7 @@ class TextEncoder(Encoder):
 
     special: whether the tokenizer's special tokens are put around each text. truncated: texts cut so far. asked: the
     place of the mask token that a template puts beside each text, from the end where negative (None: no template).
-    samples: texts that small encoders are made from, and that ONNX files are checked with.
+    samples: texts that ONNX files are checked with.
     """
 
     modality: ClassVar[str] = "text"
