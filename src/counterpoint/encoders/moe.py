@@ -161,7 +161,8 @@ class Upcycled(Around):
         told = role if role in names else None
         pairs = [item if isinstance(item, tuple) else (item, told) for item in items]
         data = self.encoder.collate([text for text, _ in pairs], role)
-        return {**data, "domain": torch.tensor([[self.number(domain)] for _, domain in pairs]).view(-1, 1)}
+        numbers = torch.tensor([self.number(domain) for _, domain in pairs], dtype=torch.long)
+        return {**data, "domain": numbers.unsqueeze(1)}
 
     def number(self, domain: str | int | None) -> int:
         """The number of a domain; -1: unknown. `DataError` for one that is not there."""

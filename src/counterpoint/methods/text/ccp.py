@@ -55,6 +55,7 @@ from counterpoint.objectives.pairing import Diagonal, NotSame, OnlyOwn
 from counterpoint.objectives.scale import LogitScale
 from counterpoint.proofs.base import Proof
 from counterpoint.proofs.text.catalogues import documents
+from counterpoint.processes import total
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 from counterpoint.views.text import neighbours, sentences
@@ -158,9 +159,10 @@ class CCP(Method):
         }
 
     def _group(self, batch: Batch) -> int:
-        if self.config.mixed:
-            return 0
-        return int(batch.labels["source"][0]) if len(batch) else 0
+        """Of the rows of all processes."""
+        source = batch.labels["source"]
+        found = int(total(source[0] if len(source) else source.new_tensor(0), "max"))
+        return 0 if self.config.mixed else found
 
     def after_step(self, step: int) -> None:
         for batch, z in self._pending.values():

@@ -50,6 +50,7 @@ from counterpoint.methods.batches import two_views
 from counterpoint.objectives.geometry import effective_rank
 from counterpoint.objectives.predict import negative_cosine
 from counterpoint.proofs.base import Proof
+from counterpoint.processes import world
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 from counterpoint.views.image import SimCLRViews
@@ -133,7 +134,7 @@ class DirectPred(Method):
         return two_views(self.encoder, rows, rng, self.config.augment, source=self.config.source)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        if len(batch) < 2:
+        if len(batch) < 2 and world() == 1:
             raise DataError(
                 "One image alone has no batch statistics, which the projector needs; set batch to 2 or more."
             )
