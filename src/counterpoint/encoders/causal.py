@@ -208,8 +208,12 @@ class CausalLM(TextEncoder):
     def predictions(self, data: Data) -> tuple[Tensor, Tensor]:
         """Logits ``(N, T, V)`` of the token after each one, and last states ``(N, T, D)``; padding on the right."""
         assert not isinstance(data, Tensor)
+        ids = data["input_ids"]
+        if not len(ids):
+            nothing = next(self.parameters()).new_zeros
+            return nothing(*ids.shape, self.transformer.config.vocab_size), nothing(*ids.shape, self.dim)
         out = self.transformer(
-            input_ids=data["input_ids"],
+            input_ids=ids,
             attention_mask=data["attention_mask"],
             use_cache=False,
             output_hidden_states=True,
