@@ -22,7 +22,7 @@ EXAMPLES = ("ACGTTGCAACTTGACCATTG" * 4, "GATTACA", "TTTTCCNCAAGG")
 
 
 def cleaned(sequences: Sequence[Any]) -> list[str]:
-    """Each sequence as `counterpoint.data.dna.clean` gives it. `ItemError` names the place of what is no DNA."""
+    """Each sequence as `counterpoint.modalities.dna.clean` gives it. `ItemError` names the place of what is no DNA."""
     out = []
     for place, sequence in enumerate(sequences):
         if not isinstance(sequence, str):
