@@ -317,6 +317,11 @@ def test_three_rows_are_measured_and_have_no_clusters(encoder):
 def test_one_class_or_classes_of_one_row_are_refused(encoder):
     with pytest.raises(DataError, match="of one class only"):
         evaluate(encoder, [{"text": w, "label": 0} for w in VOCABULARY])
+    unknown = [*labelled(6), {"text": "sea", "label": 7}]
+    assert (
+        "1 of 7 test rows are of classes that no training row has."
+        in evaluate(encoder, unknown, train=labelled(9), draws=10, k=3).notes
+    )
     with pytest.raises(DataError, match="Every class has one row only"):
         evaluate(encoder, [{"text": w, "label": i} for i, w in enumerate(VOCABULARY)])
     with pytest.raises(DataError, match="Every class has one row only"):

@@ -163,6 +163,21 @@ def test_sources_keep_their_verdicts() -> None:
     assert [(b.baseline, b.metric) for b in found.below] == [("bm25", "news/probe accuracy")]
 
 
+def test_rows_that_say_nothing_do_not_end_a_training(run: Run, tmp_path: Path) -> None:
+    """Of a stream nothing is known to learn a probe from, and the test rows have one row of each class."""
+    rows = made.rows("labelled", 60)
+    data = made.jsonl(tmp_path / "rows.jsonl", rows)
+    few = made.jsonl(tmp_path / "few.jsonl", {r["label"]: r for r in rows}.values())
+    steps = ("--size", "smoke", "--steps", "2", "--eval-every", "1", "--tensorboard", "False", "--streaming")
+    said = run("fit", data, "--test", few, "--out", tmp_path / "run", *steps)
+    assert said.code == 0, said.all
+    assert "The model is not measured while it is trained. Every class has one row only" in said.all
+    assert "The model could not be measured. Every class has one row only" in said.all
+    said = run("fit", data, "--test", few, "--out", tmp_path / "other", *steps, "--metric", "kNN accuracy")
+    assert said.code == 2
+    assert "Every class has one row only" in said.err
+
+
 def test_embeddings_that_are_not_finite_end_in_sentences(data: Path, tmp_path: Path, run: Run) -> None:
     assert run("fit", data, "--out", tmp_path / "run", *STEPS).code == 0
     towers = load_towers(tmp_path / "run")

@@ -163,12 +163,12 @@ def _cells(rows: Sequence[Any], names: Sequence[str], of: type) -> np.ndarray:
 
 def own(train: Sequence[Node], test: Sequence[Node]) -> tuple[Matrix, Matrix, str]:
     """Features of the nodes themselves, scaled to unit length."""
-    return *(_of_nodes(items, steps=0) for items in (train, test)), ""
+    return _of_nodes(train, steps=0), _of_nodes(test, steps=0), ""
 
 
 def around(train: Sequence[Node], test: Sequence[Node]) -> tuple[Matrix, Matrix, str]:
     """Features averaged twice over neighbours and the node itself (Wu et al. 2019, SGC, arXiv 1902.07153)."""
-    return *(_of_nodes(items, steps=2) for items in (train, test)), ""
+    return _of_nodes(train, steps=2), _of_nodes(test, steps=2), ""
 
 
 def _of_nodes(nodes: Sequence[Node], *, steps: int) -> Matrix:
@@ -239,12 +239,12 @@ def narrow(features: Features, *, width: int = 256, seed: int = 0) -> tuple[np.n
 
 
 def _dense(x: Matrix) -> np.ndarray:
-    return x.toarray() if sparse.issparse(x) else np.asarray(x)
+    return x if isinstance(x, np.ndarray) else np.asarray(x.toarray())
 
 
 def _plain(x: Matrix) -> Matrix:
     """A sparse matrix with the short indices that scikit-learn's k-means wants."""
-    if sparse.issparse(x):
+    if not isinstance(x, np.ndarray):
         x.indices, x.indptr = x.indices.astype(np.int32), x.indptr.astype(np.int32)
     return x
 

@@ -12,7 +12,8 @@ from counterpoint.encoders.bags import BagEncoder
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, CounterpointError, DataError
 from counterpoint.evaluate.baselines import fresh, hashed_ngrams
-from counterpoint.evaluate.baselines_features import Cheap, Matrix, features_of
+from counterpoint.evaluate.baselines_features import Cheap, features_of
+from counterpoint.evaluate.knn import Matrix
 from counterpoint.evaluate.tasks import Samples
 
 MODEL = "model"
