@@ -64,7 +64,7 @@ def fit(
     overwrite: bool = False,
     say: Say | None = None,
 ) -> Fitted:
-    """Train an encoder on rows, measure it beside a baseline, write its model folder and its report.
+    """Train an encoder on rows, measure it beside cheap baselines, write its model folder and its report.
 
     data: whatever `counterpoint.data.files.read.read` takes. method: its name (auto: the columns decide). columns: part
     -> column. encoder: auto, static, transformer, or a folder or hub id; ``text=FOLDER`` names that of one tower. lora:
