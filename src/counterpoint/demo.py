@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from rich.console import Console
 from rich.table import Table
 
 from counterpoint._version import __version__
@@ -37,6 +36,7 @@ from counterpoint.encoders import folder as model_folder
 from counterpoint.encoders.layout import write_json
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.errors import DataError
+from counterpoint.evaluate.fusion import learn_share, lists
 from counterpoint.evaluate.intervals import difference, interval, mean
 from counterpoint.evaluate.retrieval import Judgements, measure
 from counterpoint.methods.text.in_batch import Config, InBatch
@@ -44,16 +44,15 @@ from counterpoint.report import page
 from counterpoint.report.collect import collect
 from counterpoint.search.bm25 import BM25
 from counterpoint.search.exact import Run, top_k
-from counterpoint.search.hybrid import weighted
+from counterpoint.search.hybrid import Share, weighted
 from counterpoint.search.store import Index
+from counterpoint.terminal import Console
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 from counterpoint.train.run import Run as RunFolder
 
 METRICS = ("mrr@10", "ndcg@10", "recall@10", "recall@100")
 SEARCHES = ("parse an ISO date", "remove duplicates while keeping the order", "retry a request with backoff")
-SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-"""Weights of the dense score that are tried for the hybrid, on dev."""
 
 SCHEMA = Schema(
     kind="pairs",
@@ -107,11 +106,11 @@ def run(
     with clock("evaluate"):
         share = best_share(encoder, dev)
         figures = {
-            name: measure(ids, test.judgements, metrics=METRICS).values for name, ids in test.rank(encoder, share)
+            name: measure(ids, test.judgements, metrics=METRICS).values for name, ids in test.rank(encoder, share.alpha)
         }
     with clock("index"):
         every = [p for p in pairs if p.text][: None if size == "full" else 4_000]
-        build_index(every, encoder, folder)
+        build_index(every, encoder, folder, share)
     with clock("report"):
         metrics = {
             "title": "Semantic code search over this machine's Python packages",
@@ -120,7 +119,8 @@ def run(
             "systems": {name: {m: float(x.mean()) for m, x in found.items()} for name, found in figures.items()},
             "intervals": intervals(figures),
             "differences": differences(figures),
-            "share": share,
+            "share": share.alpha,
+            "hybrid": share.to_json(),
             "pairs": len(train),
             "documents": len(test.corpus),
             "queries": len(test.queries),
@@ -170,21 +170,23 @@ class Held:
         self.judgements = Judgements([{i: 1.0} for i in relevant])
         self._bm25: BM25 | None = None
 
-    def lexical(self, k: int) -> Run:
+    def lists(self, encoder: StaticText) -> tuple[Run, Run, np.ndarray]:
+        """What a hybrid is the sum of, see `fusion.lists`."""
         if self._bm25 is None:
             self._bm25 = BM25([p.code for p in self.corpus], tokenizer="code")
-        return self._bm25.search(self.queries, k)
+        return lists(self.queries, *self.embedded(encoder), self._bm25)
 
-    def dense(self, encoder: StaticText, k: int) -> Run:
-        documents = encoder.encode([p.code for p in self.corpus], role="document", normalize=True)
-        return top_k(encoder.encode(self.queries, role="query", normalize=True), documents, k)
+    def embedded(self, encoder: StaticText) -> tuple[np.ndarray, np.ndarray]:
+        """Unit vectors of the queries and of the functions."""
+        queries = encoder.encode(self.queries, role="query", normalize=True)
+        return queries, encoder.encode([p.code for p in self.corpus], role="document", normalize=True)
 
-    def rank(self, encoder: StaticText, share: float) -> Iterator[tuple[str, np.ndarray]]:
+    def rank(self, encoder: StaticText, alpha: float) -> Iterator[tuple[str, np.ndarray]]:
         """(system, document numbers (Q, 100)) of the dense encoder, of BM25 and of their hybrid."""
-        dense, lexical = self.dense(encoder, 200), self.lexical(200)
+        dense, lexical, average = self.lists(encoder)
         yield "dense", dense[1][:, :100]
         yield "bm25", lexical[1][:, :100]
-        yield "hybrid", weighted(dense, lexical, k=100, alpha=share)[1]
+        yield "hybrid", weighted(dense, lexical, k=100, alpha=alpha, average=average)[1]
 
     def mrr(self, ids: np.ndarray) -> float:
         return float(measure(ids, self.judgements, metrics=("mrr@10",)).values["mrr@10"].mean())
@@ -237,16 +239,23 @@ def learn(train: Sequence[CodePair], dev: Held, size: Size, folder: Path, seed: 
 
     def watch(trained: InBatch) -> dict[str, float]:
         assert isinstance(trained.encoder, StaticText)
-        return {"mrr@10": dev.mrr(dev.dense(trained.encoder, 10)[1])}
+        return {"mrr@10": dev.mrr(top_k(*dev.embedded(trained.encoder), 10)[1])}
 
     Trainer(method, loader, config, folder=folder, evaluate=watch, overwrite=True, extra=extra).fit()
     return method
 
 
-def best_share(encoder: StaticText, dev: Held) -> float:
-    """The weight of the dense score in the hybrid that is best on dev."""
-    dense, lexical = dev.dense(encoder, 200), dev.lexical(200)
-    return max(SHARES, key=lambda share: dev.mrr(weighted(dense, lexical, k=10, alpha=share)[1]))
+def best_share(encoder: StaticText, dev: Held) -> Share:
+    """The weight of the dense score in the hybrid, learned on dev."""
+    dense, lexical, average = dev.lists(encoder)
+    return learn_share(
+        dense,
+        lexical,
+        dev.judgements,
+        average=average,
+        metric="mrr@10",
+        source="learned by demo on {n} functions of packages that were held out",
+    )
 
 
 def intervals(figures: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, list[float]]]:
@@ -266,13 +275,20 @@ def differences(figures: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str
     return out
 
 
-def build_index(pairs: Sequence[CodePair], encoder: StaticText, folder: Path) -> None:
+def build_index(pairs: Sequence[CodePair], encoder: StaticText, folder: Path, share: Share) -> None:
     rows = [
         {"code": p.code, "summary": p.text, "name": p.name, "package": p.package, "file": p.file, "line": p.line}
         for p in pairs
     ]
     Index.build(
-        folder / "index", rows, encoder=encoder, text="code", tokenizer="code", model=folder / "model", overwrite=True
+        folder / "index",
+        rows,
+        encoder=encoder,
+        text="code",
+        tokenizer="code",
+        model=folder / "model",
+        share=share,
+        overwrite=True,
     )
 
 
@@ -295,7 +311,7 @@ def show(console: Console, metrics: dict[str, Any], folder: Path, encoder: Stati
         low, high = found["ci95"]
         console.print(f"{name}, MRR@10: {found['value']:+.3f}  (95 % interval {low:+.3f} to {high:+.3f})")
     index = Index.open(folder / "index")
-    for query, hits in zip(SEARCHES, index.search(SEARCHES, encoder=encoder, k=3, alpha=metrics["share"])):
+    for query, hits in zip(SEARCHES, index.search(SEARCHES, encoder=encoder, k=3)):
         console.print(f"\n[bold]{query}[/bold]")
         for hit in hits:
             row = hit.row

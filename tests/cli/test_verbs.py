@@ -179,7 +179,7 @@ def test_methods(run: Run) -> None:
         said = run("methods", name)
         assert said.code == 0
         assert f"--method {name} --set KEY=VALUE" in said.out
-        assert "Published recipe" in said.out
+        assert "Recipes" in said.out
     assert "There is no method 'simclear'." in run("methods", "simclear").err
 
 

@@ -10,12 +10,12 @@ import pytest
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from counterpoint.data.audio import Recording
-from counterpoint.data.nodes import Graph
 from counterpoint.errors import DataError
 from counterpoint.evaluate import baselines_features as cheap
 from counterpoint.evaluate.baselines_features import FEATURES, Cheap, features_of, narrow
 from counterpoint.evaluate.tasks import Labelled
+from counterpoint.modalities.audio import Recording
+from counterpoint.modalities.graph import Graph
 
 N = 80
 

@@ -15,13 +15,13 @@ from torch.nn import functional as F
 from counterpoint.data.infer import infer
 from counterpoint.data.mixed import Mixed
 from counterpoint.data.rows import Rows
+from counterpoint.encoders.base import build as build_encoder
 from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.text.codiemb import CoDiEmb, Config, places
 from counterpoint.train.config import TrainConfig
-from counterpoint.workflow.models import build_encoder
-from tests.conformance.rows import rows, text, texts
+from tests.conformance.rows import rows, source, text
 
 RNG = np.random.default_rng(5)
 # Two positives, three, one; one negative, none, two.
@@ -35,7 +35,9 @@ SCORED = [{"a": text(RNG), "b": text(RNG), "score": y, "row": i} for i, y in enu
 
 def build(config: Any = None, **settings: Any) -> CoDiEmb:
     torch.manual_seed(0)
-    return CoDiEmb(build_encoder(config or StaticTextConfig(dim=16), texts()), Config(**{"scores": (0, 5), **settings}))
+    return CoDiEmb(
+        build_encoder(config or StaticTextConfig(dim=16), source("text")), Config(**{"scores": (0, 5), **settings})
+    )
 
 
 def unit(method: CoDiEmb, items: list[str]) -> torch.Tensor:

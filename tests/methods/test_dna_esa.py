@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from counterpoint.data.dna import reverse_complement
-from counterpoint.encoders.dna import DnaTransformerConfig
+from counterpoint.data.rowset import Made
+from counterpoint.encoders.dna import DnaTransformer, DnaTransformerConfig
 from counterpoint.encoders.kmers import KmerBag, KmerBagConfig
 from counterpoint.errors import ConfigError
 from counterpoint.methods.structure.dna_esa import Config, DnaEsa
+from counterpoint.modalities.dna import reverse_complement
 from counterpoint.objectives.contrast import contrast
-from counterpoint.workflow.models import build_encoder
 
 SMALL = {"fragment": (60, 100), "read": (20, 40)}
 
@@ -107,7 +107,7 @@ def test_the_published_recipe_is_the_published_encoder():
     )
     assert recipe.config.temperature == 0.05
     tiny = replace(recipe.encoder, layers=1, width=24, heads=2, vocabulary=60)
-    encoder = build_encoder(tiny, iter([r["dna"] for r in rows(20, 1000)]))
+    encoder = DnaTransformer.build(tiny, Made(rows(20, 1000)))
     method = DnaEsa(encoder, replace(recipe.config, **SMALL))
     (loss,) = method.losses(method.views(rows(), np.random.default_rng(0))).values()
     loss.backward()

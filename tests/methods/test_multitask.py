@@ -10,12 +10,11 @@ import pytest
 import torch
 
 from counterpoint.data.schema import Schema
-from counterpoint.encoders.static import StaticTextConfig
+from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.base import find
 from counterpoint.methods.text.multitask import Config, Multitask
-from counterpoint.workflow.models import build_encoder
-from tests.conformance.rows import rows, texts
+from tests.conformance.rows import rows, source
 
 KINDS = {"qa": "pairs", "faq": "pairs", "sts": "scored", "plain": "texts", "intents": "labelled"}
 PARTS = {name: Schema(kind=kind, columns={}) for name, kind in KINDS.items()}  # type: ignore[arg-type]
@@ -23,7 +22,7 @@ PARTS = {name: Schema(kind=kind, columns={}) for name, kind in KINDS.items()}  #
 
 def build(**settings: Any) -> Multitask:
     torch.manual_seed(0)
-    encoder = build_encoder(StaticTextConfig(dim=16, token_dropout=0.0), texts())
+    encoder = StaticText.build(StaticTextConfig(dim=16, token_dropout=0.0), source("text"))
     return Multitask(encoder, Config(**{"size": "smoke", "parts": PARTS, **settings}))
 
 
@@ -63,8 +62,8 @@ def test_a_source_may_have_another_objective_weight_and_setting() -> None:
         settings={"graded.scale": 1.0, "in-batch.temperature": 0.5},
     )
     hand = build(settings={"in-batch.temperature": 0.5})
-    for source, factor in (("qa", 0.5), ("faq", 2.0)):
-        [got], [once] = (m.losses(batch_of(m, source)).values() for m in (method, hand))
+    for name, factor in (("qa", 0.5), ("faq", 2.0)):
+        [got], [once] = (m.losses(batch_of(m, name)).values() for m in (method, hand))
         assert float(got.detach()) == pytest.approx(factor * float(once.detach()))
     [gentle], [usual] = (m.losses(batch_of(m, "sts")).values() for m in (method, plain))
     sides = (plain.encoder(batch_of(plain, "sts").one(role).data) for role in ("anchor", "positive"))

@@ -52,6 +52,27 @@ def test_row_texts_cannot_break_out_of_the_page(run: Path) -> None:
     assert page.count("</script>") == 2
 
 
+@pytest.mark.parametrize("said", ["<!--<script>", "</script>", "<script>", "<!-- -->", "&lt;", "\u2028"])
+def test_every_figure_stays_whatever_a_row_says(run: Path, said: str) -> None:
+    held = json.loads((run / "report" / "map.json").read_text())
+    held["text"][0] = said
+    (run / "report" / "map.json").write_text(json.dumps(held))
+    ours = write(run).read_text().rpartition("<script>")[2]
+    assert "<" not in ours.partition("</script>")[0].replace("figures.forEach", "")
+    figures = json.loads(re.search(r"const figures = (.*?);figures\.forEach", ours)[1])  # type: ignore[index]
+    assert said in json.dumps(figures, ensure_ascii=False)
+
+
+def test_damaged_files_of_a_run_are_left_out_and_told(run: Path) -> None:
+    whole = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text(whole + whole[:20] + "\n[1, 2]\n" + "[" * 3000 + "\n")
+    (run / "report" / "map.json").write_text("{")
+    (run / "report" / "neighbours.json").write_text("{}")
+    page = write(run).read_text()
+    for told in ("3 lines of metrics.jsonl", "map.json cannot be read", "neighbours.json cannot be read", "0.6123"):
+        assert told in page
+
+
 def test_a_model_below_a_baseline_is_told_so_in_the_head(run: Path) -> None:
     assert "alarm" not in write(run).read_text().split("<header>")[1].split("</header>")[0]
     metrics = json.loads((run / "metrics.json").read_text())

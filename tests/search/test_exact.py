@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.search.exact import INT8_SCALE, select, top_k
+from counterpoint.search.exact import INT8_SCALE, largest, select, top_k
 
 
 def by_sorting(q, c, k):
@@ -25,6 +25,26 @@ def test_equals_a_stable_sort_with_many_ties(block, query_block, k):
     assert scores.shape == ids.shape == (8, min(k, 50))
     np.testing.assert_array_equal(ids, want_ids)
     np.testing.assert_array_equal(scores, want_scores)
+
+
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+@pytest.mark.parametrize("block", [7, 1000])
+def test_a_few_queries_by_numpy_are_those_by_torch(metric, block):
+    g = np.random.default_rng(1)
+    q, c = g.standard_normal((5, 8)).astype(np.float32), g.standard_normal((60, 8)).astype(np.float32)
+    scores, ids = top_k(q, c, 9, block=block, metric=metric)
+    by_torch = top_k(torch.from_numpy(q), c, 9, block=block, metric=metric)
+    np.testing.assert_array_equal(ids, by_torch[1])
+    np.testing.assert_allclose(scores, by_torch[0], atol=1e-6)
+    assert (scores.dtype, ids.dtype) == (np.float32, np.int64)
+
+
+def test_largest_is_select():
+    g = np.random.default_rng(2)
+    for k in (1, 3, 20, 30):
+        x = g.integers(-2, 3, (6, 20)).astype(np.float32)
+        for ours, theirs in zip(largest(x, k), select(torch.from_numpy(x), k)):
+            np.testing.assert_array_equal(ours, theirs.numpy())
 
 
 def test_select_breaks_a_tie_across_the_border_to_the_left():

@@ -136,7 +136,7 @@ def test_texts(run: Run, tmp_path: Path) -> None:
     said = fitted(run, data, tmp_path / "run")
     assert "Method simcse" in said
     assert "They are short (median 16 words), so whole texts are contrasted." in said
-    assert "the first half of each held-out text had to find its second half" in said
+    assert "the first half of each text had to find its second half" in said
 
 
 def test_long_texts(run: Run, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_images(run: Run, tmp_path: Path) -> None:
     said = fitted(run, data, out)
     assert "Method directpred" in said
     assert "Skipped 1: not readable as an image (broken.png)." in said
-    assert "one crop of each held-out image had to find another" in said
+    assert "one crop of each image had to find another" in said
     said = run("encode", out, data, "--out", tmp_path / "v.parquet")
     assert said.code == 0
     assert "broken.png" in said.out

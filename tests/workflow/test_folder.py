@@ -330,3 +330,51 @@ def test_time_of_a_refusal(run: Run, pairs: Path, tmp_path: Path) -> None:
     start = time.perf_counter()
     assert run("fit", tmp_path / "no such file", "--out", tmp_path / "run").code == 2
     assert time.perf_counter() - start < 1
+
+
+def test_an_edited_row_is_not_gone_on_with(pairs: Path, tmp_path: Path, run: Run) -> None:
+    out = tmp_path / "run"
+    assert run("fit", str(pairs), "--out", str(out), *STEPS).code == 0
+    lines = pairs.read_text().splitlines()
+    row = json.loads(lines[0])
+    pairs.write_text("\n".join([json.dumps({**row, "answer": row["answer"] + " edited"}), *lines[1:]]) + "\n")
+    done = run("fit", "--out", str(out), "--resume", "--steps", "15")
+    assert done.code == 2
+    assert "a cell differs" in done.err
+
+
+def test_a_run_whose_page_was_not_written_makes_it_at_a_resume(pairs: Path, tmp_path: Path, run: Run) -> None:
+    out = tmp_path / "run"
+    assert run("fit", str(pairs), "--out", str(out), *STEPS).code == 0
+    before = weights(out)
+    (out / "report.html").unlink()
+    assert run("fit", "--out", str(out), "--resume").code == 0
+    assert (out / "report.html").exists()
+    assert weights(out) == before
+    assert "nothing to resume" in run("fit", "--out", str(out), "--resume").err
+
+
+def test_a_folder_deleted_meanwhile_is_told(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from counterpoint.workflow import fit as module
+
+    out = tmp_path / "run"
+    measured = module.Trainer.fit
+
+    def deleting(trainer: Any) -> Any:
+        result = measured(trainer)
+        shutil.rmtree(out)
+        return result
+
+    monkeypatch.setattr(module.Trainer, "fit", deleting)
+    with pytest.raises(ModelError, match="was deleted while the run went on"):
+        fit(pairs, out=out, size="smoke", train={"steps": 2}, say=lambda _: None)
+    assert (out / "model" / "counterpoint.json").exists()
+
+
+def test_training_that_teaches_nothing_is_said_first(pairs: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    train = {"steps": 4, "batch": 1}
+    found = fit(pairs, out=tmp_path / "run", size="smoke", train=train, say=lambda line: said.append(str(line)))
+    assert found.result.still == 1
+    assert any("taught nothing" in line for line in said)
+    assert "taught nothing" in json.loads((tmp_path / "run" / "metrics.json").read_text())["notes"][0]

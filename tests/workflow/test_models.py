@@ -8,14 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from counterpoint import load
+from counterpoint.data.rowset import Made
 from counterpoint.encoders import folder
-from counterpoint.encoders.image import ConvNet, ConvNetConfig, ImageTransformerConfig
+from counterpoint.encoders.causal import CausalLMConfig
+from counterpoint.encoders.graph import GATConfig, GCNConfig
+from counterpoint.encoders.image import ConvNet, ConvNetConfig
+from counterpoint.encoders.residual import ResidualTextConfig
+from counterpoint.encoders.series import SeriesConfig
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.errors import ConfigError, ModelError
-from counterpoint.workflow.models import SETTINGS, fresh_config, load_towers, make_encoder, save_towers
+from counterpoint.modalities.vector import WIDTH as FEATURES
+from counterpoint.workflow.models import SETTINGS, load_towers, make_encoder, save_towers
+from tests.conformance.rows import source
 from tests.workflow import made
 from tests.workflow.conftest import Run
 
@@ -23,11 +31,7 @@ TEXTS = [r["text"] for r in made.rows("texts", 60)]
 STEPS = ("--size", "smoke", "--steps", "2", "--tensorboard", "False")
 
 
-class Rows:
-    """The texts that a vocabulary is learned from."""
-
-    def texts(self, limit: int) -> list[str]:
-        return TEXTS
+ROWS = Made(made.rows("texts", 60))
 
 
 @pytest.fixture(scope="module")
@@ -78,17 +82,66 @@ def test_a_run_is_trained_on(run: Run, tmp_path: Path) -> None:
     )
 
 
-def test_encoders_by_name() -> None:
-    rows = Rows()
-    made_static, begins = make_encoder("text", "static", TextTransformerConfig(), rows)  # type: ignore[arg-type]
-    assert isinstance(made_static, StaticText)
-    assert begins == "recipe"
-    tiny, begins = make_encoder("text", "transformer", StaticTextConfig(), rows, smoke=True)  # type: ignore[arg-type]
-    assert isinstance(tiny, TextTransformer)
-    assert begins == "scratch"
-    recipe = StaticTextConfig(dim=7)
-    assert fresh_config("text", "static", recipe, smoke=False) is recipe
-    assert isinstance(fresh_config("image", "transformer", ConvNetConfig(), smoke=False), ImageTransformerConfig)
+@pytest.mark.parametrize(
+    ("modality", "choice", "kind", "begins"),
+    [
+        ("text", "static", "static-text", "recipe"),
+        ("text", "residual", "residual-text", "recipe"),
+        ("text", "transformer", "text-transformer", "scratch"),
+        ("text", "causal", "causal-lm", "scratch"),
+        ("image", "convnet", "convnet", "recipe"),
+        ("image", "transformer", "image-transformer", "scratch"),
+        ("audio", "conformer", "audio-transformer", "recipe"),
+        ("dna", "static", "kmer-bag", "recipe"),
+        ("dna", "transformer", "dna-transformer", "scratch"),
+        ("vector", "mlp", "vectors", "recipe"),
+        ("table", "transformer", "table-transformer", "recipe"),
+        ("graph", "gcn", "gcn", "recipe"),
+        ("graph", "mlp", "node-mlp", "recipe"),
+        ("series", "dilated-tcn", "series", "recipe"),
+    ],
+)
+def test_a_word_picks_an_encoder_that_fits_the_rows(modality: str, choice: str, kind: str, begins: str) -> None:
+    found, how = make_encoder(modality, choice, StaticTextConfig(), source(modality), smoke=True)
+    assert (found.kind, found.modality, how) == (kind, modality, begins)
+    known = source(modality).known(modality)
+    if known.width:
+        assert found.config.features == known.width
+    if known.cells:
+        assert set(found.columns.names) == set(known.cells)
+    if known.names:
+        assert (found.config.names, found.config.backbone) == (known.names, choice)
+
+
+def test_a_recipe_that_has_the_word_keeps_its_encoder() -> None:
+    """Its own class, as it is; of a relative, the settings that both have; of any other, nothing."""
+    recipe = ResidualTextConfig(dim=8)
+    assert make_encoder("text", "static", recipe, ROWS)[0].config == recipe
+    assert make_encoder("text", "residual", StaticTextConfig(dim=8), ROWS)[0].config == ResidualTextConfig(dim=8)
+    assert make_encoder("text", "static", TextTransformerConfig(), ROWS)[0].config == StaticTextConfig(
+        token_dropout=0.3
+    )
+    small = CausalLMConfig(layers=1, width=16, heads=2, vocabulary=60)
+    assert make_encoder("text", "transformer", small, ROWS)[0].config == small
+    lstm = make_encoder("series", "lstm", SeriesConfig(width=8, heads=2), source("series"))[0].config
+    assert (lstm.backbone, lstm.width) == ("lstm", 8)
+    masked = make_encoder("graph", "gcn", GATConfig(dim=8, mask_token=True), source("graph"))[0].config
+    assert masked == GCNConfig(features=FEATURES, dim=8, mask_token=True)
+
+
+@pytest.mark.parametrize(
+    ("modality", "word", "said"),
+    [
+        ("text", "lstm", "an encoder of series. For text, --encoder takes static, causal, residual, transformer, or a"),
+        ("series", "static", "an encoder of dna or text. For series, --encoder takes transformer, lstm, tcn, dilated"),
+        ("audio", "somebody/wav2vec", "weights of others are not read for .* For audio, --encoder takes conformer"),
+        ("graph", "/no/such/folder", "no model folder of Counterpoint, and .* takes gat, gcn, mlp, or a model folder"),
+        ("dna", "somebody/dnabert", "weights of others are not read for .* For dna, --encoder takes static, tr"),
+    ],
+)
+def test_what_picks_no_encoder_is_told_what_does(modality: str, word: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        make_encoder(modality, word, StaticTextConfig(), source(modality))
 
 
 def test_an_image_transformer_of_transformers(tmp_path: Path) -> None:
@@ -96,8 +149,20 @@ def test_an_image_transformer_of_transformers(tmp_path: Path) -> None:
 
     size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     ViTModel(ViTConfig(image_size=32, patch_size=8, **size)).save_pretrained(tmp_path / "vit")
-    found, begins = make_encoder("image", str(tmp_path / "vit"), ConvNetConfig(), Rows())  # type: ignore[arg-type]
+    found, begins = make_encoder("image", str(tmp_path / "vit"), ConvNetConfig(), ROWS)
     assert (found.modality, found.dim, begins) == ("image", 16, "pretrained")
+
+
+def test_a_resnet_of_transformers_is_a_convolutional_network(tmp_path: Path) -> None:
+    from transformers import ResNetConfig, ResNetModel
+
+    size = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+    model = ResNetModel(ResNetConfig(**size))
+    model.save_pretrained(tmp_path / "resnet")
+    found, begins = make_encoder("image", str(tmp_path / "resnet"), ConvNetConfig(), ROWS)
+    assert isinstance(found, ConvNet)
+    assert (found.dim, begins) == (16, "pretrained")
+    assert torch.equal(next(found.body.parameters()), next(model.parameters()))
 
 
 def test_towers_come_back_by_name(tmp_path: Path, transformer: TextTransformer) -> None:
@@ -114,7 +179,7 @@ def test_towers_come_back_by_name(tmp_path: Path, transformer: TextTransformer) 
         load(tmp_path / "m", "audio")
     folder.save(transformer, tmp_path / "one")
     with pytest.raises(ConfigError, match="encodes text; these rows hold images"):
-        make_encoder("image", str(tmp_path / "one"), ConvNetConfig(), Rows())  # type: ignore[arg-type]
+        make_encoder("image", str(tmp_path / "one"), ConvNetConfig(), ROWS)
 
 
 @pytest.mark.parametrize("modality", ["text", "image"])
@@ -129,8 +194,8 @@ def test_a_hub_id_without_a_network_is_said_at_once(modality: str, monkeypatch: 
         raise LocalEntryNotFoundError("no network")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
-    with pytest.raises(ModelError, match="the hub cannot be reached"):
-        make_encoder(modality, "nobody/nothing", ConvNetConfig(), Rows())  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=rf"the hub cannot be reached.*For {modality}, --encoder takes"):
+        make_encoder(modality, "nobody/nothing", ConvNetConfig(), ROWS)
     assert asked == ["nobody/nothing"]
 
 

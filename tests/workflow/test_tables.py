@@ -15,13 +15,13 @@ from counterpoint.data.infer import infer
 from counterpoint.data.rows import Rows
 from counterpoint.encoders.export import onnx
 from counterpoint.encoders.fusion import ImageTable
-from counterpoint.encoders.table import TableTransformerConfig
+from counterpoint.encoders.table import TableTransformer, TableTransformerConfig
 from counterpoint.errors import ConfigError, DataError, ModelError
 from counterpoint.workflow.bulk.embed import Embed
 from counterpoint.workflow.bulk.run import encode_files
 from counterpoint.workflow.bulk.units import find
 from counterpoint.workflow.fit import fit
-from counterpoint.workflow.models import load, load_towers, suited
+from counterpoint.workflow.models import load, load_towers
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -59,7 +59,7 @@ def test_rows_hold_a_mapping_with_none_where_a_cell_is_missing(folder: Path) -> 
     table = rows[0]["table"]
     assert table["price"] is None
     assert table["colour"] == "red"
-    config = suited(TableTransformerConfig(), rows)
+    config = TableTransformer.build(TableTransformerConfig(dim=8, layers=1), rows).config
     assert config.categories == {"colour": ["blue", "red"]}
     assert set(config.numbers) == {"price", "weight"}
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from counterpoint.errors import CounterpointError
+from counterpoint.errors import CounterpointError, visible
 
 OVERVIEW = """Learn representations by contrast: from a file of raw rows to an encoder that is trained, measured,
 explained, exported, indexed and searched.
@@ -100,12 +100,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code if isinstance(code, int) else 0
     except CounterpointError as error:
         if not getattr(error, "told", False):  # by the process that leads
-            print(f"counterpoint: {error}", file=sys.stderr)
+            print(f"counterpoint: {visible(str(error))}", file=sys.stderr)
     except BrokenPipeError:  # `counterpoint search ... | head`: whoever read has had enough; rich does the same
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:  # a full disk, a folder without permission
-        print(f"counterpoint: {error.strerror or error}: {error.filename or 'the file system'}", file=sys.stderr)
+        place = visible(str(error.filename or "the file system"))
+        print(f"counterpoint: {error.strerror or error}: {place}", file=sys.stderr)
     except KeyboardInterrupt:
         print("counterpoint: interrupted.", file=sys.stderr)
         return 130
@@ -121,7 +122,7 @@ def sentences() -> Iterator[None]:
 
     def show(message: Any, category: Any, *where: Any, **more: Any) -> None:
         if category is UserWarning:
-            print(f"counterpoint: {message}", file=sys.stderr)
+            print(f"counterpoint: {visible(str(message))}", file=sys.stderr)
         else:
             before(message, category, *where, **more)
 

@@ -48,11 +48,10 @@ def diagnose(
         json: also write the figures to this file.
         html: also write a page with pictures and examples to this file.
     """
-    from rich.console import Console
-
+    from counterpoint.terminal import sentences
     from counterpoint.workflow.diagnose import diagnose as run
 
-    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console = sentences()
     found = run(model, list(data), columns=column_parts(columns), split=split, temperature=temperature, limit=limit)
     console.print(table(found, model.name))
     for name, rows in found.examples.items():

@@ -83,8 +83,9 @@ def doctor() -> None:
 
     Example: counterpoint doctor
     """
-    from rich.console import Console
     from rich.table import Table
+
+    from counterpoint.terminal import Console
 
     table = Table("what", "how it stands", "what to type", box=None, header_style="bold")
     for what, stands, todo in findings():

@@ -15,12 +15,11 @@ from counterpoint.cli.options import columns as column_parts
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rich.console import Console
-
     from counterpoint.data.log import Log
     from counterpoint.data.schema import Row, Schema
     from counterpoint.data.sets.beir import Retrieval
     from counterpoint.encoders.base import Encoder
+    from counterpoint.terminal import Console
 
 Dtype: TypeAlias = Literal["float32", "float16", "int8", "binary", "ubinary"]
 
@@ -68,18 +67,17 @@ def evaluate(
         dtype: measure vectors kept as float32, float16, int8, binary or ubinary (several: each; with every --dim).
         json: also write the figures to this file.
     """
-    from rich.console import Console
-
     from counterpoint.data.log import Log
     from counterpoint.encoders.base import Encoder
     from counterpoint.evaluate.cheap import costs
     from counterpoint.evaluate.run import evaluate as run
+    from counterpoint.terminal import sentences
     from counterpoint.workflow.gather import rows_like, spread
     from counterpoint.workflow.models import load_towers
     from counterpoint.workflow.verdict import begun_with, run_of, to_try, verdict
 
     towers, log = load_towers(model), Log()
-    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console = sentences()
     found = retrieval(data, split)
     known: Sequence[Row] | None = None
     schema: Schema | None = None

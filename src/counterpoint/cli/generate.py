@@ -51,12 +51,12 @@ def generate(
         seed: of what is drawn at random.
         json: one JSON object per prefix.
     """
-    from rich.console import Console
     from rich.text import Text
 
     from counterpoint.decode.generate import decoder
     from counterpoint.decode.generate import generate as run
     from counterpoint.errors import DataError
+    from counterpoint.terminal import Console
     from counterpoint.workflow.models import language_model
 
     if not prefixes:

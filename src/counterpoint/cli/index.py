@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from counterpoint.cli.options import Data, File, Model, Name, Number
+from counterpoint.cli.options import Data, File, Model, Name, Number, Sources
 
 if TYPE_CHECKING:
     from counterpoint.search.store import Index
@@ -19,6 +19,7 @@ def index(
     *,
     out: File = None,
     column: Name = None,
+    queries: Sources = (),
     split: Name = None,
     dtype: Literal["float32", "float16", "int8", "binary", "ubinary"] = "float32",
     dim: Number = None,
@@ -37,6 +38,12 @@ def index(
 
     Example: counterpoint index runs/mine documents.jsonl --dtype binary
 
+    Example: counterpoint index runs/mine documents.jsonl --queries pairs.jsonl
+
+    A hybrid search sums the scores of embeddings and of BM25. How much each counts is learned from pairs of a question
+    and the text that answers it: from --queries, else from the rows where they are pairs by the names of their columns
+    (their positives are indexed), else it is what `fit` learned from pairs that it held out.
+
     Example: counterpoint index runs/genome reference.fa
 
     With a model of DNA, the contigs of one FASTA file, cut into units, for `counterpoint align`.
@@ -45,7 +52,9 @@ def index(
         model: the run folder or model folder that encodes.
         data: files of rows, as for `fit`; a hit shows all their columns.
         out: the index folder (none: MODEL/index).
-        column: the text column (none: the only one, or `text`).
+        column: the text column (none: the only one, or `text`, or the positive of pairs).
+        queries: pairs of a question and, word for word, the indexed text that answers it, in columns such as anchor and
+            positive; pairs that the model was not trained on.
         split: which split of the data (none: all rows).
         dtype: how embeddings are kept and searched: int8 takes a quarter of the space, binary (signs) a 32nd.
             `counterpoint eval MODEL DATA --dtype int8 binary` tells what that costs in quality.
@@ -62,9 +71,11 @@ def index(
     from counterpoint.cli.rows import find_column, read_all
     from counterpoint.data.log import Log
     from counterpoint.errors import ConfigError
+    from counterpoint.evaluate.fusion import told
     from counterpoint.search.quantise import check_dims
     from counterpoint.search.store import Index
     from counterpoint.workflow.models import load, load_towers, model_path
+    from counterpoint.workflow.share import learn_for_index, of_model, pairs_in, pairs_to_learn_from
 
     if "text" not in (towers := load_towers(model)) and "dna" in towers:
         if dtype in ("binary", "ubinary") or dim is not None or rescore != "auto":
@@ -75,7 +86,12 @@ def index(
     encoder, log = load(model, "text"), Log()
     check_dims([dim] if dim is not None else [], encoder.dim)
     rows = read_all(data, split=split, log=log)
+    own = pairs_in(rows, data)
+    if own is not None and column is None and "text" not in rows.column_names:
+        column = str(own.columns["positive"])
+        log.note(f"The column {column!r} is indexed, as the rows hold {own.why}")
     text = find_column(rows, "text", column)
+    pairs = pairs_to_learn_from(rows, text, own=own, queries=queries, data=data, model=model, log=log)
     start = time.perf_counter()
     built = Index.build(
         out or model / "index",
@@ -90,12 +106,16 @@ def index(
         tokenizer=tokenizer,
         ann="auto" if ann == "auto" else ann == "yes",
         model=model_path(model),
+        share=of_model(model),
         overwrite=overwrite,
     )
+    learn_for_index(built, encoder, pairs)
     for line in log.lines():
         print(line)
     print(f"{len(built):,} rows of width {built.dim} in {time.perf_counter() - start:.1f} s: {built.folder}")
     print(size(built))
+    if built.bm25 is not None:
+        print(told(built.share))
     print(f'Search it: counterpoint search {model if out is None else out} "a question"')
 
 
@@ -125,9 +145,9 @@ def _reference(
     ann: Literal["auto", "yes", "no"],
     overwrite: bool,
 ) -> None:
-    from counterpoint.data.dna import reference
     from counterpoint.errors import DataError
     from counterpoint.search.align import Reference
+    from counterpoint.search.sequences import reference
     from counterpoint.workflow.models import load, model_path
 
     if len(data) != 1:

@@ -20,12 +20,12 @@ def data(
         what: list (also where nothing is typed), describe NAME, or inspect FILE.
         source: a data set's name, or files (several: texts that are in two of them are counted).
     """
-    from rich.console import Console
     from rich.table import Table
 
     from counterpoint.data.inspect import inspect
     from counterpoint.data.sets import registry
     from counterpoint.errors import ConfigError
+    from counterpoint.terminal import Console
 
     console = Console(markup=False, highlight=False)
     if what == "inspect":

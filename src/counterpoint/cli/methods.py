@@ -15,10 +15,10 @@ def methods(name: Annotated[Positional[str], arg(metavar="[NAME]", help_behavior
     Args:
         name: the method to describe; none lists them all.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from counterpoint.methods.catalogue import page, pages
+    from counterpoint.terminal import Console
     from counterpoint.workflow.words import needs
 
     console = Console(markup=False, highlight=False, soft_wrap=bool(name))

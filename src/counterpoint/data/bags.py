@@ -10,7 +10,7 @@ import numpy as np
 from counterpoint.data.log import Log
 from counterpoint.data.rows import Rows
 from counterpoint.data.rowset import Numbered
-from counterpoint.data.schema import Row, Schema
+from counterpoint.data.schema import Known, Row, Schema
 from counterpoint.errors import DataError
 
 
@@ -44,6 +44,10 @@ class Bags(Numbered):
     def _name(self, members: np.ndarray) -> Any:
         return self.rows.column(str(self.rows.schema.columns["bag"]))[int(members[0])].as_py()
 
+    def fingerprint(self) -> int:
+        """32 bits of what the rows of all bags hold."""
+        return self.rows.fingerprint()
+
     @property
     def schema(self) -> Schema:
         return self.rows.schema
@@ -75,6 +79,10 @@ class Bags(Numbered):
     def texts(self, limit: int | None = None) -> Iterator[str]:
         """Every text of the instances, for training a tokenizer."""
         return self.rows.texts(limit)
+
+    def known(self, modality: str) -> Known:
+        """What the columns tell of the instances."""
+        return self.rows.known(modality)
 
     def subset(self, which: np.ndarray) -> Bags:
         """The bags at these positions."""

@@ -90,6 +90,7 @@ class Loader:
             "batch": s.batch,
             "seed": s.seed,
             "index": zlib.crc32(self.rows.index.tobytes()),
+            "content": self.rows.fingerprint(),
             **s.settings(),
         }
 
@@ -192,6 +193,13 @@ class StreamLoader:
 
 def _refuse_other(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     changed = {k: (then.get(k), now.get(k)) for k in {**then, **now} if then.get(k) != now.get(k)}
+    if "content" not in then:  # a position of version 0.1.0, which did not look at what the rows hold
+        changed.pop("content", None)
+    if changed.keys() == {"content"}:
+        raise DataError(
+            "The rows are not those that the run was begun with: there are as many, but a cell differs. Put the file "
+            "back as it was, or begin a new run (--overwrite, or another --out)."
+        )
     if changed:
         said = "; ".join(f"{k} was {old}, is {new}" for k, (old, new) in changed.items())
         raise DataError(

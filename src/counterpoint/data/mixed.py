@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from counterpoint.data.log import Log
 from counterpoint.data.rows import Rows
-from counterpoint.data.schema import SOURCED, Row, Schema
+from counterpoint.data.schema import SOURCED, Known, Row, Schema
 from counterpoint.errors import DataError
 
 FEWEST_HELD = 10
@@ -42,6 +43,10 @@ class Mixed:
     def __len__(self) -> int:
         return len(self.index)
 
+    def fingerprint(self) -> int:
+        """32 bits of what the rows of all sources hold."""
+        return zlib.crc32(repr([part.fingerprint() for part in self.parts]).encode())
+
     def __getitem__(self, which: Any) -> Any:
         if isinstance(which, int | np.integer):
             return self[[int(which)]][0]
@@ -63,6 +68,17 @@ class Mixed:
         """Texts of all parts, of each at most an equal share of the limit: no part's words crowd out another's."""
         each = None if limit is None else -(-limit // len(self.parts))
         return islice((text for part in self.parts for text in part.texts(each)), limit)
+
+    def known(self, modality: str) -> Known:
+        """What the parts tell together. Raises `DataError` where their vectors differ in width."""
+        found = {name: part.known(modality) for name, part in zip(self.names, self.parts)}
+        widths = {name: k.width for name, k in found.items() if k.width}
+        if len(set(widths.values())) > 1:
+            said = ", ".join(f"{name}: {width:,}" for name, width in widths.items())
+            raise DataError(f"The sources hold {modality}s of unlike widths ({said}), and an encoder reads one width.")
+        columns = dict.fromkeys(column for k in found.values() for column in k.cells)
+        cells = {c: [cell for k in found.values() for cell in k.cells.get(c, ())] for c in columns}
+        return Known(width=next(iter(widths.values()), 0), cells=cells)
 
     def sources(self) -> np.ndarray:
         """The number of each row's part, ``(len(self),)`` int64."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from counterpoint.data.log import Log
-from counterpoint.data.schema import Row, Schema
+from counterpoint.data.row import width
+from counterpoint.data.schema import CELLS_FROM, Known, Row, Schema
 
 
 class Numbered(ABC):
@@ -20,6 +22,10 @@ class Numbered(ABC):
 
     @abstractmethod
     def _row(self, number: int) -> Row: ...
+
+    @abstractmethod
+    def fingerprint(self) -> int:
+        """32 bits of what the rows hold: another number where they hold something else."""
 
     def __len__(self) -> int:
         return len(self.index)
@@ -37,6 +43,10 @@ class Numbered(ABC):
         """Every text of the rows; none, unless a subclass knows better."""
         return iter(())
 
+    def known(self, modality: str) -> Known:
+        """What the rows tell of items of this modality; nothing, unless a subclass knows better."""
+        return Known()
+
 
 class Made:
     """A `RowSet` of rows in memory; those without a number (``row``) get their place as one."""
@@ -50,6 +60,10 @@ class Made:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def fingerprint(self) -> int:
+        """32 bits of what the rows hold, as far as it can be written out."""
+        return zlib.crc32(repr(self.rows).encode())
+
     def __getitem__(self, which: Any) -> Any:
         if isinstance(which, int | np.integer):
             return self.rows[which]
@@ -61,3 +75,10 @@ class Made:
     def texts(self, limit: int | None = None) -> Iterator[str]:
         found = (v for row in self.rows for v in row.values() if isinstance(v, str))
         return islice(found, limit)
+
+    def known(self, modality: str) -> Known:
+        """The width of the first item, where it is a vector; the cells of the first ones, where they are mappings."""
+        items = [row[modality] for row in islice(self.rows, CELLS_FROM) if row.get(modality) is not None]
+        if not items or not isinstance(items[0], Mapping):
+            return Known(width=width(items[0]) if items else 0)
+        return Known(cells={name: [item.get(name) for item in items] for name in items[0]})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -38,10 +38,6 @@ number in the data set (int).
 """
 
 
-WRITTEN = ("text", "dna")
-"""Modalities whose items are strings: a vocabulary can be learned from them."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Schema:
     """The parts the columns play.
@@ -63,6 +59,26 @@ class Schema:
     why: str = ""
 
 
+CELLS_FROM = 10_000
+"""Rows whose cells `Known` holds, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What rows tell of their items of one modality before any of them is learned from.
+
+    width: numbers in an item that is a vector, features of one that is a node (0: items are neither). cells: of items
+    that are made of several columns, column -> its cells in at most `CELLS_FROM` of the rows. names, mean, deviation:
+    of the C channels of a series, over its training part.
+    """
+
+    width: int = 0
+    cells: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    mean: Sequence[float] = ()
+    deviation: Sequence[float] = ()
+
+
 class RowSet(Protocol):
     """Rows that can be taken in any order: `Rows` of a table, and what stands for rows of another shape (the nodes of a
     graph, bags). index: ``(len,)``, what identifies the rows; two sets with the same index are in the same order."""
@@ -73,6 +89,10 @@ class RowSet(Protocol):
     def schema(self) -> Schema: ...
     @property
     def log(self) -> Log: ...
+    def fingerprint(self) -> int:
+        """32 bits of what the rows hold, by which a run knows whether it goes on with the rows it was begun with."""
+        ...
+
     def __len__(self) -> int: ...
     def __getitem__(self, which: Any) -> Any:
         """A `Row` at a position; a list of them for a slice or an array of positions."""
@@ -81,4 +101,8 @@ class RowSet(Protocol):
     def __iter__(self) -> Iterator[Row]: ...
     def texts(self, limit: int | None = None) -> Iterator[str]:
         """Every text of the rows, for training a tokenizer; none where rows have none."""
+        ...
+
+    def known(self, modality: str) -> Known:
+        """What an encoder of this modality can be made to fit; an empty `Known` where rows hold no such items."""
         ...

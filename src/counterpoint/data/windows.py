@@ -12,9 +12,10 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from counterpoint.data.fingerprint import of_arrays
 from counterpoint.data.log import Log
 from counterpoint.data.rowset import Numbered
-from counterpoint.data.schema import Row, Schema
+from counterpoint.data.schema import Known, Row, Schema
 from counterpoint.errors import ConfigError, DataError
 
 Part: TypeAlias = Literal["train", "dev", "test"]
@@ -120,6 +121,10 @@ class Windows(Numbered):
             kind="series", columns={"series": list(series.names)}, modalities={"series": "series"}, why=why
         )
 
+    def fingerprint(self) -> int:
+        """32 bits of the values of the series."""
+        return of_arrays(self.series.values)
+
     def _row(self, step: int) -> Row:
         values = self.series.values
         return {
@@ -127,6 +132,11 @@ class Windows(Numbered):
             "horizon": values[step : step + self.horizon],
             "row": step,
         }
+
+    def known(self, modality: str) -> Known:
+        """The channels of the series."""
+        s = self.series
+        return Known(names=s.names, mean=s.mean.tolist(), deviation=s.deviation.tolist())
 
     def like(self, part: Part, *, length: int | None = None, horizon: int | None = None) -> Windows:
         """Windows of a part of the same series, of the same or of other sizes."""

@@ -7,20 +7,19 @@ parts: Gulati et al. 2020 (Conformer), arXiv 2005.08100; Su et al. 2021 (rotary 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterpoint.data.audio import Recording, recording
 from counterpoint.data.batch import Data
-from counterpoint.data.frames import log_mel
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.base import Encoder, Traced, is_vector, seeded
 from counterpoint.encoders.pooling import pool
-from counterpoint.errors import ConfigError, DataError
+from counterpoint.errors import ConfigError, DataError, ItemError
+from counterpoint.modalities.audio import Recording, log_mel, recording
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +74,8 @@ class AudioTransformer(Encoder):
 
     kind: ClassVar[str] = "audio-transformer"
     modality: ClassVar[str] = "audio"
+    choices: ClassVar[tuple[str, ...]] = ("conformer", "transformer")
+    standard: ClassVar[bool] = True
     config: AudioTransformerConfig
 
     def __init__(self, config: AudioTransformerConfig | None = None) -> None:
@@ -90,18 +91,48 @@ class AudioTransformer(Encoder):
         kernel = c.kernel if c.blocks == "conformer" else 0
         self.blocks = nn.ModuleList(Block(c.dim, c.heads, c.mlp, kernel, c.dropout) for _ in range(c.depth))
 
+    @classmethod
+    def configured(cls, choice: str, recipe: Any = None, *, smoke: bool = False) -> Any:
+        return replace(super().configured(choice, recipe, smoke=smoke), blocks=choice)
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        with seeded(seed):
+            return cls(AudioTransformerConfig(rate=8000, bands=20, channels=4, dim=16, depth=2, heads=2, kernel=5))
+
+    def traced(self) -> Traced:
+        rng = np.random.default_rng(0)
+        noises = [Recording(rng.normal(size=n).astype(np.float32), 16_000) for n in (16_000, 5_000, 9_000)]
+        return Traced(
+            forward=lambda frames, mask: self({"frames": frames, "attention_mask": mask}),
+            example=self.collate(noises),
+            names=("frames", "attention_mask"),
+            free={0: "batch", 1: "length"},
+        )
+
     # --- what goes in ----------------------------------------------------------------------------------------------
 
     def collate(self, items: Sequence[Any], role: str | None = None) -> dict[str, Tensor]:
-        """Recordings (or what `counterpoint.data.audio.recording` takes) to ``frames`` ``(N, T, bands)`` and
+        """Recordings (or what `counterpoint.modalities.audio.recording` takes) to ``frames`` ``(N, T, bands)`` and
         ``attention_mask`` ``(N, T)`` bool."""
-        found = [self.frames(item) for item in items]
+        found = [self._frames_at(items, place) for place in range(len(items))]
         lengths = torch.tensor([len(x) for x in found])
         longest = int(lengths.max()) if found else 1
         frames = torch.zeros(len(found), longest, self.config.bands)
         for row, x in zip(frames, found):
             row[: len(x)] = x
         return {"frames": frames, "attention_mask": torch.arange(longest) < lengths[:, None]}
+
+    def is_one(self, items: Any) -> bool:
+        """A recording, a path, bytes, a mapping; or numbers ``(T,)``, whose rate is then asked for."""
+        return super().is_one(items) or isinstance(items, Recording) or is_vector(items)
+
+    def _frames_at(self, items: Sequence[Any], place: int) -> Tensor:
+        try:
+            return self.frames(items[place])
+        except (DataError, TypeError, KeyError) as error:
+            why = str(error) if isinstance(error, DataError) else f"A recording cannot be read from it ({error!r})."
+            raise ItemError(f"Item {{place}} of {{of}}: {why}", place, len(items)) from error
 
     def frames(self, item: Any) -> Tensor:
         """The frames ``(T, bands)`` of one recording."""

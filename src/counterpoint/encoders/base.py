@@ -1,25 +1,36 @@
-"""What every encoder answers to, and the one bulk-encoding loop all of them share."""
+"""What every encoder answers to, how its class is found, and the one bulk-encoding loop all of them share."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
+import os
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
 from itertools import chain
+from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Self, TypeVar, get_type_hints
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, get_type_hints
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data, move
+from counterpoint.data.schema import Known
 from counterpoint.encoders.layout import Stage, read_weights, revive, write_weights
-from counterpoint.errors import ConfigError, ModelError
+from counterpoint.errors import ConfigError, DataError, ItemError, ModelError, NotFiniteError
+
+ROLES = ("query", "document")
+"""Roles that every encoder takes, whether it has a prompt for them or not."""
+NO_PROMPT = "none"
+"""The role that asks for no prompt, of an encoder that would otherwise put one before every item."""
 
 
 @contextmanager
@@ -34,23 +45,95 @@ def evaluating(module: nn.Module, *, gradients: bool = False) -> Iterator[None]:
         module.train(was_training)
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside: what torch draws on the CPU follows from the seed. Afterwards its generator stands where it stood."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def noise(*shape: int) -> Tensor:
+    """Normal numbers, always the same: what ONNX files of encoders that read numbers are traced with."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+class Source(Protocol):
+    """What an encoder is built from: any `counterpoint.data.schema.RowSet`, or a stream."""
+
+    def texts(self, limit: int) -> Iterator[str]:
+        """At most so many texts, from which a vocabulary is learned."""
+        ...
+
+    def known(self, modality: str) -> Known:
+        """What the rows tell of their items of this modality."""
+        ...
+
+
+VOCABULARY_FROM = 200_000
+"""Texts that a vocabulary is learned from, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traced:
+    """An encoder as one function of tensors, by which it is written as an ONNX file.
+
+    forward: from the inputs to embeddings ``(N, D)``, not normalised, without sorting, packing or dropout. example:
+    what `Encoder.collate` gives for a few items, to trace and check it with (None: whoever exports it gives some).
+    names: of the inputs in their order, keys of what `Encoder.collate` gives where that is a mapping. free: axis -> its
+    name, of the axes of every input that may have any size. beside: writes what a reader of the file needs too, beside
+    a path (None: nothing).
+    """
+
+    forward: Callable[..., Tensor]
+    example: Data | None
+    names: tuple[str, ...] = ("input",)
+    free: Mapping[int, str] = field(default_factory=lambda: {0: "batch"})
+    beside: Callable[[Path], None] | None = None
+
+    def inputs(self, data: Data) -> tuple[Tensor, ...]:
+        """What `Encoder.collate` gives, as arguments of ``forward``."""
+        if isinstance(data, Tensor):
+            return (data,)
+        if unknown := sorted(set(self.names) - set(data)):
+            raise ModelError(
+                f"`collate` gives {', '.join(sorted(data))}, and this encoder is traced with {', '.join(unknown)}. "
+                "Say in its `traced` which of them go in, and how they are embedded."
+            )
+        return tuple(data[name] for name in self.names)
+
+
 class Encoder(nn.Module, ABC):
     """From views of one modality to embeddings.
 
-    kind: the name under which a model folder knows the class. modality: text, image, ... config: a frozen dataclass
-    that JSON can hold. dim: width D of an embedding. normalize: whether `encode` returns unit vectors by default.
-    prompts: role -> text put before the item (text encoders only). domains: other roles, each with experts of its own.
-    fill: name of a tensor that `collate` gives -> what items of unequal length are padded with (0).
+    Facts of the class. kind: the name under which a model folder knows it. modality: text, image, ... choices: words
+    after ``--encoder`` that pick it, its own first (none: it is made by a method, around other encoders). standard:
+    whether it is what its modality has where nobody chooses; one class of each modality is. begins: the settings that
+    train it where a word picked it: the ``recipe``'s, or, of a transformer with random weights, those for ``scratch``.
+
+    Of an encoder. config: a frozen dataclass that JSON can hold; a class that is built from one alone names its type
+    (``config: MyConfig``). dim: width D of an embedding. normalize: whether `encode` returns unit vectors by default.
+    prompts: role -> text put before the item (text encoders only). default_prompt: the role whose prompt is put where
+    none is asked for (None: no prompt then). domains: other roles, each with experts of its own. similarity: by what
+    embeddings are meant to be compared (cosine, dot, euclidean, manhattan), as its folder says. origin: the folder it
+    was read from, for messages. fill: name of a tensor that `collate` gives -> what items of unequal length are padded
+    with (0).
     """
 
     kind: ClassVar[str] = ""
     modality: ClassVar[str]
+    choices: ClassVar[tuple[str, ...]] = ()
+    standard: ClassVar[bool] = False
+    begins: ClassVar[Literal["recipe", "scratch"]] = "recipe"
     config: Any
     dim: int
     normalize: bool = True
     prompts: Mapping[str, str] = MappingProxyType({})
+    default_prompt: str | None = None
     fill: Mapping[str, int] = MappingProxyType({})
     domains: Sequence[str] = ()
+    similarity: str = "cosine"
+    origin: str = ""
 
     @abstractmethod
     def collate(self, items: Sequence[Any], role: str | None = None) -> Data:
@@ -72,9 +155,50 @@ class Encoder(nn.Module, ABC):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
+    # --- what may be given -----------------------------------------------------------------------------------------
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles that `encode` takes beside None."""
+        none = (NO_PROMPT,) if self.default_prompt is not None else ()
+        return tuple(dict.fromkeys((*ROLES, *self.prompts, *self.domains, *none)))
+
+    def check_role(self, role: str | None) -> None:
+        """Refuse a role that there is none of, with those there are."""
+        if role is None or role in self.roles:
+            return
+        close = get_close_matches(str(role), self.roles, n=1)
+        meant = f" Did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(f"role={role!r}: the {self.tower} knows {', '.join(self.roles)}.{meant}")
+
+    def prompt(self, role: str | None) -> str:
+        """The text that is put before items of a role; '' where there is none. `ConfigError` for unknown roles."""
+        self.check_role(role)
+        role = self.default_prompt if role is None else role
+        return "" if role is None else self.prompts.get(role, "")
+
+    @property
+    def tower(self) -> str:
+        """The encoder in words, for messages."""
+        of = f" of {self.origin}" if self.origin else ""
+        return f"{self.modality} encoder ({self.kind or type(self).__name__}){of}"
+
+    def is_one(self, items: Any) -> bool:
+        """Whether what was given to `encode` is one item, not a sequence of items."""
+        return isinstance(items, str | bytes | os.PathLike | Mapping)
+
+    def listed(self, items: Any) -> Sequence[Any]:
+        """Several items, in whatever they were given, as a sequence."""
+        return sequence(items)
+
+    def check(self, items: Sequence[Any]) -> None:
+        """Refuse items that can be seen to be of the wrong type, with the place and the type: `ItemError`."""
+
+    # --- encoding --------------------------------------------------------------------------------------------------
+
     def encode(
         self,
-        items: Sequence[Any],
+        items: Any,
         *,
         role: str | None = None,
         budget: int = 16_384,
@@ -84,24 +208,47 @@ class Encoder(nn.Module, ABC):
     ) -> np.ndarray:
         """Embeddings ``(N, D)`` float32 in the order given; the same item gives the same vector in any company.
 
-        role: which prompt to use (``query``, ``document``; None: no prompt). budget: padded length units (tokens,
-        for text) per forward pass. normalize: unit length (None: the encoder's own default). precision: ``float32``
-        or ``bfloat16``. workers: batches computed at once on a CPU, each by one thread, which keeps the cores busier
-        than every core on every small product (None: as many as torch has threads); other devices take one at a time.
+        items: a sequence of N items; or one item, such as a text, an image or a row of a table, whose embedding
+        ``(D,)`` comes back alone. role: whose prompt to put before each: ``query``, ``document`` or another of `roles`
+        (None: the `default_prompt`, where there is one). budget: padded length units (tokens, for text) per forward
+        pass. normalize: unit length (None: the encoder's own default). precision: ``float32`` or ``bfloat16``. workers:
+        batches computed at once on a CPU, each by one thread, which keeps the cores busier than every core on every
+        small product (None: as many as torch has threads); other devices take one at a time.
+
+        Raises `DataError` for items that cannot be encoded, naming their place; `ConfigError` for a role that there is
+        none of; `NotFiniteError` where an embedding is not finite.
         """
         if precision not in ("float32", "bfloat16"):
             raise ConfigError(f"precision={precision!r}: type float32 or bfloat16.")
-        out = np.empty((len(items), self.dim), dtype=np.float32)
+        self.check_role(role)
+        one = self.is_one(items)
+        listed = [items] if one else self.listed(items)
+        self.check(listed)
+        out = np.empty((len(listed), self.dim), dtype=np.float32)
         unit = self.normalize if normalize is None else normalize
+        bad: list[int] = []
 
         def run(index: np.ndarray, data: Data) -> None:
             with torch.inference_mode():
                 z = forward(move(data, self.device)).float()
                 out[index] = (nn.functional.normalize(z, dim=-1) if unit else z).cpu().numpy()
+            if not np.isfinite(part := out[index]).all():
+                self._check_weights(len(listed))
+                bad.extend(index[~np.isfinite(part).all(axis=1)].tolist())
 
         with self.evaluating(gradients=True), self._computing(precision) as forward:
-            _each(run, self._batches(items, role, budget), self._workers(workers))
-        return out
+            _each(run, self._batches(listed, role, budget), self._workers(workers))
+        if bad:
+            raise NotFiniteError(self.tower, tuple(sorted(bad)), len(listed))
+        return out[0] if one else out
+
+    def _check_weights(self, of: int) -> None:
+        """Say so at once where it is the weights that are not finite, and not single items."""
+        broken = (name for name, weight in self.named_parameters() if not bool(torch.isfinite(weight).all()))
+        # Buffers may hold infinity, as a mask does.
+        worn = (name for name, buffer in self.named_buffers() if bool(torch.isnan(buffer).any()))
+        if (name := next(chain(broken, worn), None)) is not None:
+            raise NotFiniteError(self.tower, (), of, name)
 
     def evaluating(self, *, gradients: bool = False) -> AbstractContextManager[None]:
         """See `evaluating`."""
@@ -115,7 +262,9 @@ class Encoder(nn.Module, ABC):
     def _batches(self, items: Sequence[Any], role: str | None, budget: int) -> Iterator[tuple[np.ndarray, Data]]:
         """Positions and collated data of batches that together cover the items once."""
         for index in buckets(self.lengths(items), budget):
-            yield index, self.collate([items[i] for i in index], role)
+            with placed(index, len(items)):
+                data = self.collate([items[i] for i in index], role)
+            yield index, data
 
     @contextmanager
     def _computing(self, precision: str) -> Iterator[Callable[[Data], Tensor]]:
@@ -126,6 +275,44 @@ class Encoder(nn.Module, ABC):
                 return self(data)
 
         yield forward
+
+    # --- made ------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def configured(cls, choice: str, recipe: Any = None, *, smoke: bool = False) -> Any:
+        """The configuration of a fresh encoder of this class.
+
+        choice: the one of `choices` that was asked for. recipe: a method's configuration, kept where it is of this
+        class; of another one, what both types inherit is. smoke: as small as can be, where nothing is kept.
+        """
+        kind = config_of(cls)
+        if isinstance(recipe, kind):
+            return recipe
+        both = next((t for t in kind.__mro__[1:-1] if isinstance(recipe, t)), None)
+        return kind(**{f.name: getattr(recipe, f.name) for f in fields(both)} if both else {})
+
+    @classmethod
+    def build(cls, config: Any, rows: Source) -> Self:
+        """A fresh encoder from its configuration; what that leaves open (a vocabulary, the width of vectors, the
+        columns of a table) is learned from the rows. Weights are drawn from torch's generator."""
+        return cls(config)  # type: ignore[call-arg]  # subclasses take it
+
+    @classmethod
+    def published(cls, source: str | Path) -> Encoder:
+        """The encoder of this modality with weights that others published: a folder, or a hub id where there is no
+        such folder. Raises `ConfigError` where none are read."""
+        raise ConfigError(
+            f"{source} is no model folder of Counterpoint, and weights of others are not read for such rows."
+        )
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        """A small encoder of this class with weights that follow from the seed, for checks and examples."""
+        raise NotImplementedError(f"{cls.__name__} has no example: give the class one.")
+
+    def traced(self) -> Traced:
+        """How an ONNX file sees the encoder. Raises `ModelError` where there can be none, which says why."""
+        return Traced(forward=self.forward, example=None)
 
     # --- on disk: what `counterpoint.encoders.folder` asks of an encoder -----------------------------------------
 
@@ -140,24 +327,87 @@ class Encoder(nn.Module, ABC):
     @classmethod
     def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:
         """The encoder that `write` wrote; config: its configuration as JSON gave it back."""
-        encoder = cls(revive(get_type_hints(cls)["config"], config))  # type: ignore[call-arg]  # subclasses take it
+        encoder = cls(revive(config_of(cls), config))  # type: ignore[call-arg]  # subclasses take it
         return fitted(encoder, folder)
 
 
-def find(kind: str) -> type[Encoder]:
-    """The encoder class of this kind: the library's, or one that the program has imported."""
+# --- classes, found by importing the modules of `counterpoint.encoders` --------------------------------------------
+
+
+def discover() -> dict[str, type[Encoder]]:
+    """Kind -> class: every encoder of the library, and those that the program has imported."""
     import counterpoint.encoders as package
 
     for info in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(info.name)
     # "kind" in vars: torch's export leaves subclasses of its own behind, which only inherit one.
-    known = {cls.kind: cls for cls in _subclasses(Encoder) if vars(cls).get("kind")}  # type: ignore[type-abstract]
+    found = (cls for cls in _subclasses(Encoder) if vars(cls).get("kind"))  # type: ignore[type-abstract]
+    return {cls.kind: cls for cls in found if not inspect.isabstract(cls)}
+
+
+def find(kind: str) -> type[Encoder]:
+    """The encoder class of this kind: the library's, or one that the program has imported."""
+    known = discover()
     if kind not in known:
         raise ModelError(
             f"There is no encoder of the kind {kind!r}; known are {', '.join(sorted(known))}. "
             "If it is your own class, import it before loading."
         )
     return known[kind]
+
+
+def config_of(cls: type[Encoder]) -> Any:
+    """The type of a class's configuration; None where that is not all it is made from (encoders around others)."""
+    found = get_type_hints(cls).get("config")
+    return found if is_dataclass(found) else None
+
+
+def made_by(config: Any) -> type[Encoder]:
+    """The class that encoders of this configuration are of."""
+    known = {config_of(cls): cls for cls in discover().values()}
+    for kind in type(config).__mro__[:-1]:
+        if kind in known:
+            return known[kind]
+    raise ConfigError(f"{type(config).__name__} is no configuration of an encoder.")
+
+
+def build(config: Any, rows: Source) -> Encoder:
+    """A fresh encoder from its configuration, of whichever class that is one of; see `Encoder.build`."""
+    return made_by(config).build(config, rows)
+
+
+def choices(modality: str) -> dict[str, type[Encoder]]:
+    """Words after ``--encoder`` -> the class of this modality that each picks, the standard class's first.
+
+    Of classes that share a word, it picks the one whose own (first) word it is.
+    """
+    of = [cls for cls in discover().values() if cls.choices and cls.modality == modality]
+    of.sort(key=lambda cls: (not cls.standard, cls.choices))
+    own = {cls.choices[0]: cls for cls in of}
+    return own | {word: cls for cls in of for word in cls.choices if word not in own}
+
+
+def standard(modality: str) -> type[Encoder]:
+    """The class that a modality has where nobody chooses."""
+    for cls in choices(modality).values():
+        return cls  # it comes first
+    raise ConfigError(f"There is no encoder of {modality}s; there are encoders of {', '.join(modalities())}.")
+
+
+def modalities() -> list[str]:
+    """Modalities of which a word after ``--encoder`` picks an encoder."""
+    return sorted({cls.modality for cls in discover().values() if cls.choices})
+
+
+def picked(modality: str, choice: str, recipe: Any = None) -> type[Encoder] | None:
+    """The class that a word picks for a modality, None where it is no such word.
+
+    recipe: a method's configuration, whose class goes before others that have the word too.
+    """
+    own = None if recipe is None else made_by(recipe)
+    if own is not None and own.modality == modality and choice in own.choices:
+        return own
+    return choices(modality).get(choice)
 
 
 def _subclasses(cls: type[Encoder]) -> Iterator[type[Encoder]]:
@@ -178,6 +428,39 @@ def fitted(encoder: E, folder: Path) -> E:
             f"{len(unexpected)} unknown, e.g. {(*missing, *unexpected)[0]!r}. Save the model again."
         )
     return encoder
+
+
+@contextmanager
+def placed(index: Sequence[int] | np.ndarray, of: int) -> Iterator[None]:
+    """Inside, the items at ``index`` of so many are collated: an error names the place among all of them."""
+    try:
+        yield
+    except ItemError as error:
+        raise error.at(int(index[error.place]), of) from error
+
+
+def is_vector(items: Any) -> bool:
+    """Whether something is one row of numbers: an array ``(T,)``, or a list whose first entry is a number."""
+    if isinstance(items, np.ndarray | Tensor):
+        return items.ndim == 1 and (isinstance(items, Tensor) or items.dtype.kind in "iufb")
+    return isinstance(items, list | tuple) and bool(items) and isinstance(items[0], Real)
+
+
+def sequence(items: Any) -> Sequence[Any]:
+    """What was given as a sequence: lists, tuples, arrays and other sequences as they are; a column of a data frame,
+    an Arrow array and whatever else can be gone through once as a list."""
+    if isinstance(items, Sequence | np.ndarray | Tensor) and getattr(items, "ndim", 1):
+        return items  # type: ignore[return-value]  # an array can be asked for its length and for a place
+    given = type(items).__name__
+    if isinstance(items, set | frozenset):
+        raise DataError(f"A {given} has no order, so nobody could tell whose embedding is whose. Give a list.")
+    if hasattr(items, "columns") or hasattr(items, "column_names"):
+        raise DataError(f"A {given} is a table: give one of its columns, as in encode(list(table['text'])).")
+    if hasattr(items, "to_pylist"):
+        return items.to_pylist()  # type: ignore[no-any-return]
+    if isinstance(items, Iterable) and getattr(items, "ndim", 1):
+        return list(items)
+    raise DataError(f"One {given} was given, where an item or a list of items is expected.")
 
 
 def _each(run: Callable[[np.ndarray, Data], None], batches: Iterator[tuple[np.ndarray, Data]], workers: int) -> None:

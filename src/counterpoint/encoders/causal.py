@@ -17,6 +17,7 @@ from torch import Tensor
 
 from counterpoint.data.batch import Data
 from counterpoint.encoders import pretrained
+from counterpoint.encoders.base import VOCABULARY_FROM, Source, Traced, seeded
 from counterpoint.encoders.layout import Stage, revive
 from counterpoint.encoders.pooling import Pooling, check, pool
 from counterpoint.encoders.subwords import TextEncoder
@@ -78,6 +79,8 @@ class CausalLM(TextEncoder):
     """
 
     kind: ClassVar[str] = "causal-lm"
+    choices: ClassVar[tuple[str, ...]] = ("causal", "transformer")
+    begins: ClassVar[Literal["recipe", "scratch"]] = "scratch"
     apart: ClassVar[bool] = False  # what it writes stands behind what it read
     config: CausalLMConfig
 
@@ -124,6 +127,22 @@ class CausalLM(TextEncoder):
         return cls(config, train_tokenizer(texts, **subwords(config), sample=sample), prompts=prompts)
 
     @classmethod
+    def configured(cls, choice: str, recipe: Any = None, *, smoke: bool = False) -> Any:
+        if smoke and not isinstance(recipe, CausalLMConfig):
+            return CausalLMConfig(layers=2, width=64, heads=4, vocabulary=2000, max_length=64)
+        return super().configured(choice, recipe, smoke=smoke)
+
+    @classmethod
+    def build(cls, config: Any, rows: Source) -> Self:
+        return cls.from_texts(rows.texts(VOCABULARY_FROM), config)
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        config = CausalLMConfig(layers=2, width=32, heads=2, vocabulary=200, max_length=64)
+        with seeded(seed):
+            return cls.from_texts(cls.samples, config)
+
+    @classmethod
     def from_pretrained(
         cls,
         source: str | Path,
@@ -161,6 +180,13 @@ class CausalLM(TextEncoder):
             return next(self.parameters()).new_zeros(*mask.shape, self.dim), mask
         out = self.transformer.base_model(input_ids=data["input_ids"], attention_mask=mask.long(), use_cache=False)
         return out.last_hidden_state.masked_fill(~mask.unsqueeze(-1), 0.0), mask
+
+    def traced(self) -> Traced:
+        def forward(ids: Tensor, mask: Tensor) -> Tensor:
+            out = self.transformer.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+            return pool(out.last_hidden_state, mask, mode=self.config.pooling)
+
+        return self._traced(forward, ("input_ids", "attention_mask"))
 
     # --- as a language model -----------------------------------------------------------------------------------------
 

@@ -13,14 +13,15 @@ import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 
-from counterpoint.data.dna import clean
 from counterpoint.encoders import pretrained
-from counterpoint.encoders.kmers import codes
+from counterpoint.encoders.base import Encoder, seeded
+from counterpoint.encoders.kmers import EXAMPLES, cleaned, codes
 from counterpoint.encoders.layout import Stage, revive
 from counterpoint.encoders.pooling import Pooling, check
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.encoders.tokenizer import SPECIAL
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.modalities.dna import clean
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -70,6 +71,8 @@ class DnaTransformer(TextTransformer):
 
     kind: ClassVar[str] = "dna-transformer"
     modality: ClassVar[str] = "dna"
+    choices: ClassVar[tuple[str, ...]] = ("transformer",)
+    samples: ClassVar[Sequence[str]] = EXAMPLES
     config: DnaTransformerConfig  # type: ignore[assignment]  # it has all that the base reads
 
     def __init__(
@@ -100,9 +103,24 @@ class DnaTransformer(TextTransformer):
         learned = train_pieces(texts, vocabulary=config.vocabulary, max_length=config.max_length, sample=sample)
         return cls(config, learned)
 
+    @classmethod
+    def configured(cls, choice: str, recipe: Any = None, *, smoke: bool = False) -> Any:
+        small = DnaTransformerConfig(layers=2, width=128, heads=4, vocabulary=1000, max_length=512, positions="none")
+        return recipe if isinstance(recipe, DnaTransformerConfig) else small
+
+    @classmethod
+    def published(cls, source: str | Path) -> Encoder:
+        return super(TextTransformer, cls).published(source)  # none: those of texts are of no use
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        config = DnaTransformerConfig(layers=2, width=32, heads=2, vocabulary=60, max_length=64)
+        with seeded(seed):
+            return cls.from_texts(cls.samples, config)
+
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each sequence: whole, without special tokens or truncation. `DataError` for what is no DNA."""
-        sequences = [clean(text) for text in texts]
+        sequences = cleaned(texts)
         if self.config.tokens == "bpe":
             return self._tokenised(sequences)
         found = (codes(s, self.config.k) for s in sequences)

@@ -14,12 +14,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders.base import Encoder, find
+from counterpoint.encoders.base import Encoder, Traced, find, seeded
 from counterpoint.encoders.blocks import Block, small_weights
-from counterpoint.encoders.image import ImageEncoder
+from counterpoint.encoders.image import ConvNet, ImageEncoder
 from counterpoint.encoders.layout import Stage, read_weights, write_weights
 from counterpoint.encoders.table import TableTransformer
-from counterpoint.errors import ConfigError, DataError
+from counterpoint.errors import ConfigError, ItemError
 
 
 class Interaction(nn.Module):
@@ -75,6 +75,15 @@ class ImageTable(Encoder):
         self.image, self.table, self.interaction = image, table, interaction
         self.dim = table.dim
 
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        image, table = ConvNet.example(seed), TableTransformer.example(seed)
+        with seeded(seed):
+            return cls(image, table, Interaction(table.dim, image.dim, layers=1, heads=2))
+
+    def traced(self) -> Traced:
+        return self.table.traced()  # which has no ONNX form
+
     @property
     def config(self) -> ImageTableConfig:  # type: ignore[override]
         first = self.interaction.blocks[0]
@@ -90,12 +99,18 @@ class ImageTable(Encoder):
         )
 
     def collate(self, items: Sequence[Mapping[str, Any]], role: str | None = None) -> Data:
-        for item in items:
+        for place, item in enumerate(items):
+            if not isinstance(item, Mapping):
+                given = type(item).__name__
+                said = f"Item {{place}} is of the type {given}. Give mappings with both, image and table."
+                raise ItemError(said, place, len(items))
             if item.get("image") is None or item.get("table") is None:
                 lacks = "image" if item.get("image") is None else "table"
-                raise DataError(
-                    f"An item has no {lacks}. Give mappings with both, image and table; cells of the table may be "
-                    "missing (None), the image may not."
+                raise ItemError(
+                    f"An item has no {lacks} (item {{place}}). Give mappings with both, image and table; cells of the "
+                    "table may be missing (None), the image may not.",
+                    place,
+                    len(items),
                 )
         images = self.image.collate([item["image"] for item in items])
         return {"image": images, **self.table.collate([item["table"] for item in items])}

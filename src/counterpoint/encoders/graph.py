@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Data, Whole
-from counterpoint.data.nodes import Features, Graph, Node
-from counterpoint.encoders.base import Encoder
-from counterpoint.errors import ConfigError, DataError
+from counterpoint.encoders.base import Encoder, Source, Traced, config_of, seeded
+from counterpoint.errors import ConfigError, DataError, ItemError, ModelError
+from counterpoint.modalities.graph import Features, Graph, Node
 
 Project: TypeAlias = Callable[[Tensor], Tensor]
 """From a weight ``(F, D)`` to projected nodes ``(N, D)``."""
@@ -186,6 +186,21 @@ class GraphEncoder(Encoder):
         self.activations = nn.ModuleList(nn.PReLU() for _ in widths)
         self.token = nn.Parameter(torch.zeros(config.features)) if config.mask_token else None
 
+    @classmethod
+    def build(cls, config: Any, rows: Source) -> Self:
+        return cls(config if config.features else replace(config, features=rows.known(cls.modality).width))
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        with seeded(seed):
+            return cls(config_of(cls)(features=7, dim=16))
+
+    def traced(self) -> Traced:
+        raise ModelError(
+            "An encoder of graphs has no ONNX form: it reads a whole graph at once. Load its folder with "
+            "counterpoint.encoders.folder.load instead."
+        )
+
     @abstractmethod
     def _layer(self, width: int) -> nn.Module:
         """A layer from this width to ``dim`` with ``weight`` (width, dim); called with projected nodes and edges."""
@@ -196,12 +211,19 @@ class GraphEncoder(Encoder):
 
     # --- in ----------------------------------------------------------------------------------------------------
 
+    def is_one(self, items: Any) -> bool:
+        """A `Node`."""
+        return super().is_one(items) or isinstance(items, Node)
+
     def collate(self, items: Sequence[Any], role: str | None = None) -> Whole:
         """`Node`s, or a whole `Graph`; nodes of several graphs are embedded side by side."""
         if isinstance(items, Graph):
             return self.inputs(items.features, items.edges)
-        if wrong := next((i for i in items if not isinstance(i, Node)), None):
-            raise DataError(f"An encoder of graphs embeds the nodes of a graph, not {type(wrong).__name__}.")
+        for place, item in enumerate(items):
+            if not isinstance(item, Node):
+                given = type(item).__name__
+                said = f"An encoder of graphs embeds the nodes of a graph, not {given} (item {{place}})."
+                raise ItemError(said, place, len(items))
         graphs = list(dict.fromkeys(node.graph for node in items))
         starts = np.cumsum([0, *map(len, graphs)])
         start = dict(zip(graphs, starts))
@@ -293,6 +315,8 @@ class GAT(GraphEncoder):
     """Graph attention: several heads side by side in every layer."""
 
     kind: ClassVar[str] = "gat"
+    choices: ClassVar[tuple[str, ...]] = ("gat",)
+    standard: ClassVar[bool] = True
     config: GATConfig
 
     def __init__(self, config: GATConfig) -> None:
@@ -310,6 +334,7 @@ class GCN(GraphEncoder):
     """Graph convolution."""
 
     kind: ClassVar[str] = "gcn"
+    choices: ClassVar[tuple[str, ...]] = ("gcn",)
     config: GCNConfig
 
     def __init__(self, config: GCNConfig) -> None:

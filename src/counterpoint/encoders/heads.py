@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders.base import Encoder, find
+from counterpoint.encoders.base import Encoder, Traced, find, seeded
 from counterpoint.encoders.layout import Stage, read_weights, write_json, write_weights
+from counterpoint.encoders.static import StaticText
 from counterpoint.encoders.wrapper import Around
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.processes import world
@@ -207,6 +208,16 @@ class Projected(Around):
         """Token embeddings in the projected space: where pooling is linear, their pooling is the embedding."""
         tokens, mask = self.encoder.tokens(data)
         return self.projection(tokens), mask
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        inner = StaticText.example(seed)
+        with seeded(seed):
+            return cls(inner, 8)
+
+    def traced(self) -> Traced:
+        inner = self.encoder.traced()
+        return replace(inner, forward=lambda *given: self.projection(inner.forward(*given)))
 
     @contextmanager
     def _computing(self, precision: str) -> Iterator[Any]:

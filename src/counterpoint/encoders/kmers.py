@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -13,12 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Data
-from counterpoint.data.dna import clean
-from counterpoint.encoders.base import Encoder
-from counterpoint.errors import ConfigError
+from counterpoint.encoders.base import Encoder, Traced, seeded
+from counterpoint.encoders.pooling import pool
+from counterpoint.errors import ConfigError, DataError, ItemError
+from counterpoint.modalities.dna import clean
 
 _VALUE = np.full(256, -1, dtype=np.int64)
 _VALUE[np.frombuffer(b"ACGT", dtype=np.uint8)] = range(4)
+
+
+EXAMPLES = ("ACGTTGCAACTTGACCATTG" * 4, "GATTACA", "TTTTCCNCAAGG")
+"""Sequences that small encoders are made from, and that ONNX files are checked with."""
 
 
 def codes(sequence: str, k: int) -> np.ndarray:
@@ -59,6 +64,21 @@ def words(sequence: str, k: int, *, both_strands: bool) -> np.ndarray:
     return strandless(k)[0][found] if both_strands else found
 
 
+def cleaned(sequences: Sequence[Any]) -> list[str]:
+    """Each sequence as `counterpoint.data.dna.clean` gives it. `ItemError` names the place of what is no DNA."""
+    out = []
+    for place, sequence in enumerate(sequences):
+        if not isinstance(sequence, str):
+            said = f"Sequence {{place}} is of the type {type(sequence).__name__}, where a string is expected."
+            raise ItemError(said, place, len(sequences))
+        try:
+            out.append(clean(sequence))
+        except (DataError, UnicodeEncodeError) as error:
+            said = str(error) if isinstance(error, DataError) else "A sequence holds half of a surrogate pair."
+            raise ItemError(f"{said} (Item {{place}} of {{of}}.)", place, len(sequences)) from error
+    return out
+
+
 def counts(sequences: Sequence[str], k: int) -> np.ndarray:
     """How often each word of `strandless` stands in each sequence, ``(N, V)`` float32: the counts nothing learns."""
     size = strandless(k)[1]
@@ -91,6 +111,8 @@ class KmerBag(Encoder):
 
     kind: ClassVar[str] = "kmer-bag"
     modality: ClassVar[str] = "dna"
+    choices: ClassVar[tuple[str, ...]] = ("static",)
+    standard: ClassVar[bool] = True
     config: KmerBagConfig
 
     def __init__(self, config: KmerBagConfig) -> None:
@@ -98,6 +120,18 @@ class KmerBag(Encoder):
         self.config, self.dim = config, config.dim
         size = strandless(config.k)[1] if config.both_strands else 4**config.k
         self.table = nn.Parameter(torch.randn(size, config.dim) / config.dim**0.5)
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        with seeded(seed):
+            return cls(KmerBagConfig(dim=16, k=3))
+
+    def traced(self) -> Traced:
+        def forward(words: Tensor) -> Tensor:
+            return pool(*self.tokens({"words": words}))
+
+        free = {0: "batch", 1: "length"}
+        return Traced(forward=forward, example=self.collate(EXAMPLES), names=("words",), free=free)
 
     @property
     def strandless(self) -> bool:
@@ -107,7 +141,7 @@ class KmerBag(Encoder):
     def collate(self, items: Sequence[Any], role: str | None = None) -> dict[str, Tensor]:
         """``words`` ``(N, T)`` long, -1 behind the last one of a sequence."""
         c = self.config
-        found = [words(clean(s)[: c.max_length], c.k, both_strands=c.both_strands) for s in items]
+        found = [words(s[: c.max_length], c.k, both_strands=c.both_strands) for s in cleaned(items)]
         out = np.full((len(found), max((len(f) for f in found), default=0)), -1, dtype=np.int64)
         for row, f in zip(out, found):
             row[: len(f)] = f

@@ -23,17 +23,14 @@ from torch.nn import functional as F
 
 from counterpoint.data.batch import Data, size
 from counterpoint.encoders import pretrained
-from counterpoint.encoders.base import Encoder, find, fitted
+from counterpoint.encoders.base import Encoder, Traced, find, fitted, seeded
 from counterpoint.encoders.experts import Experts, Passage, enter, means, passage, perceptrons
 from counterpoint.encoders.layout import Stage, revive, write_weights
 from counterpoint.encoders.residual import ResidualText
 from counterpoint.encoders.subwords import TextEncoder
 from counterpoint.encoders.text import PASS, TextTransformer, in_order
 from counterpoint.encoders.wrapper import Around
-from counterpoint.errors import ConfigError, DataError
-
-ROLES = ("query", "document")
-"""Roles that evaluation and search give every text; they name no domain."""
+from counterpoint.errors import ConfigError, DataError, ItemError, ModelError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +122,18 @@ class Upcycled(Around):
             nn.init.zeros_(self.guess.weight)
             nn.init.zeros_(self.guess.bias)
 
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        inner = TextTransformer.example(seed)
+        with seeded(seed):
+            return cls(inner, UpcycledConfig(domains=("law", "news")))
+
+    def traced(self) -> Traced:
+        raise ModelError(
+            "An encoder with experts has no ONNX form: which of them reads a text is decided while it is read. Load "
+            "its folder with counterpoint.encoders.folder.load instead."
+        )
+
     @property
     def _width(self) -> int:
         if isinstance(self.encoder, ResidualText):
@@ -155,13 +164,31 @@ class Upcycled(Around):
     def collate(self, items: Sequence[Any], role: str | None = None) -> dict[str, Tensor]:
         """Texts, or (text, domain) with the domain's name or number, None: unknown. role: a domain, for all texts that
         do not say theirs; or whose prompt is put before each text. With ``domain`` ``(N, 1)``, -1: unknown."""
+        self.check_role(role)
         names = self.settings.domains
-        if role is not None and role not in (*names, *ROLES, *self.prompts):
-            raise DataError(f"There is no domain or prompt {role!r}. The domains are {', '.join(names)}.")
         told = role if role in names else None
         pairs = [item if isinstance(item, tuple) else (item, told) for item in items]
-        data = self.encoder.collate([text for text, _ in pairs], role)
+        data = self.encoder.collate([text for text, _ in pairs], None if told else role)
         return {**data, "domain": torch.tensor([[self.number(domain)] for _, domain in pairs]).view(-1, 1)}
+
+    def check_role(self, role: str | None) -> None:
+        try:
+            super().check_role(role)
+        except ConfigError as error:
+            raise DataError(f"There is no domain or prompt {role!r}. {error}") from error
+
+    def is_one(self, items: Any) -> bool:
+        """A text, or a tuple of one with its domain."""
+        paired = isinstance(items, tuple) and len(items) == 2 and isinstance(items[0], str)
+        return super().is_one(items) or (paired and (not isinstance(items[1], str) or items[1] in self.domains))
+
+    def check(self, items: Sequence[Any]) -> None:
+        for place, item in enumerate(items):
+            if isinstance(item, tuple) and len(item) != 2:
+                raise ItemError(
+                    f"Item {{place}} is a tuple of {len(item)}: expected (text, domain).", place, len(items)
+                )
+        self.encoder.check([item[0] if isinstance(item, tuple) else item for item in items])
 
     def number(self, domain: str | int | None) -> int:
         """The number of a domain; -1: unknown. `DataError` for one that is not there."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -13,10 +13,10 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
-from counterpoint.data.nodes import Node
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.base import Encoder, Source, Traced, noise, seeded
 from counterpoint.encoders.graph import row_scaled
-from counterpoint.errors import ConfigError, DataError
+from counterpoint.errors import ConfigError, DataError, ItemError
+from counterpoint.modalities.graph import Node
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,7 @@ class NodeMLP(Encoder):
 
     kind: ClassVar[str] = "node-mlp"
     modality = "graph"
+    choices: ClassVar[tuple[str, ...]] = ("mlp",)
     normalize = False
     config: NodeMLPConfig
 
@@ -52,6 +53,19 @@ class NodeMLP(Encoder):
         self.centres: nn.Parameter | None = None
         self.group(config.clusters)
 
+    @classmethod
+    def build(cls, config: Any, rows: Source) -> Self:
+        return cls(config if config.features else replace(config, features=rows.known(cls.modality).width))
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        with seeded(seed):
+            return cls(NodeMLPConfig(features=7, widths=(16,), dim=8))
+
+    def traced(self) -> Traced:
+        """Of features ``(N, F)``, scaled as the configuration says."""
+        return Traced(forward=self.forward, example=noise(3, self.config.features))
+
     def group(self, clusters: int) -> None:
         """Have this many centres, drawn anew where their number changes."""
         held = 0 if self.centres is None else len(self.centres)
@@ -59,10 +73,17 @@ class NodeMLP(Encoder):
             self.centres = nn.Parameter(torch.randn(clusters, self.dim)) if clusters else None
             self.config = replace(self.config, clusters=clusters)
 
+    def is_one(self, items: Any) -> bool:
+        """A `Node`."""
+        return super().is_one(items) or isinstance(items, Node)
+
     def collate(self, items: Sequence[Any], role: str | None = None) -> Tensor:
         """Features ``(M, F)``, dense."""
-        if wrong := next((i for i in items if not isinstance(i, Node)), None):
-            raise DataError(f"An encoder of nodes embeds the nodes of a graph, not {type(wrong).__name__}.")
+        for place, item in enumerate(items):
+            if not isinstance(item, Node):
+                given = type(item).__name__
+                said = f"An encoder of nodes embeds the nodes of a graph, not {given} (item {{place}})."
+                raise ItemError(said, place, len(items))
         out = np.empty((len(items), self.config.features), dtype=np.float32)
         graphs = {node.graph: None for node in items}
         for graph in graphs:

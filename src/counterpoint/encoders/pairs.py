@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders.base import Encoder, find
+from counterpoint.encoders.base import Encoder, Traced, find
 from counterpoint.encoders.cross import Pair
 from counterpoint.encoders.layout import Stage, read_weights, write_weights
 from counterpoint.encoders.pooling import pool
@@ -109,6 +109,19 @@ class PairEncoder(Around):
         mask = data["attention_mask"].bool()
         # A text of one token has nothing but its first one: zeros then.
         return pool(torch.cat(states, dim=-1), mask & (mask.cumsum(1) > 1), mode="mean")
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        return cls(TextTransformer.example(seed), top=2, head="dot")
+
+    def traced(self) -> Traced:
+        """Of the embeddings; pairs are scored from two of them."""
+        if self.top:
+            raise ModelError(
+                f"An encoder of pairs has no ONNX form: it reads the last {self.top} layers, and a file holds the last "
+                "one alone. Load its folder with counterpoint.encoders.folder.load instead."
+            )
+        return self.encoder.traced()
 
     # --- pairs -----------------------------------------------------------------------------------------------------
 

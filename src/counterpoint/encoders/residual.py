@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
 from counterpoint.encoders import pretrained
-from counterpoint.encoders.base import fitted
+from counterpoint.encoders.base import Traced, fitted
 from counterpoint.encoders.layout import Stage, revive, write_weights
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.errors import ConfigError
@@ -56,6 +56,8 @@ class ResidualText(StaticText):
     """`StaticText`, and blocks that combine what the words of a text say: more than a sum, far less than attention."""
 
     kind: ClassVar[str] = "residual-text"
+    choices: ClassVar[tuple[str, ...]] = ("residual", "static")
+    standard: ClassVar[bool] = False
     config: ResidualTextConfig
 
     def __init__(
@@ -82,6 +84,10 @@ class ResidualText(StaticText):
         for block in self.blocks:
             z = block(z)
         return z
+
+    def traced(self) -> Traced:
+        found = super().traced()
+        return replace(found, forward=lambda *given: self.deepened(found.forward(*given)))
 
     def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
         raise NotImplementedError("A ResidualText gives one embedding per text: its blocks see the mean, not tokens.")

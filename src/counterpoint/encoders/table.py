@@ -5,26 +5,27 @@ Source: Du et al. 2024 (TIP), arXiv 2407.07582.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from counterpoint.data import objects
 from counterpoint.data.batch import Data
-from counterpoint.data.cells import Cells, Columns, Table
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.base import Encoder, Source, Traced, seeded
 from counterpoint.encoders.blocks import Block, small_weights
-from counterpoint.errors import ConfigError
+from counterpoint.errors import ConfigError, ItemError, ModelError
+from counterpoint.modalities.table import Cells, Columns, Table
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableTransformerConfig:
     """dim, layers, heads, mlp: width, layers, attention heads, width of the inner layer as a multiple of ``dim``.
 
-    categories, numbers: the columns, see `counterpoint.data.cells.Columns`; empty: those of the rows it is made for.
+    categories, numbers: the columns, see `counterpoint.modalities.table.Columns`; empty: those of its rows.
     missing: what stands for a missing cell: a learned ``token``, or the column's commonest value or mean (``impute``).
     hide: nothing looks at a missing cell but that cell itself, so that what is known is all that counts.
     """
@@ -58,6 +59,8 @@ class TableTransformer(Encoder):
 
     kind: ClassVar[str] = "table-transformer"
     modality: ClassVar[str] = "table"
+    choices: ClassVar[tuple[str, ...]] = ("transformer",)
+    standard: ClassVar[bool] = True
     config: TableTransformerConfig
 
     def __init__(self, config: TableTransformerConfig) -> None:
@@ -77,8 +80,45 @@ class TableTransformer(Encoder):
         first = np.cumsum([0, *sizes[:-1]]) if sizes else np.zeros(0)  # of each column: its commonest value
         self.register_buffer("commonest", torch.from_numpy(first.astype(np.int64)), persistent=False)
 
+    @classmethod
+    def build(cls, config: Any, rows: Source) -> Self:
+        if not len(config.columns) and (cells := rows.known(cls.modality).cells):
+            config = replace(config, **vars(Columns.fit(cells)))
+        return cls(config)
+
+    @classmethod
+    def example(cls, seed: int = 0) -> Self:
+        cells: dict[str, Sequence[Any]] = {
+            "kind": ["a", "b", "c"],
+            "sold": [True, False],
+            "price": [1, 0],
+            "area": [2, 7],
+        }
+        columns = vars(Columns.fit(cells))
+        with seeded(seed):
+            return cls(TableTransformerConfig(dim=16, layers=2, heads=2, **columns))
+
+    def traced(self) -> Traced:
+        raise ModelError(
+            "An encoder of table rows has no ONNX form: it reads raw cells, some of which may be missing. Load its "
+            "folder with counterpoint.encoders.folder.load instead."
+        )
+
+    def listed(self, items: Any) -> Sequence[Any]:
+        """Also a whole table: a data frame, an Arrow table, a `datasets.Dataset`."""
+        return objects.dataset(items).to_list() if objects.is_table(items) else super().listed(items)
+
+    def check(self, items: Sequence[Any]) -> None:
+        """Rows are mappings from columns to cells."""
+        for place, row in enumerate(items):
+            if not isinstance(row, Mapping):
+                given = type(row).__name__
+                said = f"Row {{place}} is of the type {given}, where a mapping from columns to cells is expected."
+                raise ItemError(said, place, len(items))
+
     def collate(self, items: Sequence[Table], role: str | None = None) -> Cells:
-        """Raw rows, see `counterpoint.data.cells.Columns.read`."""
+        """Raw rows, see `counterpoint.modalities.table.Columns.read`."""
+        self.check(items)
         return self.columns.read(items)
 
     def lengths(self, items: Sequence[Table]) -> np.ndarray:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from counterpoint.encoders.base import Encoder, evaluating
 from counterpoint.encoders.heads import Projected
+from counterpoint.encoders.staged import innermost
 from counterpoint.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -53,8 +54,7 @@ def check(n: int, depth: int) -> None:
 def _inner(encoder: Encoder) -> TextTransformer | None:
     from counterpoint.encoders.text import TextTransformer  # which asks for `stack` and `final_norm`
 
-    while isinstance(encoder, Projected):
-        encoder = encoder.encoder
+    encoder = innermost(encoder)
     return encoder if isinstance(encoder, TextTransformer) else None
 
 

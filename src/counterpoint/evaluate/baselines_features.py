@@ -18,14 +18,13 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler, normalize
 
-from counterpoint.data.audio import Recording
-from counterpoint.data.cells import is_missing
-from counterpoint.data.frames import log_mel
-from counterpoint.data.nodes import Graph, Node
-from counterpoint.data.pixels import decode
 from counterpoint.encoders import kmers
 from counterpoint.errors import DataError
 from counterpoint.evaluate.knn import Matrix
+from counterpoint.modalities.audio import Recording, log_mel
+from counterpoint.modalities.graph import Graph, Node
+from counterpoint.modalities.image import pixels as to_tensor
+from counterpoint.modalities.table import is_missing
 
 CHARACTERS = 2_000
 """Of a text, that n-grams of characters are taken from."""
@@ -100,7 +99,7 @@ def _tfidf(train: Sequence[str], test: Sequence[str], **how: Any) -> tuple[Matri
 
 def pixels(train: Sequence[Any], test: Sequence[Any]) -> tuple[Matrix, Matrix, str]:
     """Images as squares of `SIDE` by `SIDE` pixels in red, green and blue, less the mean image."""
-    known, unseen = (decode(list(items), SIDE, fit="squash").flatten(1).numpy() for items in (train, test))
+    known, unseen = (to_tensor(list(items), SIDE, fit="squash").flatten(1).numpy() for items in (train, test))
     return *_scaled(known - known.mean(0), unseen - known.mean(0)), ""
 
 

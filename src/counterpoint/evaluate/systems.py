@@ -11,10 +11,11 @@ import numpy as np
 from counterpoint.encoders.bags import BagEncoder
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, CounterpointError, DataError
-from counterpoint.evaluate.baselines import fresh, hashed_ngrams
+from counterpoint.evaluate.baselines import fresh
 from counterpoint.evaluate.baselines_features import Cheap, features_of
 from counterpoint.evaluate.knn import Matrix
 from counterpoint.evaluate.tasks import Samples
+from counterpoint.search.ngrams import hashed_ngrams
 
 MODEL = "model"
 BEFORE, RANDOM = "encoder before training", "random encoder"

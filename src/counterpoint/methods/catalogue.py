@@ -22,8 +22,8 @@ class Page:
     """A method as its file describes it.
 
     name, title, paper, year, modalities, needs: as in its `Spec`. doc: the docstring of its module. settings: the
-    fields of its ``Config`` as ``name = default``, in the words of the source. recipe: the source of `recipe`, its published
-    configuration and the smaller ones. path: the file.
+    fields of its ``Config`` as ``name = default``, in the words of the source. recipe: the source of `recipe`, its
+    published configuration and the smaller ones. path: the file.
     """
 
     name: str

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from counterpoint.errors import DataError, MissingExtra, need
+from counterpoint.files import write_text
 
 
 def neighbours(
@@ -68,7 +69,7 @@ def collect(
     out = Path(folder) / "report"
     out.mkdir(parents=True, exist_ok=True)
     if len(rows) > 1:
-        (out / "neighbours.json").write_text(json.dumps(neighbours(z, shown), ensure_ascii=False))
+        write_text(out / "neighbours.json", json.dumps(neighbours(z, shown), ensure_ascii=False))
         points, name = project(z, seed=seed)
         data = {
             "projection": name,
@@ -78,4 +79,4 @@ def collect(
             "text": shown,
             "group": [str(groups[i]) for i in rows] if groups is not None else None,
         }
-        (out / "map.json").write_text(json.dumps(data, ensure_ascii=False))
+        write_text(out / "map.json", json.dumps(data, ensure_ascii=False))

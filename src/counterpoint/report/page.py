@@ -11,6 +11,7 @@ from typing import Any
 
 from counterpoint._version import __version__
 from counterpoint.errors import DataError, need
+from counterpoint.files import write_text
 from counterpoint.report import figures
 
 # Monitor -> the sentence under its curve: what it says, and what a healthy run shows.
@@ -27,12 +28,38 @@ MONITORS = {
 }
 
 
-def read(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.exists() else None
+def read(path: Path, kind: type, left_out: list[str]) -> Any:
+    """What a JSON file of the run holds; None where there is no such file, or it is damaged, which is then told."""
+    if not path.exists():
+        return None
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        held = error
+    if isinstance(held, kind):
+        return held
+    what = f"{type(held).__name__}: {held}" if isinstance(held, Exception) else f"it holds a {type(held).__name__}"
+    left_out.append(f"{path.name} cannot be read and is left out of this page ({what}).")
+    return None
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()] if path.exists() else []
+def read_records(path: Path, left_out: list[str]) -> list[dict[str, Any]]:
+    """The logged steps; lines that are cut or damaged (a killed run leaves such) are left out, and counted."""
+    if not path.exists():
+        return []
+    records, damaged = [], 0
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            record = json.loads(line) if line.strip() else None
+        except (ValueError, RecursionError):
+            record = False
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            records.append({k: v for k, v in record.items() if v is None or isinstance(v, int | float)})
+        elif record is not None:
+            damaged += 1
+    if damaged:
+        left_out.append(f"{damaged:,} lines of {path.name} cannot be read and are left out of this page.")
+    return records
 
 
 def number(value: Any) -> str:
@@ -68,8 +95,8 @@ class Page:
         plotly = need("plotly.offline", "report").get_plotlyjs()
         style = files("counterpoint.report").joinpath("page.css").read_text()
         shown = "".join(f"<div class=tile><b>{number(v)}</b><span>{html.escape(k)}</span></div>" for k, v in tiles)
-        # `</` must not close the script element, wherever it stands in a hover text.
-        data = json.dumps(self.figures, ensure_ascii=False).replace("</", "<\\/")
+        # A script ends, or turns into a comment that swallows the page, at what a row says: `</script`, `<!--`.
+        data = json.dumps(self.figures, ensure_ascii=False).replace("<", "\\u003c")
         return (
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -117,15 +144,18 @@ def write(folder: Path | str) -> Path:
     of which may be missing, but not all.
     """
     folder = Path(folder)
-    config, metrics = read(folder / "config.json") or {}, read(folder / "metrics.json") or {}
-    records = read_records(folder / "metrics.jsonl")
+    damaged: list[str] = []
+    config, metrics = (read(folder / name, dict, damaged) or {} for name in ("config.json", "metrics.json"))
+    records = read_records(folder / "metrics.jsonl", damaged)
     if not (config or metrics or records):
         raise DataError(
             f"{folder} holds no run: neither config.json nor metrics.json nor metrics.jsonl is there. "
             "Type: counterpoint report runs/NAME, with the folder that `counterpoint fit` or `counterpoint demo` wrote."
         )
     page = Page()
-    for note in metrics.get("notes") or []:
+    near = read(folder / "report" / "neighbours.json", list, damaged)
+    points = read(folder / "report" / "map.json", dict, damaged)
+    for note in [*damaged, *(metrics.get("notes") or [])]:
         page.parts.append(f"<div class=note>{html.escape(str(note))}</div>")
     evaluation(page, metrics)
     if records:
@@ -146,7 +176,6 @@ def write(folder: Path | str) -> Path:
             "The geometry of the embeddings while they were learned.",
             f"<div class=grid>{''.join(cards)}</div>",
         )
-    near = read(folder / "report" / "neighbours.json")
     if near:
         body = ""
         for item in near:
@@ -160,7 +189,6 @@ def write(folder: Path | str) -> Path:
             "For a few rows, the nearest others, with their cosine.",
             f"<div class=grid>{body}</div>",
         )
-    points = read(folder / "report" / "map.json")
     if points:
         note = f"{len(points['x']):,} of {points['rows']:,} rows, {points['projection']}. Hover shows the row."
         page.section("Map", note, page.figure(figures.scatter(points)))
@@ -184,5 +212,5 @@ def write(folder: Path | str) -> Path:
     path = folder / "report.html"
     title = metrics.get("title") or f"Run {folder.name}"
     subtitle = metrics.get("why") or config.get("why") or ""
-    path.write_text(page.render(title, subtitle, tiles, alarm=verdict(metrics)), encoding="utf-8")
+    write_text(path, page.render(title, subtitle, tiles, alarm=verdict(metrics)))
     return path

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from counterpoint.errors import ConfigError, DataError, ModelError, need
+from counterpoint.files import whole_file
 from counterpoint.search.exact import Run
 
 SMALL = 10_000
@@ -80,7 +81,9 @@ class Ann:
         return scores, ids
 
     def save(self, file: str | Path) -> None:
-        self._index.save(str(file))
+        """Write the graph; the file appears whole or not at all."""
+        with whole_file(Path(file)) as aside:
+            self._index.save(str(aside))
 
     @classmethod
     def load(cls, file: str | Path, *, view: bool = True) -> Ann:

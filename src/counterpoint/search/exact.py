@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from counterpoint.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Run: TypeAlias = tuple[np.ndarray, np.ndarray]
 """A ranking per query: scores ``(Q, K)`` float32, descending, and ids ``(Q, K)`` int64.
 
 Where a query has fewer than K results, the rest has id -1 and score -inf.
 """
+
+FEW = 32
+"""Queries up to which arrays are searched by numpy: as quick, and a shell's question need not wait for torch."""
 
 INT8_SCALE = 127.0  # an int8 corpus holds round(127 · x) of unit vectors: its scores are divided by this
 
@@ -47,11 +52,16 @@ def top_k(
             f"Queries have shape {tuple(queries.shape)} and the corpus {tuple(corpus.shape)}; expected (Q, D) and "
             "(M, D) with the same D. Encode both with the same model."
         )
+    if device is None and len(queries) <= FEW and isinstance(queries, np.ndarray) and isinstance(corpus, np.ndarray):
+        return _few(queries, corpus, k, block=block, metric=metric)
+    import torch
+    from torch import Tensor
+
     if device is None:
         device = corpus.device if isinstance(corpus, Tensor) else "cpu"
     q_all = _floats(queries, device)
     if not torch.isfinite(q_all).all():
-        raise DataError(f"{_rows_not_finite(q_all)} query embeddings are not finite (NaN or infinity).")
+        raise DataError(_not_finite(q_all.cpu().numpy(), "query embeddings"))
     if metric == "cosine":
         q_all = torch.nn.functional.normalize(q_all, dim=-1)
 
@@ -67,10 +77,8 @@ def top_k(
             new_scores, new_ids = select(q_all[part * query_block : (part + 1) * query_block] @ rows.T, size)
             # torch's selection puts NaN first, so looking at the winners is looking at all of them.
             if not torch.isfinite(new_scores).all():
-                raise DataError(
-                    f"{_rows_not_finite(rows)} of the corpus embeddings {start:,} to {start + len(rows):,} "
-                    "are not finite (NaN or infinity)."
-                )
+                what = f"of the corpus embeddings {start:,} to {start + len(rows):,}"
+                raise DataError(_not_finite(rows.cpu().numpy(), what))
             new_ids += start
             if so_far is not None:
                 new_scores = torch.cat([so_far[0], new_scores], 1)
@@ -88,8 +96,43 @@ def top_k(
     return scores.numpy(), ids.numpy()
 
 
+def _few(queries: np.ndarray, corpus: np.ndarray, k: int, *, block: int, metric: str) -> Run:
+    """`top_k` of a few queries, by numpy."""
+    q = _lengthened(np.asarray(queries, dtype=np.float32), metric)
+    if not np.isfinite(q).all():
+        raise DataError(_not_finite(q, "query embeddings"))
+    scores, ids = np.empty((len(q), 0), np.float32), np.empty((len(q), 0), np.int64)
+    for start in range(0, len(corpus), block):
+        rows = _lengthened(np.asarray(corpus[start : start + block], dtype=np.float32), metric)
+        found = q @ rows.T
+        if not np.isfinite(found).all():
+            raise DataError(_not_finite(rows, f"of the corpus embeddings {start:,} to {start + len(rows):,}"))
+        best, place = largest(found, k)
+        scores, ids = np.concatenate([scores, best], axis=1), np.concatenate([ids, place + start], axis=1)
+        scores, place = largest(scores, k)  # earlier blocks hold smaller ids: by position is by id
+        ids = np.take_along_axis(ids, place, axis=1)
+    return (scores / np.float32(INT8_SCALE) if corpus.dtype == np.int8 and metric == "dot" else scores), ids
+
+
+def largest(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `select`, of an array: the ``min(k, M)`` largest of each row of ``(Q, M)``, descending, ties by column."""
+    m = scores.shape[1]
+    size = min(k, m)
+    out = np.empty((len(scores), size), np.int64)
+    for row, values in enumerate(scores):
+        columns = np.arange(m)
+        if size < m:
+            edge = np.partition(values, m - size)[m - size]
+            above = np.flatnonzero(values > edge)
+            columns = np.sort(np.concatenate([above, np.flatnonzero(values == edge)[: size - len(above)]]))
+        out[row] = columns[np.argsort(-values[columns], kind="stable")]
+    return np.take_along_axis(scores, out, axis=1), out
+
+
 def select(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The ``min(k, M)`` largest of each row of ``(Q, M)``, descending, equal values ordered by column."""
+    import torch
+
     m = scores.shape[1]
     if k >= m:
         values, columns = torch.sort(scores, dim=1, descending=True, stable=True)
@@ -106,12 +149,19 @@ def select(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, columns.gather(1, order)
 
 
+def _lengthened(x: np.ndarray, metric: str) -> np.ndarray:
+    """Unit rows where cosines are asked for."""
+    return x if metric == "dot" else x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
 def _floats(x: np.ndarray | Tensor, device: torch.device | str) -> Tensor:
-    if not isinstance(x, Tensor):
+    import torch
+
+    if isinstance(x, np.ndarray):
         # A read-only memory map would make torch warn about writing, which nobody does here.
         x = torch.from_numpy(np.array(x) if not x.flags.writeable else x)
     return x.detach().to(device).float()
 
 
-def _rows_not_finite(x: Tensor) -> str:
-    return f"{int((~torch.isfinite(x).all(dim=1)).sum()):,}"
+def _not_finite(x: np.ndarray, what: str) -> str:
+    return f"{int((~np.isfinite(x).all(axis=1)).sum()):,} {what} are not finite (NaN or infinity)."

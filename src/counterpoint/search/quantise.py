@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -25,6 +26,7 @@ Dtype: TypeAlias = Literal["float32", "float16", "int8", "binary", "ubinary"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 _STEPS = 255.0  # between the 256 values of an int8
 _WORD = 8  # bytes that are compared at once
+_SAMPLE = 4_096  # rows that tell the average one: its cosines are then off by a hundredth of their deviation or two
 
 
 def truncated(x: np.ndarray, dim: int) -> np.ndarray:
@@ -169,6 +171,28 @@ class Vectors:
         low, step = _scale(self.ranges, self.dim)
         scores, ids = top_k(queries * step * np.float32(INT8_SCALE), self.codes, k)
         return scores + (queries @ (low + 128 * step))[:, None], ids
+
+    def scored(self, queries: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """The scores that `nearest` gives the rows ``ids (Q, K)``, ``(Q, K)`` float32; -inf for id -1."""
+        asked = self._as_compared(queries)
+        out = np.full(ids.shape, -np.inf, dtype=np.float32)
+        for row, (query, found) in enumerate(zip(asked, ids)):
+            out[row, found >= 0] = self.floats(found[found >= 0]) @ query
+        return out
+
+    def average(self, queries: np.ndarray) -> np.ndarray:
+        """The mean of the scores that `nearest` gives rows, ``(Q,)``; of many rows, of some spread evenly."""
+        return self._as_compared(queries).astype(np.float64) @ self._mean
+
+    @cached_property
+    def _mean(self) -> np.ndarray:
+        some = np.linspace(0, len(self) - 1, min(len(self), _SAMPLE)).astype(np.int64)
+        return self.floats(some).mean(axis=0, dtype=np.float64)  # type: ignore[no-any-return]
+
+    def _as_compared(self, queries: np.ndarray) -> np.ndarray:
+        """Queries ``(Q, dim)`` as `nearest` compares them with what the codes stand for."""
+        signs = self.dtype in ("binary", "ubinary")
+        return restored(quantised(queries, self.dtype), self.dtype, self.dim) if signs else queries
 
     def rescored(self, queries: np.ndarray, ids: np.ndarray, k: int) -> Run:
         """The ``min(k, K)`` best of each query's candidates ``(Q, K)`` (-1: none), scored by the query as it is."""

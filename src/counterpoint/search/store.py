@@ -6,29 +6,30 @@ Format 1 (all vectors one of float32, float16, int8 as ``round(127 x)``) is read
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
+import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from counterpoint._version import __version__
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.transforms import unit
 from counterpoint.errors import ConfigError, DataError, ModelError
-from counterpoint.files import whole_folder
+from counterpoint.files import whole_folder, write_json
+from counterpoint.search import intact
 from counterpoint.search.ann import Ann
 from counterpoint.search.bm25 import BM25
 from counterpoint.search.exact import Run
-from counterpoint.search.hybrid import weighted
+from counterpoint.search.hybrid import DEFAULT, Share, both, weighted
 from counterpoint.search.quantise import Dtype, Vectors, blank, truncated
 
 Mode: TypeAlias = Literal["dense", "bm25", "hybrid"]
@@ -38,10 +39,21 @@ Rescore: TypeAlias = Literal["auto", "none", "int8", "float16", "float32"]
 ANN_ROWS = 200_000  # below, the exact search takes some ten milliseconds a query and no graph pays
 _PROBE = "read a file and count its words"  # what the encoder makes of it tells one model from another
 _FORMAT = 2
-_READABLE = (1, 2)
-_RANGES = {"embeddings": "ranges", "full": "full-ranges"}
+_ANN = "ann.usearch"
 _GRAPH = 4
 """Candidates of a graph for each result: it proposes with rounded vectors, the stored ones decide."""
+
+
+class Encodes(Protocol):
+    """What an index asks of an encoder: every `counterpoint.encoders.base.Encoder` does it, and what reads one for its
+    questions alone."""
+
+    dim: int
+    modality: Any
+
+    def encode(self, items: Sequence[Any], *, role: str | None = None, normalize: bool | None = None) -> np.ndarray:
+        """Embeddings ``(N, D)``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +78,49 @@ class Index:
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder, self.settings = folder, settings
-        self.vectors = _load(folder, "embeddings", settings["dtype"], settings["dim"])
-        rescore = settings.get("rescore")
-        self.full = _load(folder, "full", rescore, settings["width"]) if rescore else None
-        self.rows: pa.Table = pq.read_table(folder / "rows.parquet", memory_map=True)
+        rows, rescore = settings["rows"], settings.get("rescore")
+        self.vectors = intact.vectors(folder, "embeddings", settings["dtype"], rows=rows, dim=settings["dim"])
+        self.full = intact.vectors(folder, "full", rescore, rows=rows, dim=settings["width"]) if rescore else None
+        self.rows: pa.Table = intact.table(folder, rows=rows, text=settings["text"])
         self.bm25 = BM25.load(folder / "bm25") if settings["bm25"] else None
-        self.ann = Ann.load(folder / "ann.usearch") if settings["ann"] else None
-        self._trusted: Encoder | None = None
+        if self.bm25 is not None and len(self.bm25) != rows:
+            raise intact.damaged(folder, f"bm25/bm25.json is of {len(self.bm25):,} documents; expected {rows:,}")
+        self._trusted: Encodes | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    @cached_property
+    def ann(self) -> Ann | None:
+        """The graph, where there is one. Its file is compared with its checksum first, as a damaged one would end the
+        process; then there is none, with a warning, and the search is exact."""
+        if not self.settings["ann"]:
+            return None
+        fault = intact.changed(self.folder / _ANN, self.settings["files"].get(_ANN, {"bytes": -1}))
+        try:
+            found = None if fault else Ann.load(self.folder / _ANN)
+        except ModelError as error:
+            found, fault = None, f"cannot be read ({error})"
+        if found is not None and (len(found), found.dim) != (len(self), self.dim):
+            found, fault = None, f"holds {len(found):,} vectors of width {found.dim}"
+        if found is None:
+            warnings.warn(
+                f"The index {self.folder} is damaged: {_ANN} {fault}. All rows are compared instead, which is exact "
+                f"and slower. {intact.again(self.folder)}",
+                stacklevel=2,
+            )
+        return found
+
+    @property
+    def share(self) -> Share:
+        """How much the dense score counts in a hybrid, and where that comes from."""
+        held = self.settings.get("hybrid")
+        return DEFAULT if held is None else Share.from_json(held, where="index.json")
+
+    def keep_share(self, share: Share) -> None:
+        """Write into the index how much the dense score counts in a hybrid."""
+        self.settings["hybrid"] = share.to_json()
+        write_json(self.folder / "index.json", self.settings)
 
     @property
     def dim(self) -> int:
@@ -113,7 +158,7 @@ class Index:
         folder: str | Path,
         rows: pa.Table | Sequence[Mapping[str, Any]],
         *,
-        encoder: Encoder | None = None,
+        encoder: Encodes | None = None,
         embeddings: np.ndarray | None = None,
         text: str | None = "text",
         dtype: Dtype = "float32",
@@ -124,6 +169,7 @@ class Index:
         tokenizer: str = "words",
         ann: bool | Literal["auto"] = "auto",
         model: str | Path | None = None,
+        share: Share | None = None,
         overwrite: bool = False,
     ) -> Index:
         """Write an index and open it.
@@ -134,14 +180,15 @@ class Index:
         notice that they use another model. dtype: how they are kept. dim: only the first so many dimensions, at unit
         length (None: all). rescore: vectors of the whole width that are kept too, by which the ``oversample · k`` best
         are scored again. ann: whether to build a graph (auto: from 200,000 rows; binary vectors need none). model:
-        folder of the model, remembered relative to the index.
+        folder of the model, remembered relative to the index. share: how much the dense score counts in a hybrid
+        (None: the default, told as such).
 
         The folder appears whole or not at all; an index that it replaces stays until then.
         Raises DataError for no rows, missing columns and embeddings that do not fit, ConfigError for more dimensions
         than there are, ModelError where a folder is in the way or the disk is full.
         """
         folder = Path(folder)
-        _may_write(folder, overwrite)
+        intact.may_write(folder, overwrite)
         table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist([dict(r) for r in rows])
         if not len(table):
             raise DataError("There are no rows to index.")
@@ -181,8 +228,9 @@ class Index:
             "tokenizer": tokenizer,
             "ann": len(table) >= ANN_ROWS and not signs if ann == "auto" else ann,
             "model": None if model is None else os.path.relpath(Path(model).resolve(), folder.resolve()),
+            **({} if share is None else {"hybrid": share.to_json()}),
         }
-        aside = folder.with_name(f".{folder.name}.new-{os.getpid()}")
+        aside = folder.with_name(f".{folder.name}.new-{uuid.uuid4().hex[:8]}")
         try:
             aside.mkdir(parents=True)
             _save(aside, "embeddings", vectors)
@@ -192,11 +240,11 @@ class Index:
             if settings["bm25"]:
                 BM25(texts or [], tokenizer=tokenizer).save(aside / "bm25")
             if settings["ann"]:
-                Ann(cheap, dtype="i8" if dtype == "int8" else "f16").save(aside / "ann.usearch")
+                Ann(cheap, dtype="i8" if dtype == "int8" else "f16").save(aside / _ANN)
             if encoder is not None and encoder.modality == "text":
                 np.save(aside / "probe.npy", _probe(encoder), allow_pickle=False)
             settings["files"] = {
-                str(f.relative_to(aside)): {"bytes": f.stat().st_size, "sha256": _sha256(f)}
+                str(f.relative_to(aside)): {"bytes": f.stat().st_size, "sha256": intact.sha256(f)}
                 for f in sorted(aside.rglob("*"))
                 if f.is_file()
             }
@@ -212,37 +260,20 @@ class Index:
 
     @classmethod
     def open(cls, folder: str | Path) -> Index:
-        """Open an index that `build` wrote. Raises ModelError, naming what is missing."""
+        """Open an index that `build` wrote. Raises ModelError, naming the file that is missing, damaged or changed, and
+        what to type. (A graph is looked at when it is first used.)"""
         folder = Path(folder)
-        try:
-            settings = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-            files = settings["files"]
-            if settings["format"] not in _READABLE:
-                raise ModelError(
-                    f"The index {folder} has format {settings['format']}, this version of counterpoint reads format "
-                    f"{_READABLE[0]} to {_READABLE[-1]}. Build the index again."
-                )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            if isinstance(error, ModelError):
-                raise
-            raise ModelError(
-                f"{folder} is not an index (no readable index.json). Build one: counterpoint index --help"
-            ) from error
-        for name, held in files.items():
-            file = folder / name
-            if not file.is_file() or file.stat().st_size != held["bytes"]:
-                state = "cut short or changed" if file.is_file() else "missing"
-                raise ModelError(f"The index {folder} is damaged: {name} is {state}. Build the index again.")
-        try:
-            return cls(folder, settings)
-        except (OSError, ValueError) as error:
-            raise ModelError(f"The index {folder} is damaged ({error}). Build the index again.") from error
+        settings = intact.settings(folder)
+        intact.check_files(folder, settings["files"], spared=_ANN)
+        index = cls(folder, settings)
+        # Another index may have been moved here meanwhile, so that some files are of one and some of the other.
+        return index if intact.settings(folder) == settings else cls.open(folder)
 
     def verify(self) -> None:
         """Compare every file with its checksum; ModelError names the first that differs. Reads the whole index."""
         for name, held in self.settings["files"].items():
-            if _sha256(self.folder / name) != held["sha256"]:
-                raise ModelError(f"The index {self.folder} is damaged: {name} has changed. Build the index again.")
+            if fault := intact.changed(self.folder / name, held):
+                raise intact.damaged(self.folder, f"{name} {fault}")
 
     # --- searching ---------------------------------------------------------------------------------------------
 
@@ -250,10 +281,10 @@ class Index:
         self,
         queries: Sequence[str],
         *,
-        encoder: Encoder | None = None,
+        encoder: Encodes | None = None,
         k: int = 10,
         mode: Mode = "hybrid",
-        alpha: float = 0.5,
+        alpha: float | None = None,
         oversample: int | None = None,
     ) -> list[list[Hit]]:
         """Best hits of each query, best first, at most k; `rank` tells what the settings mean."""
@@ -269,33 +300,43 @@ class Index:
         self,
         queries: Sequence[str],
         *,
-        encoder: Encoder | None = None,
+        encoder: Encodes | None = None,
         k: int = 10,
         mode: Mode = "hybrid",
-        alpha: float = 0.5,
+        alpha: float | None = None,
         depth: int = 200,
         oversample: int | None = None,
     ) -> Run:
         """Scores and row numbers ``(Q, K)``, K ≤ k, id -1 where a query has fewer results.
 
-        mode: ``dense`` (cosine of embeddings; needs the encoder), ``bm25`` (shared words), ``hybrid``: the weighted sum
-        of both, alpha being the share of the dense score, over the ``depth`` best of each. oversample: see `nearest`.
+        mode: ``dense`` (cosine of embeddings; needs the encoder), ``bm25`` (shared words), ``hybrid``: the sum of both
+        (see `hybrid.weighted`) over the ``depth`` best of each. alpha: the share of the dense score in it (None: that
+        of the index, `share`). oversample: see `nearest`.
         """
         if mode not in ("dense", "bm25", "hybrid"):
             raise ConfigError(f"There is no mode {mode!r}. Use dense, bm25 or hybrid.")
         if not len(queries):
             raise DataError("There are no queries to search for.")
         if mode == "bm25":
-            return self._lexical(queries, k)
+            return self._words().search(queries, k)
         if encoder is None:
             raise ConfigError(f"Searching with mode {mode} needs the encoder that built the index; bm25 needs none.")
         self._check(encoder)
         embedded = encoder.encode(list(queries), role="query", normalize=True)
         if mode == "dense":
             return self.nearest(embedded, k, oversample=oversample)
-        depth = max(depth, k)
+        dense, lexical, average = self.lists(queries, embedded, max(depth, k), oversample=oversample)
+        return weighted(dense, lexical, k=k, alpha=self.share.alpha if alpha is None else alpha, average=average)
+
+    def lists(
+        self, queries: Sequence[str], embedded: np.ndarray, depth: int, *, oversample: int | None = None
+    ) -> tuple[Run, Run, np.ndarray]:
+        """What a hybrid is the sum of, see `hybrid.both`. embedded: the queries' unit vectors ``(Q, width)``."""
+        words = self._words()
         dense = self.nearest(embedded, depth, oversample=oversample)
-        return weighted(dense, self._lexical(queries, depth), k=k, alpha=alpha)
+        if self.full is not None:
+            return both(dense, queries, embedded, vectors=self.full, bm25=words, depth=depth)
+        return both(dense, queries, self._cheap(embedded), vectors=self.vectors, bm25=words, depth=depth)
 
     def nearest(self, queries: np.ndarray, k: int, *, oversample: int | None = None) -> Run:
         """Cosines and row numbers of the rows nearest to unit vectors ``(Q, width)``; exact where there is no graph.
@@ -305,19 +346,22 @@ class Index:
         """
         if k < 1 or (oversample is not None and oversample < 1):
             raise ConfigError(f"k={k}, oversample={oversample}: both are at least 1.")
-        cheap = queries if self.dim == self.width else truncated(queries, self.dim)
+        cheap = self._cheap(queries)
         if self.ann is None and self.full is None:
             return self.vectors.nearest(cheap, k)
         wide = k * (oversample or self.settings["oversample"]) if self.full else k
         ids = self.ann.search(cheap, max(wide, _GRAPH * k))[1] if self.ann else self.vectors.nearest(cheap, wide)[1]
         return self.full.rescored(queries, ids, k) if self.full else self.vectors.rescored(cheap, ids, k)
 
-    def _lexical(self, queries: Sequence[str], k: int) -> Run:
+    def _cheap(self, queries: np.ndarray) -> np.ndarray:
+        return queries if self.dim == self.width else truncated(queries, self.dim)
+
+    def _words(self) -> BM25:
         if self.bm25 is None:
             raise ConfigError(f"The index {self.folder} was built without BM25; its only mode is dense.")
-        return self.bm25.search(queries, k)
+        return self.bm25
 
-    def _check(self, encoder: Encoder) -> None:
+    def _check(self, encoder: Encodes) -> None:
         """Once per encoder: is it the one that built the index?"""
         if encoder is self._trusted:
             return
@@ -327,23 +371,13 @@ class Index:
                 f"{encoder.dim}: another model built it. Build the index again, or search with the model that built it."
             )
         file = self.folder / "probe.npy"
-        if file.is_file() and float(_probe(encoder) @ np.load(file, allow_pickle=False)) < 0.99:
+        made = intact.array(self.folder, file.name, "float32", (self.width,)) if file.is_file() else None
+        if made is not None and not float(_probe(encoder) @ made) >= 0.99:
             raise ModelError(
                 f"The index {self.folder} was built by another model, or by this one before it was trained further: "
                 "they embed the same text differently. Build the index again."
             )
         self._trusted = encoder
-
-
-def _may_write(folder: Path, overwrite: bool) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not (folder / "index.json").is_file():
-        raise ModelError(f"{folder} exists and is not an index, so it is left alone. Choose another folder.")
-    if not overwrite:
-        raise ModelError(
-            f"{folder} holds an index already. Choose another folder, or pass overwrite=True (--overwrite)."
-        )
 
 
 def _column(table: pa.Table, name: str) -> list[str]:
@@ -364,26 +398,14 @@ def _unit(x: np.ndarray, *, rows: int) -> np.ndarray:
     bad = int((~np.isfinite(x).all(axis=1)).sum())
     if bad:
         raise DataError(f"{bad:,} of {rows:,} embeddings are not finite (NaN or infinity). Check the model.")
-    return torch.nn.functional.normalize(torch.from_numpy(np.ascontiguousarray(x)), dim=1).numpy()
+    return unit(x)
 
 
 def _save(folder: Path, name: str, vectors: Vectors) -> None:
     np.save(folder / f"{name}.npy", vectors.codes, allow_pickle=False)
     if vectors.ranges is not None:
-        np.save(folder / f"{_RANGES[name]}.npy", vectors.ranges, allow_pickle=False)
+        np.save(folder / f"{intact.RANGES[name]}.npy", vectors.ranges, allow_pickle=False)
 
 
-def _load(folder: Path, name: str, dtype: Dtype, dim: int) -> Vectors:
-    # Mode "c" (copy on write): nothing is ever written, but torch wants arrays that could be.
-    codes = np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
-    ranges = folder / f"{_RANGES[name]}.npy"
-    return Vectors(codes, dtype, dim, np.load(ranges, allow_pickle=False) if ranges.exists() else None)
-
-
-def _probe(encoder: Encoder) -> np.ndarray:
+def _probe(encoder: Encodes) -> np.ndarray:
     return encoder.encode([_PROBE], role="query", normalize=True)[0]
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from counterpoint.errors import MissingExtra, need
 from counterpoint.files import write_text
+from counterpoint.terminal import Console
 from counterpoint.train.config import TrainConfig
 
 

@@ -99,6 +99,7 @@ class Trainer:
             best=state.best,
             stopped=stopped,
             folder=self.folder,
+            still=self.watch.still / self.watch.steps if self.watch.steps else 0.0,
         )
 
     def _set_up(self, stack: contextlib.ExitStack) -> None:

@@ -81,10 +81,13 @@ class Watch:
 
     Two classes that are told apart perfectly lie on one line (rank 1), as they should: with two labels or fewer in the
     batch the rank is not held against the run.
+
+    ``still`` counts those of the ``steps`` read in which no gradient came: they taught nothing.
     """
 
     def __init__(self, collapsed: int = 0) -> None:
         self.collapsed = collapsed
+        self.steps = self.still = 0
         self.figures: dict[str, float] = {}
         self._why = ""
         self._waiting: Sample | None = None
@@ -143,6 +146,8 @@ class Watch:
                 f"The gradient's norm is {self.figures['grad_norm']} at step {sample.step}, though the losses are "
                 "finite. Checkpoints written before are kept. Try a lower lr, a higher eps, or precision=float32."
             )
+        self.steps += 1
+        self.still += self.figures.get("grad_norm", 1.0) == 0
         self._why = self._collapse(sample)
         self.collapsed = self.collapsed + 1 if self._why else 0
 

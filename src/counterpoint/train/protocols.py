@@ -85,7 +85,8 @@ class State:
 class Result:
     """steps: done in all. seconds: over all resumes. metrics: of the weights the method now holds, where they were
     evaluated. best: step, value and figures of the best evaluation, where a metric was named. stopped: ``finished``,
-    ``early`` (patience) or ``interrupted``."""
+    ``early`` (patience) or ``interrupted``. still: of the steps that this process took since it was started, those
+    without any gradient, as a share; 1 means that training taught nothing."""
 
     steps: int
     seconds: float
@@ -93,3 +94,4 @@ class Result:
     best: dict[str, Any] | None
     stopped: str
     folder: Path | None
+    still: float = 0.0

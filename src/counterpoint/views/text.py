@@ -12,11 +12,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.views.base import Collate
+
+FEWEST_WORDS = 6
+"""Of a text that is cut in two."""
 
 T = TypeVar("T")
 Ratio = tuple[float, float]
@@ -135,6 +139,17 @@ def repeat_tokens(tokens: Sequence[T], rng: np.random.Generator, *, p: float = 0
     count = int(rng.integers(min(len(tokens), max(2, int(p * len(tokens)))) + 1))
     twice = set(rng.choice(len(tokens), count, replace=False).tolist())
     return [t for i, token in enumerate(tokens) for t in ([token] * 2 if i in twice else [token])]
+
+
+def counterparts(items: Sequence[str], rng: np.random.Generator, collate: Collate) -> tuple[list[Any], list[Any]]:
+    """The first half of each text had to find its second half.
+
+    Halves of its words; texts of fewer than `FEWEST_WORDS` have none. See `counterpoint.views.base.Counterparts`.
+    """
+    words = [text.split() for text in items]
+    cut = [(w[: len(w) // 2], w[len(w) // 2 :]) if len(w) >= FEWEST_WORDS else None for w in words]
+    first, second = ([half and " ".join(half[side]) for half in cut] for side in (0, 1))
+    return first, second
 
 
 def _span(length: int, rng: np.random.Generator, ratio: Ratio) -> tuple[int, int]:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from counterpoint.data.files.read import Source
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate.intervals import Interval, over_runs
 from counterpoint.methods.base import find
+from counterpoint.terminal import sentences
 from counterpoint.train.loop import Trainer
 from counterpoint.workflow.batches import fitting, make_loader
 from counterpoint.workflow.choose import check
@@ -60,7 +60,7 @@ def compare(
     Raises `ConfigError` for fewer than two methods, for no or two budgets, and for a method that needs other rows;
     `DataError` where no rows are left to measure on.
     """
-    say = say or Console(markup=False, highlight=False, soft_wrap=True).print
+    say = say or sentences().print
     _check(methods, minutes=minutes, steps=steps, seeds=seeds)
     for name in methods:
         find(name)  # before anything is read

@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from counterpoint.data.files.read import Source
-from counterpoint.errors import ConfigError, CounterpointError
-from counterpoint.files import write_json
+from counterpoint.errors import ConfigError, CounterpointError, ModelError
+from counterpoint.evaluate.fusion import told
+from counterpoint.files import locked, write_json
 from counterpoint.methods.base import Method
+from counterpoint.terminal import sentences
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 from counterpoint.train.protocols import Result
@@ -29,6 +29,7 @@ from counterpoint.workflow.models import Beginning, save_towers
 from counterpoint.workflow.plan import Plan, make_plan
 from counterpoint.workflow.remine import Remining
 from counterpoint.workflow.settings import typed
+from counterpoint.workflow.share import of_run, set_aside
 from counterpoint.workflow.summary import describe, next_commands, report, title, versions
 from counterpoint.workflow.verdict import begun_with, to_try, verdict
 
@@ -81,7 +82,7 @@ def fit(
         team = Team()
         if not team.leads:
             warnings.simplefilter("ignore", UserWarning)  # the leader says it
-        say = (say or Console(markup=False, highlight=False, soft_wrap=True).print) if team.leads else _silent
+        say = (say or sentences().print) if team.leads else _silent
         asked = Asked(
             data=_paths(data),
             method=method,
@@ -99,6 +100,13 @@ def fit(
 
 
 def _fit(asked: Asked, folder: Path, team: Team, *, resume: bool, overwrite: bool, say: Say) -> Fitted:
+    with ExitStack() as stack:
+        team.first(lambda: stack.enter_context(locked(folder)))
+        return _alone(asked, folder, team, resume=resume, overwrite=overwrite, say=say)
+
+
+def _alone(asked: Asked, folder: Path, team: Team, *, resume: bool, overwrite: bool, say: Say) -> Fitted:
+    """`fit` in a folder in which no other process is at work."""
     clock = Clock()
     opened = team.first(lambda: asdict(open_folder(asked, folder, resume=resume, overwrite=overwrite)))
     begin = Opened(**{**opened, "asked": Asked(**opened["asked"])})
@@ -108,13 +116,15 @@ def _fit(asked: Asked, folder: Path, team: Team, *, resume: bool, overwrite: boo
 
     with clock("read"):
         given = team.in_turn(
-            lambda: gather(
-                asked.data,
-                columns=asked.columns,
-                test=asked.test,
-                split=asked.split,
-                streaming=asked.streaming,
-                mix=asked.train.get("mix") is not None,
+            lambda: set_aside(
+                gather(
+                    asked.data,
+                    columns=asked.columns,
+                    test=asked.test,
+                    split=asked.split,
+                    streaming=asked.streaming,
+                    mix=asked.train.get("mix") is not None,
+                )
             )
         )
     with clock("set-up"):
@@ -128,8 +138,15 @@ def _fit(asked: Asked, folder: Path, team: Team, *, resume: bool, overwrite: boo
     notes = [line for line in given.log.lines() if line not in told]
 
     def lead() -> dict[str, Any]:
+        gone = not place.holds_run(folder)
         save_towers(plan.learner.towers(), folder / "model")
-        return finish(plan, asked, given, folder, result, notes=notes, clock=clock, say=say)
+        metrics = finish(plan, asked, given, folder, result, notes=notes, clock=clock, say=say)
+        if gone:
+            raise ModelError(
+                f"The folder {folder} was deleted while the run went on: its settings, curves and checkpoints are gone "
+                f"and it cannot be resumed. The model itself was written again: {folder / 'model'}"
+            )
+        return metrics
 
     return Fitted(plan.learner, folder, team.first(lead), result, notes)
 
@@ -229,10 +246,15 @@ def finish(
         "versions": versions(),
     }
     found, advice = None, list[str]()
+    if result.still > STILL:
+        notes.insert(0, taught_nothing(result.still))
     if not interrupted:
         with clock("evaluate"):
             found, more = measured(towers, given, start=begun_with(folder, towers))
         notes += more
+        if share := of_run(towers, given, folder / "model"):
+            notes.append(told(share))
+            metrics["hybrid"] = share.to_json()
     if found:
         rows = {"data": asked.data, "schema": given.schema, "columns": asked.columns}
         advice = to_try(found.below, folder, steps=result.steps, **rows)
@@ -251,6 +273,20 @@ def finish(
         say(f"Model: {folder / 'model'}")
         say("\n  ".join(["Next:", *next_commands(folder, given, towers)]))
     return metrics
+
+
+STILL = 0.5
+"""Share of steps without a gradient above which a run is said to have taught nothing."""
+
+
+def taught_nothing(still: float) -> str:
+    """The sentence for a run in which this share of the steps had no gradient."""
+    what = "nothing" if still == 1 else "little"
+    return (
+        f"Training taught {what}: in {still:.0%} of the steps no gradient came. Either a batch holds nothing to "
+        "contrast with (give a larger --batch), or positives and negatives are the same (see counterpoint data "
+        "inspect)."
+    )
 
 
 def _watch(given: Given, metric: str) -> Callable[[Method], dict[str, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Sequence
@@ -83,11 +84,16 @@ def continued(folder: Path, asked: Asked) -> Asked:
 
 def _finished(folder: Path) -> bool:
     """Whether the run ended by itself, and was not begun again to train longer."""
-    if not (folder / "metrics.json").exists():
+    if not (folder / "metrics.json").exists() or not _has_page(folder):
         return False
     metrics = read_json(folder / "metrics.json")
     newest = max(map(checkpoint.number, checkpoint.numbered(folder / "checkpoints", "step")), default=0)
     return metrics.get("stopped") != "interrupted" and newest <= metrics.get("steps", 0)
+
+
+def _has_page(folder: Path) -> bool:
+    """Whether the page of the run was written, or cannot be; a run that was killed while it was is measured again."""
+    return (folder / "report.html").exists() or importlib.util.find_spec("plotly") is None
 
 
 def holds_run(folder: Path) -> bool:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from counterpoint.data.mixed import Mixed
 from counterpoint.data.nodes import Nodes
@@ -22,54 +21,24 @@ from counterpoint.evaluate.forecast import evaluate_forecasts
 from counterpoint.evaluate.language import ISOTROPIC, isotropy, perplexity
 from counterpoint.evaluate.result import Evaluation
 from counterpoint.evaluate.run import evaluate
-from counterpoint.views.dna import fragment_and_read, substitute
-from counterpoint.views.image import SimCLRViews
+from counterpoint.modalities import base as modalities
+from counterpoint.views.base import counterparts, sentence
 from counterpoint.workflow.gather import Given, spread
 
-FEWEST_WORDS = 6
-"""Of a text that is cut in two."""
+UNJUDGED = ("texts", "items")
+"""Kinds of rows that do not say what belongs together."""
 MOST_KNOWN = 5_000
 """Training rows that a probe learns from."""
 
-UNJUDGED = {
-    "image": "Images carry no judgements: one crop of each held-out image had to find another.",
-    "dna": "DNA carries no judgements: a read of each held-out stretch, 5 % of it wrong, had to find the stretch.",
-    "audio": "Recordings carry no judgements: the first half of each held-out recording had to find its second half.",
-}
-"""How items without labels were measured."""
 
-
-def halves(rows: Sequence[Row]) -> list[Row]:
-    """Texts as pairs, for measuring without labels: the first half of the words must find the second."""
-    out = []
-    for row in rows:
-        words = row["text"].split()
-        if len(words) >= FEWEST_WORDS:
-            middle = len(words) // 2
-            out.append({"anchor": " ".join(words[:middle]), "positive": " ".join(words[middle:]), "row": row["row"]})
-    return out
-
-
-def crops(rows: Sequence[Row], encoder: Encoder) -> list[Row]:
-    """Images as pairs: one crop must find the other, both drawn from a fixed seed."""
-    images = encoder.collate([r["image"] for r in rows])
-    assert isinstance(images, Tensor)
-    augment, rng = SimCLRViews(size=images.shape[-1]), np.random.default_rng(0)
-    pairs = zip(rows, augment(images, rng), augment(images, rng))
-    return [{"anchor": a, "positive": b, "row": r["row"]} for r, a, b in pairs]
-
-
-def parts(rows: Sequence[Row]) -> list[Row]:
-    """Recordings as pairs: the first half must find the second."""
-    found = ((r["audio"], len(r["audio"]) // 2, r["row"]) for r in rows if len(r["audio"]) > 1)
-    return [{"anchor": x.part(0, n), "positive": x.part(n, len(x)), "row": row} for x, n, row in found]
-
-
-def reads(rows: Sequence[Row]) -> list[Row]:
-    """Stretches of DNA as pairs: a read of up to 250 bases with errors must find the stretch; from a fixed seed."""
-    rng = np.random.default_rng(0)
-    found = ((r, fragment_and_read(r["dna"], rng, fragment=(2**31, 2**31 + 1), read=(100, 251))[1]) for r in rows)
-    return [{"anchor": substitute(x, rng, rate=0.05), "positive": r["dna"], "row": r["row"]} for r, x in found]
+def found_again(rows: Sequence[Row], encoder: Encoder) -> tuple[list[Row], str] | None:
+    """Two parts of each item as a pair, for measuring without labels, and the sentence that says which; from a fixed
+    seed. None where the encoder's modality has no such parts."""
+    if (parts := counterparts(encoder.modality)) is None:
+        return None
+    both = parts([row[encoder.modality] for row in rows], np.random.default_rng(0), encoder.collate)
+    pairs = zip(rows, *both, strict=True)
+    return [{"anchor": a, "positive": b, "row": row["row"]} for row, a, b in pairs if a is not None], sentence(parts)
 
 
 def measure(
@@ -82,14 +51,8 @@ def measure(
         return together({name: measure(towers, part, beside=beside, start=start) for name, part in each})
     one, kind = next(iter(towers.values())), given.schema.kind
     data: Sequence[Row] = given.held
-    if kind == "texts":
-        data = halves(data)
-    elif kind == "items" and one.modality == "image":
-        data = crops(data, one)
-    elif kind == "items" and one.modality == "dna":
-        data = reads(data)
-    elif kind == "items" and one.modality == "audio":
-        data = parts(data)
+    if kind in UNJUDGED and (pairs := found_again(data, one)) is not None:
+        data = pairs[0]
     learns = kind in ("labelled", "bags") or (kind == "towers" and beside)
     known = spread(given.known, MOST_KNOWN) if learns and given.known is not None else None
     if isinstance(given.rows, Nodes):
@@ -142,13 +105,14 @@ def measured(
     except CounterpointError as error:
         return None, [f"The model could not be measured. {error}"]
     notes = list(found.notes)
-    if "texts" in (given.schema.kind, *(part.kind for part in given.schema.parts)):
-        notes.append("Texts carry no judgements: the first half of each held-out text had to find its second half.")
+    unjudged = [next(iter(s.modalities.values())) for s in (given.schema, *given.schema.parts) if s.kind in UNJUDGED]
+    for modality in dict.fromkeys(unjudged):
+        if (parts := counterparts(modality)) is not None:
+            said, many = sentence(parts), modalities.of(modality).many
+            notes.append(f"{many[0].upper()}{many[1:]} carry no judgements: {said[0].lower()}{said[1:]}")
     one = next(iter(towers.values()))
     if given.schema.kind == "texts" and isinstance(one, CausalLM):
         notes.append(as_language(one, [row["text"] for row in given.held]))
-    if given.schema.kind == "items" and (note := UNJUDGED.get(next(iter(towers.values())).modality)):
-        notes.append(note)
     return found, notes
 
 

@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-import pyarrow as pa
-
-from counterpoint.data.bags import Bags
-from counterpoint.data.cells import Columns
-from counterpoint.data.nodes import Nodes
-from counterpoint.data.rows import Rows
 from counterpoint.data.schema import RowSet
 from counterpoint.data.stream import Stream
-from counterpoint.data.windows import Windows
 from counterpoint.decode.seq2seq import Seq2SeqLM
 from counterpoint.encoders import folder as model_folder
 from counterpoint.encoders import pretrained
-from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig
-from counterpoint.encoders.base import Encoder
-from counterpoint.encoders.causal import CausalLM, CausalLMConfig
-from counterpoint.encoders.dna import DnaTransformer, DnaTransformerConfig
-from counterpoint.encoders.graph import GAT, GCN, GATConfig, GCNConfig
-from counterpoint.encoders.image import ConvNet, ConvNetConfig, ImageTransformer, ImageTransformerConfig
-from counterpoint.encoders.kmers import KmerBag, KmerBagConfig
-from counterpoint.encoders.nodes import NodeMLP, NodeMLPConfig
-from counterpoint.encoders.residual import ResidualText, ResidualTextConfig
-from counterpoint.encoders.series import BACKBONES, SeriesConfig, SeriesEncoder, of_series
-from counterpoint.encoders.static import StaticText, StaticTextConfig
-from counterpoint.encoders.table import TableTransformer, TableTransformerConfig
-from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
-from counterpoint.encoders.vectors import VectorConfig, Vectors
+from counterpoint.encoders.base import Encoder, build, choices, modalities, picked
+from counterpoint.encoders.causal import CausalLM
+from counterpoint.encoders.text import TextTransformer
 from counterpoint.errors import ConfigError, ModelError
 
 Beginning: TypeAlias = Literal["recipe", "scratch", "pretrained", "adapted"]
@@ -49,102 +29,6 @@ SETTINGS: dict[Beginning, dict[str, Any]] = {
     "adapted": {"batch": 64, "lr": 2e-4, "warmup": 0.1, "schedule": "linear", "weight_decay": 0.0},
 }
 """Settings of the training run that replace the recipe's."""
-
-VOCABULARY_FROM = 200_000
-"""Texts that a vocabulary is learned from, at most."""
-COLUMNS_FROM = 10_000
-"""Rows that the columns of a table are learned from, at most."""
-
-
-def build_encoder(config: Any, texts: Iterator[str]) -> Encoder:
-    """A fresh encoder from its configuration; text encoders learn their vocabulary from `texts`."""
-    match config:
-        case ResidualTextConfig():
-            return ResidualText.from_texts(texts, config)
-        case StaticTextConfig():
-            return StaticText.from_texts(texts, config)
-        case TextTransformerConfig():
-            return TextTransformer.from_texts(texts, config)
-        case DnaTransformerConfig():
-            return DnaTransformer.from_texts(texts, config)
-        case KmerBagConfig():
-            return KmerBag(config)
-        case CausalLMConfig():
-            return CausalLM.from_texts(texts, config)
-        case ConvNetConfig():
-            return ConvNet(config)
-        case ImageTransformerConfig():
-            return ImageTransformer(config)
-        case AudioTransformerConfig():
-            return AudioTransformer(config)
-        case GATConfig():
-            return GAT(config)
-        case GCNConfig():
-            return GCN(config)
-        case NodeMLPConfig():
-            return NodeMLP(config)
-        case VectorConfig():
-            return Vectors(config)
-        case TableTransformerConfig():
-            return TableTransformer(config)
-        case SeriesConfig():
-            return SeriesEncoder(config)
-        case _:
-            raise ConfigError(f"{type(config).__name__} is no configuration of an encoder.")
-
-
-def fresh_config(modality: str, choice: str, recipe: Any, *, smoke: bool) -> Any:
-    """The configuration of ``static`` or ``transformer``: the recipe's where it is one, else the default."""
-    if choice == "static" and modality == "text":
-        return recipe if isinstance(recipe, StaticTextConfig) else StaticTextConfig(token_dropout=0.3)
-    if choice == "transformer" and modality == "text":
-        if isinstance(recipe, TextTransformerConfig | CausalLMConfig):
-            return recipe
-        tiny = TextTransformerConfig(layers=2, width=64, heads=4, vocabulary=2000, max_length=64)
-        return tiny if smoke else TextTransformerConfig()
-    if choice == "static" and modality == "dna":
-        return recipe if isinstance(recipe, KmerBagConfig) else KmerBagConfig()
-    if choice == "transformer" and modality == "dna":
-        small = DnaTransformerConfig(layers=2, width=128, heads=4, vocabulary=1000, max_length=512, positions="none")
-        return recipe if isinstance(recipe, DnaTransformerConfig) else small
-    if choice == "transformer" and modality == "table":
-        return recipe
-    if choice in BACKBONES and isinstance(recipe, SeriesConfig):
-        return replace(recipe, backbone=choice)
-    if choice == "transformer" and modality == "image":
-        return recipe if isinstance(recipe, ImageTransformerConfig) else ImageTransformerConfig()
-    raise ConfigError(
-        f"--encoder {choice} is an encoder of text, and these rows hold {modality}s. Leave --encoder out, or type "
-        "--encoder transformer, or name a model folder."
-    )
-
-
-def suited(config: Any, rows: RowSet | Stream) -> Any:
-    """The configuration with what it must know of the rows: how wide their features are, what columns hold."""
-    if isinstance(rows, Nodes):
-        return replace(config, features=rows.graph.features.shape[1])
-    if isinstance(rows, Windows) and isinstance(config, SeriesConfig):
-        return of_series(config, rows.series)
-    if isinstance(config, TableTransformerConfig) and not (config.categories or config.numbers):
-        columns = columns_of(rows)
-        return replace(config, categories=columns.categories, numbers=columns.numbers)
-    if isinstance(config, VectorConfig) and not config.features:
-        first = next(iter(rows)) if isinstance(rows, Rows | Bags) else None
-        if first is None:
-            raise ConfigError("A stream does not tell the width of its vectors. Give --no-streaming.")
-        return replace(config, features=len(first["bag"][0] if "bag" in first else first["vector"]))
-    return config
-
-
-def columns_of(rows: RowSet | Stream) -> Columns:
-    """The columns of the table in the rows, as many of them show them."""
-    if not isinstance(rows, Rows | Stream):
-        raise ConfigError("These rows are no table. Give the encoder its columns: Columns.fit(...).")
-    names = list(rows.schema.columns["table"])
-    if isinstance(rows, Stream):
-        return Columns.fit(rows.values(names, COLUMNS_FROM))
-    some = pa.array(np.linspace(0, len(rows) - 1, min(len(rows), COLUMNS_FROM)).astype(np.int64))
-    return Columns.fit({name: rows.column(name).take(some).to_pylist() for name in names})
 
 
 def choice_for(stream: str, encoder: str, streams: Iterable[str]) -> str:
@@ -165,28 +49,47 @@ def choice_for(stream: str, encoder: str, streams: Iterable[str]) -> str:
 def make_encoder(
     modality: str, choice: str, recipe: Any, rows: RowSet | Stream, *, smoke: bool = False
 ) -> tuple[Encoder, Beginning]:
-    """The encoder of one modality: ``auto`` (the recipe's), ``static``, ``transformer``, or a folder or hub id."""
-    recipe = suited(recipe, rows)
+    """The encoder of one modality, and how it begins.
+
+    choice: ``auto`` (the recipe's), one of the modality's words (see `counterpoint.encoders.base.choices`), a folder or
+    a hub id. recipe: the configuration of a method's own encoder. smoke: a fresh one is as small as can be.
+    """
     if choice == "auto":
-        return build_encoder(recipe, rows.texts(VOCABULARY_FROM)), "recipe"
-    if choice in ("static", "transformer") or (modality == "series" and choice in BACKBONES):
-        config = fresh_config(modality, choice, recipe, smoke=smoke)
-        begins: Beginning = "scratch" if choice == "transformer" else "recipe"
-        return build_encoder(config, rows.texts(VOCABULARY_FROM)), begins
-    if modality == "text" and isinstance(recipe, CausalLMConfig):
-        return language_model(choice), "pretrained"
-    if (root := model_path(choice)).is_dir():
-        if modality == "text" or ours(root):
-            towers = load_towers(choice)
-            if modality not in towers:
-                raise ConfigError(
-                    f"{choice} encodes {' and '.join(towers)}; these rows hold {modality}s. Name another model, or "
-                    "leave --encoder out."
-                )
-            return towers[modality], "pretrained"
-    elif modality == "text":
-        return TextTransformer.from_pretrained(choice), "pretrained"
-    return ImageTransformer.from_pretrained(choice), "pretrained"
+        return build(recipe, rows), "recipe"
+    if (cls := picked(modality, choice, recipe)) is not None:
+        return build(cls.configured(choice, recipe, smoke=smoke), rows), cls.begins
+    return trained(modality, choice, recipe), "pretrained"
+
+
+def trained(modality: str, source: str, recipe: Any) -> Encoder:
+    """The encoder of a folder or a hub id; recipe: as of `make_encoder`."""
+    reader, root = picked(modality, "transformer", recipe), model_path(source)
+    if reader is CausalLM:
+        return language_model(source)
+    if root.is_dir() and (ours(root) or reader is TextTransformer):
+        towers = load_towers(source)
+        if modality not in towers:
+            raise ConfigError(
+                f"{source} encodes {' and '.join(towers)}; these rows hold {modality}s. Name another model, or leave "
+                "--encoder out."
+            )
+        return towers[modality]
+    if not root.exists() and (of := [m for m in modalities() if source in choices(m)]):
+        raise ConfigError(f"--encoder {source} picks an encoder of {' or '.join(of)}. {others(modality)}")
+    if reader is TextTransformer:  # perhaps with further modules of sentence-transformers behind it
+        return model_folder.load(pretrained.locate(source))
+    try:
+        return (reader or Encoder).published(source)
+    except (ConfigError, ModelError) as error:
+        if root.exists() and isinstance(error, ModelError):  # a model was meant, and is damaged
+            raise
+        raise type(error)(f"{error} {others(modality)}") from error
+
+
+def others(modality: str) -> str:
+    """What can be typed after ``--encoder`` for rows of a modality."""
+    words = ", ".join(choices(modality))
+    return f"For {modality}, --encoder takes {words}, or a model folder; or leave it out."
 
 
 # --- folders ---------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import math
 import re
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from counterpoint.data.sets import registry
 from counterpoint.encoders.layout import read_json
@@ -26,8 +24,10 @@ from counterpoint.errors import ConfigError, ModelError
 from counterpoint.evaluate.intervals import over_runs
 from counterpoint.files import write_json
 from counterpoint.methods.base import discover, find
+from counterpoint.proofs import base
 from counterpoint.proofs.base import Proof
 from counterpoint.report import evidence as shown
+from counterpoint.terminal import sentences
 from counterpoint.workflow import provenance
 
 Say = Callable[[Any], None]
@@ -46,8 +46,7 @@ class Made:
 
 def proofs() -> dict[str, Proof | None]:
     """Every method, with its proof where it has one."""
-    held = {name: getattr(sys.modules[cls.__module__], "proof", None) for name, cls in discover().items()}
-    return {name: value if isinstance(value, Proof) else None for name, value in held.items()}
+    return {name: base.discover().get(name) for name in discover()}
 
 
 def proof_of(name: str) -> Proof:
@@ -80,10 +79,10 @@ def prove(
     """
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: give at least 1; a verdict needs 2 or more.")
-    say = say or Console(markup=False, highlight=False, soft_wrap=True).print
+    say = say or sentences().print
     proof = proof_of(name)
     check_data(proof)
-    files = provenance.sources(find(name).__module__)
+    files = provenance.sources(proof.run.__module__, proof.method.__module__)
     store = Store(Path(kept) / name, {"code": provenance.fingerprint(files), "hardware": provenance.hardware()})
     commit = provenance.commit(files)  # now: while the runs go on, the tree may change
     made = run_all(proof, name, range(seeds), store, say)
@@ -113,7 +112,7 @@ def prove(
 
 def smoke(name: str, *, say: Say | None = None) -> list[Made]:
     """A few steps of every arm of a method's proof, with one seed: that it runs. Nothing is kept or written."""
-    say = say or Console(markup=False, highlight=False, soft_wrap=True).print
+    say = say or sentences().print
     proof = proof_of(name)
     check_data(proof)
     return run_all(proof, name, range(1), None, say)

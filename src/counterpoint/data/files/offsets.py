@@ -17,7 +17,9 @@ from typing import IO, Any, TypeAlias
 
 import pyarrow as pa
 
-from counterpoint.data.files import formats, shards, store
+from counterpoint.data.files import columns as kinds
+from counterpoint.data.files import formats, jsonfile, shards, store, textfile
+from counterpoint.data.files.options import AS_FOUND, Reading
 from counterpoint.data.files.store import File
 from counterpoint.data.log import Log
 from counterpoint.errors import DataError
@@ -35,12 +37,12 @@ Columns: TypeAlias = Sequence[str] | None
 """The columns that are read; None: all."""
 
 
-def places(file: File) -> list[tuple[int, int]]:
-    """(place, rows from it to the next place) of a file; nothing for one without rows."""
+def places(file: File, reading: Reading = AS_FOUND) -> list[tuple[int, int]]:
+    """(place, rows from it to the next place) of a file; nothing for one without rows. reading: what is said of it."""
     with _named(file):
         if empty(file):
             return []
-        match _layout(file):
+        match _layout(file, reading):
             case "parquet":
                 with formats.open_parquet(file) as found:
                     groups = [found.metadata.row_group(i) for i in range(found.num_row_groups)]
@@ -50,26 +52,28 @@ def places(file: File) -> list[tuple[int, int]]:
             case "tar":
                 return shards.shard_places(file, PIECE)
             case "text" | "json":
-                return _places_of_lines(file)
+                return _places_of_lines(file, reading)
         try:
-            return [(0, sum(map(len, formats.tables(file))))]
+            return [(0, sum(map(len, formats.tables(file, reading))))]
         except formats.NoRowsError:
             return []
 
 
-def rows_from(file: File, at: int, skip: int, *, columns: Columns, first: int, log: Log) -> Iterator[Values]:
+def rows_from(
+    file: File, at: int, skip: int, *, columns: Columns, first: int, log: Log, reading: Reading = AS_FOUND
+) -> Iterator[Values]:
     """The rows from a place on, after ``skip`` of them, to the end of the file, with these columns.
 
-    first: the number of the first row, for what is said of rows that cannot be read. Raises `DataError` where the file
-    has no such column, is damaged, or is gone.
+    first: the number of the first row, for what is said of rows that cannot be read. reading: what is said of the file.
+    Raises `DataError` where the file has no such column, is damaged, or is gone.
     """
     with _named(file):
-        match _layout(file):
+        match _layout(file, reading):
             case "parquet":
                 with formats.open_parquet(file) as found:
                     _check(file, found.schema_arrow.names, columns)
                     groups = range(at, found.num_row_groups)
-                    parts = found.iter_batches(batch_size=SLICE, row_groups=groups, columns=columns and list(columns))
+                    parts = formats.parquet_batches(file, found, groups, names=columns and list(columns))
                     yield from _values(file, parts, skip, columns)
             case "arrow":
                 parts = itertools.islice(_batches(file), at, None)
@@ -78,25 +82,27 @@ def rows_from(file: File, at: int, skip: int, *, columns: Columns, first: int, l
                 for row in shards.shard_rows(file, log, at=at, skip=skip):
                     yield None if row is None else _only(row, columns)
             case "text" | "json" as layout:
-                yield from _parsed(file, itertools.islice(_lines(file, at), skip, None), layout, columns, first, log)
+                lines = itertools.islice(_lines(file, at, reading), skip, None)
+                yield from _parsed(file, lines, layout, columns, first, log)
             case _:
-                parts = (b for t in formats.tables(file) for b in t.to_batches())
+                parts = (b for t in formats.tables(file, reading) for b in t.to_batches())
                 yield from _values(file, parts, skip, columns)
 
 
-def _layout(file: File) -> str:
+def _layout(file: File, reading: Reading) -> str:
     """How places are found: by the format, where JSON means one object per line, and else ``whole``."""
     kind = formats.kind(file)
     if kind == "json":
-        return "json" if _has_lines(file, store.state(file)) else "whole"
+        return "json" if _has_lines(file, store.state(file), reading) else "whole"
     return kind if kind in ("parquet", "arrow", "tar", "text") else "whole"
 
 
 @lru_cache(maxsize=100_000)
-def _has_lines(file: File, state: tuple[str, int, str]) -> bool:
+def _has_lines(file: File, state: tuple[str, int, str], reading: Reading) -> bool:
     """Looked at once for each state of the file: shards are opened again and again."""
-    with formats.open_text(file) as stream:
-        return formats.is_lines(stream.read(BLOCK) + stream.readline())
+    with textfile.open_text(file, reading) as stream:
+        head = stream.read(BLOCK)
+        return jsonfile.is_lines(head + stream.readline(), alone=len(head) < BLOCK, name=file.name)
 
 
 def empty(file: File) -> bool:
@@ -105,9 +111,9 @@ def empty(file: File) -> bool:
         return not stream.read(1)
 
 
-def is_lines(file: File) -> bool:
+def is_lines(file: File, reading: Reading = AS_FOUND) -> bool:
     """Whether a file holds one JSON object per line."""
-    return _layout(file) == "json"
+    return _layout(file, reading) == "json"
 
 
 def _only(row: dict[str, Any], columns: Columns) -> dict[str, Any]:
@@ -165,7 +171,8 @@ def _merged(parts: Iterable[tuple[int, int, int]]) -> list[tuple[int, int]]:
 def _values(file: File, parts: Iterable[pa.RecordBatch], skip: int, columns: Columns) -> Iterator[Values]:
     for part in parts:
         _check(file, part.schema.names, columns)
-        chosen = part if columns is None else part.select(list(columns))
+        chosen = kinds.plain(pa.Table.from_batches([part]), file)
+        chosen = chosen if columns is None else chosen.select(list(columns))
         for start in range(skip, part.num_rows, SLICE):
             yield from chosen.slice(start, SLICE).to_pylist()
         skip = max(0, skip - part.num_rows)
@@ -201,22 +208,22 @@ def _counted(file: File, lines: list[bytes]) -> list[bytes]:
     return lines if formats.kind(file) == "text" else [line for line in lines if line.strip()]
 
 
-def _places_of_lines(file: File) -> list[tuple[int, int]]:
-    compressed = file.name.lower().endswith(".gz")
+def _places_of_lines(file: File, reading: Reading) -> list[tuple[int, int]]:
+    one = not textfile.seekable(file, reading)
     out: list[list[int]] = []
-    with formats.open_text(file) as stream:
-        for at, lines in _blocks(stream, stream.tell()):
+    with textfile.open_text(file, reading) as stream:
+        for at, lines in _blocks(stream, 0 if one else stream.tell()):
             rows = len(_counted(file, lines))
             if not rows:
                 continue
-            if not out or (at - out[-1][0] >= PIECE and not compressed):
-                out.append([0 if compressed else at, 0])
+            if not out or (at - out[-1][0] >= PIECE and not one):
+                out.append([0 if one else at, 0])
             out[-1][1] += rows
     return [(at, rows) for at, rows in out]
 
 
-def _lines(file: File, at: int) -> Iterator[bytes]:
-    with formats.open_text(file) as stream:
+def _lines(file: File, at: int, reading: Reading) -> Iterator[bytes]:
+    with textfile.open_text(file, reading) as stream:
         if at:
             stream.seek(at)
         for _, lines in _blocks(stream, at):
@@ -231,14 +238,16 @@ def _parsed(
             if layout == "text":
                 yield {"text": line.removesuffix(b"\r").decode()}
                 continue
-            row = json.loads(line)
-            if isinstance(row, dict):
-                yield _only(row, columns)
-                continue
-            why = "not a JSON object"
+            row = jsonfile.loads(line)
+            if b"\\ud" in line.lower() and row != (row := jsonfile.mend(row)):
+                log.skip(f"row {number} in {file.name}", "half of a character in it is replaced by U+FFFD")
+            yield _only(jsonfile.as_row(row, ""), columns)
+            continue
         except UnicodeDecodeError:
             why = "not UTF-8 text"
         except json.JSONDecodeError:
             why = "not JSON"
+        except DataError as error:
+            why = str(error).removeprefix(": ")
         log.skip(f"row {number} in {file.name}", why)
         yield None

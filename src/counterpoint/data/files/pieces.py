@@ -17,6 +17,7 @@ import numpy as np
 
 from counterpoint.data.files import formats, store
 from counterpoint.data.files.offsets import PIECE, Values, places, rows_from
+from counterpoint.data.files.options import AS_FOUND, Reading
 from counterpoint.data.log import Log
 from counterpoint.errors import DataError
 from counterpoint.files import write_text
@@ -32,8 +33,8 @@ class Pieces:
     ``cache``. Files without rows are left out and listed in the log.
     """
 
-    def __init__(self, files: Sequence[store.File], cache: Path, log: Log) -> None:
-        self.files, self.cache, self.log = list(files), cache, log
+    def __init__(self, files: Sequence[store.File], cache: Path, log: Log, reading: Reading = AS_FOUND) -> None:
+        self.files, self.cache, self.log, self.reading = list(files), cache, log, reading
 
     def __len__(self) -> int:
         return len(self._table)
@@ -57,7 +58,7 @@ class Pieces:
         """``n`` rows of a piece after the first ``skip``, each with its number among all rows."""
         file, at, _ = (int(x) for x in self._table[piece])
         first = int(self._firsts[piece]) + skip
-        found = rows_from(self.files[file], at, skip, columns=columns, first=first, log=log)
+        found = rows_from(self.files[file], at, skip, columns=columns, first=first, log=log, reading=self.reading)
         given = 0
         for values in itertools.islice(found, n):
             yield first + given, values
@@ -94,11 +95,11 @@ class Pieces:
     def _places(self, file: store.File) -> list[tuple[int, int]]:
         if isinstance(file, Path) and formats.kind(file) in ("parquet", "arrow"):
             return places(file)  # their own index is as quickly read as ours
-        key = hashlib.sha256(repr((store.state(file), PIECE)).encode()).hexdigest()[:20]
+        key = hashlib.sha256(repr((store.state(file), PIECE, self.reading)).encode()).hexdigest()[:20]
         kept = self.cache / "places" / key[:2] / f"{key}.json"
         with suppress(OSError, ValueError):
             return [(at, rows) for at, rows in json.loads(kept.read_text())]
-        found = places(file)
+        found = places(file, self.reading)
         with suppress(OSError):  # a cache that cannot be written costs time, nothing else
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_text(kept, json.dumps(found))

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from counterpoint.data.audio import RECORDINGS
+from counterpoint.data import objects
 from counterpoint.data.files import formats, hub, media, store, tables
+from counterpoint.data.files.options import Reading, Said, reading_of
 from counterpoint.data.files.store import File
-from counterpoint.data.images import IMAGES
 from counterpoint.data.log import Log
 from counterpoint.errors import DataError
+from counterpoint.modalities import base as modalities
 
 if TYPE_CHECKING:
     import datasets
@@ -38,21 +39,32 @@ _SPLITS = {
 
 
 def read(
-    source: Source, *, split: str | None = None, streaming: bool | None = None, log: Log | None = None
+    source: Source | Any,
+    *,
+    split: str | None = None,
+    streaming: bool | None = None,
+    log: Log | None = None,
+    reading: Said = None,
 ) -> datasets.Dataset | datasets.IterableDataset:
     """The rows of a source.
 
-    source: files (jsonl, json, csv, tsv, txt, each also .gz; parquet; arrow; webdataset .tar), globs of them, a folder
-    of them, a folder of images or recordings (class sub-folders, or metadata.jsonl / .csv with ``file_name``), a folder
-    written by ``save_to_disk``, addresses of such files in any store that fsspec reaches (``s3://``, ``gs://``,
+    source: files (jsonl, json, csv, tsv, txt, each also .gz; parquet; arrow; xlsx; webdataset .tar), globs of them,
+    a folder of them, a folder of images or recordings (class sub-folders, or metadata.jsonl / .csv with ``file_name``),
+    a folder written by ``save_to_disk``, addresses of such files in any store that fsspec reaches (``s3://``, ``gs://``,
     ``https://``, ``hf://``, with ``*`` or ``{000..127}``), the name of a set in the registry, or a hub id
-    ``owner/name[:configuration]``.
+    ``owner/name[:configuration]``; or rows that are in memory already, see `counterpoint.data.objects.dataset` (texts,
+    since a list of strings names files, as ``{"text": [...]}``).
     split: which part. None: ``train`` where the parts lie apart (in files, folders, or under a name of the registry or
     the hub), else every row, whatever a column ``split`` says (see `train_part`); ``all``: every row.
     streaming: rows one after another, without random access (None: only above `STREAM_ABOVE` bytes).
-    log: receives what was skipped and decided. Raises `DataError` for whatever cannot be read.
+    log: receives what was skipped, found and decided. reading: what is said of files rather than found, a `Reading` or
+    a mapping of its fields: ``{"separator": ";", "encoding": "cp1252", "header": False}``.
+
+    Raises `DataError` for whatever cannot be read, `ConfigError` for a separator or an encoding that there is not.
     """
-    log = Log() if log is None else log
+    log, said = Log() if log is None else log, reading_of(reading)
+    if not objects.is_paths(source):
+        return _object(source, split, bool(streaming), log)
     asked = [source] if isinstance(source, str | Path) else list(source)
     if not asked:
         raise DataError("No source was given. Give a file, a folder or a glob.")
@@ -64,8 +76,21 @@ def read(
         return hub.load(remote, split="all" if split == "all" else split, streaming=bool(streaming))
     paths = [p for one in asked for p in (_remote(one) if store.is_url(one) else _expand(one))]
     if len(paths) == 1 and isinstance(paths[0], Path) and paths[0].is_dir():
-        return _folder(paths[0], split, streaming, log)
-    return _files(_flatten(paths), split, streaming, log)
+        return _folder(paths[0], split, streaming, log, said)
+    return _files(_flatten(paths), split, streaming, log, said)
+
+
+def _object(source: Any, split: str | None, streaming: bool, log: Log) -> Any:
+    """Rows that are in memory already."""
+    import datasets
+
+    found = objects.dataset(source, split=split, log=log)
+    if isinstance(found, datasets.IterableDataset):
+        return found
+    parts = isinstance(source, datasets.DatasetDict)
+    if split not in (None, "all") and not parts:
+        found = _where_split(found, str(split), f"The {type(source).__name__}")
+    return found.to_iterable_dataset() if streaming else found
 
 
 def train_part(dataset: Any, log: Log) -> Any:
@@ -125,7 +150,7 @@ def _remote(url: str | Path) -> list[store.Remote]:
     found = store.expand(str(url))
     readable = found if len(found) == 1 else [f for f in found if formats.kind(f)]
     if not readable:
-        raise DataError(f"{url} holds nothing that can be read, none of {formats.READABLE}.")
+        raise DataError(f"{url} holds nothing that can be read, none of {formats.readable()}.")
     return readable
 
 
@@ -148,7 +173,7 @@ def _data_files(folder: Path) -> list[Path]:
     )
 
 
-def _folder(root: Path, split: str | None, streaming: bool | None, log: Log) -> Any:
+def _folder(root: Path, split: str | None, streaming: bool | None, log: Log, reading: Reading) -> Any:
     if (root / "dataset_dict.json").exists() or (root / "state.json").exists():
         return _saved(root, split, bool(streaming), log)
     if any((root / name).exists() for name in _OF_MODELS):
@@ -162,11 +187,12 @@ def _folder(root: Path, split: str | None, streaming: bool | None, log: Log) -> 
             f"{root} is a retrieval set (corpus, queries, qrels), made to be evaluated on, not rows to learn from. "
             f"Type: counterpoint eval MODEL {root}"
         )
-    held = [medium for medium in (IMAGES, RECORDINGS) if media.inside(root, medium)]
+    media_of = [m for m in modalities.discover().values() if m.suffixes]
+    held = [m for m in media_of if media.inside(root, m)]
     if len(held) > 1:
         raise DataError(
-            f"{root} holds both images and recordings. Give a folder of one of them, or parquet files with a column of "
-            "each."
+            f"{root} holds both {' and '.join(m.many for m in held)}. Give a folder of one of them, or parquet files "
+            "with a column of each."
         )
     if held:
         folders = [p for p in sorted(root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
@@ -179,14 +205,14 @@ def _folder(root: Path, split: str | None, streaming: bool | None, log: Log) -> 
         return found.to_iterable_dataset() if streaming else found
     if not files:
         raise DataError(
-            f"The folder {root} holds nothing that can be read: no images, no recordings, and none of "
-            f"{formats.READABLE}."
+            f"The folder {root} holds nothing that can be read: no {', no '.join(m.many for m in media_of)}, and "
+            f"none of {formats.readable()}."
         )
     if len(kinds := sorted({str(formats.kind(p)) for p in files})) > 1:
         raise DataError(
             f"{root} holds files of several formats ({', '.join(kinds)}). Name one, as in '{root}/*.jsonl'."
         )
-    return _files(files, split, streaming, log, chosen=True)
+    return _files(files, split, streaming, log, reading, chosen=True)
 
 
 def _choose(parts: dict[str, Any], split: str | None, what: Path, log: Log) -> Any:
@@ -240,7 +266,15 @@ def _saved(root: Path, split: str | None, streaming: bool, log: Log) -> Any:
 # --- rows of files ---------------------------------------------------------------------------------------------
 
 
-def _files(paths: Sequence[File], split: str | None, streaming: bool | None, log: Log, *, chosen: bool = False) -> Any:
+def _files(
+    paths: Sequence[File],
+    split: str | None,
+    streaming: bool | None,
+    log: Log,
+    reading: Reading,
+    *,
+    chosen: bool = False,
+) -> Any:
     """chosen: the files were found in a folder, so a train file among them excludes the test files."""
     by_folder = {p: _SPLITS.get(p.parent.name.lower()) if chosen else None for p in paths}
     by_name = {p: part(p.name.split(".")[0]) or by_folder[p] or "other" for p in paths}
@@ -255,9 +289,9 @@ def _files(paths: Sequence[File], split: str | None, streaming: bool | None, log
     size = sum(store.size(p) * (4 if p.name.lower().endswith("gz") else 1) for p in paths)
     log.note(f"Read {paths[0]}." if len(paths) == 1 else f"Read {len(paths):,} files: {paths[0]} … {paths[-1]}.")
     if streaming or (streaming is None and size > STREAM_ABOVE):
-        stream = tables.stream(list(paths), log)
+        stream = tables.stream(list(paths), log, reading)
         return stream.filter(_Equal(str(split))) if in_column else stream
-    found = tables.table(list(paths), size, log)
+    found = tables.table(list(paths), size, log, reading)
     if in_column:
         return _where_split(found, str(split), ", ".join(map(str, paths[:3])))
     if split is None and "split" in found.column_names and found.features["split"].dtype == "string":

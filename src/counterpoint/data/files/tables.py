@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from counterpoint.data.files import formats, media, store
+from counterpoint.data.files import formats, jsonfile, media, store
 from counterpoint.data.files.offsets import empty, is_lines, rows_from
+from counterpoint.data.files.options import AS_FOUND, Reading
 from counterpoint.data.files.pieces import Pieces
 from counterpoint.data.files.shards import shard_tables
 from counterpoint.data.files.store import File
@@ -38,20 +39,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("COUNTERPOINT_CACHE") or Path(base) / "counterpoint")
 
 
-def _one(path: File, log: Log) -> Iterator[pa.Table]:
-    return shard_tables(path, log) if formats.kind(path) == "tar" else formats.tables(path)
+def _one(path: File, log: Log, reading: Reading) -> Iterator[pa.Table]:
+    return shard_tables(path, log) if formats.kind(path) == "tar" else formats.tables(path, reading, log)
 
 
 class UnlikeColumns(DataError):
     """Files that are no one table."""
 
 
-def _agreeing(paths: list[File], log: Log) -> Iterator[pa.Table]:
+def _agreeing(paths: list[File], log: Log, reading: Reading) -> Iterator[pa.Table]:
     """The tables of all files, which must have the same columns."""
     first: tuple[File, list[str]] | None = None
     for path in paths:
         names: list[str] = []
-        for table in _one(path, log):
+        for table in _one(path, log, reading):
             names += [n for n in table.column_names if n not in names]
             yield table
         if first is None:
@@ -63,12 +64,13 @@ def _agreeing(paths: list[File], log: Log) -> Iterator[pa.Table]:
             )
 
 
-def table(paths: list[File], size: int, log: Log) -> datasets.Dataset:
+def table(paths: list[File], size: int, log: Log, reading: Reading = AS_FOUND) -> datasets.Dataset:
+    """The rows of all files as one table. size: bytes that they take. reading: what is said of them."""
     import datasets
 
     if size > MAP_ABOVE and not all(formats.kind(p) == "arrow" for p in paths):
-        return datasets.Dataset.from_file(str(_mapped(paths, lambda: _agreeing(paths, log))))
-    parts = list(_agreeing(paths, log))
+        return datasets.Dataset.from_file(str(_mapped(paths, lambda: _agreeing(paths, log, reading), reading)))
+    parts = list(_agreeing(paths, log, reading))
     try:
         table = pa.concat_tables(parts, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -96,10 +98,10 @@ def _conflict(a: pa.Schema, b: pa.Schema, paths: list[File]) -> DataError:
     )
 
 
-def _mapped(paths: list[File], make: Callable[[], Iterator[pa.Table]]) -> Path:
+def _mapped(paths: list[File], make: Callable[[], Iterator[pa.Table]], reading: Reading) -> Path:
     """An Arrow file with all rows, written once per state of the sources and memory-mapped ever after."""
-    state = [store.state(p) for p in paths]
-    target = cache_folder() / "arrow" / f"{hashlib.sha256(repr(state).encode()).hexdigest()[:20]}.arrow"
+    state: list[Any] = [store.state(p) for p in paths]
+    target = cache_folder() / "arrow" / f"{hashlib.sha256(repr((state, reading)).encode()).hexdigest()[:20]}.arrow"
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -137,8 +139,8 @@ def _write(aside: Path, parts: Iterator[pa.Table], schema: pa.Schema | None, pat
             both = pa.unify_schemas([schema, table.schema], promote_options="permissive")
             if both != schema:
                 known = datasets.Features.from_arrow_schema(schema) | media.features(table)
-                sounds = {n: f for n, f in known.items() if isinstance(f, datasets.Audio)}
-                return media.features(both.remove_metadata().empty_table(), **sounds).arrow_schema
+                files = {n: f for n, f in known.items() if both.field(n).type == media.ARROW}  # an empty table has none
+                return media.features(both.remove_metadata().empty_table(), **files).arrow_schema
             if writer is None:
                 writer = pa.ipc.new_stream(str(aside), schema)
             missing = [n for n in schema.names if n not in table.column_names]
@@ -151,35 +153,35 @@ def _write(aside: Path, parts: Iterator[pa.Table], schema: pa.Schema | None, pat
     return None
 
 
-def stream(paths: list[File], log: Log) -> datasets.IterableDataset:
+def stream(paths: list[File], log: Log, reading: Reading = AS_FOUND) -> datasets.IterableDataset:
     """The rows one after another, with what knows where they lie (`counterpoint.data.files.pieces.pieces_of`)."""
     import datasets
 
-    features = media.features(_first(paths))
+    features = media.features(_first(paths, reading))
     found = datasets.IterableDataset.from_generator(
-        _rows, gen_kwargs={"paths": paths, "columns": tuple(features)}, features=features
+        _rows, gen_kwargs={"paths": paths, "columns": tuple(features), "reading": reading}, features=features
     )
-    found._pieces = Pieces(paths, cache_folder(), log)
+    found._pieces = Pieces(paths, cache_folder(), log, reading)
     return found
 
 
-def _first(paths: list[File]) -> pa.Table:
+def _first(paths: list[File], reading: Reading) -> pa.Table:
     """The first rows there are: among many shards, an empty one is no accident."""
     for path in paths:
         if empty(path):
             continue
-        if is_lines(path):
-            found = rows_from(path, 0, 0, columns=None, first=0, log=Log())
+        if is_lines(path, reading):
+            found = rows_from(path, 0, 0, columns=None, first=0, log=Log(), reading=reading)
             if rows := [row for row in itertools.islice(found, LOOK) if row is not None]:
-                return formats.from_rows(path, rows, 0)
+                return jsonfile.from_rows(path, rows, 0)
             continue
         with contextlib.suppress(formats.NoRowsError):
-            return next(_one(path, Log()))
+            return next(_one(path, Log(), reading))
     raise DataError(f"{paths[0]}{' … ' if len(paths) > 1 else ' '}holds no rows. Give files with at least one row.")
 
 
-def _rows(paths: list[File], columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+def _rows(paths: list[File], columns: tuple[str, ...], reading: Reading) -> Iterator[dict[str, Any]]:
     for path in paths:
-        found = () if empty(path) else rows_from(path, 0, 0, columns=columns, first=0, log=Log())
+        found = () if empty(path) else rows_from(path, 0, 0, columns=columns, first=0, log=Log(), reading=reading)
         with contextlib.suppress(formats.NoRowsError):
             yield from (row for row in found if row is not None)

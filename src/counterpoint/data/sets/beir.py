@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from counterpoint.data.files.formats import open_text
+from counterpoint.data.files.textfile import open_text
 from counterpoint.errors import DataError
 
 

@@ -44,6 +44,7 @@ class Config:
     year=2022,
     modalities=("text",),
     needs=("scored",),
+    usual=("scored",),
 )
 class Graded(Method):
     """The order of the cosines must be the order of the scores."""

@@ -51,6 +51,7 @@ class Config:
     year=2017,
     modalities=("text",),
     needs=("pairs",),
+    usual=("pairs",),
 )
 class InBatch(Method):
     """Anchor finds positive among all positives and hard negatives of the batch."""

@@ -59,6 +59,7 @@ class Config:
     year=2019,
     modalities=("text",),
     needs=("mixed",),
+    usual=("mixed",),
 )
 class Multitask(Method):
     """The loss of a batch is that of the method named for its source, with the one encoder."""

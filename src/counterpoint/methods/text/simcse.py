@@ -26,7 +26,7 @@ from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
-from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.methods.base import LONG, Method, Recipe, Usual, method
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal
 from counterpoint.objectives.scale import LogitScale
@@ -48,6 +48,13 @@ class Config:
     year=2021,
     modalities=("text",),
     needs=("texts",),
+    usual=(
+        Usual(
+            "texts",
+            below=LONG,
+            because="They are short (median {words:.0f} words), so whole texts are contrasted.",
+        ),
+    ),
 )
 class SimCSE(Method):
     """Two dropout draws of one sentence find each other among the batch."""

@@ -1,0 +1,106 @@
+"""Questions to a static text encoder without torch: a shell's `search` is over before torch would be imported.
+
+`StaticQueries` reads the folder of a `counterpoint.encoders.static.StaticText` and gives the same embeddings to 1e-6,
+for a few texts at a time: of its table only the rows of their tokens are read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from counterpoint.errors import ModelError
+
+CARD = "counterpoint.json"
+KIND = "static-text"
+
+
+class StaticQueries:
+    """The query side of a static text encoder.
+
+    folder: its model folder. card: what ``counterpoint.json`` of the folder holds. dim: width of an embedding.
+    normalize: whether embeddings have unit length by default. prompts: role -> text put before the item.
+    """
+
+    modality = "text"
+
+    def __init__(self, folder: Path, card: Mapping[str, Any]) -> None:
+        from tokenizers import Tokenizer
+
+        self.folder, self.config = folder, card["config"]
+        self.dim, self.normalize = int(self.config["dim"]), bool(card.get("normalize", True))
+        self.prompts: dict[str, str] = dict(card.get("prompts") or {})
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        pad = said.get("pad_token")
+        pad = self._tokenizer.token_to_id(pad["content"] if isinstance(pad, dict) else pad) if pad else None
+        self.pad: int = 0 if pad is None else pad
+
+    @classmethod
+    def read(cls, folder: Path | str) -> StaticQueries | None:
+        """The reader of a model folder; None where it holds another kind of encoder. Raises `ModelError` where it holds
+        a static one that is damaged."""
+        folder = Path(folder)
+        try:
+            card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            return cls(folder, card) if card["kind"] == KIND else None
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # the tokenizer's errors have no class of their own
+            raise ModelError(f"The model folder {folder} is damaged: {error}. Save the model again.") from error
+
+    def encode(self, items: Sequence[str], *, role: str | None = None, normalize: bool | None = None) -> np.ndarray:
+        """Embeddings ``(N, D)`` float32. role: whose prompt is put before each text. normalize: unit length (None: the
+        encoder's own default)."""
+        prompt = self.prompts.get(role, "") if role else ""
+        read = self._tokenizer.encode_batch([prompt + text for text in items], add_special_tokens=False)
+        tokens = [self._counted(encoded.ids[: self.config["max_length"]]) for encoded in read]
+        known = sorted({token for counts in tokens for token in counts})
+        table, place = self._rows(known), {token: i for i, token in enumerate(known)}
+        z = np.zeros((len(items), self.dim), dtype=np.float32)
+        for out, counts in zip(z, tokens):
+            if counts:
+                times = np.array(list(counts.values()), dtype=np.float32)
+                out[:] = times @ table[[place[token] for token in counts]] / self._size(counts)
+        if self.normalize if normalize is None else normalize:
+            z /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+        if not np.isfinite(z).all():
+            raise ModelError(f"The text encoder in {self.folder} gives embeddings that are not finite. Train it again.")
+        return z
+
+    def _counted(self, ids: Sequence[int]) -> dict[int, float]:
+        """What each distinct token of a text counts."""
+        counts = Counter(token for token in ids if token != self.pad)
+        if self.config["aggregate"] == "mean":
+            return {token: float(c) for token, c in counts.items()}
+        if self.config["aggregate"] == "set":
+            return dict.fromkeys(counts, 1.0)
+        k = self.config["saturation"]
+        return {token: c * (1 + k) / (c + k) for token, c in counts.items()}
+
+    def _size(self, counts: Mapping[int, float]) -> float:
+        """What the sum over a text is divided by: its tokens, or its distinct ones."""
+        return sum(counts.values()) if self.config["aggregate"] == "mean" else len(counts)
+
+    def _rows(self, tokens: Sequence[int]) -> np.ndarray:
+        """Weighted embeddings of these tokens, ``(len, D)``."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.folder / "model.safetensors", "np") as held:
+                if self.config["aggregate"] == "mean":  # the weights are multiplied in
+                    table = held.get_slice("embedding.weight")
+                    found = [table[t : t + 1] for t in tokens]
+                    return np.concatenate(found) if found else np.zeros((0, self.dim), np.float32)
+                weights = held.get_tensor("weight")[list(tokens)]
+            with safe_open(self.folder / "Table" / "model.safetensors", "np") as held:
+                return held.get_tensor("linear.weight").T[list(tokens)] * weights[:, None]  # type: ignore[no-any-return]
+        except (OSError, SafetensorError, IndexError, ValueError) as error:
+            raise ModelError(f"The weights in {self.folder} cannot be read: {error}. Save the model again.") from error
