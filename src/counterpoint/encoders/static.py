@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from counterpoint.data.batch import Data
 from counterpoint.encoders import pretrained
-from counterpoint.encoders.base import VOCABULARY_FROM, Source, Traced, config_of, seeded
+from counterpoint.encoders.base import VOCABULARY_FROM, Source, Traced, config_of, seeded, small_rows
 from counterpoint.encoders.layout import (
     Stage,
     read_weights,
@@ -154,7 +154,7 @@ class StaticText(TextEncoder):
     @classmethod
     def example(cls, seed: int = 0) -> Self:
         with seeded(seed):
-            return cls.from_texts(cls.samples, config_of(cls)(dim=16))
+            return cls.build(config_of(cls)(dim=16), small_rows(cls.modality))
 
     def idf(self, texts: list[str]) -> Tensor:
         """``(V,)`` inverse document frequency ``log((N + 1) / (df + 0.5))``, at least 0.1; df: texts that hold it."""
