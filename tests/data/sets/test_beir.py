@@ -75,3 +75,40 @@ def test_folders_that_are_no_retrieval_set(tmp_path: Path) -> None:
     (root / "corpus.jsonl").write_text("{\n")
     with pytest.raises(DataError, match=r"corpus.jsonl, line 1: not JSON"):
         read_beir(root)
+
+
+def test_ids_and_judgements_that_come_twice_are_told(tmp_path: Path) -> None:
+    root = folder(tmp_path, qrels=QRELS + "q1\td1\t1\nq1\t3\t1\n")
+    (root / "corpus.jsonl").write_text(lines([*DOCUMENTS, {"_id": "d2", "text": "another"}, DOCUMENTS[0]]))
+    (root / "queries.jsonl").write_text(lines([*QUERIES, {"_id": "q1", "text": "other"}, {"_id": "q9", "text": " "}]))
+    found = read_beir(root)
+    said = " ".join(found.notes)
+    assert found.corpus["d2"] == "two"
+    assert found.queries["q1"] == "find"
+    assert found.qrels["q1"]["d1"] == 2
+    for part in ("1 documents have an id that another one has, the first is 'd2'", "1 queries have an id", "'q1'",
+                 "1 pairs are judged again", "1 queries have no text, the first is 'q9'"):  # fmt: skip
+        assert part in said, part
+
+
+@pytest.mark.parametrize("gain", ["nan", "inf", "-inf", "1e999"])
+def test_a_gain_is_a_finite_number(tmp_path: Path, gain: str) -> None:
+    with pytest.raises(DataError, match="line 2: the gain is"):
+        read_beir(folder(tmp_path, qrels=f"query-id\tcorpus-id\tscore\nq1\td1\t{gain}\n"))
+
+
+@pytest.mark.parametrize(
+    "line", ["5", "[1]", '"text"', "null", "[" * 5000, '{"_id": null, "text": "a"}', '{"_id": [1]}']
+)
+def test_a_line_that_is_no_object_with_an_id_is_named(tmp_path: Path, line: str) -> None:
+    root = folder(tmp_path)
+    (root / "corpus.jsonl").write_text(lines(DOCUMENTS) + line + "\n")
+    with pytest.raises(DataError, match="line 4"):
+        read_beir(root)
+
+
+def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
+    root = folder(tmp_path)
+    (root / "queries.jsonl").write_bytes(b'{"_id": "q1", "text": "\xff"}\n')
+    with pytest.raises(DataError, match="line 1: not JSON"):
+        read_beir(root)
