@@ -71,7 +71,7 @@ class Config:
     unlabelled: str = ""
     extra: float = 2.0
     weight: float = 0.5
-    task: Task | Literal["auto"] = "auto"
+    task: Literal["auto", "binary", "regression", "classes"] = "auto"
     classes: int = 0
     class_map: tuple[int, ...] = ()
     logit_scale: float = 1.0
