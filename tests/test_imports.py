@@ -36,9 +36,22 @@ BELOW: dict[str, set[str]] = {
         "objectives",
         "memory",
         "train",
-        "evaluate",
         "decode",
         "search",
+    },
+    "proofs": {
+        "data",
+        "modalities",
+        "views",
+        "encoders",
+        "kernels",
+        "objectives",
+        "memory",
+        "train",
+        "decode",
+        "search",
+        "methods",
+        "evaluate",
     },
 }
 
@@ -83,7 +96,7 @@ def test_nothing_below_methods_knows_a_methods_name() -> None:
 
     names = set(discover())
     for path in FILES:
-        if part(path) == "methods":
+        if part(path) in ("methods", "proofs"):
             continue
         strings = {
             n.value
@@ -91,6 +104,21 @@ def test_nothing_below_methods_knows_a_methods_name() -> None:
             if isinstance(n, ast.Constant) and isinstance(n.value, str)
         }
         assert not strings & names, f"{path} names {strings & names}"
+
+
+# Files of proofs that are no proof of a method: what all have in common, and data that some read.
+HELPERS = {"base.py", "multimodal/digits.py", "text/catalogues.py"}
+
+
+def test_a_proof_stands_where_its_method_stands() -> None:
+    files = {p.relative_to(SOURCE / "proofs").as_posix() for p in (SOURCE / "proofs").rglob("*.py")}
+    files = {name for name in files if not name.endswith("__init__.py")}
+    assert files >= HELPERS
+    for name in files - HELPERS:
+        assert (SOURCE / "methods" / name).exists(), f"proofs/{name} proves no methods/{name}; a helper is listed above"
+        assert "proof = Proof(" in (SOURCE / "proofs" / name).read_text(), f"proofs/{name} holds no proof"
+    for path in (SOURCE / "methods").rglob("*.py"):
+        assert "Proof(" not in path.read_text(), f"{path}: the experiment stands in proofs/"
 
 
 HEAVY_OR_ABSENT = {"torchvision", "torchaudio", "timm", "lightning", "pytorch_lightning", "accelerate"}

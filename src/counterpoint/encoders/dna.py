@@ -14,7 +14,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from torch import Tensor
 
 from counterpoint.encoders import pretrained
-from counterpoint.encoders.base import seeded
+from counterpoint.encoders.base import Encoder, seeded
 from counterpoint.encoders.kmers import EXAMPLES, codes
 from counterpoint.encoders.layout import Stage, revive
 from counterpoint.encoders.pooling import Pooling, check
@@ -109,8 +109,8 @@ class DnaTransformer(TextTransformer):
         return recipe if isinstance(recipe, DnaTransformerConfig) else small
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, **settings: Any) -> Self:  # type: ignore[override]
-        return super(TextTransformer, cls).from_pretrained(source)  # those of texts are of no use
+    def published(cls, source: str | Path) -> Encoder:
+        return super(TextTransformer, cls).published(source)  # none: those of texts are of no use
 
     @classmethod
     def example(cls, seed: int = 0) -> Self:

@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -18,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.encoders.base import Encoder, Traced, seeded
-from counterpoint.encoders.layout import refuse_pickles
+from counterpoint.encoders.layout import read_json, refuse_pickles
+from counterpoint.encoders.pretrained import locate
 from counterpoint.errors import ConfigError, DataError, ModelError
 from counterpoint.modalities.image import pixels
 
@@ -133,6 +135,13 @@ class ImageEncoder(Encoder):
                 f"{tuple(images.shape)} was given. Use the encoder's `collate`, or set its `channels`."
             )
         return (images - self.mean) / self.std
+
+    @classmethod
+    def published(cls, source: str | Path) -> Encoder:
+        """A `ConvNet` of a ResNet, an `ImageTransformer` of anything else."""
+        said = locate(source) / "config.json"
+        resnet = said.exists() and read_json(said).get("model_type") == "resnet"
+        return (ConvNet if resnet else ImageTransformer).from_pretrained(str(source))
 
     def traced(self) -> Traced:
         c = self.config
@@ -352,8 +361,6 @@ def _pretrained(source: str, model_type: str) -> tuple[PreTrainedModel, dict[str
     """The model, and what its preprocessor says of its images: size, mean, std."""
     from transformers import AutoModel
     from transformers.image_processing_base import ImageProcessingMixin
-
-    from counterpoint.encoders.pretrained import locate
 
     folder = locate(source)  # says at once where the hub cannot be reached; transformers would try for a minute
     if (folder / "config.json").exists():

@@ -82,18 +82,20 @@ class TableTransformer(Encoder):
     @classmethod
     def build(cls, config: Any, rows: Source) -> Self:
         if not len(config.columns) and (cells := rows.known(cls.modality).cells):
-            columns = Columns.fit(cells)
-            config = replace(config, categories=columns.categories, numbers=columns.numbers)
+            config = replace(config, **vars(Columns.fit(cells)))
         return cls(config)
 
     @classmethod
     def example(cls, seed: int = 0) -> Self:
-        columns = {"kind": ["a", "b", "c"], "sold": [True, False], "price": [0.5, -1.5], "area": [2, 7]}
-        held = Columns.fit(columns)
+        cells: dict[str, Sequence[Any]] = {
+            "kind": ["a", "b", "c"],
+            "sold": [True, False],
+            "price": [1, 0],
+            "area": [2, 7],
+        }
+        columns = vars(Columns.fit(cells))
         with seeded(seed):
-            return cls(
-                TableTransformerConfig(dim=16, layers=2, heads=2, categories=held.categories, numbers=held.numbers)
-            )
+            return cls(TableTransformerConfig(dim=16, layers=2, heads=2, **columns))
 
     def traced(self) -> Traced:
         raise ModelError(

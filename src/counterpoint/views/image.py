@@ -155,15 +155,20 @@ class PatchGrid:
         return out.movedim(-1, 2).reshape(n * self.count, channels, self.patch, self.patch)
 
 
+def two_views(images: Sequence[Any], rng: np.random.Generator, collate: Collate) -> tuple[Tensor, Tensor]:
+    """Two `SimCLRViews` of each image, ``(N, C, size, size)`` both; see `counterpoint.views.base.TwoViews`."""
+    data = collate(images)
+    assert isinstance(data, Tensor)
+    augment = SimCLRViews(size=data.shape[-1])
+    return augment(data, rng), augment(data, rng)
+
+
 def counterparts(items: Sequence[Any], rng: np.random.Generator, collate: Collate) -> tuple[Tensor, Tensor]:
     """One crop of each image had to find another crop of it.
 
     Both are views as SimCLR draws them, ``(N, C, S, S)``. See `counterpoint.views.base.Counterparts`.
     """
-    images = collate(items)
-    assert isinstance(images, Tensor)
-    augment = SimCLRViews(size=images.shape[-1])
-    return augment(images, rng), augment(images, rng)
+    return two_views(items, rng, collate)
 
 
 def draw_boxes(

@@ -77,7 +77,7 @@ def trained(modality: str, source: str, recipe: Any) -> Encoder:
     if not root.exists() and (of := [m for m in modalities() if source in choices(m)]):
         raise ConfigError(f"--encoder {source} picks an encoder of {' or '.join(of)}. {others(modality)}")
     try:
-        return (reader or Encoder).from_pretrained(source)
+        return (reader or Encoder).published(source)
     except (ConfigError, ModelError) as error:
         if root.exists() and isinstance(error, ModelError):  # a model was meant, and is damaged
             raise
