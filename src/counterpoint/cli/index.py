@@ -72,25 +72,27 @@ def index(
     from counterpoint.data.log import Log
     from counterpoint.errors import ConfigError
     from counterpoint.evaluate.fusion import told
+    from counterpoint.modalities.dna import DNA
+    from counterpoint.modalities.text import TEXT
     from counterpoint.search.quantise import check_dims
     from counterpoint.search.store import Index
     from counterpoint.workflow.models import load, load_towers, model_path
     from counterpoint.workflow.share import learn_for_index, of_model, pairs_in, pairs_to_learn_from
 
-    if "text" not in (towers := load_towers(model)) and "dna" in towers:
+    if TEXT not in (towers := load_towers(model)) and DNA in towers:
         if dtype in ("binary", "ubinary") or dim is not None or rescore != "auto":
             raise ConfigError("A reference of DNA is kept as float32, float16 or int8: leave --dim and --rescore out.")
         return _reference(
             model, data, out or model / "index", unit=unit, overlap=overlap, dtype=dtype, ann=ann, overwrite=overwrite
         )
-    encoder, log = load(model, "text"), Log()
+    encoder, log = load(model, TEXT), Log()
     check_dims([dim] if dim is not None else [], encoder.dim)
     rows = read_all(data, split=split, log=log)
     own = pairs_in(rows, data)
-    if own is not None and column is None and "text" not in rows.column_names:
+    if own is not None and column is None and TEXT not in rows.column_names:
         column = str(own.columns["positive"])
         log.note(f"The column {column!r} is indexed, as the rows hold {own.why}")
-    text = find_column(rows, "text", column)
+    text = find_column(rows, TEXT, column)
     pairs = pairs_to_learn_from(rows, text, own=own, queries=queries, data=data, model=model, log=log)
     start = time.perf_counter()
     built = Index.build(
@@ -146,6 +148,7 @@ def _reference(
     overwrite: bool,
 ) -> None:
     from counterpoint.errors import DataError
+    from counterpoint.modalities.dna import DNA
     from counterpoint.search.align import Reference
     from counterpoint.search.sequences import reference
     from counterpoint.workflow.models import load, model_path
@@ -157,7 +160,7 @@ def _reference(
     built = Reference.build(
         out,
         contigs,
-        load(model, "dna"),
+        load(model, DNA),
         unit=unit,
         overlap=overlap,
         dtype=dtype,

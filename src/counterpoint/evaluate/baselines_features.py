@@ -21,10 +21,14 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler, normalize
 from counterpoint.encoders import kmers
 from counterpoint.errors import DataError
 from counterpoint.evaluate.knn import Matrix
-from counterpoint.modalities.audio import Recording, log_mel
-from counterpoint.modalities.graph import Graph, Node
+from counterpoint.modalities.audio import AUDIO, Recording, log_mel
+from counterpoint.modalities.dna import DNA
+from counterpoint.modalities.graph import GRAPH, Graph, Node
+from counterpoint.modalities.image import IMAGE
 from counterpoint.modalities.image import pixels as squares
-from counterpoint.modalities.table import is_missing
+from counterpoint.modalities.table import TABLE, is_missing
+from counterpoint.modalities.text import TEXT
+from counterpoint.modalities.vector import VECTOR
 
 CHARACTERS = 2_000
 """Of a text, that n-grams of characters are taken from."""
@@ -132,7 +136,7 @@ def vectors(train: Sequence[np.ndarray], test: Sequence[np.ndarray]) -> tuple[Ma
 
 def columns(train: Sequence[Any], test: Sequence[Any]) -> tuple[Matrix, Matrix, str]:
     """Cells of a table: numbers standardised, missing ones as the mean beside a mark; everything else one-hot."""
-    known, unseen = ([item.get("table", item) for item in items] for items in (train, test))
+    known, unseen = ([item.get(TABLE, item) for item in items] for items in (train, test))
     names = list(dict.fromkeys(name for row in known for name in row))
     numbers = [n for n in names if all(_is_number(cell) for row in known if not is_missing(cell := row.get(n)))]
     others = [n for n in names if n not in numbers]
@@ -188,13 +192,13 @@ def _of_nodes(nodes: Sequence[Node], *, steps: int) -> Matrix:
 # --- the declaration ---------------------------------------------------------------------------------------------
 
 FEATURES: dict[str, tuple[Cheap, ...]] = {
-    "text": (Cheap(name="TF-IDF of words", of=words), Cheap(name="TF-IDF of character n-grams", of=characters)),
-    "image": (Cheap(name="pixels", of=pixels),),
-    "audio": (Cheap(name="log-mel mean and deviation", of=log_mel_statistics),),
-    "dna": (Cheap(name="k-mer counts", of=kmer_counts),),
-    "vector": (Cheap(name="the vectors themselves", of=vectors),),
-    "table": (Cheap(name="columns", of=columns), Cheap(name="columns, boosted trees", of=columns, by="trees")),
-    "graph": (Cheap(name="node features", of=own), Cheap(name="node features of neighbours", of=around)),
+    TEXT: (Cheap(name="TF-IDF of words", of=words), Cheap(name="TF-IDF of character n-grams", of=characters)),
+    IMAGE: (Cheap(name="pixels", of=pixels),),
+    AUDIO: (Cheap(name="log-mel mean and deviation", of=log_mel_statistics),),
+    DNA: (Cheap(name="k-mer counts", of=kmer_counts),),
+    VECTOR: (Cheap(name="the vectors themselves", of=vectors),),
+    TABLE: (Cheap(name="columns", of=columns), Cheap(name="columns, boosted trees", of=columns, by="trees")),
+    GRAPH: (Cheap(name="node features", of=own), Cheap(name="node features of neighbours", of=around)),
 }
 """Modality -> its baselines by features."""
 

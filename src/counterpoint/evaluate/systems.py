@@ -14,6 +14,7 @@ from counterpoint.errors import ConfigError, CounterpointError, DataError
 from counterpoint.evaluate.baselines import fresh
 from counterpoint.evaluate.baselines_features import Cheap, Matrix, features_of
 from counterpoint.evaluate.tasks import Samples
+from counterpoint.modalities.text import TEXT
 from counterpoint.search.ngrams import hashed_ngrams
 
 MODEL = "model"
@@ -92,7 +93,7 @@ def beside(
     baseline that cannot be.
     """
     bags = isinstance(encoder, BagEncoder)
-    text = encoder.modality == "text" and not bags
+    text = encoder.modality == TEXT and not bags
     cheap = {c.name: c for c in features_of(encoder.modality, bags=bags) if kind == "labelled" or c.by == "linear"}
     if asked is None:
         first = ["majority"] if kind == "labelled" else ["bm25"] if text and kind in _RANKED else []

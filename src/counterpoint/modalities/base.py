@@ -177,10 +177,15 @@ def discover() -> Mapping[str, Modality]:
     return MappingProxyType(found | _registered)
 
 
+def parts(name: str) -> tuple[Modality, ...]:
+    """The modalities that one joins; of any other, itself alone."""
+    return tuple(_find(part) for part in name.split(JOINED))
+
+
 @cache
 def of(name: str) -> Modality:
     """The modality of this name, also of one that joins several, ``image+table``; `ConfigError` where there is none."""
-    first, *others = (_find(part) for part in name.split(JOINED))
+    first, *others = parts(name)
     return _joined(name, first, others) if others else first
 
 

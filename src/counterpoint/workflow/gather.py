@@ -28,7 +28,7 @@ from counterpoint.data.sets import registry
 from counterpoint.data.stream import Stream
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.modalities import base as modalities
-from counterpoint.modalities.graph import Graph
+from counterpoint.modalities.graph import GRAPH, Graph
 from counterpoint.workflow.series import read_windows, registered_series, windows_of
 
 MOST_HELD, FEWEST_HELD = 1000, 10
@@ -116,7 +116,7 @@ def one_graph(data: Source) -> Graph | None:
     if (path := Path(named[0])).exists():
         return read_graph(path) if holds_graph(path) else None
     known = registry.ENTRIES.get(str(named[0]))
-    return registry.load(known.name) if known is not None and known.task == "graph" else None  # type: ignore[return-value]
+    return registry.load(known.name) if known is not None and known.task == GRAPH else None  # type: ignore[return-value]
 
 
 def gather_nodes(rows: Nodes, test: Source) -> Given:

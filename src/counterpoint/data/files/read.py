@@ -219,7 +219,7 @@ def _registered(name: str, split: str | None, streaming: bool, log: Log) -> Any:
             f"{name} is a retrieval set (corpus, queries, qrels), made to be evaluated on, not rows to learn from. "
             f"Type: counterpoint eval MODEL {name}"
         )
-    if entry.task in ("graph", "series"):
+    if entry.task in [m.name for m in modalities.discover().values() if m.shape == "whole"]:
         raise DataError(f"{name} is one {entry.task}, not a table of rows. Type: counterpoint fit {name} --out RUN")
     if split is None and "train" in entry.splits:
         split = "train"
