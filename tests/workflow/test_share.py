@@ -137,10 +137,14 @@ def test_a_model_folder_without_it_gives_the_default_which_is_told(run: Run, fit
 
 def test_index_learns_from_its_own_pairs_and_from_those_given(run: Run, fitted: Path, tmp_path: Path) -> None:
     rows = [{"query": f"where is k{i}", "document": f"k{i} lies here"} for i in range(60)]
-    data = made.jsonl(tmp_path / "x.jsonl", rows)
-    said = run("index", fitted / "run", data, "--out", tmp_path / "i")
+    named = ({"anchor": r["query"], "positive": r["document"]} for r in rows)
+    said = run("index", fitted / "run", made.jsonl(tmp_path / "n.jsonl", named), "--out", tmp_path / "n")
     assert said.code == 0, said.all
-    assert "The column 'document' is indexed, as the rows hold pairs: query and document" in said.all
+    assert "The column 'positive' is indexed, as the rows hold pairs: anchor and positive" in said.all
+    assert Index.open(tmp_path / "n").share.source == "learned by index on 60 pairs"
+    data = made.jsonl(tmp_path / "x.jsonl", rows)
+    said = run("index", fitted / "run", data, "--out", tmp_path / "i", "--column", "document")
+    assert said.code == 0, said.all
     share = Index.open(tmp_path / "i").share
     assert share.source == "learned by index on 60 pairs"
     assert share.figures["bm25"] == 1.0
@@ -165,7 +169,7 @@ def test_index_learns_from_its_own_pairs_and_from_those_given(run: Run, fitted: 
 
 
 def test_rows_that_were_trained_on_are_not_learned_from(run: Run, fitted: Path, tmp_path: Path) -> None:
-    said = run("index", fitted / "run", fitted / "pairs.jsonl", "--out", tmp_path / "i")
+    said = run("index", fitted / "run", fitted / "pairs.jsonl", "--out", tmp_path / "i", "--column", "answer")
     assert said.code == 0, said.all
     assert "how search mixes is not learned from these rows" in said.all
     assert Index.open(tmp_path / "i").share == of_model(fitted / "run")

@@ -154,9 +154,9 @@ def _with_item(
         many = f"{modality.one} goes with {len(texts)} columns of text"
         raise ambiguous(dataset, many, f"{modality.name}={column},text={texts[0]}")
     if label:
-        why = f"{modality.one} ({column}) and its label ({label}{label_why})"
+        why = f"{modality.one} and its label ({label}{label_why})"
         return schema_of(dataset, "labelled", {modality.name: column, "label": label}, why)
-    return schema_of(dataset, "items", {modality.name: column}, f"{modality.many} ({column}) and nothing else")
+    return schema_of(dataset, "items", {modality.name: column}, f"{modality.many} and nothing else")
 
 
 def _told(

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from counterpoint.encoders import pretrained
 from counterpoint.encoders.base import Encoder, seeded
-from counterpoint.encoders.kmers import EXAMPLES, codes
+from counterpoint.encoders.kmers import EXAMPLES, cleaned
 from counterpoint.encoders.layout import Stage, revive
 from counterpoint.encoders.pooling import Pooling, check
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.encoders.tokenizer import SPECIAL
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.modalities.dna import clean
+from counterpoint.modalities.dna import clean, codes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -120,7 +120,7 @@ class DnaTransformer(TextTransformer):
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each sequence: whole, without special tokens or truncation. `DataError` for what is no DNA."""
-        sequences = [clean(text) for text in texts]
+        sequences = cleaned(texts)
         if self.config.tokens == "bpe":
             return self._tokenised(sequences)
         found = (codes(s, self.config.k) for s in sequences)

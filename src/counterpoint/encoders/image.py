@@ -119,6 +119,15 @@ class ImageEncoder(Encoder):
             value = torch.tensor(getattr(self.config, name)).view(1, -1, 1, 1)
             self.register_buffer(name, value, persistent=False)
 
+    def is_one(self, items: Any) -> bool:
+        """A path, bytes, a picture; an array ``(H, W)``, or ``(H, W, C)`` (a tensor ``(C, H, W)``) where C is a number
+        of channels: other arrays of three axes are stacks of grey images."""
+        if isinstance(items, np.ndarray | Tensor):
+            if items.ndim == 3:
+                return items.shape[0 if isinstance(items, Tensor) else -1] in {1, 3, 4, self.config.channels}
+            return items.ndim == 2
+        return super().is_one(items) or hasattr(items, "convert")
+
     def collate(self, items: Sequence[Any], role: str | None = None) -> Tensor:
         """Images of any kind and size to ``(N, C, size, size)`` in [0, 1]; see `counterpoint.modalities.image`."""
         return pixels(items, self.config.size, channels=self.config.channels)

@@ -5,7 +5,7 @@ Source: Du et al. 2024 (TIP), arXiv 2407.07582.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from counterpoint.data import objects
 from counterpoint.data.batch import Data
-from counterpoint.encoders.base import Encoder, Source, Traced, seeded
+from counterpoint.encoders.base import Encoder, Source, Traced, seeded, small_rows
 from counterpoint.encoders.blocks import Block, small_weights
-from counterpoint.errors import ConfigError, ModelError
+from counterpoint.errors import ConfigError, ItemError, ModelError
 from counterpoint.modalities.table import Cells, Columns, Table
 
 
@@ -87,15 +88,8 @@ class TableTransformer(Encoder):
 
     @classmethod
     def example(cls, seed: int = 0) -> Self:
-        cells: dict[str, Sequence[Any]] = {
-            "kind": ["a", "b", "c"],
-            "sold": [True, False],
-            "price": [1, 0],
-            "area": [2, 7],
-        }
-        columns = vars(Columns.fit(cells))
         with seeded(seed):
-            return cls(TableTransformerConfig(dim=16, layers=2, heads=2, **columns))
+            return cls.build(TableTransformerConfig(dim=16, layers=2, heads=2), small_rows(cls.modality))
 
     def traced(self) -> Traced:
         raise ModelError(
@@ -103,8 +97,21 @@ class TableTransformer(Encoder):
             "folder with counterpoint.encoders.folder.load instead."
         )
 
+    def listed(self, items: Any) -> Sequence[Any]:
+        """Also a whole table: a data frame, an Arrow table, a `datasets.Dataset`."""
+        return objects.dataset(items).to_list() if objects.is_table(items) else super().listed(items)
+
+    def check(self, items: Sequence[Any]) -> None:
+        """Rows are mappings from columns to cells."""
+        for place, row in enumerate(items):
+            if not isinstance(row, Mapping):
+                given = type(row).__name__
+                said = f"Row {{place}} is of the type {given}, where a mapping from columns to cells is expected."
+                raise ItemError(said, place, len(items))
+
     def collate(self, items: Sequence[Table], role: str | None = None) -> Cells:
         """Raw rows, see `counterpoint.modalities.table.Columns.read`."""
+        self.check(items)
         return self.columns.read(items)
 
     def lengths(self, items: Sequence[Table]) -> np.ndarray:

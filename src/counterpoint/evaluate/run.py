@@ -16,7 +16,6 @@ from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.pairs import PairEncoder
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate.baselines import bm25, fresh, random_ranking
-from counterpoint.evaluate.baselines_features import features_of, narrow
 from counterpoint.evaluate.probe import WIDE
 from counterpoint.evaluate.result import Evaluation, compare, fallen_below
 from counterpoint.evaluate.systems import (
@@ -31,6 +30,7 @@ from counterpoint.evaluate.systems import (
     embedder,
 )
 from counterpoint.evaluate.tasks import KNN, PROBE, Labelled, Ranking, Samples, Scored, geometry, only, split, streams
+from counterpoint.views.features import features_of, narrow
 
 if TYPE_CHECKING:
     from counterpoint.data.rows import Rows
@@ -83,7 +83,7 @@ def evaluate(
     encoder: of two modalities, a mapping with one encoder per stream.
     train: rows to learn from, labelled (None: 70 % of the data, by class) or of two modalities. start: the encoder, or
     the mapping, as it was before its training, for the baseline of that name. baselines: names out of `BASELINES` and
-    of `baselines_features.FEATURES` (None: those usual for the task). tokenizer: BM25's, ``words`` or ``code``.
+    of `counterpoint.views.features.cheap` (None: those usual for the task). tokenizer: BM25's, ``words`` or ``code``.
     exclude_self: a query's own id is no answer (sets whose queries are documents). depth: how deep rankings are judged.
     k: neighbours of kNN. most: training rows that are used, spread evenly; the same for the model and its baselines.
     draws: resamples behind the intervals. seed: of everything random here.

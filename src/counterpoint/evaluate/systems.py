@@ -12,10 +12,10 @@ from counterpoint.encoders.bags import BagEncoder
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, CounterpointError, DataError
 from counterpoint.evaluate.baselines import fresh
-from counterpoint.evaluate.baselines_features import Cheap, Matrix, features_of
 from counterpoint.evaluate.tasks import Samples
 from counterpoint.modalities.text import TEXT
 from counterpoint.search.ngrams import hashed_ngrams
+from counterpoint.views.features import Cheap, Matrix, features_of
 
 MODEL = "model"
 BEFORE, RANDOM = "encoder before training", "random encoder"
@@ -31,7 +31,7 @@ BASELINES = {
     "labelled": ("majority", "hashed n-grams", BEFORE, RANDOM),
     "towers": ("random ranking", BEFORE, RANDOM, MAPPED),
 }
-"""The baselines that each kind of data can have, beside those of `baselines_features.FEATURES` for its items."""
+"""The baselines that each kind of data can have, beside those of `counterpoint.views.features.cheap` for its items."""
 
 _NEEDS_TEXT = {"bm25", "hashed n-grams"}
 _RANKED = {"retrieval", "pairs", "towers"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,8 @@ def recording(value: Any, rate: int | None = None) -> Recording:
     """
     if isinstance(value, Recording):
         return value
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if isinstance(value, Mapping) and "array" in value:
         value, rate = value["array"], value["sampling_rate"]
     try:

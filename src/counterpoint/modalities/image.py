@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from counterpoint.errors import DataError, need
+from counterpoint.errors import DataError, ItemError, need
 from counterpoint.modalities.base import Modality, decoded, is_encoded, is_file, source
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def pixels(images: Sequence[Any], size: int, *, channels: int = 3, fit: Literal[
         try:
             x = _channels(_pixels(image, channels), channels)
         except (OSError, SyntaxError, ValueError) as error:  # Pillow raises SyntaxError for broken PNG files
-            raise DataError(f"Image {i} of {len(images)} cannot be used: {error}") from error
+            raise ItemError(f"Image {{place}} of {{of}} cannot be used: {error}", i, len(images)) from error
         height, width = x.shape[-2:]
         if (height, width) != (size, size):
             scale = size / min(height, width)
@@ -110,6 +110,8 @@ def _pixels(image: Any, channels: int) -> Tensor:
     if isinstance(image, Mapping):
         image = image["bytes"] if image.get("bytes") else image.get("path")
     if isinstance(image, (str, os.PathLike)):
+        if not os.path.isfile(image):  # a folder, a pipe that nobody writes to
+            raise DataError(f"there is no image file {os.fspath(image)!r}.")
         image = need("PIL.Image", IMAGE).open(image)
     elif isinstance(image, bytes):
         image = need("PIL.Image", IMAGE).open(io.BytesIO(image))

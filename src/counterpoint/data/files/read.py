@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from counterpoint.data import objects
 from counterpoint.data.files import formats, hub, media, store, tables
 from counterpoint.data.files.options import Reading, Said, reading_of
 from counterpoint.data.files.store import File
@@ -38,7 +39,7 @@ _SPLITS = {
 
 
 def read(
-    source: Source,
+    source: Source | Any,
     *,
     split: str | None = None,
     streaming: bool | None = None,
@@ -51,7 +52,8 @@ def read(
     a folder of them, a folder of images or recordings (class sub-folders, or metadata.jsonl / .csv with ``file_name``),
     a folder written by ``save_to_disk``, addresses of such files in any store that fsspec reaches (``s3://``, ``gs://``,
     ``https://``, ``hf://``, with ``*`` or ``{000..127}``), the name of a set in the registry, or a hub id
-    ``owner/name[:configuration]``.
+    ``owner/name[:configuration]``; or rows that are in memory already, see `counterpoint.data.objects.dataset` (texts,
+    since a list of strings names files, as ``{"text": [...]}``).
     split: which part. None: ``train`` where the parts lie apart (in files, folders, or under a name of the registry or
     the hub), else every row, whatever a column ``split`` says (see `train_part`); ``all``: every row.
     streaming: rows one after another, without random access (None: only above `STREAM_ABOVE` bytes).
@@ -61,6 +63,8 @@ def read(
     Raises `DataError` for whatever cannot be read, `ConfigError` for a separator or an encoding that there is not.
     """
     log, said = Log() if log is None else log, reading_of(reading)
+    if not objects.is_paths(source):
+        return _object(source, split, bool(streaming), log)
     asked = [source] if isinstance(source, str | Path) else list(source)
     if not asked:
         raise DataError("No source was given. Give a file, a folder or a glob.")
@@ -74,6 +78,19 @@ def read(
     if len(paths) == 1 and isinstance(paths[0], Path) and paths[0].is_dir():
         return _folder(paths[0], split, streaming, log, said)
     return _files(_flatten(paths), split, streaming, log, said)
+
+
+def _object(source: Any, split: str | None, streaming: bool, log: Log) -> Any:
+    """Rows that are in memory already."""
+    import datasets
+
+    found = objects.dataset(source, split=split, log=log)
+    if isinstance(found, datasets.IterableDataset):
+        return found
+    parts = isinstance(source, datasets.DatasetDict)
+    if split not in (None, "all") and not parts:
+        found = _where_split(found, str(split), f"The {type(source).__name__}")
+    return found.to_iterable_dataset() if streaming else found
 
 
 def train_part(dataset: Any, log: Log) -> Any:
