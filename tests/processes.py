@@ -18,8 +18,8 @@ import torch.multiprocessing as mp
 def spread(function: Callable[..., None], world: int, *args: Any, seconds: int = 60, start: str = "spawn") -> None:
     """``function(rank, world, *args)`` in ``world`` processes joined by gloo; an error of one ends all.
 
-    function: of a module, so that it can be sent. seconds: how long a process waits for the others. start: ``spawn``, or
-    ``forkserver``: all are forked from one process that has imported the function's module, which saves them seconds.
+    function: of a module, so that it can be sent. seconds: how long a process waits for the others. start: ``spawn``,
+    or ``forkserver``: all are forked from one process that has imported its module, which saves seconds.
     """
     multiprocessing.set_forkserver_preload([function.__module__])
     with tempfile.TemporaryDirectory() as folder:

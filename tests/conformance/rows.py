@@ -85,7 +85,8 @@ def source(modality: str) -> Nodes | Windows | Made:
 def build(
     cls: type[Method], modality: str, seed: int = 0, *, settings: Mapping[str, Any] | None = None, still: bool = False
 ) -> Method:
-    """The method at its smoke size; encoders are those of its recipe. settings: others of its own. still: no dropout."""
+    """The method at its smoke size; encoders are those of its recipe. settings: others of its own. still: without
+    dropout."""
     torch.manual_seed(seed)
     recipe = cls.recipe("smoke")
     recipe = replace(recipe, config=replace(recipe.config, **(settings or {})))

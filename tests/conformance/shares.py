@@ -1,4 +1,4 @@
-"""Steps of a method on whole batches, or on one process's share of each, with everything the two must have in common."""
+"""Steps of a method on whole batches, or on one process's share of each, with all that the two must have in common."""
 
 from __future__ import annotations
 

@@ -56,6 +56,12 @@ def test_few_rows_and_other_kinds_are_left_alone(tmp_path: Path, kind: str, n: i
     assert set_aside(given) is given
 
 
+@pytest.mark.parametrize("kind", ["pairs", "texts"])
+def test_the_fewest_rows_that_are_enough(tmp_path: Path, kind: str) -> None:
+    found = set_aside(gathered(made.jsonl(tmp_path / "x.jsonl", made.rows(kind, 225))))
+    assert 20 <= len(found.paired) <= 25
+
+
 def test_rows_that_cannot_be_told_apart_are_left_alone(tmp_path: Path) -> None:
     """One anchor stands in nearly all rows: they would all have to go."""
     rows = [{"question": "q" if i else "p", "answer": f"a {i}"} for i in range(400)]
@@ -165,6 +171,9 @@ def test_index_learns_from_its_own_pairs_and_from_those_given(run: Run, fitted: 
     said = run("index", fitted / "run", documents, "--queries", strangers, "--out", tmp_path / "k")
     assert said.code == 2
     assert "None of the 30 pairs" in said.all
+    said = run("index", fitted / "run", documents, "--queries", pairs, "--no-bm25", "--out", tmp_path / "k")
+    assert said.code == 2
+    assert "--no-bm25 leaves the words out" in said.all
     assert not (tmp_path / "k").exists()
 
 

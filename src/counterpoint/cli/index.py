@@ -80,11 +80,15 @@ def index(
     from counterpoint.workflow.share import learn_for_index, of_model, pairs_in, pairs_to_learn_from
 
     if TEXT not in (towers := load_towers(model)) and DNA in towers:
+        if queries:
+            raise ConfigError("A reference of DNA is searched by embeddings alone: leave --queries out.")
         if dtype in ("binary", "ubinary") or dim is not None or rescore != "auto":
             raise ConfigError("A reference of DNA is kept as float32, float16 or int8: leave --dim and --rescore out.")
         return _reference(
             model, data, out or model / "index", unit=unit, overlap=overlap, dtype=dtype, ann=ann, overwrite=overwrite
         )
+    if queries and no_bm25:
+        raise ConfigError("--queries say how much words count, and --no-bm25 leaves the words out: give one of them.")
     encoder, log = load(model, TEXT), Log()
     check_dims([dim] if dim is not None else [], encoder.dim)
     rows = read_all(data, split=split, log=log)

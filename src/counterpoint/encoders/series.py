@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from counterpoint.data.batch import Data
 from counterpoint.data.schema import Known
 from counterpoint.data.windows import Series
-from counterpoint.encoders.base import Encoder, Source, Traced, is_vector, noise, seeded
+from counterpoint.encoders.base import Encoder, Source, Traced, noise, seeded
+from counterpoint.encoders.bulk import is_vector
 from counterpoint.errors import ConfigError, DataError, ItemError, ModelError
 from counterpoint.modalities.series import CHANNELS
 

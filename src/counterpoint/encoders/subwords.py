@@ -16,7 +16,8 @@ from tokenizers import Tokenizer, processors
 from torch import Tensor
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders.base import Encoder, Traced, buckets, placed
+from counterpoint.encoders.base import Encoder, Traced
+from counterpoint.encoders.bulk import buckets, placed
 from counterpoint.errors import ConfigError, DataError, ItemError, ModelError
 from counterpoint.files import write_text
 

@@ -15,13 +15,13 @@ from counterpoint.objectives.reduce import Reduction, reduced
 
 
 def hard_negatives(similarity: Tensor, uniform: Tensor, *, own: Tensor | None = None, floor: float = 1e-4) -> Tensor:
-    """For each anchor another row's candidate, drawn with probability ``softmax(similarity)_ij + floor``, j not its own.
+    """For each anchor another row's candidate, drawn with probability ``softmax(similarity)_ij + floor``; not its own.
 
-    similarity: ``(N, M)``, scaled as in the contrastive loss. uniform: ``(N,)`` in [0, 1), drawn by the caller: the same
-    numbers give the same negatives, on any device. own: ``(N,)`` long, the candidate that belongs to each anchor (None:
-    candidate i to anchor i, M = N); of many processes, whose candidates are gathered, its number among those of all.
-    floor: so that everyone has a chance. Returns ``(N,)`` long. Raises `DataError` for fewer than two candidates: there
-    is no other.
+    similarity: ``(N, M)``, scaled as in the contrastive loss. uniform: ``(N,)`` in [0, 1), drawn by the caller: the
+    same numbers give the same negatives, on any device. own: ``(N,)`` long, the candidate that belongs to each anchor
+    (None: candidate i to anchor i, M = N); of many processes, whose candidates are gathered, its number among those of
+    all. floor: so that everyone has a chance. Returns ``(N,)`` long. Raises `DataError` for fewer than two candidates:
+    there is no other.
 
     Source: Li et al. 2021 (ALBEF), arXiv 2107.07651; with a floor: Du et al. 2024 (TIP), arXiv 2407.07582.
     """

@@ -19,7 +19,8 @@ commonest value or the mean in place of a missing cell, ``hide=False`` lets atte
 
 Published (size ``published``): ResNet-50 at 128 px, width 512, 4 + 4 layers of 8 heads, heads of two layers to 128,
 τ 0.1, half of the cells hidden, 0.3 corrupted, Adam 3e-4, batch 256, up to 500 epochs, weight decay 1.5e-6 (cars; 1e-4
-for hearts). Here: rows are corrupted by cells of the same batch; only cells that are there are hidden; the class token and its column's vector are one; weight decay is decoupled (AdamW).
+for hearts). Here: rows are corrupted by cells of the same batch; only cells that are there are hidden; the class token
+and its column's vector are one; weight decay is decoupled (AdamW).
 Rows without an image or without a table are left out: it is cells that may be missing.
 """
 

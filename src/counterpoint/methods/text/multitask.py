@@ -129,8 +129,8 @@ class Multitask(Method):
         source = int(total(own[0] if len(own) else own.new_tensor(-1), "max"))
         if len(own) and int(own[0]) != source:
             raise DataError(
-                f"This process has rows of {self.names[int(own[0])]}, another one rows of {self.names[source]}: a batch "
-                "is of one source. Make batches with `counterpoint.data.mixture.Mixture`."
+                f"This process has rows of {self.names[int(own[0])]}, another one rows of {self.names[source]}: a "
+                "batch is of one source. Make batches with `counterpoint.data.mixture.Mixture`."
             )
         return source
 
