@@ -134,11 +134,12 @@ def _folder(
 
     from counterpoint.cli.rows import find_column
     from counterpoint.errors import ConfigError, DataError
+    from counterpoint.modalities.base import of
     from counterpoint.workflow.bulk.run import encode_files
     from counterpoint.workflow.bulk.units import find, first_schema
 
     modality = embed.encoder.modality
-    if modality == "series":
+    if of(modality).shape == "whole":
         raise ConfigError(f"--out {out}: embeddings of a series are one file; end its name with .npy or .parquet.")
     inputs = find(data, out=out)
     columns = datasets.Dataset(first_schema(inputs).empty_table())
@@ -147,7 +148,7 @@ def _folder(
     did = encode_files(embed, inputs, out, engine=engine, workers=workers, gpus=gpus, overwrite=overwrite)
     if did.before:
         print(f"{did.before:,} of {did.units:,} units were done before.")
-    _tell(embed.column or "table", did.missing, did.blank, "null")
+    _tell(embed.column or modality, did.missing, did.blank, "null")
     print(f"{did.rows:,} embeddings of width {embed.dim} in {_speed(did.rows, did.seconds)}: {out}")
     if did.failed:
         shown = "".join(f"\n  {why}" for why in list(did.failed.values())[:10])
@@ -166,9 +167,10 @@ def _file(embed: Embed, data: Sequence[str], out: Path, *, split: str | None, fi
     from counterpoint.cli.rows import find_column, read_all
     from counterpoint.data.log import Log
     from counterpoint.errors import ConfigError, DataError
+    from counterpoint.modalities.base import of
 
     modality, log = embed.encoder.modality, Log()
-    if modality == "series":
+    if of(modality).shape == "whole":
         if fit or embed.dtype != "float32":
             raise ConfigError("Embeddings of a series are written as float32: leave --dtype out.")
         from counterpoint.cli.series import encode_series
@@ -190,7 +192,7 @@ def _file(embed: Embed, data: Sequence[str], out: Path, *, split: str | None, fi
         _aside(out).unlink(missing_ok=True)
     for line in log.lines():
         print(line)
-    _tell(embed.column or "table", embed.missing, embed.blank, "NaN" if out.suffix == ".npy" else "null")
+    _tell(embed.column or modality, embed.missing, embed.blank, "NaN" if out.suffix == ".npy" else "null")
     print(f"{len(rows):,} embeddings of width {embed.dim} in {_speed(len(rows), time.perf_counter() - start)}: {out}")
     if embed.dtype != "float32":
         held = embed.type.list_size * embed.type.value_type.bit_width // 8

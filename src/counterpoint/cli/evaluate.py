@@ -11,6 +11,7 @@ from tyro.conf import arg
 
 from counterpoint.cli.options import Data, File, Model, Name, Names, Pairs, Sources
 from counterpoint.cli.options import columns as column_parts
+from counterpoint.modalities.text import TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,7 +85,7 @@ def evaluate(
     measured: Retrieval | Sequence[Row]
     if found is not None:
         measured = found
-        encoder: Encoder | Mapping[str, Encoder] = fitting(towers, ["text"], model)
+        encoder: Encoder | Mapping[str, Encoder] = fitting(towers, [TEXT], model)
     else:
         schema, measured = rows_to_measure(
             model, data, train, columns=column_parts(columns), split=split, limit=limit, log=log

@@ -72,12 +72,14 @@ def index(
     from counterpoint.data.log import Log
     from counterpoint.errors import ConfigError
     from counterpoint.evaluate.fusion import told
+    from counterpoint.modalities.dna import DNA
+    from counterpoint.modalities.text import TEXT
     from counterpoint.search.quantise import check_dims
     from counterpoint.search.store import Index
     from counterpoint.workflow.models import load, load_towers, model_path
     from counterpoint.workflow.share import learn_for_index, of_model, pairs_in, pairs_to_learn_from
 
-    if "text" not in (towers := load_towers(model)) and "dna" in towers:
+    if TEXT not in (towers := load_towers(model)) and DNA in towers:
         if queries:
             raise ConfigError("A reference of DNA is searched by embeddings alone: leave --queries out.")
         if dtype in ("binary", "ubinary") or dim is not None or rescore != "auto":
@@ -87,14 +89,14 @@ def index(
         )
     if queries and no_bm25:
         raise ConfigError("--queries say how much words count, and --no-bm25 leaves the words out: give one of them.")
-    encoder, log = load(model, "text"), Log()
+    encoder, log = load(model, TEXT), Log()
     check_dims([dim] if dim is not None else [], encoder.dim)
     rows = read_all(data, split=split, log=log)
     own = pairs_in(rows, data)
-    if own is not None and column is None and own.columns["positive"] == "positive" and "text" not in rows.column_names:
+    if own is not None and column is None and own.columns["positive"] == "positive" and TEXT not in rows.column_names:
         column = "positive"
         log.note(f"The column 'positive' is indexed, as the rows hold {own.why}")
-    text = find_column(rows, "text", column)
+    text = find_column(rows, TEXT, column)
     pairs = pairs_to_learn_from(rows, text, own=own, queries=queries, data=data, model=model, log=log)
     start = time.perf_counter()
     built = Index.build(
@@ -150,6 +152,7 @@ def _reference(
     overwrite: bool,
 ) -> None:
     from counterpoint.errors import DataError
+    from counterpoint.modalities.dna import DNA
     from counterpoint.search.align import Reference
     from counterpoint.search.sequences import reference
     from counterpoint.workflow.models import load, model_path
@@ -161,7 +164,7 @@ def _reference(
     built = Reference.build(
         out,
         contigs,
-        load(model, "dna"),
+        load(model, DNA),
         unit=unit,
         overlap=overlap,
         dtype=dtype,

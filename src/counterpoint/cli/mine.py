@@ -110,12 +110,13 @@ def mine(
 def _texts(sources: Sequence[str], *, column: str | None, log: Log) -> list[str]:
     """The texts of files, or the documents of a retrieval set."""
     from counterpoint.cli.rows import find_column, read_all
+    from counterpoint.modalities.text import TEXT
     from counterpoint.workflow.mine import retrieval_set
 
     if (found := retrieval_set(sources, None)) is not None:
         return list(found.corpus.values())
     rows = read_all(sources, log=log)
-    return [t for t in rows.with_format("arrow")[:][find_column(rows, "text", column)].to_pylist() if t]
+    return [t for t in rows.with_format("arrow")[:][find_column(rows, TEXT, column)].to_pylist() if t]
 
 
 def _share(text: str) -> float | None:

@@ -21,26 +21,28 @@ def read_all(sources: Sequence[str], *, split: str | None = None, log: Log) -> d
 
 
 def find_column(rows: datasets.Dataset, modality: str, asked: str | None) -> str:
-    """The column asked for, else the only one of the modality (of text: ``text``, where there are several).
+    """The column asked for, else the only one of the modality, or, where there are several, the one called like it.
 
-    Of a table, whose columns the model knows, none: ''; of a table with an image, the image.
+    Of items that are cells of several columns, which the model knows, none: ''; of such with an image, the image.
     """
     from counterpoint.data.column_types import column_type, describe
+    from counterpoint.modalities.base import parts
 
-    if modality == "table":
+    single = next((m for m in parts(modality) if m.columns == "one"), None)
+    if single is None:
         if asked is not None:
-            raise DataError("The model encodes table rows and knows their columns: leave --column out.")
+            raise DataError(f"The model encodes {parts(modality)[0].many} and knows their columns: leave --column out.")
         return ""
-    modality = modality.removesuffix("+table")
-    fitting = [name for name in rows.column_names if column_type(rows, name) == modality]
+    name = single.name
+    fitting = [column for column in rows.column_names if column_type(rows, column) == name]
     if asked is not None:
         if asked not in rows.column_names:
             raise DataError(f"There is no column {asked!r}; the rows have {describe(rows)}.")
         if asked not in fitting:
-            raise DataError(f"Column {asked!r} holds no {modality}; the rows have {describe(rows)}.")
+            raise DataError(f"Column {asked!r} holds no {name}; the rows have {describe(rows)}.")
         return asked
-    if len(fitting) == 1 or "text" in fitting:
-        return "text" if "text" in fitting else fitting[0]
+    if len(fitting) == 1 or name in fitting:
+        return name if name in fitting else fitting[0]
     if not fitting:
-        raise DataError(f"No column holds {modality}, which is what the model encodes; the rows have {describe(rows)}.")
-    raise DataError(f"Which column holds the {modality}? Type --column with one of: {', '.join(fitting)}.")
+        raise DataError(f"No column holds {name}, which is what the model encodes; the rows have {describe(rows)}.")
+    raise DataError(f"Which column holds the {name}? Type --column with one of: {', '.join(fitting)}.")

@@ -9,8 +9,8 @@ from counterpoint.modalities.base import Column, is_list, is_number, is_text, is
 if TYPE_CHECKING:
     import datasets
 
-TEXT, LISTS, NUMBER, CLASS = "text", "texts", "number", "class"
-"""Of columns of texts, of lists of them, of numbers, and of classes."""
+LISTS, NUMBER, CLASS = "texts", "number", "class"
+"""Of columns of lists of texts, of numbers, and of classes."""
 
 
 def column_type(dataset: datasets.Dataset, name: str) -> str:

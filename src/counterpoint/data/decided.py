@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import pyarrow.compute as pc
 
 from counterpoint.data import steps
-from counterpoint.data.column_types import CLASS, LISTS, NUMBER, TEXT, column_of, column_type, describe
+from counterpoint.data.column_types import CLASS, LISTS, NUMBER, column_of, column_type, describe
 from counterpoint.data.roles import (
     ANCHORS,
     BAGS,
@@ -47,6 +47,7 @@ from counterpoint.data.schema import Schema
 from counterpoint.data.schema_of import schema_of
 from counterpoint.errors import DataError
 from counterpoint.modalities.base import Modality, discover
+from counterpoint.modalities.text import TEXT
 
 if TYPE_CHECKING:
     import datasets
@@ -153,9 +154,9 @@ def _with_item(
         many = f"{modality.one} goes with {len(texts)} columns of text"
         raise ambiguous(dataset, many, f"{modality.name}={column},text={texts[0]}")
     if label:
-        why = f"{modality.one} ({column}) and its label ({label}{label_why})"
+        why = f"{modality.one} and its label ({label}{label_why})"
         return schema_of(dataset, "labelled", {modality.name: column, "label": label}, why)
-    return schema_of(dataset, "items", {modality.name: column}, f"{modality.many} ({column}) and nothing else")
+    return schema_of(dataset, "items", {modality.name: column}, f"{modality.many} and nothing else")
 
 
 def _told(

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from counterpoint.data.column_types import column_type
+from counterpoint.data.column_types import CLASS, NUMBER, column_type
 from counterpoint.data.files import media
 from counterpoint.data.files.read import Source, read
 from counterpoint.data.infer import infer
 from counterpoint.data.log import Log
 from counterpoint.data.roles import METADATA
 from counterpoint.errors import DataError
+from counterpoint.modalities.base import discover
+from counterpoint.modalities.text import TEXT
 
 if TYPE_CHECKING:
     import datasets
@@ -115,7 +117,7 @@ def inspect(source: Source | datasets.Dataset, *, limit: int = 1_000_000) -> Ins
         names = list(dict.fromkeys(values.tolist()))
         if 1 < len(names) <= 10:
             parts = {n: found.select(np.flatnonzero(values == n)) for n in names}
-    texts = [n for n in found.column_names if column_type(found, n) == "text" and not METADATA.fullmatch(n.lower())]
+    texts = [n for n in found.column_names if column_type(found, n) == TEXT and not METADATA.fullmatch(n.lower())]
     try:
         plays = infer(found).why
     except DataError as error:
@@ -171,13 +173,13 @@ def _first_texts(found: datasets.Dataset, names: list[str]) -> list[str]:
 
 def _column(found: datasets.Dataset, name: str) -> Column:
     type_ = column_type(found, name)
-    if type_ in ("image", "audio"):
+    if type_ in discover() and discover()[type_].suffixes:  # encoded files
         values = found.data.column(name)
         return Column(name, type_, values.null_count)
     values = found.with_format("arrow")[name].to_pylist()
     present = [v for v in values if v is not None and not (isinstance(v, str) and not v.strip())]
     missing = len(values) - len(present)
-    if type_ == "text":
+    if type_ == TEXT:
         counts = Counter(present)
         few = len(counts) * 10 <= len(present) and len(counts) <= 1_000
         return Column(
@@ -185,11 +187,11 @@ def _column(found: datasets.Dataset, name: str) -> Column:
             _quantiles([len(v) for v in present]), _quantiles([len(v.split()) for v in present]),
             tuple(counts.most_common(TOP)) if few else (),
         )  # fmt: skip
-    if type_ == "class":
+    if type_ == CLASS:
         names = found.features[name].names
         counts = Counter(names[v] if v >= 0 else "none" for v in present)
         return Column(name, type_, missing, len(counts), classes=tuple(counts.most_common(TOP)))
-    if type_ == "number":
+    if type_ == NUMBER:
         array = np.asarray(present, dtype=np.float64)
         finite = array[np.isfinite(array)]
         counts = Counter(f"{v:g}" for v in finite)

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from counterpoint.data.column_types import TEXT
 from counterpoint.data.log import Log
 from counterpoint.data.schema import CELLS_FROM, Known, Row, Schema
 from counterpoint.errors import DataError
 from counterpoint.modalities import base as modalities
+from counterpoint.modalities.text import TEXT
 
 NUMBERED = ("label", "source")
 """Parts whose values have names, kept in the schema, and whose rows hold their numbers."""

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from counterpoint.data import fingerprint
-from counterpoint.data.column_types import TEXT
 from counterpoint.data.log import Log
 from counterpoint.data.row import class_numbers, known_of, make_row, optional, unknown_class
 from counterpoint.data.schema import Known, Row, Schema
 from counterpoint.errors import DataError
 from counterpoint.modalities import base as modalities
+from counterpoint.modalities.text import TEXT
 
 if TYPE_CHECKING:
     import datasets

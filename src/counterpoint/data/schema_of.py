@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from counterpoint.data.column_types import TEXT, column_of, column_type
+from counterpoint.data.column_types import column_of, column_type
 from counterpoint.data.schema import Kind, Schema
 from counterpoint.errors import DataError
 from counterpoint.modalities import base as modalities
 from counterpoint.modalities.base import is_encoded
+from counterpoint.modalities.text import TEXT
 
 if TYPE_CHECKING:
     import datasets

@@ -17,12 +17,11 @@ from counterpoint.data.log import Log
 from counterpoint.data.schema import Schema
 from counterpoint.data.windows import Series
 from counterpoint.errors import DataError
-from counterpoint.modalities.series import modality
+from counterpoint.modalities.series import SERIES
 
 if TYPE_CHECKING:
     import datasets
 
-SERIES = modality.name
 ALIKE = 0.5
 """Mean correlation of neighbouring rows from which a table of numbers without a time counts as a series."""
 FEWEST = 30

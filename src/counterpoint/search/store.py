@@ -25,6 +25,7 @@ from counterpoint._version import __version__
 from counterpoint.encoders.transforms import unit
 from counterpoint.errors import ConfigError, DataError, ModelError
 from counterpoint.files import whole_folder, write_json
+from counterpoint.modalities.text import TEXT
 from counterpoint.search import intact
 from counterpoint.search.ann import Ann
 from counterpoint.search.bm25 import BM25
@@ -242,7 +243,7 @@ class Index:
                 BM25(texts or [], tokenizer=tokenizer).save(aside / "bm25")
             if settings["ann"]:
                 Ann(cheap, dtype="i8" if dtype == "int8" else "f16").save(aside / _ANN)
-            if encoder is not None and encoder.modality == "text":
+            if encoder is not None and encoder.modality == TEXT:
                 np.save(aside / "probe.npy", _probe(encoder), allow_pickle=False)
             settings["files"] = {
                 str(f.relative_to(aside)): {"bytes": f.stat().st_size, "sha256": intact.sha256(f)}

@@ -19,6 +19,7 @@ from counterpoint.encoders.base import Encoder
 from counterpoint.errors import DataError, ModelError
 from counterpoint.evaluate import diagnose as evaluation
 from counterpoint.evaluate.findings import Diagnosis
+from counterpoint.modalities.text import TEXT
 from counterpoint.workflow.gather import one_graph, rows_like, spread
 from counterpoint.workflow.measure import found_again
 from counterpoint.workflow.models import load_towers
@@ -77,7 +78,7 @@ def to_look_at(
         schema = Schema(
             kind="pairs",
             columns={},
-            modalities={"anchor": "text", "positive": "text"},
+            modalities={"anchor": TEXT, "positive": TEXT},
             why="pairs: judged queries, each with a relevant document.",
         )
         return schema, answers(judged, limit)
@@ -120,7 +121,7 @@ def answers(judged: Retrieval, limit: int) -> list[Row]:
 def two_views(encoder: Encoder, schema: Schema, rows: Sequence[Row]) -> tuple[list[Row] | None, list[str]]:
     """Two parts of each item, where rows are no pairs and items of this modality have two; and the sentence that says
     so. Of texts there are none: two passes with dropout are their views."""
-    if schema.kind not in ("labelled", "items") or encoder.modality == "text":
+    if schema.kind not in ("labelled", "items") or encoder.modality == TEXT:
         return None, []
     found = found_again(rows[: evaluation.SHAPE_ROWS], encoder)
     return (None, []) if found is None else (found[0], [found[1]])

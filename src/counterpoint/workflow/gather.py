@@ -28,7 +28,7 @@ from counterpoint.data.sets import registry
 from counterpoint.data.stream import Stream
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.modalities import base as modalities
-from counterpoint.modalities.graph import Graph
+from counterpoint.modalities.graph import GRAPH, Graph
 from counterpoint.workflow.series import read_windows, registered_series, windows_of
 
 MOST_HELD, FEWEST_HELD = 1000, 10
@@ -116,7 +116,7 @@ def one_graph(data: Source) -> Graph | None:
     if (path := Path(named[0])).exists():
         return read_graph(path) if holds_graph(path) else None
     known = registry.ENTRIES.get(str(named[0]))
-    return registry.load(known.name) if known is not None and known.task == "graph" else None  # type: ignore[return-value]
+    return registry.load(known.name) if known is not None and known.task == GRAPH else None  # type: ignore[return-value]
 
 
 def gather_nodes(rows: Nodes, test: Source) -> Given:
@@ -307,6 +307,12 @@ def item_of(rows: Rows) -> str:
     return next(iter(rows.schema.modalities))
 
 
+def _content(path: Path) -> bytes:
+    """The bytes of a file, or of the files of a folder in the order of their names."""
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    return b"".join(p.read_bytes() for p in files)
+
+
 def digests(rows: Rows) -> Iterator[bytes]:
     """Of what the items lie in the table as: the bytes of files, numbers."""
     names = rows.schema.columns[item_of(rows)]
@@ -317,6 +323,6 @@ def digests(rows: Rows) -> Iterator[bytes]:
     for cell in rows.column(names):
         value = cell.as_py()
         if isinstance(value, dict):
-            value = value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
+            value = value["bytes"] if value["bytes"] is not None else _content(Path(value["path"]))
         encoded = value if isinstance(value, bytes) else np.asarray(value).tobytes()
         yield hashlib.blake2b(encoded, digest_size=16).digest()

@@ -22,6 +22,7 @@ from counterpoint.data.sets.beir import Retrieval, read_beir
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.files import write_json
+from counterpoint.modalities.text import TEXT
 from counterpoint.search.cache import Cache
 from counterpoint.search.mine import Counts, Likeness, Mined, Mining, Problem, Scorer, dense, mine, words
 from counterpoint.workflow.bulk.embed import fingerprint
@@ -71,7 +72,7 @@ def pairs_of(data: Sequence[str], *, columns: Mapping[str, Any], split: str | No
     raw = read(list(data), split=split, streaming=False, log=log)
     raw = raw if split else train_part(raw, log)
     schema = infer(raw, columns=registry.parts(list(data), dict(columns)))
-    if schema.kind != "pairs" or set(schema.modalities.values()) != {"text"}:
+    if schema.kind != "pairs" or set(schema.modalities.values()) != {TEXT}:
         raise DataError(
             f"Negatives are mined for pairs of texts, and these rows are {schema.why} Name the two columns, for "
             "instance: --columns anchor=question,positive=answer"
@@ -106,7 +107,7 @@ def mine_pairs(
         blocks, name = words(problem, tokenizer=tokenizer), f"{BM25} {tokenizer}"
     else:
         name = fingerprint(Path(model))
-        blocks = dense(load(Path(model), "text"), problem, kept, model=name, block=block)
+        blocks = dense(load(Path(model), TEXT), problem, kept, model=name, block=block)
     judge = None if guide is None else scorer(guide)
     judge_name = "" if guide is None else fingerprint(guide)
     found = mine(
@@ -117,7 +118,7 @@ def mine_pairs(
 
 def scorer(model: Path) -> Scorer:
     """A model folder as a guide: what scores pairs itself, or an encoder by the likeness of two embeddings."""
-    found: Encoder | Scorer = load(model, "text")
+    found: Encoder | Scorer = load(model, TEXT)
     return Likeness(found) if isinstance(found, Encoder) else found
 
 

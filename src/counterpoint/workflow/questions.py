@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from counterpoint.encoders.query import StaticQueries
+from counterpoint.modalities.text import TEXT
 from counterpoint.search.store import Encodes
 
 
@@ -14,9 +15,9 @@ def encoder_for(model: Path) -> Encodes:
     Raises `ModelError` where the folder is none, or holds no encoder of texts.
     """
     root = model / "model" if (model / "model").is_dir() else model
-    for folder in (root, root / "text"):
+    for folder in (root, root / TEXT):
         if (light := StaticQueries.read(folder)) is not None:
             return light
     from counterpoint.workflow.models import load  # here, as it imports torch
 
-    return load(model, "text")
+    return load(model, TEXT)

@@ -18,6 +18,7 @@ from counterpoint.data.windows import PARTS, Series, Windows
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.series import SeriesEncoder
 from counterpoint.errors import DataError, ModelError
+from counterpoint.modalities.series import SERIES
 
 BLOCK = 4096
 """Windows embedded at once."""
@@ -27,7 +28,7 @@ def registered_series(data: Source) -> Series | None:
     """The series that a name of the registry stands for, where it is one."""
     named = [data] if isinstance(data, str | Path) else list(data)
     known = registry.ENTRIES.get(str(named[0])) if len(named) == 1 and not Path(named[0]).exists() else None
-    return registry.load(known.name) if known is not None and known.task == "series" else None  # type: ignore[return-value]
+    return registry.load(known.name) if known is not None and known.task == SERIES else None  # type: ignore[return-value]
 
 
 def read_windows(

@@ -187,8 +187,7 @@ def _folder(root: Path, split: str | None, streaming: bool | None, log: Log, rea
             f"{root} is a retrieval set (corpus, queries, qrels), made to be evaluated on, not rows to learn from. "
             f"Type: counterpoint eval MODEL {root}"
         )
-    media_of = [m for m in modalities.discover().values() if m.suffixes]
-    held = [m for m in media_of if media.inside(root, m)]
+    held = [modalities.of(name) for name in media.held(root)]
     if len(held) > 1:
         raise DataError(
             f"{root} holds both {' and '.join(m.many for m in held)}. Give a folder of one of them, or parquet files "
@@ -204,9 +203,9 @@ def _folder(root: Path, split: str | None, streaming: bool | None, log: Log, rea
         found = media.folder(root, held[0], log)
         return found.to_iterable_dataset() if streaming else found
     if not files:
+        words = ", no ".join(m.many for m in modalities.discover().values() if m.suffixes)
         raise DataError(
-            f"The folder {root} holds nothing that can be read: no {', no '.join(m.many for m in media_of)}, and "
-            f"none of {formats.readable()}."
+            f"The folder {root} holds nothing that can be read: no {words}, and none of {formats.readable()}."
         )
     if len(kinds := sorted({str(formats.kind(p)) for p in files})) > 1:
         raise DataError(
@@ -236,7 +235,7 @@ def _registered(name: str, split: str | None, streaming: bool, log: Log) -> Any:
             f"{name} is a retrieval set (corpus, queries, qrels), made to be evaluated on, not rows to learn from. "
             f"Type: counterpoint eval MODEL {name}"
         )
-    if entry.task in ("graph", "series"):
+    if entry.task in [m.name for m in modalities.discover().values() if m.shape == "whole"]:
         raise DataError(f"{name} is one {entry.task}, not a table of rows. Type: counterpoint fit {name} --out RUN")
     if split is None and "train" in entry.splits:
         split = "train"
