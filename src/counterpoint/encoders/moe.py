@@ -32,6 +32,7 @@ from counterpoint.encoders.text import PASS, TextTransformer, in_order
 from counterpoint.encoders.wrapper import Around
 from counterpoint.errors import ConfigError, DataError, ItemError, ModelError
 
+
 @dataclass(frozen=True, kw_only=True)
 class UpcycledConfig:
     """kind, inner: the encoder below and its configuration. domains: their names. experts: copies of each perceptron

@@ -80,8 +80,8 @@ def _check_said(said: modules.Said, network: PreTrainedModel, tokens: PreTrained
         )
     if "token_type_ids" in tokens.model_input_names and any(tokens.backend_tokenizer.encode("a").type_ids):
         raise ModelError(
-            f"{said.first}: its tokenizer numbers the parts of a single text (token types), which Counterpoint does not "
-            "follow. Such models can be used through sentence-transformers itself."
+            f"{said.first}: its tokenizer numbers the parts of a single text (token types), which Counterpoint does "
+            "not follow. Such models can be used through sentence-transformers itself."
         )
 
 

@@ -124,8 +124,8 @@ class Staged(Around):
     def _takes(self, width: int, what: str) -> None:
         if width != self.dim:
             raise ModelError(
-                f"A {what} takes embeddings {width} wide, and what comes before it gives {self.dim}. The modules of the "
-                "folder do not belong together: copy or download it again."
+                f"A {what} takes embeddings {width} wide, and what comes before it gives {self.dim}. The modules of "
+                "the folder do not belong together: copy or download it again."
             )
 
     @property
