@@ -197,8 +197,10 @@ CHAINS: dict[str, Callable[[], list[Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", CHAINS)
-@pytest.mark.parametrize("truncate", [None, 5])
+CUT = ("normalize", "dense, then normalize", "norm and dropout")
+
+
+@pytest.mark.parametrize(("name", "truncate"), [*((name, None) for name in CHAINS), *((name, 5) for name in CUT)])
 def test_modules_behind_the_pooling(plain: Path, tmp_path: Path, name: str, truncate: int | None) -> None:
     model = library.SentenceTransformer(modules=[*theirs(plain), *CHAINS[name]()], prompts=PROMPTS, device="cpu")
     model.default_prompt_name, model.truncate_dim = "query", truncate
@@ -210,25 +212,13 @@ def test_modules_behind_the_pooling(plain: Path, tmp_path: Path, name: str, trun
         assert np.linalg.norm(encoder.encode("the cat")) < 0.999
 
 
-def test_what_stands_behind_the_pooling_learns_and_is_exported(plain: Path, tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript")
-    runtime = pytest.importorskip("onnxruntime")
-    from counterpoint.encoders.export import onnx
-
-    model = library.SentenceTransformer(modules=[*theirs(plain), dense(32, 10), modules.Normalize()], device="cpu")
-    model.eval().save(str(tmp_path / "m"))
+def test_what_stands_behind_the_pooling_learns(plain: Path, tmp_path: Path) -> None:
+    library.SentenceTransformer(modules=[*theirs(plain), dense(32, 10)], device="cpu").eval().save(str(tmp_path / "m"))
     encoder = load(tmp_path / "m")
     assert isinstance(encoder, Staged)
-    before = encoder.stages[0].linear.weight.detach().clone()  # type: ignore[union-attr]
     encoder(encoder.collate(TEXTS)).square().sum().backward()
     assert encoder.stages[0].linear.weight.grad.abs().max() > 0  # type: ignore[union-attr]
-    assert encoder.stages[0].linear.weight.equal(before)  # type: ignore[union-attr]
-    assert onnx(encoder, tmp_path / "m.onnx") <= 1e-5
-    data = encoder.collate(TEXTS[:3])
-    (given,) = runtime.InferenceSession(str(tmp_path / "m.onnx")).run(
-        None, {k: data[k].numpy() for k in ("input_ids", "attention_mask")}
-    )
-    assert abs(given - theirs(tmp_path / "m").encode(TEXTS[:3])).max() <= 1e-5
+    assert next(encoder.encoder.parameters()).grad is not None
 
 
 def test_a_transformer_alone_refuses_what_stands_behind_it(plain: Path, tmp_path: Path) -> None:
@@ -282,7 +272,10 @@ def test_tables_of_model2vec(tmp_path: Path, weights: str | None, mapped: bool) 
 REFUSED: dict[str, tuple[dict[str, dict[str, Any]], str]] = {
     "kind of model": ({"config_sentence_transformers": {"model_type": "CrossEncoder"}}, "model_type='CrossEncoder'"),
     "sparse": ({"config_sentence_transformers": {"model_type": "SparseEncoder"}}, "model_type='SparseEncoder'"),
-    "no such prompt": ({"config_sentence_transformers": {"default_prompt_name": "qurey"}}, "default_prompt_name='qurey'"),
+    "no such prompt": (
+        {"config_sentence_transformers": {"default_prompt_name": "qurey"}},
+        "default_prompt_name='qurey'",
+    ),
     "prompt of no text": ({"config_sentence_transformers": {"prompts": {"query": 3}}}, "the prompt 'query'"),
     "similarity": ({"config_sentence_transformers": {"similarity_fn_name": "maxsim"}}, "similarity_fn_name='maxsim'"),
     "no dimensions": ({"config_sentence_transformers": {"truncate_dim": 0}}, "truncate_dim"),
@@ -300,7 +293,10 @@ REFUSED: dict[str, tuple[dict[str, dict[str, Any]], str]] = {
     "length of a query": ({"sentence_bert_config": {"query_length": 3}}, "query_length=3"),
     "expansion": ({"sentence_bert_config": {"query_expansion": {"strategy": "min", "length": 9}}}, "query_expansion"),
     "processing": ({"sentence_bert_config": {"processing_kwargs": {"text": {"padding": False}}}}, "processing_kwargs"),
-    "arguments of the model": ({"sentence_bert_config": {"model_args": {"default_task": "x"}}}, "model_args.default_task"),
+    "arguments of the model": (
+        {"sentence_bert_config": {"model_args": {"default_task": "x"}}},
+        "model_args.default_task",
+    ),
     "arguments of the tokenizer": (
         {"sentence_bert_config": {"tokenizer_args": {"bos_token": "x"}}},
         "tokenizer_args.bos_token",
@@ -362,7 +358,10 @@ def test_code_of_a_folder_is_refused(plain: Path, tmp_path: Path) -> None:
     listing(path, {"type": "custom_st.Normalize", "path": ""})
     with pytest.raises(ModelError, match=r"custom_st\.Normalize.*never runs code"):
         load(path)
-    listing(copied(plain, tmp_path / "n"), {"type": "sentence_transformers.models.Normalize", "path": "", "kwargs": ["task"]})
+    listing(
+        copied(plain, tmp_path / "n"),
+        {"type": "sentence_transformers.models.Normalize", "path": "", "kwargs": ["task"]},
+    )
     with pytest.raises(ModelError, match="task"):
         load(tmp_path / "n")
 
