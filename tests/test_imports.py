@@ -18,15 +18,28 @@ BELOW: dict[str, set[str]] = {
     "terminal": set(),
     "kernels": {"errors"},
     "objectives": {"kernels"},
-    "data": set(),
-    "views": {"data"},
-    "encoders": {"data", "kernels"},
+    "modalities": set(),
+    "data": {"modalities"},
+    "views": {"data", "modalities"},
+    "encoders": {"data", "modalities", "kernels"},
     "memory": {"data", "objectives"},
     "train": {"data", "kernels", "objectives", "memory"},
-    "evaluate": {"data", "views", "encoders", "objectives", "search"},
-    "search": {"data", "encoders"},
+    "evaluate": {"data", "modalities", "views", "encoders", "objectives", "search"},
+    "search": {"data", "modalities", "encoders"},
     "decode": {"data", "encoders"},
     "methods": {
+        "data",
+        "modalities",
+        "views",
+        "encoders",
+        "kernels",
+        "objectives",
+        "memory",
+        "train",
+        "decode",
+        "search",
+    },
+    "proofs": {
         "data",
         "views",
         "encoders",
@@ -34,9 +47,10 @@ BELOW: dict[str, set[str]] = {
         "objectives",
         "memory",
         "train",
-        "evaluate",
         "decode",
         "search",
+        "methods",
+        "evaluate",
     },
 }
 
@@ -81,7 +95,7 @@ def test_nothing_below_methods_knows_a_methods_name() -> None:
 
     names = set(discover())
     for path in FILES:
-        if part(path) == "methods":
+        if part(path) in ("methods", "proofs"):
             continue
         strings = {
             n.value
@@ -89,6 +103,21 @@ def test_nothing_below_methods_knows_a_methods_name() -> None:
             if isinstance(n, ast.Constant) and isinstance(n.value, str)
         }
         assert not strings & names, f"{path} names {strings & names}"
+
+
+# Files of proofs that are no proof of a method: what all have in common, and data that some read.
+HELPERS = {"base.py", "multimodal/digits.py", "text/catalogues.py"}
+
+
+def test_a_proof_stands_where_its_method_stands() -> None:
+    files = {p.relative_to(SOURCE / "proofs").as_posix() for p in (SOURCE / "proofs").rglob("*.py")}
+    files = {name for name in files if not name.endswith("__init__.py")}
+    assert files >= HELPERS
+    for name in files - HELPERS:
+        assert (SOURCE / "methods" / name).exists(), f"proofs/{name} proves no methods/{name}; a helper is listed above"
+        assert "proof = Proof(" in (SOURCE / "proofs" / name).read_text(), f"proofs/{name} holds no proof"
+    for path in (SOURCE / "methods").rglob("*.py"):
+        assert "Proof(" not in path.read_text(), f"{path}: the experiment stands in proofs/"
 
 
 HEAVY_OR_ABSENT = {"torchvision", "torchaudio", "timm", "lightning", "pytorch_lightning", "accelerate"}

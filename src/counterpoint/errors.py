@@ -32,6 +32,10 @@ class ItemError(DataError):
         return ItemError(self.said, place, of)
 
 
+class NoRowsError(DataError):
+    """A file that is whole, and empty."""
+
+
 class ConfigError(CounterpointError, ValueError):
     """Settings contradict each other or the data."""
 

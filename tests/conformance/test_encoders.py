@@ -11,13 +11,14 @@ import pytest
 import torch
 
 import counterpoint.encoders as package
-from counterpoint.encoders import folder
+from counterpoint.encoders import base, folder
 from counterpoint.encoders.bags import BagEncoder
-from counterpoint.encoders.base import Encoder, build, choices, discover, made_by, modalities, picked
+from counterpoint.encoders.base import Encoder, build, choices, discover, made_by, picked
 from counterpoint.encoders.wrapper import Around
 from counterpoint.errors import ModelError
+from counterpoint.modalities import base as modalities
 from tests.conformance.discovery import subclasses
-from tests.conformance.rows import dna, graph, image, recording, source, table, text, vector
+from tests.conformance.rows import WHOLE, source
 
 pytest.importorskip("PIL")
 
@@ -29,31 +30,15 @@ def make(kind: str) -> Encoder:
     return KINDS[kind].example(seed=0)
 
 
-def items_of_dna(n: int = 6) -> list[str]:
-    rng = np.random.default_rng(2)
-    return [dna(rng)[: 10 + 35 * i] for i in range(n)]
-
-
 def items(encoder: Encoder, n: int = 6) -> list[Any]:
-    """Items of very different lengths (texts), images, or nodes of a graph."""
-    if encoder.modality == "graph":
-        return graph()[:n]
+    """Items of unlike lengths, where they have any."""
     rng = np.random.default_rng(1)
     if isinstance(encoder, BagEncoder):
-        return [[vector(rng) for _ in range(1 + 2 * i)] for i in range(n)]
-    if encoder.modality == "vector":
-        return [vector(rng) for _ in range(n)]
-    if encoder.modality == "dna":
-        return items_of_dna(n)
-    if encoder.modality == "series":
-        return list(rng.normal(size=(n, 24, 3)))
-    if encoder.modality == "table":
-        return [table(rng) for _ in range(n)]
-    if encoder.modality == "image+table":
-        return [{"image": image(rng), "table": table(rng)} for _ in range(n)]
-    if encoder.modality == "audio":
-        return [recording(rng, 0.05 + 0.2 * i) for i in range(n)]
-    return [text(rng, 1 + 7 * i) if encoder.modality == "text" else image(rng) for i in range(n)]
+        return [[modalities.of(encoder.modality).example(rng) for _ in range(1 + 2 * i)] for i in range(n)]
+    if encoder.modality in WHOLE:
+        found = WHOLE[encoder.modality](1)
+        return [row[key] for key in found.schema.modalities for row in found[:n]]
+    return [modalities.of(encoder.modality).example(rng) for _ in range(n)]
 
 
 def test_no_encoder_is_left_out() -> None:
@@ -63,7 +48,7 @@ def test_no_encoder_is_left_out() -> None:
 def test_words_pick_encoders() -> None:
     """Every modality has one standard class, whose word comes first; every word is some class's own, or one that
     a recipe of another class keeps."""
-    for modality in modalities():
+    for modality in base.modalities():
         of = [cls for cls in KINDS.values() if cls.choices and cls.modality == modality]
         (standard,) = (cls for cls in of if cls.standard)
         assert next(iter(choices(modality).values())) is standard

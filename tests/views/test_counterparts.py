@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import counterpoint.views as package
-from counterpoint.data.audio import Recording
 from counterpoint.encoders.base import standard
+from counterpoint.modalities.audio import Recording
 from counterpoint.views.base import counterparts, sentence
 from tests.conformance.rows import rows
 

@@ -43,7 +43,7 @@ def test_files_and_samples_are_encoded_alike_and_no_row_is_lost(tmp_path: Path) 
     of_numbers = Embed(tmp_path / "model", column="audio", batch=2)(table)[EMBEDDING].to_pylist()
     for i in (0, 2):
         assert np.abs(np.array(of_numbers[i]) - of_files.to_pylist()[i]).max() < 1e-5
-    with pytest.raises(DataError, match="rate in hertz has to stand beside it"):
+    with pytest.raises(DataError, match="rate in hertz beside them"):
         Embed(tmp_path / "model", column="audio")(table.drop_columns(["rate"]))
 
 

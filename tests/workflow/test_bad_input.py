@@ -67,7 +67,7 @@ def test_a_run_whose_scores_have_a_range(run: Run, tmp_path: Path) -> None:
     ("columns", "sentence"),
     [
         ("anchor=qestion,positive=answer", "Type: --columns anchor=question"),
-        ("hat=question", "A column cannot play the part 'hat'. The parts are: text | image | anchor, positive"),
+        ("hat=question", "A column cannot play the part 'hat'. The parts are: text | audio | dna | image"),
         ("a=question,b=answer,score=answer", "Column 'answer' holds text, but the score must be number."),
         ("anchor=question", "The parts anchor do not go together."),
         ("anchor", "--columns takes words KEY=VALUE; 'anchor' is none."),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from counterpoint import load
 from counterpoint.data.rowset import Made
@@ -20,8 +21,9 @@ from counterpoint.encoders.series import SeriesConfig
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.errors import ConfigError, ModelError
+from counterpoint.modalities.vector import WIDTH as FEATURES
 from counterpoint.workflow.models import SETTINGS, load_towers, make_encoder, save_towers
-from tests.conformance.rows import FEATURES, source
+from tests.conformance.rows import source
 from tests.workflow import made
 from tests.workflow.conftest import Run
 
@@ -149,6 +151,18 @@ def test_an_image_transformer_of_transformers(tmp_path: Path) -> None:
     ViTModel(ViTConfig(image_size=32, patch_size=8, **size)).save_pretrained(tmp_path / "vit")
     found, begins = make_encoder("image", str(tmp_path / "vit"), ConvNetConfig(), ROWS)
     assert (found.modality, found.dim, begins) == ("image", 16, "pretrained")
+
+
+def test_a_resnet_of_transformers_is_a_convolutional_network(tmp_path: Path) -> None:
+    from transformers import ResNetConfig, ResNetModel
+
+    size = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+    model = ResNetModel(ResNetConfig(**size))
+    model.save_pretrained(tmp_path / "resnet")
+    found, begins = make_encoder("image", str(tmp_path / "resnet"), ConvNetConfig(), ROWS)
+    assert isinstance(found, ConvNet)
+    assert (found.dim, begins) == (16, "pretrained")
+    assert torch.equal(next(found.body.parameters()), next(model.parameters()))
 
 
 def test_towers_come_back_by_name(tmp_path: Path, transformer: TextTransformer) -> None:

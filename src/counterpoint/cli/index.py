@@ -145,9 +145,9 @@ def _reference(
     ann: Literal["auto", "yes", "no"],
     overwrite: bool,
 ) -> None:
-    from counterpoint.data.dna import reference
     from counterpoint.errors import DataError
     from counterpoint.search.align import Reference
+    from counterpoint.search.sequences import reference
     from counterpoint.workflow.models import load, model_path
 
     if len(data) != 1:

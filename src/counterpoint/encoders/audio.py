@@ -15,12 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterpoint.data.audio import Recording, recording
 from counterpoint.data.batch import Data
-from counterpoint.data.frames import log_mel
 from counterpoint.encoders.base import Encoder, Traced, is_vector, seeded
 from counterpoint.encoders.pooling import pool
 from counterpoint.errors import ConfigError, DataError, ItemError
+from counterpoint.modalities.audio import Recording, log_mel, recording
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +113,7 @@ class AudioTransformer(Encoder):
     # --- what goes in ----------------------------------------------------------------------------------------------
 
     def collate(self, items: Sequence[Any], role: str | None = None) -> dict[str, Tensor]:
-        """Recordings (or what `counterpoint.data.audio.recording` takes) to ``frames`` ``(N, T, bands)`` and
+        """Recordings (or what `counterpoint.modalities.audio.recording` takes) to ``frames`` ``(N, T, bands)`` and
         ``attention_mask`` ``(N, T)`` bool."""
         found = [self._frames_at(items, place) for place in range(len(items))]
         lengths = torch.tensor([len(x) for x in found])

@@ -88,7 +88,14 @@ class Traced:
 
     def inputs(self, data: Data) -> tuple[Tensor, ...]:
         """What `Encoder.collate` gives, as arguments of ``forward``."""
-        return (data,) if isinstance(data, Tensor) else tuple(data[name] for name in self.names)
+        if isinstance(data, Tensor):
+            return (data,)
+        if unknown := sorted(set(self.names) - set(data)):
+            raise ModelError(
+                f"`collate` gives {', '.join(sorted(data))}, and this encoder is traced with {', '.join(unknown)}. "
+                "Say in its `traced` which of them go in, and how they are embedded."
+            )
+        return tuple(data[name] for name in self.names)
 
 
 class Encoder(nn.Module, ABC):
@@ -281,8 +288,9 @@ class Encoder(nn.Module, ABC):
         return cls(config)  # type: ignore[call-arg]  # subclasses take it
 
     @classmethod
-    def from_pretrained(cls, source: str | Path) -> Encoder:
-        """An encoder with weights that others published: a folder, or a hub id where no such folder is."""
+    def published(cls, source: str | Path) -> Encoder:
+        """The encoder of this modality with weights that others published: a folder, or a hub id where there is no
+        such folder. Raises `ConfigError` where none are read."""
         raise ConfigError(
             f"{source} is no model folder of Counterpoint, and weights of others are not read for such rows."
         )

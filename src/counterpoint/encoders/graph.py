@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Data, Whole
-from counterpoint.data.nodes import Features, Graph, Node
 from counterpoint.encoders.base import Encoder, Source, Traced, config_of, seeded
 from counterpoint.errors import ConfigError, DataError, ItemError, ModelError
+from counterpoint.modalities.graph import Features, Graph, Node
 
 Project: TypeAlias = Callable[[Tensor], Tensor]
 """From a weight ``(F, D)`` to projected nodes ``(N, D)``."""

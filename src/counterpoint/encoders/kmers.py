@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Data
-from counterpoint.data.dna import clean
 from counterpoint.encoders.base import Encoder, Traced, seeded
 from counterpoint.encoders.pooling import pool
 from counterpoint.errors import ConfigError, DataError, ItemError
+from counterpoint.modalities.dna import clean
 
 _VALUE = np.full(256, -1, dtype=np.int64)
 _VALUE[np.frombuffer(b"ACGT", dtype=np.uint8)] = range(4)

@@ -13,10 +13,10 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
-from counterpoint.data.nodes import Node
 from counterpoint.encoders.base import Encoder, Source, Traced, noise, seeded
 from counterpoint.encoders.graph import row_scaled
 from counterpoint.errors import ConfigError, DataError, ItemError
+from counterpoint.modalities.graph import Node
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,17 +15,17 @@ from torch import Tensor, nn
 
 from counterpoint.data import objects
 from counterpoint.data.batch import Data
-from counterpoint.data.cells import Cells, Columns, Table
 from counterpoint.encoders.base import Encoder, Source, Traced, seeded
 from counterpoint.encoders.blocks import Block, small_weights
 from counterpoint.errors import ConfigError, ItemError, ModelError
+from counterpoint.modalities.table import Cells, Columns, Table
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableTransformerConfig:
     """dim, layers, heads, mlp: width, layers, attention heads, width of the inner layer as a multiple of ``dim``.
 
-    categories, numbers: the columns, see `counterpoint.data.cells.Columns`; empty: those of the rows it is made for.
+    categories, numbers: the columns, see `counterpoint.modalities.table.Columns`; empty: those of its rows.
     missing: what stands for a missing cell: a learned ``token``, or the column's commonest value or mean (``impute``).
     hide: nothing looks at a missing cell but that cell itself, so that what is known is all that counts.
     """
@@ -83,18 +83,20 @@ class TableTransformer(Encoder):
     @classmethod
     def build(cls, config: Any, rows: Source) -> Self:
         if not len(config.columns) and (cells := rows.known(cls.modality).cells):
-            columns = Columns.fit(cells)
-            config = replace(config, categories=columns.categories, numbers=columns.numbers)
+            config = replace(config, **vars(Columns.fit(cells)))
         return cls(config)
 
     @classmethod
     def example(cls, seed: int = 0) -> Self:
-        columns = {"kind": ["a", "b", "c"], "sold": [True, False], "price": [0.5, -1.5], "area": [2, 7]}
-        held = Columns.fit(columns)
+        cells: dict[str, Sequence[Any]] = {
+            "kind": ["a", "b", "c"],
+            "sold": [True, False],
+            "price": [1, 0],
+            "area": [2, 7],
+        }
+        columns = vars(Columns.fit(cells))
         with seeded(seed):
-            return cls(
-                TableTransformerConfig(dim=16, layers=2, heads=2, categories=held.categories, numbers=held.numbers)
-            )
+            return cls(TableTransformerConfig(dim=16, layers=2, heads=2, **columns))
 
     def traced(self) -> Traced:
         raise ModelError(
@@ -115,7 +117,7 @@ class TableTransformer(Encoder):
                 raise ItemError(said, place, len(items))
 
     def collate(self, items: Sequence[Table], role: str | None = None) -> Cells:
-        """Raw rows, see `counterpoint.data.cells.Columns.read`."""
+        """Raw rows, see `counterpoint.modalities.table.Columns.read`."""
         self.check(items)
         return self.columns.read(items)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
 from counterpoint.encoders import pretrained, truncate
-from counterpoint.encoders.base import VOCABULARY_FROM, Source, Traced, seeded
+from counterpoint.encoders.base import VOCABULARY_FROM, Encoder, Source, Traced, seeded
 from counterpoint.encoders.layout import Stage, revive
 from counterpoint.encoders.pooling import JOINT, check, pool, token_at
 from counterpoint.encoders.subwords import TEMPLATE, TextEncoder, check_template
@@ -138,6 +138,10 @@ class TextTransformer(TextEncoder):
         config = TextTransformerConfig(layers=2, width=32, heads=2, vocabulary=200, max_length=64)
         with seeded(seed):
             return cls.from_texts(cls.samples, config)
+
+    @classmethod
+    def published(cls, source: str | Path) -> Encoder:
+        return cls.from_pretrained(source)
 
     @classmethod
     def from_pretrained(

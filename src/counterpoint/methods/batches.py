@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from counterpoint.data.batch import Batch, View
-from counterpoint.data.pixels import decode
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.image import ImageEncoder
 from counterpoint.errors import DataError
+from counterpoint.modalities.image import pixels
 from counterpoint.views.image import SimCLRViews
 
 
@@ -76,7 +76,7 @@ def two_views(
     detail that small crops of photographs would lose.
     """
     size, channels = encoder.config.size, encoder.config.channels
-    images = decode([r["image"] for r in rows], source or size, channels=channels)
+    images = pixels([r["image"] for r in rows], source or size, channels=channels)
     draw = augment if augment.size else replace(augment, size=size)
     views = tuple(View(draw(images, rng), encoder.modality, role) for role in ("anchor", "positive"))
     return Batch(views, torch.tensor([r["row"] for r in rows]))

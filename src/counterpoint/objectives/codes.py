@@ -69,6 +69,15 @@ def perplexity(codes: Tensor, size: int) -> Tensor:
     return found
 
 
+def assignment_perplexity(p: Tensor) -> Tensor:
+    """``exp H(p̄)`` of the mean assignment: how many codes soft assignments ``(N, K)`` use, rows summing to 1; ``()``.
+
+    1: all rows are on one code. K: all codes are used alike.
+    """
+    found: Tensor = torch.special.entr(p.mean(0)).sum().exp()
+    return found
+
+
 @torch.no_grad()
 def others_of_group(groups: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """For every item, ``count`` others of its own group, drawn with replacement: owners and what they drew, ``(P,)``.

@@ -29,7 +29,7 @@ from counterpoint.search import intact
 from counterpoint.search.ann import Ann
 from counterpoint.search.bm25 import BM25
 from counterpoint.search.exact import Run
-from counterpoint.search.hybrid import DEFAULT, Share, extended, weighted
+from counterpoint.search.hybrid import DEFAULT, Share, both, weighted
 from counterpoint.search.quantise import Dtype, Vectors, blank, truncated
 
 Mode: TypeAlias = Literal["dense", "bm25", "hybrid"]
@@ -264,8 +264,10 @@ class Index:
         what to type. (A graph is looked at when it is first used.)"""
         folder = Path(folder)
         settings = intact.settings(folder)
-        intact.sizes(folder, settings["files"], spared=_ANN)
-        return cls(folder, settings)
+        intact.check_files(folder, settings["files"], spared=_ANN)
+        index = cls(folder, settings)
+        # Another index may have been moved here meanwhile, so that some files are of one and some of the other.
+        return index if intact.settings(folder) == settings else cls.open(folder)
 
     def verify(self) -> None:
         """Compare every file with its checksum; ModelError names the first that differs. Reads the whole index."""
@@ -316,7 +318,7 @@ class Index:
         if not len(queries):
             raise DataError("There are no queries to search for.")
         if mode == "bm25":
-            return self._lexical(queries, k)
+            return self._words().search(queries, k)
         if encoder is None:
             raise ConfigError(f"Searching with mode {mode} needs the encoder that built the index; bm25 needs none.")
         self._check(encoder)
@@ -329,19 +331,12 @@ class Index:
     def lists(
         self, queries: Sequence[str], embedded: np.ndarray, depth: int, *, oversample: int | None = None
     ) -> tuple[Run, Run, np.ndarray]:
-        """What a hybrid is the sum of: the dense and the lexical ranking of each query, and the cosine ``(Q,)`` of an
-        average row. embedded: the queries' unit vectors ``(Q, width)``.
-
-        A row among the ``depth`` best of one ranking has its score in the other too, so the sum is that of both.
-        """
-        dense, lexical = self.nearest(embedded, depth, oversample=oversample), self._lexical(queries, depth)
-        assert self.bm25 is not None
-        vectors, asked = self.vectors, self._cheap(embedded)
+        """What a hybrid is the sum of, see `hybrid.both`. embedded: the queries' unit vectors ``(Q, width)``."""
+        words = self._words()
+        dense = self.nearest(embedded, depth, oversample=oversample)
         if self.full is not None:
-            vectors, asked = self.full, embedded
-        words = self.bm25.scores_at(queries, dense[1])
-        more = extended(dense, lexical[1], vectors.scored(asked, lexical[1]))
-        return more, extended(lexical, np.where(words > 0, dense[1], -1), words), vectors.average(asked)
+            return both(dense, queries, embedded, vectors=self.full, bm25=words, depth=depth)
+        return both(dense, queries, self._cheap(embedded), vectors=self.vectors, bm25=words, depth=depth)
 
     def nearest(self, queries: np.ndarray, k: int, *, oversample: int | None = None) -> Run:
         """Cosines and row numbers of the rows nearest to unit vectors ``(Q, width)``; exact where there is no graph.
@@ -361,10 +356,10 @@ class Index:
     def _cheap(self, queries: np.ndarray) -> np.ndarray:
         return queries if self.dim == self.width else truncated(queries, self.dim)
 
-    def _lexical(self, queries: Sequence[str], k: int) -> Run:
+    def _words(self) -> BM25:
         if self.bm25 is None:
             raise ConfigError(f"The index {self.folder} was built without BM25; its only mode is dense.")
-        return self.bm25.search(queries, k)
+        return self.bm25
 
     def _check(self, encoder: Encodes) -> None:
         """Once per encoder: is it the one that built the index?"""

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from counterpoint.data.audio import Recording
+from counterpoint.data.batch import Data
 from counterpoint.errors import ConfigError
+from counterpoint.modalities.audio import Recording
 from counterpoint.views.base import Collate
 
 
@@ -50,6 +51,32 @@ def span_mask(
         elif 0 < count < 2:  # a lone place has no other to be told from
             row[rng.choice(np.flatnonzero(~row[:length]))] = True
     return hidden
+
+
+def disturbed(
+    recording: Recording,
+    rng: np.random.Generator,
+    *,
+    keep: float = 0.6,
+    gain: float = 6.0,
+    noise: tuple[float, float] = (10.0, 40.0),
+) -> Recording:
+    """A part of the recording, louder or softer, in white noise.
+
+    keep: the least share of it that is kept. gain: most decibels up or down. noise: least and most decibels by which
+    the recording is louder than the noise. Silence stays silence.
+    """
+    part = crop(recording, rng, seconds=float(rng.uniform(keep, 1)) * len(recording) / recording.rate)
+    samples = part.samples * np.float32(10 ** (rng.uniform(-gain, gain) / 20))
+    loud = float(np.sqrt(np.mean(np.square(samples)))) if len(samples) else 0.0
+    level = loud / 10 ** (rng.uniform(*noise) / 20)
+    return Recording((samples + level * rng.standard_normal(len(samples))).astype(np.float32), part.rate)
+
+
+def two_views(recordings: Sequence[Recording], rng: np.random.Generator, collate: Collate) -> tuple[Data, Data]:
+    """Each recording `disturbed` twice; see `counterpoint.views.base.TwoViews`."""
+    one, other = ([disturbed(recording, rng) for recording in recordings] for _ in range(2))
+    return collate(one), collate(other)
 
 
 def counterparts(items: Sequence[Recording], rng: np.random.Generator, collate: Collate) -> tuple[list[Any], list[Any]]:

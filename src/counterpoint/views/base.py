@@ -1,4 +1,4 @@
-"""What every modality's file of views may hold beside its augmentations: two parts of an item that belong together."""
+"""What a modality's file of views may hold beside its augmentations: two views of an item, and two parts of one."""
 
 from __future__ import annotations
 
@@ -20,6 +20,24 @@ other among those of other items. By that a model is measured where nothing says
 items: (N,), as rows hold them. rng: all chance comes from it. collate: the encoder's, for parts that are cut from what
 it reads. anchors, positives: (N,), None in both where an item has no two parts. The first sentence of its docstring
 stands in the report."""
+
+
+TwoViews: TypeAlias = Callable[[Sequence[Any], np.random.Generator, Collate], tuple[Data, Data]]
+"""``two_views(items, rng, collate) -> (one, other)``: each item twice, each time changed at random in ways that leave
+it what it is, as its encoder reads it: N items in both, in their order."""
+
+
+def two_views(modality: str) -> TwoViews:
+    """The function ``two_views`` of ``counterpoint.views.MODALITY``; where there is none, an item stands for itself
+    twice, and what tells its views apart is the dropout of its encoder."""
+    name = f"counterpoint.views.{modality}"
+    found: TwoViews | None = getattr(import_module(name), "two_views", None) if find_spec(name) else None
+    return found or _twice
+
+
+def _twice(items: Sequence[Any], rng: np.random.Generator, collate: Collate) -> tuple[Data, Data]:
+    data = collate(items)
+    return data, data
 
 
 def counterparts(modality: str) -> Counterparts | None:

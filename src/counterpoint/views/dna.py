@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from counterpoint.data.batch import Data
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.views.base import Collate
 
@@ -72,6 +73,17 @@ def indels(sequence: str, rng: np.random.Generator, *, rate: float) -> str:
     new = np.cumsum(times)[times == 2] - 1
     out[new] = rng.choice(BASES, len(new))
     return out.tobytes().decode("ascii") if len(out) else sequence
+
+
+def two_views(sequences: Sequence[str], rng: np.random.Generator, collate: Collate) -> tuple[Data, Data]:
+    """Half to all of each sequence, twice, with 2 % of its bases exchanged; see `counterpoint.views.base.TwoViews`."""
+
+    def view(sequence: str) -> str:
+        length = max(1, round(len(sequence) * rng.uniform(0.5, 1)))
+        return substitute(subsequence(sequence, rng, length=(length, length + 1)), rng, rate=0.02)
+
+    one, other = ([view(sequence) for sequence in sequences] for _ in range(2))
+    return collate(one), collate(other)
 
 
 def counterparts(items: Sequence[str], rng: np.random.Generator, collate: Collate) -> tuple[list[str], list[str]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from counterpoint.data.nodes import Features, Graph
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.modalities.graph import Features, Graph
 
 
 def mask_nodes(

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from counterpoint.data.pixels import luma
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.modalities.image import luma
 from counterpoint.views.base import Collate
 
 
@@ -87,7 +87,7 @@ class SimCLRViews:
             raise DataError(
                 f"Views are drawn from float images (N, C, H, W) in [0, 1]; "
                 f"{images.dtype} {tuple(images.shape)} was given. "
-                "Use counterpoint.data.pixels.decode first."
+                "Use counterpoint.modalities.image.pixels first."
             )
         n, channels, height, _ = images.shape
         images = images.float()
@@ -155,15 +155,20 @@ class PatchGrid:
         return out.movedim(-1, 2).reshape(n * self.count, channels, self.patch, self.patch)
 
 
+def two_views(images: Sequence[Any], rng: np.random.Generator, collate: Collate) -> tuple[Tensor, Tensor]:
+    """Two `SimCLRViews` of each image, ``(N, C, size, size)`` both; see `counterpoint.views.base.TwoViews`."""
+    data = collate(images)
+    assert isinstance(data, Tensor)
+    augment = SimCLRViews(size=data.shape[-1])
+    return augment(data, rng), augment(data, rng)
+
+
 def counterparts(items: Sequence[Any], rng: np.random.Generator, collate: Collate) -> tuple[Tensor, Tensor]:
     """One crop of each image had to find another crop of it.
 
     Both are views as SimCLR draws them, ``(N, C, S, S)``. See `counterpoint.views.base.Counterparts`.
     """
-    images = collate(items)
-    assert isinstance(images, Tensor)
-    augment = SimCLRViews(size=images.shape[-1])
-    return augment(images, rng), augment(images, rng)
+    return two_views(items, rng, collate)
 
 
 def draw_boxes(

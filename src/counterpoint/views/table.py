@@ -1,13 +1,17 @@
-"""Views of table rows: cells exchanged for those of other rows, cells hidden."""
+"""Views of table rows: cells exchanged for those of other rows, cells hidden, halves of a row."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from counterpoint.data.cells import Cells
 from counterpoint.errors import ConfigError
+from counterpoint.modalities.table import Cells, Table, is_missing
+from counterpoint.views.base import Collate
 
 
 def some_cells(shape: tuple[int, int], rng: np.random.Generator, *, rate: float) -> Tensor:
@@ -51,3 +55,28 @@ def mask_cells(cells: Cells, rng: np.random.Generator, *, rate: float) -> tuple[
         "values": cells["values"].masked_fill(gone[:, k:], 0.0),
         "missing": gone,
     }, hidden & ~missing
+
+
+def two_views(rows: Sequence[Table], rng: np.random.Generator, collate: Collate) -> tuple[Cells, Cells]:
+    """Each row twice with 30 % of its cells from other rows of the batch; see `counterpoint.views.base.TwoViews`."""
+    cells = collate(rows)
+    assert not isinstance(cells, Tensor)
+    one, other = (corrupt_cells(dict(cells), rng, rate=0.3) for _ in range(2))
+    return one, other
+
+
+def counterparts(rows: Sequence[Table], rng: np.random.Generator, collate: Collate) -> tuple[list[Any], list[Any]]:
+    """Half of the cells of each row had to find the other half.
+
+    The halves are drawn for each row among the cells that are there; rows of fewer than two cells have none. See
+    `counterpoint.views.base.Counterparts`.
+    """
+    first: list[Any] = []
+    second: list[Any] = []
+    for row in rows:
+        there = [name for name, cell in row.items() if not is_missing(cell)]
+        rng.shuffle(there)
+        half = len(there) // 2
+        first.append({name: row[name] for name in there[:half]} if half else None)
+        second.append({name: row[name] for name in there[half:]} if half else None)
+    return first, second

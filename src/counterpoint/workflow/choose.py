@@ -11,8 +11,9 @@ from counterpoint.data.schema import RowSet, Schema
 from counterpoint.data.stream import Stream
 from counterpoint.errors import ConfigError
 from counterpoint.methods.base import Method, discover, find
+from counterpoint.modalities import base as modalities
 from counterpoint.workflow.settings import typed
-from counterpoint.workflow.words import KINDS, PLURAL, needs
+from counterpoint.workflow.words import KINDS, needs
 
 
 def choose(schema: Schema, rows: RowSet | Stream, named: str) -> tuple[type[Method], str]:
@@ -48,7 +49,7 @@ def fits(cls: type[Method], schema: Schema) -> bool:
 def holds(schema: Schema) -> str:
     """What the rows hold and what decided it: ``the rows hold pairs: q and a are names of the two sides of a pair``."""
     why = schema.why.removeprefix(f"{schema.kind}: ").rstrip(".")
-    what = PLURAL[next(iter(schema.modalities.values()))] if schema.kind == "items" else KINDS[schema.kind]
+    what = modalities.of(next(iter(schema.modalities.values()))).many if schema.kind == "items" else KINDS[schema.kind]
     return f"the rows hold {what}{', ' if why.startswith('as named') else ': '}{why}"
 
 

@@ -79,7 +79,7 @@ def trained(modality: str, source: str, recipe: Any) -> Encoder:
     if reader is TextTransformer:  # perhaps with further modules of sentence-transformers behind it
         return model_folder.load(pretrained.locate(source))
     try:
-        return (reader or Encoder).from_pretrained(source)
+        return (reader or Encoder).published(source)
     except (ConfigError, ModelError) as error:
         if root.exists() and isinstance(error, ModelError):  # a model was meant, and is damaged
             raise

@@ -17,13 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from counterpoint.data import objects
-from counterpoint.data.audio import RECORDINGS
 from counterpoint.data.files import formats, hub, media, store, tables
 from counterpoint.data.files.options import Reading, Said, reading_of
 from counterpoint.data.files.store import File
-from counterpoint.data.images import IMAGES
 from counterpoint.data.log import Log
 from counterpoint.errors import DataError
+from counterpoint.modalities import base as modalities
 
 if TYPE_CHECKING:
     import datasets
@@ -151,7 +150,7 @@ def _remote(url: str | Path) -> list[store.Remote]:
     found = store.expand(str(url))
     readable = found if len(found) == 1 else [f for f in found if formats.kind(f)]
     if not readable:
-        raise DataError(f"{url} holds nothing that can be read, none of {formats.READABLE}.")
+        raise DataError(f"{url} holds nothing that can be read, none of {formats.readable()}.")
     return readable
 
 
@@ -188,11 +187,12 @@ def _folder(root: Path, split: str | None, streaming: bool | None, log: Log, rea
             f"{root} is a retrieval set (corpus, queries, qrels), made to be evaluated on, not rows to learn from. "
             f"Type: counterpoint eval MODEL {root}"
         )
-    held = [medium for medium in (IMAGES, RECORDINGS) if media.inside(root, medium)]
+    media_of = [m for m in modalities.discover().values() if m.suffixes]
+    held = [m for m in media_of if media.inside(root, m)]
     if len(held) > 1:
         raise DataError(
-            f"{root} holds both images and recordings. Give a folder of one of them, or parquet files with a column of "
-            "each."
+            f"{root} holds both {' and '.join(m.many for m in held)}. Give a folder of one of them, or parquet files "
+            "with a column of each."
         )
     if held:
         folders = [p for p in sorted(root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
@@ -205,8 +205,8 @@ def _folder(root: Path, split: str | None, streaming: bool | None, log: Log, rea
         return found.to_iterable_dataset() if streaming else found
     if not files:
         raise DataError(
-            f"The folder {root} holds nothing that can be read: no images, no recordings, and none of "
-            f"{formats.READABLE}."
+            f"The folder {root} holds nothing that can be read: no {', no '.join(m.many for m in media_of)}, and "
+            f"none of {formats.readable()}."
         )
     if len(kinds := sorted({str(formats.kind(p)) for p in files})) > 1:
         raise DataError(

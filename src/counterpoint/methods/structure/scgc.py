@@ -35,19 +35,14 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
-from counterpoint.data.loader import Loader
-from counterpoint.data.nodes import Graph, Node, Nodes, neighbour_graph
-from counterpoint.data.sampler import Together
 from counterpoint.data.schema import Row
 from counterpoint.encoders.nodes import NodeMLP, NodeMLPConfig, dense
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.evaluate.clustering import accuracy, ari, nmi
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.modalities.graph import Graph, Node
 from counterpoint.objectives.cluster import sharpened, student_t
 from counterpoint.processes import gathered
-from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
-from counterpoint.train.loop import Trainer
 from counterpoint.views.graph import influence
 
 
@@ -181,45 +176,3 @@ def neighbour_contrast(z: Tensor, weights: Tensor, *, scale: float, eps: float =
     unit = F.normalize(z, dim=1)
     alike = (scale * (unit @ unit.T).fill_diagonal_(0.0)).exp()
     return -((weights * alike).sum(1) / alike.sum(1) + eps).log().mean()
-
-
-# --- the proof -------------------------------------------------------------------------------------------------
-
-ARMS: dict[str, dict[str, Any]] = {
-    "scgc": {},
-    "scgc-star": {"star": True, "alpha": 4.0, "scale": 0.25},
-    "no contrast": {"alpha": 0.0},
-}
-
-
-def run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
-    """The published widths and weights; the lengths of both stages are those after which seed 10 changed no more."""
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
-    graph = neighbour_graph(images / 16, 3, labels=labels)
-    rows, recipe = Nodes(graph), SCGC.recipe("smoke" if smoke else "small")
-    torch.manual_seed(seed)
-    encoder = NodeMLP(replace(recipe.encoder, features=images.shape[1]))
-    trained = SCGC(encoder, replace(recipe.config, clusters=10, **ARMS[arm]))
-    config = replace(recipe.train, batch=len(rows), seed=seed, progress=False)
-    Trainer(trained, Loader(rows, Together(len(rows), len(rows))), config).fit()
-    found = encoder.clusters(graph)
-    return {"NMI": nmi(labels, found), "ARI": ari(labels, found), "clustering accuracy": accuracy(labels, found)}
-
-
-proof = Proof(
-    claim="On scanned digits joined to their 3 nearest neighbours, contrast by the graph makes clusters that agree "
-    "with the digits better than the same network without it.",
-    arms={
-        "scgc": "auto-encoder, contrast by the 4th power of the graph, clusters",
-        "scgc-star": "the same with the sum of the powers, without reconstruction in the second stage",
-        "no contrast": "alpha = 0: auto-encoder and clusters, improved deep embedded clustering",
-    },
-    against=("no contrast",),  # the other arm is a form of the method
-    metrics={"NMI": True, "ARI": True, "clustering accuracy": True},
-    data=(),
-    run=run,
-    full="USPS, HHAR, Reuters, ACM, DBLP and CiteSeer, 10 seeds each, 200 epochs: minutes on one large GPU.",
-    minutes=8,
-)

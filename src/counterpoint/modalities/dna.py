@@ -1,4 +1,4 @@
-"""DNA in files: FASTA (contigs of a reference) and FASTQ (reads with their qualities), each also with .gz.
+"""DNA: its letters, and files of it: FASTA (contigs of a reference) and FASTQ (reads with their qualities).
 
 A contig is cut into rows of some thousand bases, so that stretches of different rows never overlap; a read is a row.
 """
@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
-from typing import IO
+from itertools import islice, pairwise
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
-from counterpoint.data.files import formats, textfile
-from counterpoint.data.files.store import File
-from counterpoint.errors import DataError
+from counterpoint.errors import DataError, NoRowsError
+from counterpoint.modalities.base import Column, Format, Modality, is_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 STRETCH = 2_048
 """Bases of a row that is cut from a contig, at most."""
@@ -32,6 +32,8 @@ for _letter, _base in zip("ACGTUNRYSWKMBDHV", "ACGTTNNNNNNNNNNN"):
     _CLEAN[[ord(_letter), ord(_letter.lower())]] = ord(_base)
 _OTHER_STRAND = str.maketrans("ACGTNacgtn", "TGCANtgcan")
 _ROWS = 1_000  # of a table
+FEW, SOME = 20, 5_000
+"""Cells by which DNA is told from text, and those that are looked at where a column is said to be DNA."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,49 +91,29 @@ def is_dna(texts: Iterable[str | None]) -> bool:
 # --- records of files ------------------------------------------------------------------------------------------
 
 
-def contigs(path: File | str) -> Iterator[Contig]:
-    """The sequences of a FASTA file. `DataError` for one that is empty, has a name twice, or holds something else."""
-    path = Path(path) if isinstance(path, str) else path
+def contigs(stream: IO[bytes], name: str) -> Iterator[Contig]:
+    """The sequences of FASTA text, of a file of this name.
+
+    Raises `DataError` for one that has a name twice, or holds something else, `NoRowsError` for a file without any.
+    """
     seen: set[str] = set()
-    with textfile.open_text(path) as stream:
-        for name, sequence in _fasta(stream, path):
-            if name in seen:
-                raise DataError(f"{path} names the contig {name!r} twice; positions would be ambiguous. Rename one.")
-            seen.add(name)
-            if sequence:
-                yield Contig(name, clean(sequence, where=f"{path}: contig {name!r}"))
+    for contig, sequence in _fasta(stream, name):
+        if contig in seen:
+            raise DataError(f"{name} names the contig {contig!r} twice; positions would be ambiguous. Rename one.")
+        seen.add(contig)
+        if sequence:
+            yield Contig(contig, clean(sequence, where=f"{name}: contig {contig!r}"))
     if not seen:
-        raise formats.NoRowsError(f"{path} holds no sequence: expected lines '>name' with bases below them.")
+        raise NoRowsError(f"{name} holds no sequence: expected lines '>name' with bases below them.")
 
 
-def reference(path: File | str) -> list[Contig]:
-    """All contigs of a FASTA file, of which at least one has a known base. Raises `DataError` as `contigs`."""
-    path = Path(path) if isinstance(path, str) else path
-    if (found := formats.kind(path)) != "fasta":
-        raise DataError(f"{path} is no FASTA file ({found or 'unknown'} by its name). Give one of: .fa, .fasta, .fna.")
-    formats.check_magic(path, "fasta")
-    held = list(contigs(path))
-    if not any(c.bases.strip("N") for c in held):
-        raise DataError(f"{path} holds no known base: its {len(held):,} contigs are empty or N throughout.")
-    return held
+def fasta_reads(stream: IO[bytes], name: str) -> Iterator[Read]:
+    """The sequences of FASTA text as reads. A name may come twice (pairs)."""
+    for read, bases in _fasta(stream, name):
+        yield Read(read, clean(bases, where=f"{name}: read {read!r}"))
 
 
-def reads(path: File | str) -> Iterator[Read]:
-    """The reads of a FASTQ file, or the sequences of a FASTA file as reads. A name may come twice (pairs)."""
-    path = Path(path) if isinstance(path, str) else path
-    found = formats.kind(path)
-    if found not in ("fasta", "fastq"):
-        raise DataError(f"{path} holds no reads by its name. Give .fq, .fastq, .fa, .fasta or .fna (each also .gz).")
-    formats.check_magic(path, found)
-    with textfile.open_text(path) as stream:
-        if found == "fasta":
-            for name, bases in _fasta(stream, path):
-                yield Read(name, clean(bases, where=f"{path}: read {name!r}"))
-        else:
-            yield from _fastq(stream, path)
-
-
-def _fasta(stream: IO[bytes], path: File) -> Iterator[tuple[str, str]]:
+def _fasta(stream: IO[bytes], path: str) -> Iterator[tuple[str, str]]:
     name: str | None = None
     parts: list[str] = []
     for number, raw in enumerate(stream, 1):
@@ -148,13 +130,14 @@ def _fasta(stream: IO[bytes], path: File) -> Iterator[tuple[str, str]]:
         yield name, "".join(parts)
 
 
-def _fastq(stream: IO[bytes], path: File) -> Iterator[Read]:
+def fastq_reads(stream: IO[bytes], name: str) -> Iterator[Read]:
+    """The reads of FASTQ text, of a file of this name. `DataError` for what is none."""
     lines = (raw.decode("ascii", "replace").rstrip("\r\n") for raw in stream)
     for number, head in enumerate(lines):
         if not head:
             continue
         bases, plus, qualities = (next(lines, None) for _ in range(3))
-        at = f"{path}, read {number + 1:,} ({head[:40]!r})"
+        at = f"{name}, read {number + 1:,} ({head[:40]!r})"
         if not head.startswith("@") or bases is None or plus is None or not plus.startswith("+") or qualities is None:
             raise DataError(f"{at}: expected four lines, '@name', bases, '+', qualities. The file is cut or no FASTQ.")
         if len(qualities) != len(bases):
@@ -179,11 +162,11 @@ def stretches(contig: Contig, *, longest: int = STRETCH) -> list[tuple[int, str]
     return [(start, bases) for start, bases in out if bases.strip("N")]
 
 
-def fasta_tables(path: File) -> Iterator[pa.Table]:
+def fasta_tables(stream: IO[bytes], name: str) -> Iterator[pa.Table]:
     """A FASTA file as rows ``contig``, ``start`` (from 0), ``dna``; contigs without a known base are left out, said."""
     rows: list[tuple[str, int, str]] = []
     without = []
-    for contig in contigs(path):
+    for contig in contigs(stream, name):
         found = stretches(contig)
         if not found:
             without.append(contig.name)
@@ -195,13 +178,13 @@ def fasta_tables(path: File) -> Iterator[pa.Table]:
     if rows:
         yield _table(("contig", "start", "dna"), rows)
     if without:
-        warnings.warn(f"{path}: without a known base, and left out: {', '.join(without[:5])}.", stacklevel=2)
+        warnings.warn(f"{name}: without a known base, and left out: {', '.join(without[:5])}.", stacklevel=2)
 
 
-def fastq_tables(path: File) -> Iterator[pa.Table]:
+def fastq_tables(stream: IO[bytes], name: str) -> Iterator[pa.Table]:
     """A FASTQ file as rows ``name``, ``dna``."""
     rows: list[tuple[str, str]] = []
-    for read in reads(path):
+    for read in fastq_reads(stream, name):
         rows.append((read.name, read.bases))
         if len(rows) == 10 * _ROWS:
             yield _table(("name", "dna"), rows)
@@ -211,4 +194,55 @@ def fastq_tables(path: File) -> Iterator[pa.Table]:
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> pa.Table:
+    import pyarrow as pa
+
     return pa.table({name: pa.array(column) for name, column in zip(names, zip(*rows))})
+
+
+# --- what is known of it ---------------------------------------------------------------------------------------
+
+
+def item(cell: Any, beside: Mapping[str, Any]) -> str:
+    """The bases in a cell. Raises `DataError` for anything else, and for none."""
+    if not cell:
+        raise DataError("holds no bases")
+    return clean(cell, where="")
+
+
+def looks(column: Column) -> bool:
+    return is_text(column.type) and is_dna(column.cells.slice(0, FEW).to_pylist())
+
+
+def lacks(column: Column) -> str:
+    """What the first cells hold that is no DNA."""
+    try:
+        for row, value in enumerate(islice((cell.as_py() for cell in column.cells), SOME)):
+            clean(value or "", where=f"Column {column.name!r}, row {row},")
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def example(rng: np.random.Generator) -> str:
+    return "".join(rng.choice(list("ACGT"), int(rng.integers(20, 400))))
+
+
+modality = Modality(
+    name="dna",
+    one="a sequence of DNA",
+    many="sequences of DNA",
+    none="no bases",
+    item=item,
+    fits=is_text,
+    looks=looks,
+    over=frozenset({"text"}),
+    lacks=lacks,
+    written=True,
+    with_text="aside",
+    formats=(
+        Format(name="FASTA", suffixes=frozenset({".fa", ".fasta", ".fna"}), read=fasta_tables),
+        Format(name="FASTQ", suffixes=frozenset({".fq", ".fastq"}), read=fastq_tables),
+    ),
+    then=("counterpoint index {run} REF.fa && counterpoint align {run} READS.fq --out reads.sam",),
+    example=example,
+)

@@ -5,11 +5,12 @@ import gzip
 import pytest
 from datasets import Dataset
 
-from counterpoint.data import dna
 from counterpoint.data.files.read import read
 from counterpoint.data.infer import infer
 from counterpoint.data.rows import Rows
 from counterpoint.errors import DataError
+from counterpoint.modalities import dna
+from counterpoint.search import sequences
 
 SOME = "ACGTTGCAAC" * 6
 
@@ -35,7 +36,7 @@ def test_reverse_complement_twice_is_the_sequence():
 @pytest.mark.parametrize("name", ["a.fa", "a.fna.gz", "a.fasta"])
 def test_contigs_without_headers_and_line_ends(tmp_path, name):
     path = written(tmp_path / name, f">one about it\r\nACGT\r\nacgn\r\n\n>two\n{SOME}\n")
-    assert dna.reference(path) == [dna.Contig("one", "ACGTACGN"), dna.Contig("two", SOME)]
+    assert sequences.reference(path) == [dna.Contig("one", "ACGTACGN"), dna.Contig("two", SOME)]
 
 
 def test_a_contig_is_cut_at_gaps_and_evenly_and_nothing_is_lost_or_shared():
@@ -61,7 +62,7 @@ def test_rows_of_a_fasta_file_find_their_method_by_themselves(tmp_path):
 
 def test_reads_keep_their_qualities(tmp_path):
     path = written(tmp_path / "r.fq.gz", "@r1 more\nACGT\n+\nII#I\n@r1\nACG\n+r1\n@@@\n")
-    assert list(dna.reads(path)) == [dna.Read("r1", "ACGT", "II#I"), dna.Read("r1", "ACG", "@@@")]
+    assert list(sequences.reads(path)) == [dna.Read("r1", "ACGT", "II#I"), dna.Read("r1", "ACG", "@@@")]
     assert read(str(path))["dna"] == ["ACGT", "ACG"]
 
 
@@ -82,7 +83,7 @@ def test_references_that_cannot_be(tmp_path, name, text, said):
     path = tmp_path / name
     path.write_bytes(text.encode("latin1"))
     with pytest.raises(DataError, match=said):
-        dna.reference(path)
+        sequences.reference(path)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_references_that_cannot_be(tmp_path, name, text, said):
 )
 def test_reads_that_cannot_be(tmp_path, text, said):
     with pytest.raises(DataError, match=said):
-        list(dna.reads(written(tmp_path / "r.fq", text)))
+        list(sequences.reads(written(tmp_path / "r.fq", text)))
 
 
 def test_a_column_of_dna_is_told_from_text_by_its_letters():
@@ -105,7 +106,7 @@ def test_a_column_of_dna_is_told_from_text_by_its_letters():
     with pytest.raises(DataError, match="Column 'note', row 0, holds 'o'"):
         infer(held, columns={"dna": "note"})
     two = Dataset.from_dict({"a": [SOME] * 2, "b": [SOME] * 2})
-    with pytest.raises(DataError, match="2 columns of DNA"):
+    with pytest.raises(DataError, match="2 columns of sequences of DNA"):
         infer(two)
 
 

@@ -7,18 +7,20 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from counterpoint.errors import DataError
+from counterpoint.modalities.base import Modality, is_number, is_text, is_truth
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Table: TypeAlias = Mapping[str, Any]
 """The cells of one row: column -> a number, a text, True or False; None or NaN: the cell is missing."""
 
-Cells: TypeAlias = dict[str, Tensor]
+Cells: TypeAlias = "dict[str, Tensor]"
 """Rows as an encoder eats them: ``codes`` (N, K) long, numbers in the vocabulary of all categories; ``values`` (N, M)
 float, standardised; ``missing`` (N, K + M) bool, categories first. What is missing is 0 in the other two."""
 
@@ -78,6 +80,8 @@ class Columns:
 
         Raises `DataError` where no row has any of the columns, and for a number that is none.
         """
+        import torch  # here: what is known of the modality is had without it
+
         if rows and not any(name in row for row in rows for name in self.names):
             raise DataError(
                 f"These rows have none of the columns that the encoder knows: {', '.join(self.names)}. The first has: "
@@ -158,3 +162,22 @@ def _number(name: str, cell: Any) -> float:
     if not math.isfinite(value):
         raise DataError(f"The column {name!r} holds numbers; {cell!r} is none. Leave the cell empty if it is missing.")
     return value
+
+
+def example(rng: np.random.Generator) -> dict[str, Any]:
+    """Cells of two categories and two numbers, one in five of them missing."""
+    cells = {"kind": str(rng.choice(["a", "b", "c"])), "sold": bool(rng.random() < 0.5)}
+    cells |= {"price": float(rng.normal()), "area": int(rng.integers(10))}
+    return {name: None if rng.random() < 0.2 else cell for name, cell in cells.items()}
+
+
+modality = Modality(
+    name="table",
+    one="a row of a table",
+    many="table rows",
+    none="no table",
+    empty=lambda cell: all(is_missing(value) for value in cell.values()),
+    fits=lambda type_: is_text(type_) or is_number(type_) or is_truth(type_),
+    columns="several",
+    example=example,
+)

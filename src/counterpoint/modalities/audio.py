@@ -1,4 +1,4 @@
-"""Recordings: what one is, and the decoding of one from a file, from bytes or from a list of samples."""
+"""Recordings: what one is, the decoding of one from a file, from bytes or from a list of samples, and its spectrum."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import gcd
 from typing import IO, Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
-from counterpoint.data.files.media import SOUNDS, Medium, source
 from counterpoint.errors import CounterpointError, DataError, need
+from counterpoint.modalities.base import Column, Modality, decoded, holds_files, is_encoded, is_numbers, source
 
 RATES = ("rate", "sampling_rate", "sample_rate", "sr")
 """Names of a column that gives the rate in hertz of the samples beside it."""
+_STARTS = (b"RIFF", b"RIFX", b"fLaC", b"OggS", b"ID3", b"FORM")
+_OTHERS = (b"WEBP", b"AVI ")  # which begin with RIFF too
+SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,4 +204,95 @@ def _wav(stream: IO[bytes]) -> tuple[np.ndarray, int]:
     return samples.reshape(-1, channels).mean(1).astype(np.float32), rate
 
 
-RECORDINGS = Medium("audio", "recordings", frozenset(SOUNDS), damage)
+# --- spectra ---------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=16)
+def mel_filters(rate: int, *, bands: int, window: int) -> np.ndarray:
+    """Triangles ``(bands, window // 2 + 1)`` at even distances on the mel scale, from 0 to half the rate (in hertz)."""
+    edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + rate / 1400), bands + 2) / 2595) - 1)
+    hertz = np.linspace(0, rate / 2, window // 2 + 1)
+    low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    rising, falling = (hertz - low) / (middle - low), (high - hertz) / (high - middle)
+    return np.minimum(rising, falling).clip(0).astype(np.float32)
+
+
+@lru_cache(maxsize=16)
+def _hann(window: int) -> np.ndarray:
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)).astype(np.float32)
+
+
+def log_mel(recording: Recording, *, bands: int, window: int, hop: int) -> np.ndarray:
+    """``log(power in each mel band + 1e-6)`` of frames around every ``hop``-th sample, ``(T // hop + 1, bands)``.
+
+    window: samples of a frame, weighed by Hann's window. The recording goes on mirrored at both ends; one shorter than
+    a frame is followed by silence first. In numpy, as many small operations of torch on a core that is busy otherwise
+    wait for its other threads.
+    """
+    from scipy.fft import rfft  # here: it takes long
+
+    half = window // 2
+    wave = np.pad(recording.samples, (0, max(0, window - len(recording))))
+    around = sliding_window_view(np.pad(wave, half, mode="reflect"), window)[::hop]
+    power = np.abs(rfft(around * _hann(window))) ** 2
+    found: np.ndarray = np.log(power @ mel_filters(recording.rate, bands=bands, window=window).T + np.float32(1e-6))
+    return found
+
+
+# --- what is known of them -------------------------------------------------------------------------------------
+
+
+def item(cell: Any, beside: Mapping[str, Any]) -> Recording:
+    """The recording in a cell; samples need their ``rate`` beside them. `OSError` for one that cannot be used."""
+    try:
+        return decoded(cell, lambda value: recording(value, beside.get("rate")))
+    except OSError as error:
+        raise OSError(f"cannot be used: {error}") from error
+
+
+def looks(column: Column) -> bool:
+    """Whether a column holds sound files, or samples beside a column of their rate."""
+    if is_numbers(column.type):
+        return column.number_beside(RATES) is not None
+    return holds_files(column, starts, SUFFIXES)
+
+
+def starts(head: bytes) -> bool:
+    return head.startswith(_STARTS) and head[8:12] not in _OTHERS
+
+
+def lacks(column: Column) -> str:
+    if not is_numbers(column.type) or column.number_beside(RATES):
+        return ""
+    return (
+        f"Column {column.name!r} holds samples: they need a column of their rate in hertz beside them, called "
+        f"{' or '.join(RATES)}."
+    )
+
+
+def example(rng: np.random.Generator, seconds: float | None = None) -> Recording:
+    """Two tones of random pitch in noise, at 8 kHz."""
+    seconds = float(rng.uniform(0.1, 1.0)) if seconds is None else seconds
+    time = np.arange(int(8000 * seconds)) / 8000
+    tones = sum(np.sin(2 * np.pi * pitch * time) for pitch in rng.uniform(100, 3000, 2))
+    return Recording((0.3 * tones + 0.05 * rng.normal(size=len(time))).astype(np.float32), 8000)
+
+
+modality = Modality(
+    name="audio",
+    one="a recording",
+    many="recordings",
+    item=item,
+    fits=lambda type_: is_encoded(type_) or is_numbers(type_),
+    looks=looks,
+    over=frozenset({"image", "vector"}),
+    lacks=lacks,
+    beside={"rate": RATES},
+    together=256,
+    with_label=("text", "task"),  # what is said in it, and the number of the task that it comes in
+    suffixes=SUFFIXES,
+    damage=damage,
+    feature="Audio",
+    needs=("soundfile",),
+    example=example,
+)

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from counterpoint.data.cells import Columns
 from counterpoint.errors import DataError
+from counterpoint.modalities.table import Columns
 
 TABLE = {
     "kind": ["b", "a", "b", None],

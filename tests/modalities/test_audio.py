@@ -14,13 +14,13 @@ import pyarrow as pa
 import pytest
 from scipy.io import wavfile
 
-from counterpoint.data.audio import Recording, damage, recording
 from counterpoint.data.files import media
 from counterpoint.data.files.read import read
 from counterpoint.data.infer import infer
 from counterpoint.data.log import Log
 from counterpoint.data.rows import Rows
 from counterpoint.errors import DataError
+from counterpoint.modalities.audio import Recording, damage, recording
 
 RATE = 8000
 
@@ -191,7 +191,7 @@ def test_a_metadata_file_gives_transcripts(tmp_path: Path) -> None:
 def test_images_and_recordings_in_one_folder_are_refused(tmp_path: Path) -> None:
     sound(tmp_path / "a.wav")
     (tmp_path / "a.png").write_bytes(b"x")
-    with pytest.raises(DataError, match="both images and recordings"):
+    with pytest.raises(DataError, match="both recordings and images"):
         read(tmp_path)
 
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoint.data.audio import Recording
-from counterpoint.data.frames import log_mel, mel_filters
+from counterpoint.modalities.audio import Recording, log_mel, mel_filters
 
 
 def tone(pitch, rate=8000, seconds=1.0):
