@@ -297,6 +297,8 @@ class Embed:
     def _written(self, vectors: np.ndarray, there: np.ndarray) -> pa.FixedSizeListArray:
         """Vectors ``(N, D)`` as the column holds them, null where they are not there."""
         kept = quantised(np.where(there[:, None], vectors, 0), self.dtype, self.ranges)
+        if self.dtype == "float16" and not np.isfinite(kept).all():
+            raise ConfigError(f"The embeddings of {self.model} exceed what float16 can hold (65,504): write float32.")
         return pa.FixedSizeListArray.from_arrays(pa.array(kept.ravel()), kept.shape[1], mask=pa.array(~there))
 
     def _item(self, cell: Any, beside: Mapping[str, Any]) -> Any:
