@@ -156,6 +156,10 @@ class StaticText(TextEncoder):
         with seeded(seed):
             return cls.from_texts(cls.samples, config_of(cls)(dim=16))
 
+    @property
+    def embedded(self) -> int | None:
+        return len(self.table)
+
     def idf(self, texts: list[str]) -> Tensor:
         """``(V,)`` inverse document frequency ``log((N + 1) / (df + 0.5))``, at least 0.1; df: texts that hold it."""
         df = np.zeros(len(self.table), dtype=np.int64)
@@ -321,6 +325,7 @@ def _tokenizer_of(folder: Path) -> tuple[PreTrainedTokenizerFast, dict[str, Any]
     from transformers import PreTrainedTokenizerFast
 
     path = folder / "tokenizer.json"
+    pretrained.check_ids(path)
     with reading(path, "a tokenizer"):
         plain = Tokenizer.from_file(str(path))
         cut = plain.truncation or {}
