@@ -13,8 +13,8 @@ from torch import Tensor
 
 from counterpoint.encoders import pretrained
 from counterpoint.encoders.base import evaluating
+from counterpoint.encoders.border import reading
 from counterpoint.encoders.causal import Step
-from counterpoint.encoders.layout import reading
 from counterpoint.encoders.subwords import backend
 from counterpoint.errors import ModelError
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from counterpoint.data.batch import Data
 from counterpoint.encoders import pretrained
 from counterpoint.encoders.base import VOCABULARY_FROM, Source, Traced, seeded
-from counterpoint.encoders.layout import Stage, reading, revive
+from counterpoint.encoders.border import reading
+from counterpoint.encoders.layout import Stage, revive
 from counterpoint.encoders.pooling import Pooling, check, pool
 from counterpoint.encoders.subwords import TextEncoder
 from counterpoint.encoders.tokenizer import subwords, train_tokenizer

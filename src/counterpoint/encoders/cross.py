@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from counterpoint.encoders import pretrained
 from counterpoint.encoders.base import buckets, evaluating
-from counterpoint.encoders.layout import reading
+from counterpoint.encoders.border import reading
 from counterpoint.encoders.text import TextTransformerConfig, architecture
 from counterpoint.encoders.tokenizer import subwords, train_tokenizer
 from counterpoint.errors import ConfigError, DataError

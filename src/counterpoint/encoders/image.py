@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.encoders.base import Encoder, Traced, seeded
-from counterpoint.encoders.layout import bounded, read_json, reading, refuse_pickles
+from counterpoint.encoders.border import read_json, reading
+from counterpoint.encoders.layout import bounded, refuse_pickles
 from counterpoint.encoders.pretrained import locate
 from counterpoint.errors import ConfigError, DataError, ModelError
 from counterpoint.modalities.image import pixels

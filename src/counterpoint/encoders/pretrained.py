@@ -14,7 +14,8 @@ from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as Normalizers
 
 from counterpoint.encoders import modules
-from counterpoint.encoders.layout import Stage, bounded, read_object, reading, refuse_pickles, shortened, write_json
+from counterpoint.encoders.border import check_tokens, read_object, reading, shortened
+from counterpoint.encoders.layout import Stage, bounded, refuse_pickles, write_json
 from counterpoint.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def tokenizer(folder: Path, settings: Mapping[str, Any] | None = None) -> PreTra
 
     path = folder / "tokenizer.json"
     if path.exists():
-        check_ids(path)
+        check_tokens(path)
     for name in ("tokenizer_config.json", "special_tokens_map.json"):  # their own errors would not name them
         if (folder / name).exists():
             read_object(folder / name)
@@ -221,21 +222,6 @@ def tokenizer(folder: Path, settings: Mapping[str, Any] | None = None) -> PreTra
     if not isinstance(found, PreTrainedTokenizerFast):
         raise ModelError(f"{folder} has a {type(found).__name__}; only tokenizers with a tokenizer.json are read.")
     return found
-
-
-def check_ids(path: Path) -> None:
-    """Refuse a ``tokenizer.json`` that numbers a token far beyond how many there are: so long a table is made."""
-    held = read_object(path)
-    model, added = held.get("model"), held.get("added_tokens")
-    known = model.get("vocab") if isinstance(model, dict) else None
-    ids = list(known.values()) if isinstance(known, dict) else []
-    ids += [token.get("id") for token in added if isinstance(token, dict)] if isinstance(added, list) else []
-    most = 4 * len(known or ()) + 1_000_000
-    if wrong := [i for i in ids if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i <= most]:
-        raise ModelError(
-            f"{path} gives a token the number {shortened(wrong[0])}, and knows {len(known or ()):,}. It is damaged: "
-            "save the model again, or copy or download it again."
-        )
 
 
 def write(

@@ -6,7 +6,6 @@ for a few texts at a time: of its table only the rows of their tokens are read.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from counterpoint.encoders import roles
+from counterpoint.encoders.border import check_tokens, read_object, reading
 from counterpoint.errors import ItemError, ModelError, NotFiniteError
 
 CARD = "counterpoint.json"
@@ -37,10 +37,12 @@ class StaticQueries:
         self.dim, self.normalize = int(self.config["dim"]), bool(card.get("normalize", True))
         self.prompts: dict[str, str] = dict(card.get("prompts") or {})
         self.default_prompt: str | None = card.get("default_prompt")
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        check_tokens(folder / "tokenizer.json")
+        with reading(folder / "tokenizer.json", "a tokenizer"):
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        said = read_object(folder / "tokenizer_config.json")
         pad = said.get("pad_token")
         pad = self._tokenizer.token_to_id(pad["content"] if isinstance(pad, dict) else pad) if pad else None
         self.pad: int = 0 if pad is None else pad
@@ -51,13 +53,11 @@ class StaticQueries:
         """The reader of a model folder; None where it holds another kind of encoder. Raises `ModelError` where it holds
         a static one that is damaged."""
         folder = Path(folder)
-        try:
-            card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-            return cls(folder, card) if card["kind"] == KIND else None
-        except FileNotFoundError:
+        if not (folder / CARD).exists():
             return None
-        except Exception as error:  # the tokenizer's errors have no class of their own
-            raise ModelError(f"The model folder {folder} is damaged: {error}. Save the model again.") from error
+        card = read_object(folder / CARD)
+        with reading(folder):
+            return cls(folder, card) if card["kind"] == KIND else None
 
     def encode(
         self, items: str | Sequence[str], *, role: str | None = None, normalize: bool | None = None

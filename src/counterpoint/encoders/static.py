@@ -18,15 +18,8 @@ from torch.nn import functional as F
 from counterpoint.data.batch import Data
 from counterpoint.encoders import pretrained
 from counterpoint.encoders.base import VOCABULARY_FROM, Source, Traced, config_of, seeded
-from counterpoint.encoders.layout import (
-    Stage,
-    read_weights,
-    reading,
-    refuse_pickles,
-    revive,
-    write_json,
-    write_weights,
-)
+from counterpoint.encoders.border import check_tokens, reading
+from counterpoint.encoders.layout import Stage, read_weights, refuse_pickles, revive, write_json, write_weights
 from counterpoint.encoders.pooling import pool
 from counterpoint.encoders.spelling import spelled
 from counterpoint.encoders.subwords import TextEncoder
@@ -325,7 +318,7 @@ def _tokenizer_of(folder: Path) -> tuple[PreTrainedTokenizerFast, dict[str, Any]
     from transformers import PreTrainedTokenizerFast
 
     path = folder / "tokenizer.json"
-    pretrained.check_ids(path)
+    check_tokens(path)
     with reading(path, "a tokenizer"):
         plain = Tokenizer.from_file(str(path))
         cut = plain.truncation or {}
