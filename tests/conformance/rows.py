@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -82,21 +82,39 @@ def source(modality: str) -> Nodes | Windows | Made:
     return Made([rows("items", 1, modality, seed)[0] for seed in range(40)])
 
 
-def build(cls: type[Method], modality: str, seed: int = 0) -> Method:
-    """The method at its smoke size; encoders are those of its recipe."""
+def build(
+    cls: type[Method], modality: str, seed: int = 0, *, settings: Mapping[str, Any] | None = None, still: bool = False
+) -> Method:
+    """The method at its smoke size; encoders are those of its recipe. settings: others of its own. still: without
+    dropout."""
     torch.manual_seed(seed)
     recipe = cls.recipe("smoke")
+    recipe = replace(recipe, config=replace(recipe.config, **(settings or {})))
+    if still:
+        recipe = without_dropout(recipe)
     if "towers" in cls.spec.needs:
         encoders: Any = {stream: build_encoder(c, source(stream)) for stream, c in recipe.encoder.items()}
     else:
-        encoders = build_encoder(recipe.encoder_of(modality), source(modality))
-    settings = recipe.config
-    if hasattr(settings, "labels"):
-        settings = replace(settings, labels=("a", "b", "c"))
-    if hasattr(settings, "sources"):
-        settings = replace(settings, sources=("a", "b"))
-    if hasattr(settings, "scores"):
-        settings = replace(settings, scores=(0.0, 10.0))
-    if hasattr(settings, "parts"):
-        settings = replace(settings, parts={kind: Schema(kind=kind, columns={}) for kind in MIXED})
-    return cls(encoders, settings)
+        config = recipe.encoder_of(modality)
+        encoders = build_encoder(without_dropout(config) if still else config, source(modality))
+    config = recipe.config
+    if hasattr(config, "labels"):
+        config = replace(config, labels=("a", "b", "c"))
+    if hasattr(config, "sources"):
+        config = replace(config, sources=("a", "b"))
+    if hasattr(config, "scores"):
+        config = replace(config, scores=(0.0, 10.0))
+    if hasattr(config, "parts"):
+        config = replace(config, parts={kind: Schema(kind=kind, columns={}) for kind in MIXED})
+    return cls(encoders, config)
+
+
+def without_dropout(settings: Any) -> Any:
+    """A configuration, and those in it, with every probability of dropout 0."""
+    if isinstance(settings, Mapping):
+        return {name: without_dropout(value) for name, value in settings.items()}
+    if not is_dataclass(settings):
+        return settings
+    changed = {f.name: without_dropout(getattr(settings, f.name)) for f in fields(settings) if f.init}
+    changed |= {name: 0.0 for name, value in changed.items() if name.endswith("dropout") and isinstance(value, float)}
+    return replace(settings, **changed)

@@ -24,8 +24,16 @@ from tests.conformance.rows import WHOLE, source
 
 pytest.importorskip("PIL")
 
+
+def modality_of(cls: type[Encoder]) -> str:
+    """The modality of a class; '' of one that has that of an encoder inside."""
+    return cls.modality if isinstance(cls.modality, str) else ""
+
+
 KINDS = {kind: cls for kind, cls in discover().items() if cls.__module__.startswith("counterpoint.")}
-every = pytest.mark.parametrize("kind", KINDS)
+every = pytest.mark.parametrize(
+    "kind", [pytest.param(kind, id=f"{modality_of(cls)}-{kind}") for kind, cls in KINDS.items()]
+)
 
 
 def make(kind: str) -> Encoder:
@@ -47,17 +55,18 @@ def test_no_encoder_is_left_out() -> None:
     assert set(subclasses(package, Encoder).values()) - {Around} == set(KINDS.values()), "a new class needs a `kind`"
 
 
-def test_words_pick_encoders() -> None:
-    """Every modality has one standard class, whose word comes first; every word is some class's own, or one that
-    a recipe of another class keeps."""
-    for modality in base.modalities():
-        of = [cls for cls in KINDS.values() if cls.choices and cls.modality == modality]
-        (standard,) = (cls for cls in of if cls.standard)
-        assert next(iter(choices(modality).values())) is standard
-        own = [cls.choices[0] for cls in of]
-        assert len(set(own)) == len(own), "two classes claim a word as their own"
-        for cls in of:
-            assert all(picked(modality, word, cls.example().config) is cls for word in cls.choices)
+@pytest.mark.parametrize("modality", [*modalities.discover(), *(base.modalities() - modalities.discover().keys())])
+def test_words_pick_the_encoders_of_a_modality(modality: str) -> None:
+    """One class is the standard one, whose word comes first; each has a word of its own, and those that it shares are
+    kept where a recipe asks for it."""
+    of = [cls for cls in KINDS.values() if cls.choices and cls.modality == modality]
+    assert modality in modalities.discover(), "encoders of a modality that has no file"
+    assert sum(cls.standard for cls in of) == 1, f"one encoder of {modality} has to be the standard one"
+    assert next(iter(choices(modality).values())).standard
+    own = [cls.choices[0] for cls in of]
+    assert len(set(own)) == len(own), "two classes claim a word as their own"
+    for cls in of:
+        assert all(picked(modality, word, cls.example().config) is cls for word in cls.choices)
 
 
 @every

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoint.encoders.base import buckets
+from counterpoint.encoders.bulk import buckets
 from counterpoint.errors import ConfigError
 from tests.encoders.samples import TEXTS, static, transformer
 from tests.toys import Vectors

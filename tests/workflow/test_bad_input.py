@@ -246,7 +246,7 @@ def test_a_store_that_is_not_there(run: Run, tmp_path: Path) -> None:
 def test_an_encoder_of_another_modality(run: Run, tmp_path: Path) -> None:
     data = made.pictures(tmp_path / "images", 20)
     said = run("fit", data, "--out", tmp_path / "run", "--encoder", "static")
-    expected = "--encoder static picks an encoder of dna or text. For image, --encoder takes convnet, transformer, or a"
+    expected = "--encoder static picks an encoder of sequences of DNA or texts. For images, --encoder takes convnet,"
     refused(said, expected, out=tmp_path / "run")
 
 

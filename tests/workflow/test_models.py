@@ -49,6 +49,7 @@ def published(request: pytest.FixtureRequest, tmp_path: Path, transformer: TextT
         (out / "counterpoint.json").unlink()
     if request.param == "transformers":
         (out / "modules.json").unlink()
+        (out / "config_sentence_transformers.json").unlink()
     return out
 
 
@@ -132,11 +133,23 @@ def test_a_recipe_that_has_the_word_keeps_its_encoder() -> None:
 @pytest.mark.parametrize(
     ("modality", "word", "said"),
     [
-        ("text", "lstm", "an encoder of series. For text, --encoder takes static, causal, residual, transformer, or a"),
-        ("series", "static", "an encoder of dna or text. For series, --encoder takes transformer, lstm, tcn, dilated"),
-        ("audio", "somebody/wav2vec", "weights of others are not read for .* For audio, --encoder takes conformer"),
+        ("text", "lstm", "of windows of a series. For texts, --encoder takes static, causal, residual, transformer"),
+        (
+            "series",
+            "static",
+            "sequences of DNA or texts. For windows of a series, --encoder takes transformer, lstm",
+        ),
+        (
+            "audio",
+            "somebody/wav2vec",
+            "weights of others are not read .* For recordings, --encoder takes conformer",
+        ),
         ("graph", "/no/such/folder", "no model folder of Counterpoint, and .* takes gat, gcn, mlp, or a model folder"),
-        ("dna", "somebody/dnabert", "weights of others are not read for .* For dna, --encoder takes static, tr"),
+        (
+            "dna",
+            "somebody/dnabert",
+            "weights of others are not read .* For sequences of DNA, --encoder takes static",
+        ),
     ],
 )
 def test_what_picks_no_encoder_is_told_what_does(modality: str, word: str, said: str) -> None:
@@ -194,7 +207,7 @@ def test_a_hub_id_without_a_network_is_said_at_once(modality: str, monkeypatch: 
         raise LocalEntryNotFoundError("no network")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
-    with pytest.raises(ModelError, match=rf"the hub cannot be reached.*For {modality}, --encoder takes"):
+    with pytest.raises(ModelError, match=rf"the hub cannot be reached.*For {modality}s, --encoder takes"):
         make_encoder(modality, "nobody/nothing", ConvNetConfig(), ROWS)
     assert asked == ["nobody/nothing"]
 

@@ -56,6 +56,12 @@ def test_few_rows_and_other_kinds_are_left_alone(tmp_path: Path, kind: str, n: i
     assert set_aside(given) is given
 
 
+@pytest.mark.parametrize("kind", ["pairs", "texts"])
+def test_the_fewest_rows_that_are_enough(tmp_path: Path, kind: str) -> None:
+    found = set_aside(gathered(made.jsonl(tmp_path / "x.jsonl", made.rows(kind, 225))))
+    assert 20 <= len(found.paired) <= 25
+
+
 def test_rows_that_cannot_be_told_apart_are_left_alone(tmp_path: Path) -> None:
     """One anchor stands in nearly all rows: they would all have to go."""
     rows = [{"question": "q" if i else "p", "answer": f"a {i}"} for i in range(400)]
@@ -137,10 +143,14 @@ def test_a_model_folder_without_it_gives_the_default_which_is_told(run: Run, fit
 
 def test_index_learns_from_its_own_pairs_and_from_those_given(run: Run, fitted: Path, tmp_path: Path) -> None:
     rows = [{"query": f"where is k{i}", "document": f"k{i} lies here"} for i in range(60)]
-    data = made.jsonl(tmp_path / "x.jsonl", rows)
-    said = run("index", fitted / "run", data, "--out", tmp_path / "i")
+    named = ({"anchor": r["query"], "positive": r["document"]} for r in rows)
+    said = run("index", fitted / "run", made.jsonl(tmp_path / "n.jsonl", named), "--out", tmp_path / "n")
     assert said.code == 0, said.all
-    assert "The column 'document' is indexed, as the rows hold pairs: query and document" in said.all
+    assert "The column 'positive' is indexed, as the rows hold pairs: anchor and positive" in said.all
+    assert Index.open(tmp_path / "n").share.source == "learned by index on 60 pairs"
+    data = made.jsonl(tmp_path / "x.jsonl", rows)
+    said = run("index", fitted / "run", data, "--out", tmp_path / "i", "--column", "document")
+    assert said.code == 0, said.all
     share = Index.open(tmp_path / "i").share
     assert share.source == "learned by index on 60 pairs"
     assert share.figures["bm25"] == 1.0
@@ -161,11 +171,14 @@ def test_index_learns_from_its_own_pairs_and_from_those_given(run: Run, fitted: 
     said = run("index", fitted / "run", documents, "--queries", strangers, "--out", tmp_path / "k")
     assert said.code == 2
     assert "None of the 30 pairs" in said.all
+    said = run("index", fitted / "run", documents, "--queries", pairs, "--no-bm25", "--out", tmp_path / "k")
+    assert said.code == 2
+    assert "--no-bm25 leaves the words out" in said.all
     assert not (tmp_path / "k").exists()
 
 
 def test_rows_that_were_trained_on_are_not_learned_from(run: Run, fitted: Path, tmp_path: Path) -> None:
-    said = run("index", fitted / "run", fitted / "pairs.jsonl", "--out", tmp_path / "i")
+    said = run("index", fitted / "run", fitted / "pairs.jsonl", "--out", tmp_path / "i", "--column", "answer")
     assert said.code == 0, said.all
     assert "how search mixes is not learned from these rows" in said.all
     assert Index.open(tmp_path / "i").share == of_model(fitted / "run")

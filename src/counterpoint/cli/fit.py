@@ -79,7 +79,7 @@ def fit(
     overwrite: bool = False,
     train: OmitArgPrefixes[Train] = NONE_GIVEN,  # type: ignore[valid-type]
 ) -> int:
-    """Train an encoder on your rows, measure it beside a baseline, write its model folder and its report.
+    """Train an encoder on your rows, measure it beside cheap baselines, write its model folder and its report.
 
     When no method is named, the columns decide, and it says which and why: one text -> unsupervised text contrast;
     anchor and positive -> in-batch ranking; a, b and score -> graded similarity; text or image and label -> supervised

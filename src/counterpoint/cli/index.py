@@ -42,7 +42,7 @@ def index(
 
     A hybrid search sums the scores of embeddings and of BM25. How much each counts is learned from pairs of a question
     and the text that answers it: from --queries, else from the rows where they are pairs by the names of their columns
-    (their positives are indexed), else it is what `fit` learned from pairs that it held out.
+    and the positive is indexed, else it is what `fit` learned from pairs that it held out.
 
     Example: counterpoint index runs/genome reference.fa
 
@@ -52,7 +52,7 @@ def index(
         model: the run folder or model folder that encodes.
         data: files of rows, as for `fit`; a hit shows all their columns.
         out: the index folder (none: MODEL/index).
-        column: the text column (none: the only one, or `text`, or the positive of pairs).
+        column: the text column (none: the only one, or `text`, or `positive`).
         queries: pairs of a question and, word for word, the indexed text that answers it, in columns such as anchor and
             positive; pairs that the model was not trained on.
         split: which split of the data (none: all rows).
@@ -78,18 +78,22 @@ def index(
     from counterpoint.workflow.share import learn_for_index, of_model, pairs_in, pairs_to_learn_from
 
     if "text" not in (towers := load_towers(model)) and "dna" in towers:
+        if queries:
+            raise ConfigError("A reference of DNA is searched by embeddings alone: leave --queries out.")
         if dtype in ("binary", "ubinary") or dim is not None or rescore != "auto":
             raise ConfigError("A reference of DNA is kept as float32, float16 or int8: leave --dim and --rescore out.")
         return _reference(
             model, data, out or model / "index", unit=unit, overlap=overlap, dtype=dtype, ann=ann, overwrite=overwrite
         )
+    if queries and no_bm25:
+        raise ConfigError("--queries say how much words count, and --no-bm25 leaves the words out: give one of them.")
     encoder, log = load(model, "text"), Log()
     check_dims([dim] if dim is not None else [], encoder.dim)
     rows = read_all(data, split=split, log=log)
     own = pairs_in(rows, data)
-    if own is not None and column is None and "text" not in rows.column_names:
-        column = str(own.columns["positive"])
-        log.note(f"The column {column!r} is indexed, as the rows hold {own.why}")
+    if own is not None and column is None and own.columns["positive"] == "positive" and "text" not in rows.column_names:
+        column = "positive"
+        log.note(f"The column 'positive' is indexed, as the rows hold {own.why}")
     text = find_column(rows, "text", column)
     pairs = pairs_to_learn_from(rows, text, own=own, queries=queries, data=data, model=model, log=log)
     start = time.perf_counter()

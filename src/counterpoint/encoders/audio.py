@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders.base import Encoder, Traced, is_vector, seeded
+from counterpoint.encoders.base import Encoder, Traced, seeded
+from counterpoint.encoders.bulk import is_vector
 from counterpoint.encoders.pooling import pool
 from counterpoint.errors import ConfigError, DataError, ItemError
 from counterpoint.modalities.audio import Recording, log_mel, recording

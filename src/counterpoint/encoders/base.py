@@ -1,4 +1,4 @@
-"""What every encoder answers to, how its class is found, and the one bulk-encoding loop all of them share."""
+"""What every encoder answers to, how many items are encoded, and how its class is found."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import inspect
 import os
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import chain
-from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, get_type_hints
@@ -24,8 +22,10 @@ from torch import Tensor, nn
 from counterpoint.data.batch import Data, move
 from counterpoint.data.schema import Known
 from counterpoint.encoders import roles
+from counterpoint.encoders.bulk import buckets, each, placed, sequence
 from counterpoint.encoders.layout import Stage, read_weights, revive, write_weights
-from counterpoint.errors import ConfigError, DataError, ItemError, ModelError, NotFiniteError
+from counterpoint.errors import ConfigError, ModelError, NotFiniteError
+from counterpoint.modalities.base import of as modality_of
 
 
 @contextmanager
@@ -63,6 +63,14 @@ class Source(Protocol):
     def known(self, modality: str) -> Known:
         """What the rows tell of their items of this modality."""
         ...
+
+
+def small_rows(modality: str) -> Source:
+    """Rows of a modality's examples, from which small encoders are built."""
+    from counterpoint.data.rowset import Made
+
+    rng = np.random.default_rng(0)
+    return Made([{modality: modality_of(modality).example(rng)} for _ in range(40)])
 
 
 VOCABULARY_FROM = 200_000
@@ -227,7 +235,7 @@ class Encoder(nn.Module, ABC):
                 bad.extend(index[~np.isfinite(part).all(axis=1)].tolist())
 
         with self.evaluating(gradients=True), self._computing(precision) as forward:
-            _each(run, self._batches(listed, role, budget), self._workers(workers))
+            each(run, self._batches(listed, role, budget), self._workers(workers))
         if bad:
             raise NotFiniteError(self.tower, tuple(sorted(bad)), len(listed))
         return out[0] if one else out
@@ -418,72 +426,3 @@ def fitted(encoder: E, folder: Path) -> E:
             f"{len(unexpected)} unknown, e.g. {(*missing, *unexpected)[0]!r}. Save the model again."
         )
     return encoder
-
-
-@contextmanager
-def placed(index: Sequence[int] | np.ndarray, of: int) -> Iterator[None]:
-    """Inside, the items at ``index`` of so many are collated: an error names the place among all of them."""
-    try:
-        yield
-    except ItemError as error:
-        raise error.at(int(index[error.place]), of) from error
-
-
-def is_vector(items: Any) -> bool:
-    """Whether something is one row of numbers: an array ``(T,)``, or a list whose first entry is a number."""
-    if isinstance(items, np.ndarray | Tensor):
-        return items.ndim == 1 and (isinstance(items, Tensor) or items.dtype.kind in "iufb")
-    return isinstance(items, list | tuple) and bool(items) and isinstance(items[0], Real)
-
-
-def sequence(items: Any) -> Sequence[Any]:
-    """What was given as a sequence: lists, tuples, arrays and other sequences as they are; a column of a data frame,
-    an Arrow array and whatever else can be gone through once as a list."""
-    if isinstance(items, Sequence | np.ndarray | Tensor) and getattr(items, "ndim", 1):
-        return items  # type: ignore[return-value]  # an array can be asked for its length and for a place
-    given = type(items).__name__
-    if isinstance(items, set | frozenset):
-        raise DataError(f"A {given} has no order, so nobody could tell whose embedding is whose. Give a list.")
-    if hasattr(items, "columns") or hasattr(items, "column_names"):
-        raise DataError(f"A {given} is a table: give one of its columns, as in encode(list(table['text'])).")
-    if hasattr(items, "to_pylist"):
-        return items.to_pylist()  # type: ignore[no-any-return]
-    if isinstance(items, Iterable) and getattr(items, "ndim", 1):
-        return list(items)
-    raise DataError(f"One {given} was given, where an item or a list of items is expected.")
-
-
-def _each(run: Callable[[np.ndarray, Data], None], batches: Iterator[tuple[np.ndarray, Data]], workers: int) -> None:
-    """Run every batch, on several threads of one core each where there is more than one batch."""
-    first = next(batches, None)
-    second = next(batches, None) if workers > 1 else None
-    if first is None or second is None:
-        for batch in (first, *batches) if first is not None else ():
-            run(*batch)
-        return
-    threads = torch.get_num_threads()
-    pending: set[Future[None]] = set()
-    try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for batch in chain((first, second), batches):
-                pending.add(pool.submit(run, *batch))
-                if len(pending) >= 2 * workers:  # collated batches wait in memory: not too many
-                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        future.result()
-            for future in pending:
-                future.result()
-    finally:
-        torch.set_num_threads(threads)  # part of the setting is the process's, not the thread's
-
-
-def buckets(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
-    """Index arrays of items of like length, longest first, each at most ``budget`` padded units (or one item)."""
-    order = np.argsort(-lengths, kind="stable")
-    out: list[np.ndarray] = []
-    start = 0
-    while start < len(order):
-        n = max(1, budget // max(1, int(lengths[order[start]])))
-        out.append(order[start : start + n])
-        start += n
-    return out

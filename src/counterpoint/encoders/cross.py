@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.encoders import pretrained
-from counterpoint.encoders.base import buckets, evaluating
+from counterpoint.encoders.base import evaluating
 from counterpoint.encoders.border import reading
+from counterpoint.encoders.bulk import buckets
 from counterpoint.encoders.text import TextTransformerConfig, architecture
 from counterpoint.encoders.tokenizer import subwords, train_tokenizer
 from counterpoint.errors import ConfigError, DataError

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from counterpoint.encoders import pretrained
 from counterpoint.encoders.base import Encoder, seeded
-from counterpoint.encoders.kmers import EXAMPLES, cleaned, codes
+from counterpoint.encoders.kmers import EXAMPLES, cleaned
 from counterpoint.encoders.layout import Stage, revive
 from counterpoint.encoders.pooling import Pooling, check
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.encoders.tokenizer import SPECIAL
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.modalities.dna import clean
+from counterpoint.modalities.dna import clean, codes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

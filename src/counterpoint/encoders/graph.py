@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Data, Whole
+from counterpoint.data.nodes import Nodes
 from counterpoint.encoders.base import Encoder, Source, Traced, config_of, seeded
 from counterpoint.errors import ConfigError, DataError, ItemError, ModelError
-from counterpoint.modalities.graph import Features, Graph, Node
+from counterpoint.modalities.graph import Features, Graph, Node, small
 
 Project: TypeAlias = Callable[[Tensor], Tensor]
 """From a weight ``(F, D)`` to projected nodes ``(N, D)``."""
@@ -193,7 +194,7 @@ class GraphEncoder(Encoder):
     @classmethod
     def example(cls, seed: int = 0) -> Self:
         with seeded(seed):
-            return cls(config_of(cls)(features=7, dim=16))
+            return cls.build(config_of(cls)(dim=16), Nodes(small(np.random.default_rng(0))))
 
     def traced(self) -> Traced:
         raise ModelError(

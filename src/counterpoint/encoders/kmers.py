@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,52 +15,10 @@ from counterpoint.data.batch import Data
 from counterpoint.encoders.base import Encoder, Traced, seeded
 from counterpoint.encoders.pooling import pool
 from counterpoint.errors import ConfigError, DataError, ItemError
-from counterpoint.modalities.dna import clean
-
-_VALUE = np.full(256, -1, dtype=np.int64)
-_VALUE[np.frombuffer(b"ACGT", dtype=np.uint8)] = range(4)
-
+from counterpoint.modalities.dna import clean, strandless, words
 
 EXAMPLES = ("ACGTTGCAACTTGACCATTG" * 4, "GATTACA", "TTTTCCNCAAGG")
-"""Sequences that small encoders are made from, and that ONNX files are checked with."""
-
-
-def codes(sequence: str, k: int) -> np.ndarray:
-    """Each k-mer as a number below 4^k, A = 0 to T = 3, first base first: ``(L - k + 1,)`` int64; -1 where N is in it.
-
-    >>> codes("ACGTN", 2).tolist()
-    [1, 6, 11, -1]
-    """
-    values = _VALUE[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
-    n = len(values) - k + 1
-    if n < 1:
-        return np.empty(0, dtype=np.int64)
-    out, known = np.zeros(n, dtype=np.int64), np.ones(n, dtype=bool)
-    for i in range(k):
-        part = values[i : i + n]
-        out = out * 4 + part
-        known &= part >= 0
-    return np.where(known, out, -1)
-
-
-@lru_cache
-def strandless(k: int) -> tuple[np.ndarray, int]:
-    """For each k-mer the number of the word that it and its reverse complement share, ``(4^k,)``; and how many there
-    are (for k = 6: 2,080)."""
-    forward = np.arange(4**k)
-    backward, rest = np.zeros_like(forward), forward.copy()
-    for _ in range(k):
-        backward = backward * 4 + 3 - rest % 4
-        rest //= 4
-    words, number = np.unique(np.minimum(forward, backward), return_inverse=True)
-    return number, len(words)
-
-
-def words(sequence: str, k: int, *, both_strands: bool) -> np.ndarray:
-    """The k-mers of a sequence without those that hold N, ``(M,)`` int64; of both strands: numbered by `strandless`."""
-    found = codes(sequence, k)
-    found = found[found >= 0]
-    return strandless(k)[0][found] if both_strands else found
+"""Sequences that ONNX files are checked with."""
 
 
 def check(sequences: Sequence[Any]) -> None:
@@ -73,7 +30,7 @@ def check(sequences: Sequence[Any]) -> None:
 
 
 def cleaned(sequences: Sequence[Any]) -> list[str]:
-    """Each sequence as `counterpoint.data.dna.clean` gives it. `ItemError` names the place of what is no DNA."""
+    """Each sequence as `counterpoint.modalities.dna.clean` gives it. `ItemError` names the place of what is no DNA."""
     check(sequences)
     out = []
     for place, sequence in enumerate(sequences):
@@ -82,15 +39,6 @@ def cleaned(sequences: Sequence[Any]) -> list[str]:
         except (DataError, UnicodeEncodeError) as error:
             said = str(error) if isinstance(error, DataError) else "A sequence holds half of a surrogate pair."
             raise ItemError(f"{said} (Item {{place}} of {{of}}.)", place, len(sequences)) from error
-    return out
-
-
-def counts(sequences: Sequence[str], k: int) -> np.ndarray:
-    """How often each word of `strandless` stands in each sequence, ``(N, V)`` float32: the counts nothing learns."""
-    size = strandless(k)[1]
-    out = np.zeros((len(sequences), size), dtype=np.float32)
-    for row, sequence in zip(out, sequences):
-        row += np.bincount(words(clean(sequence), k, both_strands=True), minlength=size)
     return out
 
 

@@ -169,7 +169,8 @@ class Upcycled(Around):
         told = role if role in names else None
         pairs = [item if isinstance(item, tuple) else (item, told) for item in items]
         data = self.encoder.collate([text for text, _ in pairs], None if told else role)
-        return {**data, "domain": torch.tensor([[self.number(domain)] for _, domain in pairs]).view(-1, 1)}
+        numbers = torch.tensor([self.number(domain) for _, domain in pairs], dtype=torch.long)
+        return {**data, "domain": numbers.unsqueeze(1)}
 
     def check_role(self, role: str | None) -> None:
         try:

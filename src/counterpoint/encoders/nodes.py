@@ -13,10 +13,11 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
+from counterpoint.data.nodes import Nodes
 from counterpoint.encoders.base import Encoder, Source, Traced, noise, seeded
 from counterpoint.encoders.graph import row_scaled
 from counterpoint.errors import ConfigError, DataError, ItemError
-from counterpoint.modalities.graph import Node
+from counterpoint.modalities.graph import Node, small
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class NodeMLP(Encoder):
     @classmethod
     def example(cls, seed: int = 0) -> Self:
         with seeded(seed):
-            return cls(NodeMLPConfig(features=7, widths=(16,), dim=8))
+            return cls.build(NodeMLPConfig(widths=(16,), dim=8), Nodes(small(np.random.default_rng(0))))
 
     def traced(self) -> Traced:
         """Of features ``(N, F)``, scaled as the configuration says."""

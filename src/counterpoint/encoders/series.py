@@ -20,8 +20,10 @@ from torch.nn import functional as F
 from counterpoint.data.batch import Data
 from counterpoint.data.schema import Known
 from counterpoint.data.windows import Series
-from counterpoint.encoders.base import Encoder, Source, Traced, is_vector, noise, seeded
+from counterpoint.encoders.base import Encoder, Source, Traced, noise, seeded
+from counterpoint.encoders.bulk import is_vector
 from counterpoint.errors import ConfigError, DataError, ItemError, ModelError
+from counterpoint.modalities.series import CHANNELS
 
 Backbone: TypeAlias = Literal["transformer", "lstm", "tcn", "dilated-tcn"]
 BACKBONES: tuple[Backbone, ...] = ("transformer", "lstm", "tcn", "dilated-tcn")
@@ -117,7 +119,7 @@ class SeriesEncoder(Encoder):
     @classmethod
     def example(cls, seed: int = 0) -> Self:
         with seeded(seed):
-            return cls(SeriesConfig(channels=3, dim=16, width=16, layers=2, heads=2))
+            return cls(SeriesConfig(channels=CHANNELS, dim=16, width=16, layers=2, heads=2))
 
     def traced(self) -> Traced:
         """Of windows that are standardised, as `collate` gives them, of the length it was trained with."""

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from counterpoint.data.batch import Data
 from counterpoint.encoders import pretrained
-from counterpoint.encoders.base import VOCABULARY_FROM, Source, Traced, config_of, seeded
+from counterpoint.encoders.base import VOCABULARY_FROM, Source, Traced, config_of, seeded, small_rows
 from counterpoint.encoders.border import check_tokens, reading
 from counterpoint.encoders.layout import Stage, read_weights, refuse_pickles, revive, write_json, write_weights
 from counterpoint.encoders.pooling import pool
@@ -147,7 +147,7 @@ class StaticText(TextEncoder):
     @classmethod
     def example(cls, seed: int = 0) -> Self:
         with seeded(seed):
-            return cls.from_texts(cls.samples, config_of(cls)(dim=16))
+            return cls.build(config_of(cls)(dim=16), small_rows(cls.modality))
 
     @property
     def embedded(self) -> int | None:

@@ -16,7 +16,8 @@ from tokenizers import Tokenizer, processors
 from torch import Tensor
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders.base import Encoder, Traced, buckets, placed
+from counterpoint.encoders.base import Encoder, Traced
+from counterpoint.encoders.bulk import buckets, placed
 from counterpoint.errors import ConfigError, DataError, ItemError, ModelError
 from counterpoint.files import write_text
 
@@ -56,7 +57,7 @@ class TextEncoder(Encoder):
 
     special: whether the tokenizer's special tokens are put around each text. truncated: texts cut so far. asked: the
     place of the mask token that a template puts beside each text, from the end where negative (None: no template).
-    samples: texts that small encoders are made from, and that ONNX files are checked with.
+    samples: texts that ONNX files are checked with.
     """
 
     modality: ClassVar[str] = "text"

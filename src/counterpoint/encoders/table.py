@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from counterpoint.data import objects
 from counterpoint.data.batch import Data
-from counterpoint.encoders.base import Encoder, Source, Traced, seeded
+from counterpoint.encoders.base import Encoder, Source, Traced, seeded, small_rows
 from counterpoint.encoders.blocks import Block, small_weights
 from counterpoint.errors import ConfigError, ItemError, ModelError
 from counterpoint.modalities.table import Cells, Columns, Table
@@ -88,15 +88,8 @@ class TableTransformer(Encoder):
 
     @classmethod
     def example(cls, seed: int = 0) -> Self:
-        cells: dict[str, Sequence[Any]] = {
-            "kind": ["a", "b", "c"],
-            "sold": [True, False],
-            "price": [1, 0],
-            "area": [2, 7],
-        }
-        columns = vars(Columns.fit(cells))
         with seeded(seed):
-            return cls(TableTransformerConfig(dim=16, layers=2, heads=2, **columns))
+            return cls.build(TableTransformerConfig(dim=16, layers=2, heads=2), small_rows(cls.modality))
 
     def traced(self) -> Traced:
         raise ModelError(

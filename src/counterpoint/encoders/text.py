@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders import pretrained, truncate
+from counterpoint.encoders import layers as parts
+from counterpoint.encoders import pretrained
 from counterpoint.encoders.base import VOCABULARY_FROM, Encoder, Source, Traced, seeded
 from counterpoint.encoders.layout import Stage, revive
 from counterpoint.encoders.pooling import JOINT, check, pool, token_at
@@ -248,13 +249,13 @@ class TextTransformer(TextEncoder):
         of them alone.
         """
         for n in layers:
-            truncate.check(n, self.depth)
+            parts.check(n, self.depth)
         return self._pooled(data, tuple(layers))
 
     @property
     def depth(self) -> int:
         """Number of layers."""
-        return len(truncate.stack(self.transformer)[1])
+        return len(parts.stack(self.transformer)[1])
 
     def _pooled(self, data: Data, layers: Sequence[int]) -> Tensor:
         """``(N, len(layers), D)``, with the norm that ends the layers, where there is one.
@@ -276,7 +277,7 @@ class TextTransformer(TextEncoder):
 
     def _final_norm(self) -> nn.Module | None:
         if self._norm is None:
-            self._norm = truncate.final_norm(self.transformer)
+            self._norm = parts.final_norm(self.transformer)
         return self.transformer.get_submodule(self._norm) if self._norm else None
 
     def tokens(self, data: Data) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders.base import Encoder, Source, Traced, is_vector, noise, seeded
+from counterpoint.encoders.base import Encoder, Source, Traced, noise, seeded, small_rows
+from counterpoint.encoders.bulk import is_vector
 from counterpoint.encoders.nodes import dense
 from counterpoint.errors import ConfigError, ItemError
 
@@ -52,7 +53,7 @@ class Vectors(Encoder):
     @classmethod
     def example(cls, seed: int = 0) -> Self:
         with seeded(seed):
-            return cls(VectorConfig(features=7, widths=(16,), dim=8))
+            return cls.build(VectorConfig(widths=(16,), dim=8), small_rows(cls.modality))
 
     def traced(self) -> Traced:
         return Traced(forward=self.forward, example=noise(3, self.config.features))

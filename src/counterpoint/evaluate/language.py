@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Data, move
-from counterpoint.encoders.base import Encoder, buckets
+from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.bulk import buckets
 from counterpoint.encoders.causal import CausalLM
 from counterpoint.errors import DataError
 from counterpoint.objectives.tokens import token_nll

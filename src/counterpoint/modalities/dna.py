@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice, pairwise
 from typing import IO, TYPE_CHECKING, Any
 
@@ -246,3 +247,56 @@ modality = Modality(
     then=("counterpoint index {run} REF.fa && counterpoint align {run} READS.fq --out reads.sam",),
     example=example,
 )
+
+
+# --- k-mers, the words of k neighbouring bases ----------------------------------------------------------------
+
+_VALUE = np.full(256, -1, dtype=np.int64)
+_VALUE[np.frombuffer(b"ACGT", dtype=np.uint8)] = range(4)
+
+
+def codes(sequence: str, k: int) -> np.ndarray:
+    """Each k-mer as a number below 4^k, A = 0 to T = 3, first base first: ``(L - k + 1,)`` int64; -1 where N is in it.
+
+    >>> codes("ACGTN", 2).tolist()
+    [1, 6, 11, -1]
+    """
+    values = _VALUE[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
+    n = len(values) - k + 1
+    if n < 1:
+        return np.empty(0, dtype=np.int64)
+    out, known = np.zeros(n, dtype=np.int64), np.ones(n, dtype=bool)
+    for i in range(k):
+        part = values[i : i + n]
+        out = out * 4 + part
+        known &= part >= 0
+    return np.where(known, out, -1)
+
+
+@lru_cache
+def strandless(k: int) -> tuple[np.ndarray, int]:
+    """For each k-mer the number of the word that it and its reverse complement share, ``(4^k,)``; and how many there
+    are (for k = 6: 2,080)."""
+    forward = np.arange(4**k)
+    backward, rest = np.zeros_like(forward), forward.copy()
+    for _ in range(k):
+        backward = backward * 4 + 3 - rest % 4
+        rest //= 4
+    words, number = np.unique(np.minimum(forward, backward), return_inverse=True)
+    return number, len(words)
+
+
+def words(sequence: str, k: int, *, both_strands: bool) -> np.ndarray:
+    """The k-mers of a sequence without those that hold N, ``(M,)`` int64; of both strands: numbered by `strandless`."""
+    found = codes(sequence, k)
+    found = found[found >= 0]
+    return strandless(k)[0][found] if both_strands else found
+
+
+def counts(sequences: Sequence[str], k: int) -> np.ndarray:
+    """How often each word of `strandless` stands in each sequence, ``(N, V)`` float32: the counts nothing learns."""
+    size = strandless(k)[1]
+    out = np.zeros((len(sequences), size), dtype=np.float32)
+    for row, sequence in zip(out, sequences):
+        row += np.bincount(words(clean(sequence), k, both_strands=True), minlength=size)
+    return out

@@ -19,9 +19,8 @@ import pyarrow as pa
 import torch
 
 from counterpoint.encoders.base import Encoder
-from counterpoint.encoders.kmers import codes
 from counterpoint.errors import ConfigError, DataError, ModelError
-from counterpoint.modalities.dna import Contig, reverse_complement
+from counterpoint.modalities.dna import Contig, codes, reverse_complement
 from counterpoint.search.local import Alignment, Scoring, local_alignments, local_scores
 from counterpoint.search.store import Index
 

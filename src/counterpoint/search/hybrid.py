@@ -84,7 +84,7 @@ def weighted(
         floors.append(share * floor)
         ids.append(listed)
     total, found = _merge(ids, points, k, ties="place")
-    return (total + sum(floors)[:, None]).astype(np.float32), found
+    return (total + np.sum(floors, axis=0)[:, None]).astype(np.float32), found
 
 
 def both(

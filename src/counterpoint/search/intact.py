@@ -136,7 +136,8 @@ def changed(file: Path, held: dict[str, Any], *, checksum: bool = True) -> str:
         return "is missing"
     if file.stat().st_size != held["bytes"]:
         return "is cut short or changed"
-    return "has changed" if checksum and held.get("sha256", digest := sha256(file)) != digest else ""
+    known = held.get("sha256")
+    return "has changed" if checksum and known is not None and known != sha256(file) else ""
 
 
 def may_write(folder: Path, overwrite: bool) -> None:

@@ -26,7 +26,7 @@ Dtype: TypeAlias = Literal["float32", "float16", "int8", "binary", "ubinary"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 _STEPS = 255.0  # between the 256 values of an int8
 _WORD = 8  # bytes that are compared at once
-_SAMPLE = 4_096  # rows that tell the average one: its cosines are then off by a hundredth of their deviation or two
+_SAMPLE = 4_096  # rows that tell the average one: its cosine is then off by a hundredth or two of their deviation
 
 
 def truncated(x: np.ndarray, dim: int) -> np.ndarray:

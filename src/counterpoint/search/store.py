@@ -97,19 +97,20 @@ class Index:
         if not self.settings["ann"]:
             return None
         fault = intact.changed(self.folder / _ANN, self.settings["files"].get(_ANN, {"bytes": -1}))
-        try:
-            found = None if fault else Ann.load(self.folder / _ANN)
-        except ModelError as error:
-            found, fault = None, f"cannot be read ({error})"
-        if found is not None and (len(found), found.dim) != (len(self), self.dim):
-            found, fault = None, f"holds {len(found):,} vectors of width {found.dim}"
-        if found is None:
-            warnings.warn(
-                f"The index {self.folder} is damaged: {_ANN} {fault}. All rows are compared instead, which is exact "
-                f"and slower. {intact.again(self.folder)}",
-                stacklevel=2,
-            )
-        return found
+        if not fault:
+            try:
+                found = Ann.load(self.folder / _ANN)
+                if (len(found), found.dim) == (len(self), self.dim):
+                    return found
+                fault = f"holds {len(found):,} vectors of width {found.dim}"
+            except ModelError as error:
+                fault = f"cannot be read ({error})"
+        warnings.warn(
+            f"The index {self.folder} is damaged: {_ANN} {fault}. All rows are compared instead, which is exact and "
+            f"slower. {intact.again(self.folder)}",
+            stacklevel=2,
+        )
+        return None
 
     @property
     def share(self) -> Share:
@@ -260,14 +261,13 @@ class Index:
 
     @classmethod
     def open(cls, folder: str | Path) -> Index:
-        """Open an index that `build` wrote. Raises ModelError, naming the file that is missing, damaged or changed, and
-        what to type. (A graph is looked at when it is first used.)"""
+        """Open an index that `build` wrote. Raises ModelError, naming the file that is damaged and what to type."""
         folder = Path(folder)
         settings = intact.settings(folder)
         intact.check_files(folder, settings["files"], spared=_ANN)
         index = cls(folder, settings)
         # Another index may have been moved here meanwhile, so that some files are of one and some of the other.
-        return index if intact.settings(folder) == settings else cls.open(folder)
+        return index if json.dumps(intact.settings(folder)) == json.dumps(settings) else cls.open(folder)
 
     def verify(self) -> None:
         """Compare every file with its checksum; ModelError names the first that differs. Reads the whole index."""

@@ -9,8 +9,9 @@ import numpy as np
 
 from counterpoint.data.batch import Data
 from counterpoint.errors import ConfigError
-from counterpoint.modalities.audio import Recording
+from counterpoint.modalities.audio import Recording, log_mel
 from counterpoint.views.base import Collate
+from counterpoint.views.features import Cheap, Matrix, standardised
 
 
 def crop(recording: Recording, rng: np.random.Generator, *, seconds: float) -> Recording:
@@ -87,3 +88,28 @@ def counterparts(items: Sequence[Recording], rng: np.random.Generator, collate: 
     cut = [len(x) // 2 for x in items]
     first = [x.part(0, n) if n else None for x, n in zip(items, cut)]
     return first, [x.part(n, len(x)) if n else None for x, n in zip(items, cut)]
+
+
+# --- cheap features ----------------------------------------------------------------------------------------------
+
+RATE, SECONDS, BANDS = 16_000, 10, 64
+"""Hertz (or the lowest rate among the recordings), seconds of a recording that are looked at, mel bands."""
+
+
+def log_mel_statistics(train: Sequence[Recording], test: Sequence[Recording]) -> tuple[Matrix, Matrix, str]:
+    """Mean and standard deviation over time of each log-mel band, standardised by the training recordings."""
+    rate = min([RATE, *(x.rate for items in (train, test) for x in items)])
+    long = sum(x.seconds > SECONDS for items in (train, test) for x in items)
+    cut = f"of {long:,} recordings the first {SECONDS} seconds were heard" if long else ""
+    known, unseen = (np.stack([_bands(x, rate) for x in items]) for items in (train, test))
+    return *standardised(known, unseen), cut
+
+
+def _bands(recording: Recording, rate: int) -> np.ndarray:
+    heard = recording.part(0, SECONDS * recording.rate).at(rate)
+    bands = max(8, min(BANDS, rate // 250))
+    frames = log_mel(heard, bands=bands, window=max(16, rate // 40), hop=max(1, rate // 100))
+    return np.concatenate((frames.mean(0), frames.std(0)))
+
+
+cheap = (Cheap(name="log-mel mean and deviation", of=log_mel_statistics),)

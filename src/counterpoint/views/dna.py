@@ -11,7 +11,9 @@ import numpy as np
 
 from counterpoint.data.batch import Data
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.modalities.dna import counts
 from counterpoint.views.base import Collate
+from counterpoint.views.features import Cheap, Matrix, scaled
 
 Range = tuple[int, int]
 """Least length and the length that is not reached any more, in bases."""
@@ -99,3 +101,20 @@ def counterparts(items: Sequence[str], rng: np.random.Generator, collate: Collat
 def _rate(name: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise ConfigError(f"{name}={value} is not a probability; give a number from 0 to 1.")
+
+
+# --- cheap features ----------------------------------------------------------------------------------------------
+
+K = 6
+"""Bases of a k-mer."""
+
+
+def kmer_counts(train: Sequence[str], test: Sequence[str]) -> tuple[Matrix, Matrix, str]:
+    """Square roots of the shares of k-mers of both strands, less the mean of the training sequences."""
+    from sklearn.preprocessing import normalize
+
+    known, unseen = (np.sqrt(normalize(counts(items, K), norm="l1")) for items in (train, test))
+    return *scaled(known - known.mean(0), unseen - known.mean(0)), ""
+
+
+cheap = (Cheap(name="k-mer counts", of=kmer_counts),)

@@ -25,8 +25,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.modalities.image import luma
+from counterpoint.modalities.image import luma, pixels
 from counterpoint.views.base import Collate
+from counterpoint.views.features import Cheap, Matrix, scaled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,3 +280,18 @@ def _some(x: Tensor, chosen: Tensor, change: Callable[[Tensor], Tensor]) -> Tens
         return x
     index = chosen.nonzero()[:, 0].to(x.device)
     return x.index_copy(0, index, change(x[index]))
+
+
+# --- cheap features ----------------------------------------------------------------------------------------------
+
+SIDE = 16
+"""Pixels: the side of the square that an image is made."""
+
+
+def flat_pixels(train: Sequence[Any], test: Sequence[Any]) -> tuple[Matrix, Matrix, str]:
+    """Images as squares of `SIDE` by `SIDE` pixels in red, green and blue, less the mean image."""
+    known, unseen = (pixels(list(items), SIDE, fit="squash").flatten(1).numpy() for items in (train, test))
+    return *scaled(known - known.mean(0), unseen - known.mean(0)), ""
+
+
+cheap = (Cheap(name="pixels", of=flat_pixels),)

@@ -12,6 +12,7 @@ from torch import Tensor
 from counterpoint.errors import ConfigError
 from counterpoint.modalities.table import Cells, Table, is_missing
 from counterpoint.views.base import Collate
+from counterpoint.views.features import Cheap, Matrix, scaled, standardised
 
 
 def some_cells(shape: tuple[int, int], rng: np.random.Generator, *, rate: float) -> Tensor:
@@ -80,3 +81,45 @@ def counterparts(rows: Sequence[Table], rng: np.random.Generator, collate: Colla
         first.append({name: row[name] for name in there[:half]} if half else None)
         second.append({name: row[name] for name in there[half:]} if half else None)
     return first, second
+
+
+# --- cheap features ----------------------------------------------------------------------------------------------
+
+VALUES = 100
+"""Values of a column of categories that count by themselves, the most frequent; the others are one."""
+
+
+def columns(train: Sequence[Any], test: Sequence[Any]) -> tuple[Matrix, Matrix, str]:
+    """Cells of a table: numbers standardised, missing ones as the mean beside a mark; everything else one-hot."""
+    from sklearn.impute import SimpleImputer
+    from sklearn.preprocessing import OneHotEncoder
+
+    known, unseen = ([item.get("table", item) for item in items] for items in (train, test))
+    names = list(dict.fromkeys(name for row in known for name in row))
+    numbers = [n for n in names if all(_is_number(cell) for row in known if not is_missing(cell := row.get(n)))]
+    others = [n for n in names if n not in numbers]
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    if numbers:
+        filled = SimpleImputer(add_indicator=True)
+        a = filled.fit_transform(_array(known, numbers, float))
+        parts.append(standardised(a, filled.transform(_array(unseen, numbers, float)), rows=False))
+    if others:
+        code = OneHotEncoder(max_categories=VALUES, handle_unknown="infrequent_if_exist", sparse_output=False)
+        a = code.fit_transform(_array(known, others, str))
+        parts.append((a, code.transform(_array(unseen, others, str))))
+    both = (np.concatenate([part[side] for part in parts], axis=1) for side in (0, 1))
+    return *scaled(*both), ""
+
+
+def _is_number(cell: Any) -> bool:
+    return isinstance(cell, int | float | np.number) and not isinstance(cell, bool)
+
+
+def _array(rows: Sequence[Any], names: Sequence[str], of: type) -> np.ndarray:
+    if of is float:
+        found = [[cell if _is_number(cell := row.get(n)) else np.nan for n in names] for row in rows]
+        return np.array(found, dtype=np.float64)
+    return np.array([["" if is_missing(c := row.get(n)) else str(c) for n in names] for row in rows], dtype=object)
+
+
+cheap = (Cheap(name="columns", of=columns), Cheap(name="columns, boosted trees", of=columns, by="trees"))

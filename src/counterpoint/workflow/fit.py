@@ -66,7 +66,7 @@ def fit(
     overwrite: bool = False,
     say: Say | None = None,
 ) -> Fitted:
-    """Train an encoder on rows, measure it beside a baseline, write its model folder and its report.
+    """Train an encoder on rows, measure it beside cheap baselines, write its model folder and its report.
 
     data: whatever `counterpoint.data.files.read.read` takes. method: its name (auto: the columns decide). columns: part
     -> column. encoder: auto, static, transformer, or a folder or hub id; ``text=FOLDER`` names that of one tower. lora:
@@ -194,7 +194,7 @@ def set_up(begin: Opened, given: Given, folder: Path, team: Team, *, overwrite: 
 def prepare(plan: Plan, begin: Opened, given: Given, folder: Path, *, overwrite: bool) -> Trainer:
     """Everything is checked before the first file is written: a slip does not cost the run that is there."""
     if given.held and plan.train.metric:
-        _check_metric(plan.train.metric, _watch(given)(plan.learner))
+        _check_metric(plan.train.metric, _watch(given, plan.train.metric)(plan.learner))
     trainer = make_trainer(plan, begin, given, folder, overwrite=overwrite)
     if overwrite:
         place.clear(folder)
@@ -207,12 +207,13 @@ def prepare(plan: Plan, begin: Opened, given: Given, folder: Path, *, overwrite:
 def make_trainer(plan: Plan, begin: Opened, given: Given, folder: Path, *, overwrite: bool) -> Trainer:
     renewal = Remining(given.rows, plan.train, plan.learner) if plan.train.remine else None
     learned = replace(given, rows=renewal.rows) if renewal else given
+    watch = _watch(given, plan.train.metric)
     return Trainer(
         plan.learner,
         make_loader(learned, plan.train, plan.learner),
         plan.train,
         folder=folder,
-        evaluate=_watch(given) if given.held and (plan.train.eval_every or plan.train.metric) else None,
+        evaluate=watch if given.held and (plan.train.eval_every or plan.train.metric) else None,
         resume=begin.resume,
         overwrite=overwrite,
         extra=describe(plan, begin.asked, given),
@@ -290,11 +291,16 @@ def taught_nothing(still: float) -> str:
     )
 
 
-def _watch(given: Given) -> Callable[[Method], dict[str, float]]:
+def _watch(given: Given, metric: str) -> Callable[[Method], dict[str, float]]:
+    """What measures the model while it is trained. metric: that which decides; without one, rows on which nothing can
+    be measured are no reason to stop."""
+
     def watch(trained: Method) -> dict[str, float]:
         try:
             return {f.metric: f.value.value for f in measure(trained.towers(), given, beside=False).figures}
-        except CounterpointError as error:  # rows that say nothing should not end a training
+        except CounterpointError as error:
+            if metric:
+                raise
             warnings.warn(f"The model is not measured while it is trained. {error}", stacklevel=2)
             return {}
 

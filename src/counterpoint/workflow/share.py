@@ -18,11 +18,11 @@ from counterpoint.data.schema import Schema
 from counterpoint.data.sets import registry
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.border import read_json
-from counterpoint.errors import DataError, MissingExtra, ModelError
+from counterpoint.errors import CounterpointError, DataError, ModelError
 from counterpoint.evaluate.fusion import DEPTH, FEWEST, learn_from_pairs, learn_share
 from counterpoint.evaluate.retrieval import Judgements
 from counterpoint.files import write_json
-from counterpoint.search.hybrid import Share
+from counterpoint.search.hybrid import DEFAULT, Share
 from counterpoint.search.store import Index
 from counterpoint.workflow.folder import learned_from
 from counterpoint.workflow.gather import Given, spread
@@ -53,7 +53,7 @@ def set_aside(given: Given) -> Given:
         kept, aside = rows.split(min(MOST, max(FEWEST, len(rows) // 20)))
     except DataError:  # all rows have one text
         return given
-    if len(aside) * 10 > len(rows):  # a group of rows with one anchor stays together, however large
+    if len(aside) * 8 > len(rows):  # a group of rows with one anchor stays together, however large
         return given
     given.log.note(f"{len(aside):,} more are set aside to learn from how search mixes embeddings and words.")
     return replace(given, rows=kept, paired=spread(aside, MOST))
@@ -62,9 +62,9 @@ def set_aside(given: Given) -> Given:
 def of_run(towers: Mapping[str, Encoder], given: Given, model: Path) -> Share | None:
     """Learn the share from the rows set aside, and write it into the model folder where they tell.
 
-    None where no rows are set aside, and where there is no BM25 to learn it with.
+    None where no rows are set aside. What keeps it from being learned is told in the default's place.
     """
-    if not given.paired or set(towers) != {"text"}:
+    if not given.paired:
         return None
     texts = given.schema.kind == "texts"
     parts = found_again(given.paired, towers["text"]) if texts else None
@@ -72,8 +72,8 @@ def of_run(towers: Mapping[str, Encoder], given: Given, model: Path) -> Share | 
     what = "texts, of which one half had to find the other" if texts else "pairs"
     try:
         share = learn_from_pairs(towers["text"], pairs, source="learned by fit on {n} held-out " + what)
-    except (DataError, MissingExtra):  # texts without a word, no bm25s: nothing to learn it from
-        return None
+    except CounterpointError as error:  # texts without a word, no bm25s: a run that is trained does not fail for it
+        return Share(DEFAULT.alpha, f"the default, as it could not be learned ({str(error).rstrip('.')})")
     if share.figures:
         write_json(model / FILE, share.to_json())
     return share
@@ -138,7 +138,7 @@ def pairs_to_learn_from(
         log.note(f"The model was trained on {', '.join(seen)}: learned from them, a hybrid trusts it too much.")
     known = set(rows.with_format("arrow")[:][text].to_pylist())
     asked = _columns(raw, schema)
-    pairs = [(a, p) for a, p in asked if a and p in known]
+    pairs = [(a, p) for a, p in asked if a and p and p in known]
     if not pairs:
         raise DataError(
             f"None of the {len(asked):,} pairs of {' '.join(queries)} has a positive that is, word for word, a text in "

@@ -19,8 +19,8 @@ commonest value or the mean in place of a missing cell, ``hide=False`` lets atte
 
 Published (size ``published``): ResNet-50 at 128 px, width 512, 4 + 4 layers of 8 heads, heads of two layers to 128,
 τ 0.1, half of the cells hidden, 0.3 corrupted, Adam 3e-4, batch 256, up to 500 epochs, weight decay 1.5e-6 (cars; 1e-4
-for hearts). Here: rows are corrupted by cells of the same batch; only cells that are there are hidden; negatives are
-drawn among the rows of one process; the class token and its column's vector are one; weight decay is decoupled (AdamW).
+for hearts). Here: rows are corrupted by cells of the same batch; only cells that are there are hidden; the class token
+and its column's vector are one; weight decay is decoupled (AdamW).
 Rows without an image or without a table are left out: it is cells that may be missing.
 """
 
@@ -48,6 +48,7 @@ from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.match import hard_negatives, matching
 from counterpoint.objectives.pairing import Diagonal
 from counterpoint.objectives.reconstruct import masked_cells
+from counterpoint.processes import fetched, gathered, rank, sizes, starts
 from counterpoint.train.config import TrainConfig
 from counterpoint.views.image import SimCLRViews
 from counterpoint.views.table import corrupt_cells, mask_cells
@@ -160,21 +161,25 @@ class TIP(Method):
         out = {"itc": contrast(u, w, Diagonal(), scale=scale, both=True)}
         places = v[:, 1:]
         if self.matched is not None:
-            out["itm"] = self.match(t, places, scale * u.detach() @ w.detach().T, batch.labels["draw"])
+            out["itm"] = self.match(t, places, (scale * u.detach(), w.detach()), batch.labels["draw"])
         if self.config.mtr:
             hidden = self.embed(Tokens(self.table.encoder), batch.one("context"))  # type: ignore[arg-type]
             out["mtr"] = self.fill(self.interaction(hidden, places), batch)
         return {name: loss / len(out) for name, loss in out.items()}
 
-    def match(self, t: Tensor, places: Tensor, similarity: Tensor, draw: Tensor) -> Tensor:
-        """Whether pairs belong together: the N true ones, each image with a wrong row, each row with a wrong image."""
+    def match(self, t: Tensor, places: Tensor, sides: tuple[Tensor, Tensor], draw: Tensor) -> Tensor:
+        """Whether pairs belong together: the N true ones, each image with a wrong row, each row with a wrong image, of
+        any process. sides: scaled embeddings of the images, and those of the rows, ``(N, D)`` each."""
         assert self.matched is not None
         true = self.matched(self.interaction(t, places)[:, 0])
-        if len(t) < 2:
+        counts = sizes(len(t), t.device)
+        if sum(counts) < 2:
             return true.sum() * 0.0  # there is no other row to be mistaken for: nothing is learned
-        rows = hard_negatives(similarity, draw[:, 0])
-        images = hard_negatives(similarity.T, draw[:, 1])
-        wrong = self.interaction(torch.cat((t, t[rows])), torch.cat((places[images], places)))
+        own = starts(counts)[rank()] + torch.arange(len(t), device=t.device)
+        image, row = sides
+        rows = hard_negatives(image @ gathered(row, counts).T, draw[:, 0], own=own)
+        images = hard_negatives((gathered(image, counts) @ row.T).T, draw[:, 1], own=own)
+        wrong = self.interaction(torch.cat((t, fetched(t, rows))), torch.cat((fetched(places, images), places)))
         return matching(true, self.matched(wrong[:, 0]))
 
     def fill(self, f: Tensor, batch: Batch) -> Tensor:

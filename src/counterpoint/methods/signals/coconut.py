@@ -62,7 +62,7 @@ from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal
 from counterpoint.objectives.sides import sided_contrast
 from counterpoint.objectives.tokens import token_nll
-from counterpoint.processes import total, world
+from counterpoint.processes import sizes, total, world
 from counterpoint.train.config import TrainConfig
 
 Side: TypeAlias = Literal["student", "teacher"]
@@ -194,7 +194,7 @@ class Coconut(Method):
         y, rows = batch.labels["label"], batch.rows
         again = torch.zeros_like(y, dtype=torch.bool) if self.memory is None else self.memory.learned[y]
         if self.memory is not None:
-            kept = self.memory.draw(round(c.replay * len(batch)))
+            kept = self.memory.draw(round(c.replay * sum(sizes(len(batch), y.device))))
             data = {name: joined(x, kept.data[name]) for name, x in data.items()}
             y, rows = torch.cat((y, kept.labels)), torch.cat((rows, kept.rows))
             again = torch.cat((again, torch.ones_like(kept.labels, dtype=torch.bool)))

@@ -39,6 +39,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from counterpoint import processes
 from counterpoint.data.batch import Batch, Data, View
 from counterpoint.data.schema import Row
 from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig
@@ -49,7 +50,7 @@ from counterpoint.modalities.audio import recording
 from counterpoint.objectives.codes import code_cross_entropy, code_diversity, others_of_group, perplexity
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, NotSame, OnlyOwn, OnlySame
-from counterpoint.processes import world
+from counterpoint.processes import total, world
 from counterpoint.train.config import TrainConfig
 from counterpoint.views.audio import crop, span_mask
 
@@ -154,7 +155,8 @@ class W2vBert(Method):
         view, c = batch.one("anchor"), self.config
         assert not isinstance(view.data, Tensor)
         hidden: Tensor = view.data["hidden"]
-        heard = self.embed(Frames(self.encoder, self.split, hidden.shape[1], c.noise), view)[hidden]
+        data = {**view.data, "noise": self._noise(hidden)}
+        heard = self.embed(Frames(self.encoder, self.split, hidden.shape[1]), data)[hidden]
         e, below, above = heard.split([self.encoder.width, self.encoder.dim, self.encoder.dim], 1)
         chosen = self.quantiser(torch.lerp(e.detach(), e, c.front_grad))
         anchors, targets = (F.normalize(z, dim=-1) for z in (self.context(below), self.code(chosen.vectors)))
@@ -172,6 +174,14 @@ class W2vBert(Method):
                 self.names(above).unflatten(-1, (c.groups, c.codes)), target
             )
         return out
+
+    def _noise(self, hidden: Tensor) -> Tensor:
+        """What stands at hidden places, ``(N, T', width)``; the same for a recording whichever process has it."""
+        longest = int(total(torch.tensor(hidden.shape[1], device=hidden.device), "max"))
+        like = self.context.weight  # drawn where and as weights are
+        shape = longest, self.encoder.width
+        drawn = processes.drawn(lambda n: like.new_empty(n, *shape).normal_(), len(hidden), like.device)
+        return self.config.noise * drawn[:, : hidden.shape[1]]
 
     def contrast(self, anchors: Tensor, targets: Tensor, codes: Tensor, sequence: Tensor) -> Tensor:
         """InfoNCE of hidden frames ``(M, D)`` with distractors of their own ``sequence`` ``(M,)`` and another code."""
@@ -237,14 +247,14 @@ class Frames(nn.Module):
     """What the losses need of every place, side by side in one tensor ``(N, places, width + 2 dim)``, so that it can be
     computed in micro-batches: features of the front, the contrastive part's output and the last block's."""
 
-    def __init__(self, encoder: AudioTransformer, split: int, places: int, noise: float) -> None:
+    def __init__(self, encoder: AudioTransformer, split: int, places: int) -> None:
         super().__init__()
-        self.encoder, self.split, self.places, self.noise = encoder, split, places, noise
+        self.encoder, self.split, self.places = encoder, split, places
 
     def forward(self, data: Data) -> Tensor:
         assert not isinstance(data, Tensor)
         e, mask = self.encoder.features(data)
-        hidden = data["hidden"][:, : e.shape[1]].unsqueeze(-1)
-        layers = self.encoder.layers(torch.where(hidden, self.noise * torch.randn_like(e), e), mask)
+        hidden, noise = (data[name][:, : e.shape[1]] for name in ("hidden", "noise"))
+        layers = self.encoder.layers(torch.where(hidden.unsqueeze(-1), noise.to(e), e), mask)
         z = torch.cat((e, layers[self.split - 1], layers[-1]), -1)
         return F.pad(z, (0, 0, 0, self.places - z.shape[1]))

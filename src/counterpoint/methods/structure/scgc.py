@@ -94,7 +94,7 @@ class SCGC(Method):
         self.decoder = dense(c.dim, *reversed(c.widths), c.features)
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
         self.first = 0
-        self._code: Tensor | None = None
+        self._code: tuple[Tensor, Tensor] | None = None
         self._influence: tuple[Graph, Any] | None = None
 
     def before_training(self, steps: int) -> None:
@@ -123,7 +123,7 @@ class SCGC(Method):
         x = view.data
         assert isinstance(x, Tensor)
         z = self.embed(self.encoder, view)
-        self._code = z.detach()
+        self._code = batch.rows[: len(z)], z.detach()
         self.observe(anchor=z, positive=weights @ z)
         assert self.encoder.centres is not None
         q = student_t(z, self.encoder.centres)
@@ -137,7 +137,9 @@ class SCGC(Method):
     def after_step(self, step: int) -> None:
         self.step.fill_(step)
         if step == self.first and self._code is not None and self.encoder.centres is not None:
-            code = gathered(self._code).double().cpu().numpy()
+            # Every process has the graph, or a block of it: each node counts once.
+            nodes, code = (gathered(x).cpu().numpy() for x in self._code)
+            code = code[np.sort(np.unique(nodes, return_index=True)[1])].astype(np.float64)
             k = self.config.clusters
             if len(np.unique(code, axis=0)) < k:
                 raise DataError(f"{len(code)} nodes have fewer than {k} different codes: give fewer clusters.")

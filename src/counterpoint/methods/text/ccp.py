@@ -49,6 +49,7 @@ from counterpoint.methods.batches import sourced
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, NotSame, OnlyOwn
 from counterpoint.objectives.scale import LogitScale
+from counterpoint.processes import total
 from counterpoint.train.config import TrainConfig
 from counterpoint.views.text import neighbours, sentences
 
@@ -151,9 +152,10 @@ class CCP(Method):
         }
 
     def _group(self, batch: Batch) -> int:
-        if self.config.mixed:
-            return 0
-        return int(batch.labels["source"][0]) if len(batch) else 0
+        """Of the rows of all processes."""
+        source = batch.labels["source"]
+        found = int(total(source[0] if len(source) else source.new_tensor(0), "max"))
+        return 0 if self.config.mixed else found
 
     def after_step(self, step: int) -> None:
         for batch, z in self._pending.take():

@@ -45,14 +45,17 @@ from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods import batches
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.methods.batches import places
 from counterpoint.methods.text.matryoshka_2d import Exits
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, Labels, OnlySame
 from counterpoint.objectives.rank import cosent, pearson, pro, rank_kl
-from counterpoint.processes import gathered
+from counterpoint.processes import fetched, gathered, rank, sizes, starts, total, world
 from counterpoint.train.config import TrainConfig
 
 KINDS = ("pairs", "scored")
+TASKS = (("anchor", "positive", "negative"), ("a", "b"))
+"""Roles of the views of each."""
 SOURCES_OF = (
     "The method codiemb learns from pairs and scored pairs (for other sources beside them name the method multitask)"
 )
@@ -129,11 +132,6 @@ class CoDiEmb(Method):
                 self.ranges[source] = part.schema.range or (float(found.min()), float(found.max()))
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
-        if not rows:
-            raise DataError(
-                "This process has no row of the batch, and so does not know its task. Use larger batches, or fewer "
-                "processes."
-            )
         scored = [r for r in rows if "score" in r]
         pairs = [r for r in rows if "anchor" in r]
         if len(scored) + len(pairs) < len(rows):
@@ -185,12 +183,26 @@ class CoDiEmb(Method):
         return Batch(views, batch.rows, {**batch.labels, "score": torch.tensor(scores)})
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
+        found, batch = dict[str, Tensor](), self._of_all_tasks(batch)
         if batch.all("anchor"):
             found["rank"] = self.ranked(batch)
         if batch.all("a"):
             found |= self.ordered(batch)
         return found
+
+    def _of_all_tasks(self, batch: Batch) -> Batch:
+        """The batch with the views of every task that some process has rows of: here there may be none of them."""
+        if world() == 1:
+            return batch
+        rows = [sum(map(len, batch.all(first))) for first, *_ in TASKS]
+        held = total(torch.tensor(rows, device=batch.rows.device), "max").tolist()
+        nothing = replace(batch.views[0].take(slice(0, 0)), owner=batch.rows[:0])
+        views: list[View] = []
+        for count, roles in zip(held, TASKS):
+            own = [v for v in batch.views if v.role in roles] or [replace(nothing, role=role) for role in roles[:2]]
+            views += own if count else []
+        score = batch.labels.get("score", torch.zeros(len(batch), device=batch.rows.device))
+        return Batch(tuple(views), batch.rows, {**batch.labels, "score": score})
 
     def ranked(self, batch: Batch) -> Tensor:
         """The loss of pairs."""
@@ -202,7 +214,8 @@ class CoDiEmb(Method):
         q = queries[owner]
         self.observe(anchor=q, positive=p)
         if self.config.ranked_by == "order":
-            a, b = torch.cat([q, q, *(queries[o] for o in owners)]), torch.cat([p, p.roll(1, 0), *n])
+            a = torch.cat([q, q, *(queries[o] for o in owners)])
+            b = torch.cat([p, fetched(p, predecessors(owner)), *n])
             return cosent(a, b, torch.cat([p.new_ones(len(p)), p.new_zeros(len(a) - len(p))]))
         pairing = Diagonal() & OnlySame(places(owner))
         return contrast(q, p, pairing, scale=1 / self.config.temperature, extra=torch.cat(n) if n else None)
@@ -276,12 +289,14 @@ class CoDiEmb(Method):
         )
 
 
-def places(owner: Tensor) -> Tensor:
-    """How many items before it belong to the same row, of each: ``[0, 1, 0, 0] -> [0, 0, 1, 2]``."""
-    order = owner.argsort(stable=True)
-    row = owner[order]
-    first = torch.searchsorted(row, row)
-    return torch.empty_like(owner).scatter_(0, order, torch.arange(len(owner), device=owner.device) - first)
+def predecessors(owner: Tensor) -> Tensor:
+    """The positive before each one, ``(P,)``, before the first the last, as numbers among those of all processes; all
+    of them stand slot by slot, and in a slot by their rows."""
+    counts = sizes(len(owner), owner.device)
+    order = gathered(places(owner), counts).argsort(stable=True)
+    first = starts(counts)[rank()]
+    before = torch.empty_like(order).scatter_(0, order, order.roll(1))
+    return before[first : first + len(owner)]
 
 
 def one_after_another(first: Batch, then: Batch) -> Batch:

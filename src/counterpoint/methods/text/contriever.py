@@ -32,12 +32,12 @@ from torch.nn import functional as F
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
-from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError
 from counterpoint.memory.pending import Pending
 from counterpoint.memory.queue import Queue
 from counterpoint.memory.teacher import Teacher
+from counterpoint.methods import recipes
 from counterpoint.methods.base import LONG, Method, Recipe, Usual, method
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, OnlyOwn
@@ -149,9 +149,5 @@ class Contriever(Method):
                     schedule="linear",
                 ),
             )
-        small = size == "small"
-        return Recipe(
-            config=Config(queue=8_192 if small else 256, momentum=0.99, normalize=True, crop=(0.1, 0.5)),
-            encoder=StaticTextConfig(dim=256 if small else 64),
-            train=TrainConfig(batch=256 if small else 32, epochs=5 if small else 1, lr=3e-3, weight_decay=0.0),
-        )
+        config = Config(queue=8_192 if size == "small" else 256, momentum=0.99, normalize=True, crop=(0.1, 0.5))
+        return recipes.static_text(size, config, batch=256, epochs=5)

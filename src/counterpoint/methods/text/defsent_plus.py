@@ -52,9 +52,10 @@ from counterpoint.encoders.transforms import independent
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.methods.batches import number
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Labels
-from counterpoint.processes import rank, total, world
+from counterpoint.processes import gathered, rank, sizes, starts, total, world
 from counterpoint.train.config import TrainConfig
 
 SHARP = 100.0
@@ -245,15 +246,18 @@ class DefSentPlus(Method):
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
         definitions = [r["positive"] for r in rows]
-        glossary = self.glossary or Glossary(rows)  # of rows by themselves: they are all there is
-        entries = [glossary.entry(d) for d in definitions]
         view = View(self.encoder.collate(definitions), self.encoder.modality)
-        return Batch((view,), torch.tensor([r["row"] for r in rows]), {"entry": torch.tensor(entries)})
+        # Where no glossary was read the rows are all there is, of all processes: their texts say what is the same.
+        said = [[number(definition), number(r["anchor"])] for definition, r in zip(definitions, rows)]
+        labels = {"said": torch.tensor(said, dtype=torch.long).view(-1, 2)}
+        if self.glossary is not None:
+            labels = {"entry": torch.tensor([self.glossary.entry(d) for d in definitions], dtype=torch.long)}
+        return Batch((view,), torch.tensor([r["row"] for r in rows]), labels)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         h = self.pooler(self.embed(self.encoder, batch.one("anchor")))
-        entry, own = batch.labels["entry"], slice(rank(), None, world())  # processes share the entries among them
-        targets = self.targets if self.glossary else self._of_batch(batch)
+        own = slice(rank(), None, world())  # processes share the entries among them
+        entry, targets = (batch.labels["entry"], self.targets) if self.glossary else self._of_batch(batch)
         numbers = torch.arange(len(targets), device=h.device)
         with torch.no_grad():
             positive = F.normalize(targets[entry.clamp_min(0)].float(), dim=-1)
@@ -261,13 +265,17 @@ class DefSentPlus(Method):
         pairing = Labels(entry, candidates=numbers[own])
         return {"entries": contrast(h, targets[own].to(h), pairing, scale=self.config.scale)}
 
-    def _of_batch(self, batch: Batch) -> Tensor:
-        """Targets from the definitions of a batch by themselves, where no glossary was read."""
+    def _of_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Entries ``(N,)`` and targets ``(entries, D)`` from the definitions of a batch by themselves, over all
+        processes, where no glossary was read."""
         with torch.no_grad(), self.encoder.evaluating(gradients=True):
             z = self.encoder(batch.one("anchor").data)
-        entry = batch.labels["entry"]
-        member = F.one_hot(entry.clamp_min(0)).to(z) * (entry >= 0)[:, None]
-        return member.T @ z / member.sum(0)[:, None].clamp_min(1)
+        said = batch.labels["said"]
+        counts = sizes(len(said), said.device)
+        entries, first = entries_of(gathered(said, counts)), starts(counts)[rank()]
+        entry = entries[first : first + len(said)]
+        member = F.one_hot(entry.clamp_min(0), max(int(entries.max()), 0) + 1).to(z) * (entry >= 0)[:, None]
+        return entry, total(member.T @ z) / total(member.sum(0))[:, None].clamp_min(1)
 
     @classmethod
     def recipe(cls, size: str = "published") -> Recipe:
@@ -285,6 +293,16 @@ class DefSentPlus(Method):
             encoder=StaticTextConfig(dim=256 if small else 32),
             train=TrainConfig(batch=64 if small else 16, epochs=3 if small else 2, lr=1e-3, weight_decay=0.0),
         )
+
+
+def entries_of(said: Tensor) -> Tensor:
+    """The entry ``(N,)`` of each definition, numbered as they come; -1: of several. said: ``(N, 2)`` long, numbers for
+    what definition and entry say."""
+    pairs = list(map(tuple, said.tolist()))
+    numbers = {entry: i for i, entry in enumerate(dict.fromkeys(entry for _, entry in pairs))}
+    times = Counter(definition for definition, _ in dict.fromkeys(pairs))
+    found = [numbers[entry] if times[definition] == 1 else -1 for definition, entry in pairs]
+    return torch.tensor(found, dtype=torch.long, device=said.device)
 
 
 SCALE = 10.0

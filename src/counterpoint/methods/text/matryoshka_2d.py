@@ -44,6 +44,7 @@ from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.coordinates import coordinate_kl
 from counterpoint.objectives.pairing import Diagonal
 from counterpoint.objectives.rank import angle, cosent
+from counterpoint.processes import total, world
 from counterpoint.train.config import TrainConfig
 
 
@@ -164,28 +165,37 @@ class Matryoshka2D(Method):
         return n, k
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        n, k = self.drawn()
+        (n, k), score = self.drawn(), self._scores(batch)
         exits = Exits(self.encoder, None if n is None else (n, len(self.depths) + 1))
         x = self.embed_each(exits, batch.views)
         last, early = [z[:, -1] for z in x], [z[:, 0] for z in x]
         self.observe(anchor=F.normalize(last[0], dim=-1), positive=F.normalize(last[1], dim=-1))
         share = 1.0 if n is None or not self.config.shallow else 1 / n
-        losses = {"full": self.base(last, batch)}
+        losses = {"full": self.base(last, score)}
         if n is not None:
-            losses["full"] = losses["full"] + share * self.base(early, batch)
+            losses["full"] = losses["full"] + share * self.base(early, score)
         if k is not None:
-            losses["slim"] = self.base([z[:, :k] for z in last], batch)
+            losses["slim"] = self.base([z[:, :k] for z in last], score)
             if n is not None:
-                losses["slim"] = losses["slim"] + share * self.base([z[:, :k] for z in early], batch)
+                losses["slim"] = losses["slim"] + share * self.base([z[:, :k] for z in early], score)
         if n is not None and self.config.align:
             settings = {"temperature": self.config.temperature, "stop_gradient": self.config.stop_gradient}
             losses["align"] = self.config.align * coordinate_kl(torch.cat(early), torch.cat(last), **settings)
         return losses
 
-    def base(self, x: Sequence[Tensor], batch: Batch) -> Tensor:
-        """The loss l of embeddings ``(N, D)`` of anchors, of positives, and perhaps ``(K, D)`` of negatives."""
+    def _scores(self, batch: Batch) -> Tensor | None:
+        """Of scored pairs ``(N,)``; None: of pairs. A process without a row hears from the others which they are."""
+        score = batch.labels.get("score")
+        if world() == 1:
+            return score
+        scored = total(torch.tensor(int(score is not None), device=batch.rows.device), "max")
+        return torch.zeros(0, device=batch.rows.device) if score is None and scored else score
+
+    def base(self, x: Sequence[Tensor], score: Tensor | None) -> Tensor:
+        """The loss l of embeddings ``(N, D)`` of anchors, of positives, and perhaps ``(K, D)`` of negatives. score:
+        ``(N,)`` of scored pairs."""
         c = self.config
-        if (score := batch.labels.get("score")) is not None:
+        if score is not None:
             a, b = x
             loss = a.new_zeros(())
             if c.cosent:

@@ -36,11 +36,10 @@ from counterpoint.data.batch import Batch
 from counterpoint.data.schema import Row
 from counterpoint.encoders import folder
 from counterpoint.encoders.base import Encoder
-from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError
 from counterpoint.memory.teacher import Teacher
-from counterpoint.methods import batches
+from counterpoint.methods import batches, recipes
 from counterpoint.methods.base import Method, Recipe, method
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, FalseNegatives
@@ -147,9 +146,4 @@ class MultiCSR(Method):
                 encoder=TextTransformerConfig(layers=12, width=768, pooling="cls", max_length=32),
                 train=TrainConfig(batch=128, epochs=3, lr=5e-5, warmup=0.0, schedule="linear"),
             )
-        small = size == "small"
-        return Recipe(
-            config=Config(head=False),
-            encoder=StaticTextConfig(dim=256 if small else 64),
-            train=TrainConfig(batch=128 if small else 32, epochs=3 if small else 1, lr=3e-3, weight_decay=0.0),
-        )
+        return recipes.static_text(size, Config(head=False), batch=128, epochs=3)

@@ -39,15 +39,19 @@ from torch.nn import functional as F
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
-from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.methods import recipes
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.methods.batches import number, places
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Soft
 from counterpoint.objectives.scale import LogitScale
+from counterpoint.processes import gathered, rank, sizes, starts, world
 from counterpoint.train.config import TrainConfig
 from counterpoint.views.text import crop_words
+
+WORDLESS = "None of these texts has a word. Drop rows without words first."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,32 +99,36 @@ class Primer(Method):
         self.names = check_labels(c.labels)
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
-        texts, number = [r["text"] for r in rows], torch.tensor([r["row"] for r in rows])
+        """Views ``anchor``, the texts, and ``label``, the candidates, each owned by the first row that drew it. Labels:
+        numbers for what is said, filled up with 0; ``held`` ``(N, L)`` of the words that stand in a text and of its
+        class, ``owned`` ``(N, W)`` of the candidates of a row in their order."""
+        texts, at = [r["text"] for r in rows], torch.tensor([r["row"] for r in rows])
         stream = self.encoder.modality
         if self.config.loss == "crops":
             crops = [[crop_words(t, rng, ratio=self.config.crop) if t.strip() else t for t in texts] for _ in range(2)]
             pair = (View(self.encoder.collate(c), stream, r) for c, r in zip(crops, ("anchor", "positive")))
-            return Batch(tuple(pair), number)
+            return Batch(tuple(pair), at)
         held = [words(t) for t in texts]
         drawn = [draw(h, rng, self.config.drawn) for h in held]
         seen = [" ".join(w for w in h if w not in out) for h, out in zip(held, drawn)]
         owner = {w: i for i, out in reversed(list(enumerate(drawn))) for w in out}
         pool, owners = list(owner), list(owner.values())
-        labels = [r["label"] for r in rows] if self.names and "label" in rows[0] else []
+        said = [list(map(number, dict.fromkeys(h))) for h in held]
+        owned = [[number(w) for w, i in owner.items() if i == row] for row in range(len(rows))]
+        labels = [r["label"] for r in rows] if self.names and rows and "label" in rows[0] else []
+        for row, label in enumerate(labels):
+            said[row].append(number(f"class {self.names[label]}"))
         for label in dict.fromkeys(labels):
             pool.append(self.names[label])
             owners.append(labels.index(label))
-        if not pool:
-            raise DataError("None of these texts has a word. Drop rows without words first.")
-        place = {w: j for j, w in enumerate(pool[: len(owner)])}
-        targets = torch.zeros(len(rows), len(pool))
-        for i, h in enumerate(held):
-            targets[i, [place[w] for w in h if w in place]] = 1
-        for i, label in enumerate(labels):
-            targets[i, pool.index(self.names[label], len(owner))] = 1
-        texts_view = View(self.encoder.collate(seen), stream, "anchor")
-        words_view = View(self.encoder.collate(pool), stream, "label", owner=torch.tensor(owners))
-        return Batch((texts_view, words_view), number, {"targets": targets})
+            owned[owners[-1]].append(number(f"class {self.names[label]}"))
+        if not pool and world() == 1:
+            raise DataError(WORDLESS)
+        views = (
+            View(self.encoder.collate(seen), stream, "anchor"),
+            View(self.encoder.collate(pool), stream, "label", owner=torch.tensor(owners, dtype=torch.long)),
+        )
+        return Batch(views, at, {"held": filled(said), "owned": filled(owned)})
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         z, scale = F.normalize(self.embed(self.encoder, batch.one("anchor")), dim=-1), self.scale()
@@ -128,13 +136,15 @@ class Primer(Method):
             other = F.normalize(self.embed(self.encoder, batch.one("positive")), dim=-1)
             self.observe(anchor=z, positive=other, scale=scale)
             return {"crops": contrast(z, other, scale=scale, both=True)}
-        w = F.normalize(self.embed(self.encoder, batch.one("label")), dim=-1)
-        targets = batch.labels["targets"]
-        some = targets.any(1)
-        self.observe(anchor=z[some], positive=w[targets[some].argmax(1)], scale=scale)
+        kept, targets, first = compared(batch)
+        w = F.normalize(self.embed(self.encoder, batch.one("label")), dim=-1)[kept]
+        own = targets[:, first : first + len(w)]
+        some = own.any(1)
+        self.observe(anchor=z[some], positive=w[F.pad(own[some], (0, 1)).argmax(1)], scale=scale)
         if self.bias is None:
-            return {"ranking": contrast(z, w, Soft(targets, normalise=True), scale=scale)}
-        return {"binary": contrast(z, w, Soft(targets), scale=scale, bias=self.bias, form="sigmoid")}
+            return {"ranking": contrast(z, w, Soft(targets, normalise=True, first=first), scale=scale)}
+        pairing = Soft(targets, first=first)
+        return {"binary": contrast(z, w, pairing, scale=scale, bias=self.bias, form="sigmoid")}
 
     @classmethod
     def recipe(cls, size: str = "published") -> Recipe:
@@ -144,12 +154,36 @@ class Primer(Method):
                 encoder=TextTransformerConfig(),
                 train=TrainConfig(batch=1024, epochs=30, lr=1e-3, weight_decay=0.0),
             )
-        small = size == "small"
-        return Recipe(
-            config=Config(),
-            encoder=StaticTextConfig(dim=256 if small else 64),
-            train=TrainConfig(batch=256 if small else 32, epochs=10 if small else 1, lr=3e-3, weight_decay=0.0),
-        )
+        return recipes.static_text(size, Config(), batch=256, epochs=10)
+
+
+def compared(batch: Batch) -> tuple[Tensor, Tensor, int]:
+    """Which words of a batch are candidates, ``(W,)`` bool, as of those that several processes drew the first counts;
+    the targets ``(N, candidates of all processes)`` of its texts; and where its own candidates begin among them."""
+    owner, held = batch.one("label").owner, batch.labels["held"]
+    assert owner is not None
+    own = batch.labels["owned"][owner, places(owner)]
+    counts = sizes(len(own), own.device)
+    every, start = gathered(own, counts), starts(counts)[rank()]
+    if not len(every):
+        raise DataError(WORDLESS)
+    order = every.argsort(stable=True)
+    again = torch.zeros_like(every, dtype=torch.bool)
+    again[order[1:]] = every[order[1:]] == every[order[:-1]]
+    candidates, place = every[~again].sort()
+    at = torch.searchsorted(candidates, held).clamp_max(len(candidates) - 1)
+    row, word = ((candidates[at] == held) & (held != 0)).nonzero(as_tuple=True)
+    targets = torch.zeros(len(held), len(candidates), device=held.device)
+    targets[row, place[at[row, word]]] = 1
+    return ~again[start : start + len(own)], targets, int((~again[:start]).sum())
+
+
+def filled(lists: Sequence[Sequence[int]]) -> Tensor:
+    """Lists of numbers as ``(N, L)`` long, L that of the longest, the others filled up with 0."""
+    out = torch.zeros(len(lists), max(map(len, lists), default=0), dtype=torch.long)
+    for row, numbers in zip(out, lists):
+        row[: len(numbers)] = torch.tensor(numbers, dtype=torch.long)
+    return out
 
 
 def words(text: str) -> list[str]:

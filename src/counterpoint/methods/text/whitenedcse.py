@@ -28,6 +28,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -38,15 +39,17 @@ from torch.nn import functional as F
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
-from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError
+from counterpoint.methods import recipes
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.methods.batches import number
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, NotSame
 from counterpoint.objectives.reduce import batch_size
 from counterpoint.objectives.scale import LogitScale
 from counterpoint.objectives.whiten import groups_for, shared_permutation, shuffled_whiten
+from counterpoint.processes import rank, sizes, starts
 from counterpoint.train.config import TrainConfig
 
 
@@ -103,7 +106,7 @@ class WhitenedCSE(Method):
         """Label ``text`` ``(N,)``: a number for each text, the same for equal ones, in every process."""
         data, stream = self.encoder.collate([r["text"] for r in rows]), self.encoder.modality
         views = (View(data, stream, role) for role in ("anchor", *["positive"] * self.config.positives))
-        same = torch.tensor([_number(r["text"]) for r in rows], dtype=torch.long)
+        same = torch.tensor([number(str(r["text"])) for r in rows], dtype=torch.long)
         return Batch(tuple(views), torch.tensor([r["row"] for r in rows]), {"text": same})
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -120,9 +123,14 @@ class WhitenedCSE(Method):
         c = self.config
         if c.shuffle != "blocks":
             return [self._white(h) for h in views]
-        # As released: sentence 0 with all its views, sentence 1 with all of its, ..., cut into as many blocks as views.
-        blocks = torch.stack(list(views), 1).flatten(0, 1).chunk(len(views))
-        return list(torch.cat([self._white(h) for h in blocks]).unflatten(0, (-1, len(views))).unbind(1))
+        # As released: sentence 0 with all its views, sentence 1 with all of its, ..., cut into as many blocks as views,
+        # each of as many rows as there are sentences, over all processes.
+        stacked = torch.stack(list(views), 1)
+        n, counts = stacked.shape[1], sizes(len(stacked), stacked.device)
+        first, rows = n * starts(counts)[rank()], stacked.flatten(0, 1)
+        ends = [min(max(sum(counts) * block - first, 0), len(rows)) for block in range(n + 1)]
+        blocks = [rows[start:end] for start, end in pairwise(ends)]
+        return list(torch.cat([self._white(h) for h in blocks]).unflatten(0, stacked.shape[:2]).unbind(1))
 
     def _white(self, h: Tensor) -> Tensor:
         c, dim = self.config, h.shape[1]
@@ -148,12 +156,8 @@ class WhitenedCSE(Method):
                 encoder=TextTransformerConfig(layers=12, width=768, pooling="cls", max_length=32),
                 train=TrainConfig(batch=128, epochs=1, lr=1e-5, warmup=0.0, schedule="linear"),
             )
-        small = size == "small"
-        return Recipe(
-            config=Config(groups=64 if small else 16, head=False),
-            encoder=StaticTextConfig(dim=256 if small else 64, token_dropout=0.3),
-            train=TrainConfig(batch=512 if small else 32, epochs=1, lr=3e-3, weight_decay=0.0),
-        )
+        config = Config(groups=64 if size == "small" else 16, head=False)
+        return recipes.static_text(size, config, batch=512, token_dropout=0.3)
 
 
 def _number(text: Any) -> int:

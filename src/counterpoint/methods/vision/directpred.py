@@ -44,6 +44,7 @@ from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
 from counterpoint.methods.batches import two_views
 from counterpoint.objectives.predict import negative_cosine
+from counterpoint.processes import world
 from counterpoint.train.config import TrainConfig
 from counterpoint.views.image import SimCLRViews
 
@@ -127,7 +128,7 @@ class DirectPred(Method):
         return two_views(self.encoder, rows, rng, self.config.augment, source=self.config.source)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        if len(batch) < 2:
+        if len(batch) < 2 and world() == 1:
             raise DataError(
                 "One image alone has no batch statistics, which the projector needs; set batch to 2 or more."
             )

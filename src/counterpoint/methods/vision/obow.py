@@ -40,8 +40,8 @@ from counterpoint.memory.queue import Queue
 from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
 from counterpoint.modalities.image import pixels
-from counterpoint.objectives.reduce import reduced
-from counterpoint.processes import total
+from counterpoint.objectives.reduce import at_least_float32, reduced
+from counterpoint.processes import drawn, total
 from counterpoint.train.config import TrainConfig
 from counterpoint.views.image import PatchGrid, SimCLRViews
 
@@ -166,14 +166,15 @@ class OBoW(Method):
                     f"A feature map of {m.shape[2]}×{m.shape[3]} leaves nothing for local averages of 3×3 within a "
                     f"border of {b}. Use larger images or fewer stages, or set border=0."
                 )
-        return [(m[..., b:-b, b:-b] if b else m).float() for m in maps]
+        return [at_least_float32(m[..., b:-b, b:-b] if b else m) for m in maps]
 
     def after_step(self, step: int) -> None:
         self.teacher.update(self.encoder, step=step, steps=self.steps)
         seen = list(self._seen.values())
         self.mu.copy_(torch.stack([mu for _, mu, _ in seen]).mean(0))
         for i, queue in enumerate(self.vocabulary):
-            queue.push(torch.cat([words[i] for _, _, words in seen]))
+            for _, _, words in seen:  # one batch after the other, each of all processes
+                queue.push(words[i])
         self._seen.clear()
 
     @classmethod
@@ -233,9 +234,9 @@ def vocabulary(words: int, dim: int, *, seed: int) -> Queue:
 
 def distances(maps: Tensor, words: Tensor) -> Tensor:
     """Squared distances ``(N, U, K)`` of the U places of maps ``(N, C, H, W)`` to words ``(K, C)``, in float32."""
-    places = maps.float().flatten(2).transpose(1, 2)
+    places = at_least_float32(maps).flatten(2).transpose(1, 2)
     with torch.autocast(maps.device.type, enabled=False):
-        squares = places.square().sum(2, keepdim=True) + words.square().sum(1) - 2 * places @ words.float().T
+        squares = places.square().sum(2, keepdim=True) + words.square().sum(1) - 2 * places @ words.to(places).T
     return squares.clamp_min(0)
 
 
@@ -263,5 +264,5 @@ def bag(energies: Tensor, *, pool: str = "max", assignment: str = "soft") -> Ten
 def local(maps: Tensor) -> Tensor:
     """One feature ``(N, C)`` of each image: the mean around a place of its map drawn at random."""
     means = F.avg_pool2d(maps, 3, stride=1).flatten(2)
-    place = torch.randint(means.shape[2], (len(means),)).to(means.device)
+    place = drawn(lambda n: torch.randint(means.shape[2], (n,)), len(means), means.device).to(means.device)
     return means[torch.arange(len(means), device=means.device), :, place]

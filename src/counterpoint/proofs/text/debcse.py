@@ -21,8 +21,9 @@ from counterpoint.data.sets.registry import find, load
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.evaluate.bias import biases
 from counterpoint.evaluate.similarity import cosines, spearman
-from counterpoint.methods.text.debcse import Config, DebCSE, Pool
+from counterpoint.methods.text.debcse import Config, DebCSE
 from counterpoint.proofs.base import Proof, train
+from counterpoint.search.pool import Pool
 
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "debcse": ("positives and negatives drawn by inverse propensity", {}),

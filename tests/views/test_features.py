@@ -11,13 +11,17 @@ from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from counterpoint.errors import DataError
-from counterpoint.evaluate import baselines_features as cheap
-from counterpoint.evaluate.baselines_features import FEATURES, Cheap, features_of, narrow
 from counterpoint.evaluate.tasks import Labelled
 from counterpoint.modalities.audio import Recording
+from counterpoint.modalities.base import discover
 from counterpoint.modalities.graph import Graph
+from counterpoint.views.features import Cheap, cheap, features_of, narrow
+from counterpoint.views.graph import around
+from counterpoint.views.table import columns
+from counterpoint.views.text import words
 
 N = 80
+FEATURES = {name: cheap(name) for name in discover() if cheap(name)}
 
 
 def texts(labels: np.ndarray, rng: np.random.Generator) -> list[str]:
@@ -160,7 +164,7 @@ def test_words_are_scikit_learns_tf_idf() -> None:
 
 def test_texts_without_a_word_are_refused() -> None:
     with pytest.raises(DataError, match="None of the training texts has a word"):
-        cheap.words(["!!!", "?"], ["word"])
+        words(["!!!", "?"], ["word"])
 
 
 @pytest.mark.parametrize(
@@ -186,7 +190,7 @@ def test_a_node_is_averaged_over_itself_and_its_neighbours() -> None:
     near = np.array([[1, 1, 0], [1, 1, 1], [0, 1, 1]]) / np.sqrt(np.outer([2, 3, 2], [2, 3, 2]))
     expected = near @ near
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    train, test, _ = cheap.around([graph[0], graph[2]], [graph[1]])
+    train, test, _ = around([graph[0], graph[2]], [graph[1]])
     np.testing.assert_allclose(train.toarray(), expected[[0, 2]], rtol=1e-5)
     np.testing.assert_allclose(test.toarray(), expected[[1]], rtol=1e-5)
 
@@ -194,10 +198,10 @@ def test_a_node_is_averaged_over_itself_and_its_neighbours() -> None:
 def test_cells_that_no_training_row_has() -> None:
     known = [{"town": "Ulm", "age": 3}, {"town": "Bonn", "age": None}, {"town": "Ulm"}]
     unseen: Sequence[dict[str, Any]] = [{"town": "Rome", "age": "old"}, {"table": {"town": "Bonn", "age": 3.0}}, {}]
-    train, test, _ = cheap.columns(known, unseen)
+    train, test, _ = columns(known, unseen)
     assert np.isfinite(train).all()
     assert np.isfinite(test).all()
-    np.testing.assert_allclose(*(cheap.columns([{"table": k} for k in known], unseen)[0], train))
+    np.testing.assert_allclose(*(columns([{"table": k} for k in known], unseen)[0], train))
 
 
 def test_narrow_keeps_what_there_is() -> None:
