@@ -15,7 +15,7 @@ import counterpoint.encoders as package
 from counterpoint.encoders import base, folder
 from counterpoint.encoders.bags import BagEncoder
 from counterpoint.encoders.base import Encoder, build, choices, discover, made_by, picked
-from counterpoint.encoders.roles import ROLES
+from counterpoint.encoders.prompts import ROLES
 from counterpoint.encoders.wrapper import Around
 from counterpoint.errors import ConfigError, DataError, ModelError, NotFiniteError
 from counterpoint.modalities import base as modalities

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from counterpoint.data.batch import Data, move
 from counterpoint.data.schema import Known
-from counterpoint.encoders import roles
 from counterpoint.encoders.bulk import buckets, each, placed, sequence
 from counterpoint.encoders.layout import Stage, read_weights, revive, write_weights
+from counterpoint.encoders.prompts import check_role, known
 from counterpoint.errors import ConfigError, ModelError, NotFiniteError
 from counterpoint.modalities.base import of as modality_of
 
@@ -163,11 +163,11 @@ class Encoder(nn.Module, ABC):
     @property
     def roles(self) -> tuple[str, ...]:
         """The roles that `encode` takes beside None."""
-        return roles.known(self.prompts, self.domains, self.default_prompt)
+        return known(self.prompts, self.domains, self.default_prompt)
 
     def check_role(self, role: str | None) -> None:
         """Refuse a role that there is none of, with those there are."""
-        roles.check(role, self.roles, f"the {self.tower}")
+        check_role(role, self.roles, f"the {self.tower}")
 
     def prompt(self, role: str | None) -> str:
         """The text that is put before items of a role; '' where there is none. `ConfigError` for unknown roles."""

@@ -157,8 +157,10 @@ class CausalLM(TextEncoder):
         max_length: None takes all the positions it has. Safetensors only; remote code is never run.
         """
         folder = pretrained.locate(source)
+        model = pretrained.model(folder, kind="AutoModelForCausalLM")
+        if max_length:
+            pretrained.check_length(max_length, model.config)
         with reading(folder):
-            model = pretrained.model(folder, kind="AutoModelForCausalLM")
             tokenizer = pretrained.tokenizer(folder)
             if tokenizer.pad_token_id is None:
                 tokenizer.pad_token = tokenizer.eos_token  # hidden by the mask wherever it fills a row

@@ -17,7 +17,7 @@ from counterpoint.encoders.bags import BagEncoder
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.fusion import ImageTable
 from counterpoint.encoders.heads import Projected
-from counterpoint.encoders.roles import NO_PROMPT, check
+from counterpoint.encoders.prompts import NO_PROMPT, check_role
 from counterpoint.encoders.table import TableTransformer
 from counterpoint.encoders.transforms import unit
 from counterpoint.errors import ConfigError, DataError, ModelError, NotFiniteError
@@ -114,7 +114,7 @@ class Embed:
                 )
             if self.role == NO_PROMPT and encoder.default_prompt is None:
                 self.role = None
-            check(self.role, encoder.roles, str(self.model))
+            check_role(self.role, encoder.roles, str(self.model))
             self._encoder = encoder
         return self._encoder
 

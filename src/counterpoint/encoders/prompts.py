@@ -20,7 +20,7 @@ def known(prompts: Mapping[str, str], domains: Iterable[str], default: str | Non
     return tuple(dict.fromkeys((*ROLES, *prompts, *domains, *none)))
 
 
-def check(role: str | None, roles: Iterable[str], of: str) -> None:
+def check_role(role: str | None, roles: Iterable[str], of: str) -> None:
     """Refuse a role that there is none of, with those there are and the one that may be meant. of: the encoder."""
     roles = tuple(roles)
     if role is None or role in roles:
