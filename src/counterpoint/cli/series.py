@@ -22,6 +22,7 @@ def encode_series(embed: Embed, data: Sequence[str], out: Path, *, split: str | 
 
     from counterpoint.cli.rows import read_all
     from counterpoint.data.log import Log
+    from counterpoint.files import whole_file
     from counterpoint.workflow.bulk.embed import EMBEDDING
     from counterpoint.workflow.series import embedded_steps
 
@@ -33,20 +34,15 @@ def encode_series(embed: Embed, data: Sequence[str], out: Path, *, split: str | 
         [b[:, : embed.dim] for b in embedded_steps(embed.encoder, rows, precision=embed.precision, log=log)]
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f".{out.name}.new")
-    try:
-        with aside.open("wb") as file:
-            if out.suffix == ".npy":
-                np.save(file, z)
-            else:
-                none = pa.array(np.isnan(z).all(1))
-                column = pa.FixedSizeListArray.from_arrays(pa.array(z.ravel()), embed.dim, mask=none)
-                embed.column = rows.column_names[0]
-                kept = rows.with_format("arrow")[:].select(embed.kept(rows.column_names))
-                pq.write_table(kept.append_column(EMBEDDING, column), file)
-        aside.replace(out)
-    finally:
-        aside.unlink(missing_ok=True)
+    with whole_file(out) as aside, aside.open("wb") as file:
+        if out.suffix == ".npy":
+            np.save(file, z)
+        else:
+            none = pa.array(np.isnan(z).all(1))
+            column = pa.FixedSizeListArray.from_arrays(pa.array(z.ravel()), embed.dim, mask=none)
+            embed.column = rows.column_names[0]
+            kept = rows.with_format("arrow")[:].select(embed.kept(rows.column_names))
+            pq.write_table(kept.append_column(EMBEDDING, column), file)
     for line in log.lines():
         print(line)
     first = int(np.isnan(z).all(1).sum())

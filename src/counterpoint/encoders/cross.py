@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from counterpoint.data.files.read import read
 from counterpoint.encoders import pretrained
 from counterpoint.encoders.base import evaluating
+from counterpoint.encoders.border import reading
 from counterpoint.encoders.bulk import buckets
 from counterpoint.encoders.text import TextTransformerConfig, architecture
 from counterpoint.encoders.tokenizer import subwords, train_tokenizer
@@ -79,8 +80,9 @@ class CrossEncoder(nn.Module):
     def from_pretrained(cls, source: str | Path, *, max_length: int | None = None) -> Self:
         """The classifier of a folder or of a hub id; safetensors only, and no code of its own is run."""
         folder = pretrained.locate(source)
-        model = pretrained.model(folder, kind="AutoModelForSequenceClassification")
-        return cls(model, pretrained.tokenizer(folder), max_length=max_length).eval()
+        with reading(folder):
+            model = pretrained.model(folder, kind="AutoModelForSequenceClassification")
+            return cls(model, pretrained.tokenizer(folder), max_length=max_length).eval()
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], config: CrossEncoderConfig | None = None) -> Self:

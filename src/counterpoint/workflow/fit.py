@@ -19,6 +19,7 @@ from counterpoint.terminal import sentences
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 from counterpoint.train.protocols import Result
+from counterpoint.train.setup import find_device
 from counterpoint.train.team import Team, restarts, started
 from counterpoint.workflow import folder as place
 from counterpoint.workflow.batches import make_loader
@@ -167,6 +168,7 @@ def open_folder(asked: Asked, folder: Path, *, resume: bool, overwrite: bool) ->
         resume = resume and place.holds_run(folder)
     place.refuse(folder, resume=resume, overwrite=overwrite)
     asked = replace(asked, train=typed(TrainConfig, asked.train, of="the training run", option="--{} VALUE"))
+    find_device(str(asked.train.get("device", "auto")))  # before rows are read for nothing
     begun = resume and place.has_checkpoint(folder)
     return Opened(place.continued(folder, asked) if resume else asked, resume, begun)
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from counterpoint.encoders.layout import read_json
+from counterpoint.encoders.border import read_json
 from counterpoint.errors import ConfigError
 from counterpoint.train import checkpoint
 from counterpoint.train.run import Run

@@ -21,7 +21,7 @@ from counterpoint.data.sets import registry
 from counterpoint.data.sets.beir import Retrieval, read_beir
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.files import write_json
+from counterpoint.files import whole_file, write_json
 from counterpoint.modalities.text import TEXT
 from counterpoint.search.cache import Cache
 from counterpoint.search.mine import Counts, Likeness, Mined, Mining, Problem, Scorer, dense, mine, words
@@ -128,29 +128,25 @@ def write(pairs: Pairs, found: Mined, out: Path, *, scores: bool) -> None:
     scores: also the judge's, as ``positive_score`` and ``negative_scores``.
     """
     texts, size = found.texts(), (found.negatives >= 0).sum(axis=1)
-    arrow, aside = pairs.table.with_format("arrow"), out.with_name(f".{out.name}.new")
+    arrow = pairs.table.with_format("arrow")
     out.parent.mkdir(parents=True, exist_ok=True)
     writer = None
-    try:
-        with aside.open("wb") as file:
-            for start in range(0, len(texts), _BLOCK):
-                some = slice(start, start + _BLOCK)
-                table = arrow[some].append_column(NEGATIVES, pa.array(texts[some], pa.list_(pa.string())))
-                if scores:
-                    listed = [s[:n].tolist() for s, n in zip(found.scores[some], size[some])]
-                    table = table.append_column("positive_score", pa.array(found.positive[some], pa.float32()))
-                    table = table.append_column("negative_scores", pa.array(listed, pa.list_(pa.float32())))
-                if out.suffix == ".parquet":
-                    writer = writer or pq.ParquetWriter(file, table.schema)
-                    writer.write_table(table)
-                    continue
-                for row in table.to_pylist():
-                    file.write((json.dumps(row, ensure_ascii=False, default=str) + "\n").encode("utf-8"))
-            if writer is not None:
-                writer.close()
-        aside.replace(out)
-    finally:
-        aside.unlink(missing_ok=True)
+    with whole_file(out) as aside, aside.open("wb") as file:
+        for start in range(0, len(texts), _BLOCK):
+            some = slice(start, start + _BLOCK)
+            table = arrow[some].append_column(NEGATIVES, pa.array(texts[some], pa.list_(pa.string())))
+            if scores:
+                listed = [s[:n].tolist() for s, n in zip(found.scores[some], size[some])]
+                table = table.append_column("positive_score", pa.array(found.positive[some], pa.float32()))
+                table = table.append_column("negative_scores", pa.array(listed, pa.list_(pa.float32())))
+            if out.suffix == ".parquet":
+                writer = writer or pq.ParquetWriter(file, table.schema)
+                writer.write_table(table)
+                continue
+            for row in table.to_pylist():
+                file.write((json.dumps(row, ensure_ascii=False, default=str) + "\n").encode("utf-8"))
+        if writer is not None:
+            writer.close()
     write_json(out.with_name(f"{out.name}.stats.json"), asdict(found.counts))
 
 

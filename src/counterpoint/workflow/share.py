@@ -17,7 +17,7 @@ from counterpoint.data.rows import Rows
 from counterpoint.data.schema import Schema
 from counterpoint.data.sets import registry
 from counterpoint.encoders.base import Encoder
-from counterpoint.encoders.layout import read_json
+from counterpoint.encoders.border import read_json
 from counterpoint.errors import CounterpointError, DataError, ModelError
 from counterpoint.evaluate.fusion import DEPTH, FEWEST, learn_from_pairs, learn_share
 from counterpoint.evaluate.retrieval import Judgements
