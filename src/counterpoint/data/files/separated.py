@@ -162,7 +162,8 @@ def _sentence(error: Exception, found: Dialect) -> str:
         return _ragged(int(ragged[1]), int(ragged[3]), int(ragged[2]), found.header)
     if "UTF8" in str(error):
         return (
-            "its text is not of the encoding that it begins with. If it is of another one, type --encoding NAME, for instance cp1252."
+            "its text is not of the encoding that it begins with. If it is of another one, type --encoding NAME, for "
+            "instance cp1252."
         )
     if "straddling" in str(error):
         return f"a row is longer than {textfile.CHUNK:,} bytes; perhaps a quote opens where none closes."
