@@ -279,12 +279,10 @@ def test_only_empty_shards(tmp_path: Path) -> None:
 def test_text_files_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write(tmp_path, "jsonl.gz")
     expected = take([loader(source)], 3)
-    monkeypatch.setattr(
-        "counterpoint.data.files.pieces.places", lambda file, _: pytest.fail(f"{file} was counted again")
-    )
+    monkeypatch.setattr("counterpoint.data.files.pieces.places", lambda file, _: pytest.fail(f"{file} was read"))
     assert take([loader(source)], 3) == expected
     (tmp_path / "00.jsonl.gz").write_bytes(gzip.compress(b'{"text": "new"}'))
-    with pytest.raises(pytest.fail.Exception, match=r"00\.jsonl\.gz was counted again"):
+    with pytest.raises(pytest.fail.Exception, match=r"00\.jsonl\.gz was read"):
         loader(source)
 
 

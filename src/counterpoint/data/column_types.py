@@ -35,6 +35,8 @@ def column_type(dataset: datasets.Dataset, name: str) -> str:
         return "vector"
     if pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_boolean(type_):
         return "number"
+    if pa.types.is_decimal(type_):  # whole numbers of many digits
+        return "number"
     return str(type_)
 
 

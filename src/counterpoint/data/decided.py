@@ -4,6 +4,7 @@ The decision table (first match wins):
 
 =====================================================  ========
 numbers, and times or rows like those before them      series
+numbers and categories, perhaps a label                items, labelled (rows of a table)
 a sound column, a label by name, a text or a task      labelled
 an image or sound column and a text column             towers
 an image or sound column and a label                   labelled
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
-from counterpoint.data import steps
+from counterpoint.data import steps, tabular
 from counterpoint.data.column_types import column_type, describe
 from counterpoint.data.roles import (
     ANCHORS,
@@ -53,6 +54,8 @@ def decided_schema(dataset: datasets.Dataset) -> Schema:
     types = {n: column_type(dataset, n) for n in dataset.column_names}
     if series := steps.series_schema(dataset, types, LABELS):
         return series
+    if table := tabular.parts_of(dataset, types):
+        return schema_of(dataset, "labelled" if "label" in table[0] else "items", *table)
     told = [n for n in types if not METADATA.fullmatch(n.lower())]
     pictures, sounds, vectors = ([n for n, t in types.items() if t == w] for w in ("image", "audio", "vector"))
     negatives = [n for n in told if types[n] in ("text", "texts") and NEGATIVE.fullmatch(n.lower())]

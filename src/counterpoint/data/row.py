@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from counterpoint.data.audio import recording
+from counterpoint.data.classes import class_name
 from counterpoint.data.dna import clean
 from counterpoint.data.images import decode
 from counterpoint.data.log import Log
@@ -54,9 +55,9 @@ def make_row(values: dict[str, Any], number: int, schema: Schema, classes: Class
             continue
         value = values[str(column)]
         if (numbers := classes.get(key)) is not None:
-            if str(value) not in numbers:
+            if class_name(value) not in numbers:
                 raise unknown_class(value, schema, key)
-            value = numbers[str(value)]
+            value = numbers[class_name(value)]
         elif key == "score":
             value = float(value)
         elif schema.modalities.get(key) == "image" and value is not None:

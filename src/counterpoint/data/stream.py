@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from counterpoint.data.arrange import arranged
+from counterpoint.data.classes import is_class
 from counterpoint.data.files import media
 from counterpoint.data.files.pieces import pieces_of
 from counterpoint.data.log import Log
-from counterpoint.data.row import class_numbers, known_of, make_row
+from counterpoint.data.row import NUMBERED, class_numbers, known_of, make_row
 from counterpoint.data.schema import WRITTEN, Known, Row, Schema
 from counterpoint.data.sharding import Raw
 from counterpoint.errors import DataError
@@ -31,11 +33,14 @@ class Stream:
     def __init__(
         self, dataset: datasets.IterableDataset, schema: Schema, *, buffer: int = 10_000, seed: int = 0
     ) -> None:
+        self.log = Log()
+        dataset = arranged(dataset, schema.changes, self.log)
         self.pieces = pieces_of(dataset)
         # A copy that is never iterated: iterations of one data set, or of two that share a source, share a position.
         self.dataset = twin(media.encoded(dataset))
         self.schema, self.buffer, self.seed = schema, buffer, seed
-        self.log = Log()
+        for sentence in schema.notes:
+            self.log.note(sentence)
         self._classes = class_numbers(dataset.features, schema)
 
     @property
@@ -71,7 +76,8 @@ class Stream:
             if key in ("positives", "negatives", "rate", "table") or self.schema.kind == "towers":
                 continue
             value = values[names[0]]
-            if value is None or (isinstance(value, str) and not value.strip()):
+            blank = value is None or (isinstance(value, str) and not value.strip())
+            if blank or (key in NUMBERED and not is_class(value)):
                 self.log.skip(f"row {number}", f"nothing in column {names[0]!r}")
                 return None
             if key == "score" and not np.isfinite(value):

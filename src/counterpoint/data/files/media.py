@@ -6,6 +6,7 @@ They stay encoded in Arrow until a row is taken.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -114,11 +115,18 @@ def _array(files: Iterable[Any]) -> pa.Array:
     return pa.array([cell(v) for v in files], type=ARROW)
 
 
+def below(folder: Path, name: str) -> str | None:
+    """The path of a file that a table in a folder names, where it lies below that folder; None where it does not."""
+    root = os.path.abspath(folder)
+    path = os.path.abspath(os.path.join(root, name))
+    return path if path.startswith(os.path.join(root, "")) else None
+
+
 # --- a folder --------------------------------------------------------------------------------------------------
 
 
 def inside(folder: Path, medium: Medium) -> list[Path]:
-    """Files of the medium below a folder, sorted by path; hidden ones are left out."""
+    """What is named like a file of the medium below a folder, sorted by path; what is hidden is left out."""
     return sorted(
         p
         for p in folder.rglob("*")
@@ -157,7 +165,12 @@ def _with_metadata(root: Path, metadata: Path, medium: Medium, log: Log) -> data
             f"{metadata} has no column 'file_name', only {', '.join(table.column_names)}. "
             "Add one with the path of each file, relative to the folder."
         )
-    paths = [root / str(name) for name in table["file_name"].to_pylist()]
+    names = [str(name) for name in table["file_name"].to_pylist()]
+    if outside := [n for n in names if below(root, n) is None]:
+        raise DataError(
+            f"{metadata} names {outside[0]!r}, which lies outside of {root}. Put the files below that folder."
+        )
+    paths = [root / name for name in names]
     kept = set(_readable(paths, root, medium, log))
     rest = table.drop_columns(["file_name"]).filter(pa.array([p in kept for p in paths]))
     columns = {medium.modality: [p for p in paths if p in kept]}
@@ -168,8 +181,14 @@ def _with_metadata(root: Path, metadata: Path, medium: Medium, log: Log) -> data
 def _readable(paths: list[Path], root: Path, medium: Medium, log: Log) -> list[Path]:
     """The paths whose files can be read; the others are logged."""
     whole = sum(p.stat().st_size for p in paths if p.exists()) <= DECODE_ALL
+
+    def reason(path: Path) -> str | None:
+        if path.exists() and not path.is_file():
+            return "no file: a folder, a pipe, a socket or a device"  # which one would wait for, without end
+        return medium.damage(str(path), whole=whole)
+
     with ThreadPoolExecutor() as pool:
-        reasons = list(pool.map(lambda p: medium.damage(str(p), whole=whole), paths))
+        reasons = list(pool.map(reason, paths))
     kept = []
     for path, reason in zip(paths, reasons):
         if reason is None:
