@@ -23,7 +23,6 @@ import numpy as np
 import torch
 
 from _table import Result, finish, number, show
-from counterpoint.data.dna import Contig
 from counterpoint.data.loader import Loader
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Shuffled
@@ -33,6 +32,7 @@ from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.kmers import KmerBag, KmerBagConfig
 from counterpoint.evaluate.alignment import Claim, Judged, Truth, judge, mcnemar, simulate
 from counterpoint.methods.structure.dna_esa import DnaEsa
+from counterpoint.modalities.dna import Contig
 from counterpoint.search.align import Aligner, Placed, Reference
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer

@@ -52,14 +52,15 @@ from counterpoint.data.sets.registry import load
 from counterpoint.encoders import folder
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
-from counterpoint.evaluate.baselines import bm25
+from counterpoint.evaluate.fusion import lists
 from counterpoint.evaluate.intervals import Sample, difference, mean
 from counterpoint.evaluate.retrieval import measure
 from counterpoint.evaluate.similarity import samples, spearman
 from counterpoint.evaluate.tasks import Ranking
 from counterpoint.methods.base import find
+from counterpoint.search.bm25 import BM25
 from counterpoint.search.exact import top_k
-from counterpoint.search.hybrid import average_score, weighted
+from counterpoint.search.hybrid import weighted
 from counterpoint.train.loop import Trainer
 
 PEER = "sentence-transformers"
@@ -201,14 +202,14 @@ def measured(systems: Mapping[str, Encode]) -> dict[str, dict[str, Sample]]:
     mixed: dict[str, np.ndarray] = {}  # nDCG of the hybrids, (shares, queries)
     for name in JUDGED:
         ranking = Ranking.of_retrieval(load(name), exclude_self=False)
-        runs = {"BM25": bm25(ranking.documents, ranking.queries, k=100)}
-        average = {}
-        for s, encode in systems.items():
-            queries, documents = encode(ranking.queries), encode(ranking.documents)
-            runs[s], average[s] = top_k(queries, documents, 100), average_score(queries, documents)
+        words = BM25(ranking.documents)
+        runs = {"BM25": words.search(ranking.queries, 100)}
+        vectors = {s: (encode(ranking.queries), encode(ranking.documents)) for s, encode in systems.items()}
+        for s, (queries, documents) in vectors.items():
+            runs[s] = top_k(queries, documents, 100)
         found[name] = {s: mean(ndcg(r[1], ranking)) for s, r in runs.items()}
-        mix = {"k": 100, "average": average["ours"]}
-        hybrids = (weighted(runs["ours"], runs["BM25"], alpha=a, **mix) for a in SHARES)
+        dense, lexical, average = lists(ranking.queries, *vectors["ours"], words)
+        hybrids = (weighted(dense, lexical, k=100, alpha=a, average=average) for a in SHARES)
         mixed[name] = np.stack([ndcg(r[1], ranking) for r in hybrids])
     for name, by_share in mixed.items():
         best = int(sum(mixed[other].mean(axis=1) for other in JUDGED if other != name).argmax())

@@ -13,6 +13,7 @@ from counterpoint import demo
 from counterpoint.cli import main
 from counterpoint.data.sets.code import CodePair
 from counterpoint.errors import ConfigError
+from counterpoint.search.store import Index
 
 pytest.importorskip("bm25s")
 VERBS = ["open", "close", "read", "write", "parse", "merge", "split", "sort", "filter", "count", "join", "copy", "move"]
@@ -84,6 +85,19 @@ def test_the_index_answers_with_file_and_line(
     assert main(["search", str(folder), pair.name.replace("_", " "), "--mode", "bm25", "--k", "1"]) == 0
     assert f"{pair.file}:{pair.line}" in capsys.readouterr().out
     assert (folder / "report.html").stat().st_size > 100_000
+
+
+def test_the_share_that_was_learned_on_dev_is_measured_and_kept_in_the_index(
+    ran: tuple[Path, dict[str, object]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, metrics = ran
+    share = Index.open(folder / "index").share
+    assert metrics["hybrid"] == share.to_json()
+    assert metrics["share"] == share.alpha
+    assert share.source.endswith("functions of packages that were held out")
+    assert share.figures["hybrid"] >= max(share.figures["dense"], share.figures["bm25"])
+    assert main(["search", str(folder), "parse"]) == 0
+    assert share.source in " ".join(capsys.readouterr().out.split())
 
 
 def test_one_seed_gives_one_result(ran: tuple[Path, dict[str, object]], tmp_path: Path) -> None:

@@ -8,36 +8,59 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "counterpoint"
-BASE = {"errors", "_version", "processes", "files"}
+BASE = {"errors", "_version", "processes", "files", "terminal"}
 # Part -> the parts it may import. `encoders` and `views` need the batch types of `data`, nothing more of it.
 BELOW: dict[str, set[str]] = {
     "errors": set(),
     "_version": set(),
     "processes": set(),
     "files": set(),
+    "terminal": set(),
     "kernels": {"errors"},
     "objectives": {"kernels"},
-    "data": set(),
-    "views": {"data"},
-    "encoders": {"data", "kernels"},
+    "modalities": set(),
+    "data": {"modalities"},
+    "views": {"data", "modalities"},
+    "encoders": {"data", "modalities", "kernels"},
     "memory": {"data", "objectives"},
     "train": {"data", "kernels", "objectives", "memory"},
-    "evaluate": {"data", "views", "encoders", "objectives", "search"},
-    "search": {"data", "encoders"},
+    "evaluate": {"data", "modalities", "views", "encoders", "objectives", "search"},
+    "search": {"data", "modalities", "encoders"},
     "decode": {"data", "encoders"},
     "methods": {
         "data",
+        "modalities",
         "views",
         "encoders",
         "kernels",
         "objectives",
         "memory",
         "train",
-        "evaluate",
         "decode",
         "search",
     },
+    "proofs": {
+        "data",
+        "modalities",
+        "views",
+        "encoders",
+        "kernels",
+        "objectives",
+        "memory",
+        "train",
+        "decode",
+        "search",
+        "methods",
+        "evaluate",
+    },
+    "report": {"evaluate"},
 }
+BELOW["workflow"] = {*BELOW, "workflow"}
+BELOW["cli"] = {*BELOW, "demo"}
+BELOW["demo"] = {*BELOW} - {"cli"}
+BELOW["docs"] = {*BELOW} - {"docs"}
+BELOW["__init__"] = {"workflow"}
+BELOW["__main__"] = {"cli"}
 
 
 def part(path: Path) -> str:
@@ -80,7 +103,7 @@ def test_nothing_below_methods_knows_a_methods_name() -> None:
 
     names = set(discover())
     for path in FILES:
-        if part(path) == "methods":
+        if "methods" in BELOW[part(path)] or part(path) == "methods":  # above
             continue
         strings = {
             n.value
@@ -88,6 +111,21 @@ def test_nothing_below_methods_knows_a_methods_name() -> None:
             if isinstance(n, ast.Constant) and isinstance(n.value, str)
         }
         assert not strings & names, f"{path} names {strings & names}"
+
+
+# Files of proofs that are no proof of a method: what all have in common, and data that some read.
+HELPERS = {"base.py", "multimodal/digits.py", "text/catalogues.py"}
+
+
+def test_a_proof_stands_where_its_method_stands() -> None:
+    files = {p.relative_to(SOURCE / "proofs").as_posix() for p in (SOURCE / "proofs").rglob("*.py")}
+    files = {name for name in files if not name.endswith("__init__.py")}
+    assert files >= HELPERS
+    for name in files - HELPERS:
+        assert (SOURCE / "methods" / name).exists(), f"proofs/{name} proves no methods/{name}; a helper is listed above"
+        assert "proof = Proof(" in (SOURCE / "proofs" / name).read_text(), f"proofs/{name} holds no proof"
+    for path in (SOURCE / "methods").rglob("*.py"):
+        assert "Proof(" not in path.read_text(), f"{path}: the experiment stands in proofs/"
 
 
 HEAVY_OR_ABSENT = {"torchvision", "torchaudio", "timm", "lightning", "pytorch_lightning", "accelerate"}

@@ -23,8 +23,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import counterpoint
-from counterpoint.data.audio import Recording
 from counterpoint.encoders import folder
+from counterpoint.modalities.audio import Recording
 from counterpoint.search.store import Index
 
 

@@ -36,7 +36,7 @@ from counterpoint.encoders import folder as model_folder
 from counterpoint.encoders.layout import write_json
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.errors import DataError
-from counterpoint.evaluate.fusion import DEPTH, learn_share
+from counterpoint.evaluate.fusion import learn_share, lists
 from counterpoint.evaluate.intervals import difference, interval, mean
 from counterpoint.evaluate.retrieval import Judgements, measure
 from counterpoint.methods.text.in_batch import Config, InBatch
@@ -44,7 +44,7 @@ from counterpoint.report import page
 from counterpoint.report.collect import collect
 from counterpoint.search.bm25 import BM25
 from counterpoint.search.exact import Run, top_k
-from counterpoint.search.hybrid import Share, average_score, weighted
+from counterpoint.search.hybrid import Share, weighted
 from counterpoint.search.store import Index
 from counterpoint.terminal import Console
 from counterpoint.train.config import TrainConfig
@@ -170,20 +170,20 @@ class Held:
         self.judgements = Judgements([{i: 1.0} for i in relevant])
         self._bm25: BM25 | None = None
 
-    def lexical(self, k: int) -> Run:
+    def lists(self, encoder: StaticText) -> tuple[Run, Run, np.ndarray]:
+        """What a hybrid is the sum of, see `fusion.lists`."""
         if self._bm25 is None:
             self._bm25 = BM25([p.code for p in self.corpus], tokenizer="code")
-        return self._bm25.search(self.queries, k)
+        return lists(self.queries, *self.embedded(encoder), self._bm25)
 
-    def dense(self, encoder: StaticText, k: int) -> tuple[Run, np.ndarray]:
-        """The ranking by embeddings, and each query's cosine with an average document."""
-        documents = encoder.encode([p.code for p in self.corpus], role="document", normalize=True)
+    def embedded(self, encoder: StaticText) -> tuple[np.ndarray, np.ndarray]:
+        """Unit vectors of the queries and of the functions."""
         queries = encoder.encode(self.queries, role="query", normalize=True)
-        return top_k(queries, documents, k), average_score(queries, documents)
+        return queries, encoder.encode([p.code for p in self.corpus], role="document", normalize=True)
 
     def rank(self, encoder: StaticText, alpha: float) -> Iterator[tuple[str, np.ndarray]]:
         """(system, document numbers (Q, 100)) of the dense encoder, of BM25 and of their hybrid."""
-        (dense, average), lexical = self.dense(encoder, DEPTH), self.lexical(DEPTH)
+        dense, lexical, average = self.lists(encoder)
         yield "dense", dense[1][:, :100]
         yield "bm25", lexical[1][:, :100]
         yield "hybrid", weighted(dense, lexical, k=100, alpha=alpha, average=average)[1]
@@ -239,7 +239,7 @@ def learn(train: Sequence[CodePair], dev: Held, size: Size, folder: Path, seed: 
 
     def watch(trained: InBatch) -> dict[str, float]:
         assert isinstance(trained.encoder, StaticText)
-        return {"mrr@10": dev.mrr(dev.dense(trained.encoder, 10)[0][1])}
+        return {"mrr@10": dev.mrr(top_k(*dev.embedded(trained.encoder), 10)[1])}
 
     Trainer(method, loader, config, folder=folder, evaluate=watch, overwrite=True, extra=extra).fit()
     return method
@@ -247,10 +247,10 @@ def learn(train: Sequence[CodePair], dev: Held, size: Size, folder: Path, seed: 
 
 def best_share(encoder: StaticText, dev: Held) -> Share:
     """The weight of the dense score in the hybrid, learned on dev."""
-    dense, average = dev.dense(encoder, DEPTH)
+    dense, lexical, average = dev.lists(encoder)
     return learn_share(
         dense,
-        dev.lexical(DEPTH),
+        lexical,
         dev.judgements,
         average=average,
         metric="mrr@10",

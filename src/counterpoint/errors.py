@@ -16,12 +16,53 @@ class DataError(CounterpointError, ValueError):
     """The rows cannot be used as asked: a missing column, an empty file, one class only."""
 
 
+class ItemError(DataError):
+    """One item of several cannot be used. said: the sentence, in which ``{place}`` stands for the item's position, from
+    0, and ``{of}`` for how many there are. place, of: these."""
+
+    def __init__(self, said: str, place: int, of: int) -> None:
+        super().__init__(said, place, of)
+        self.said, self.place, self.of = said, place, of
+
+    def __str__(self) -> str:
+        return self.said.replace("{place}", f"{self.place:,}").replace("{of}", f"{self.of:,}")
+
+    def at(self, place: int, of: int) -> ItemError:
+        """The same of an item that stands at this place among so many."""
+        return ItemError(self.said, place, of)
+
+
+class NoRowsError(DataError):
+    """A file that is whole, and empty."""
+
+
 class ConfigError(CounterpointError, ValueError):
     """Settings contradict each other or the data."""
 
 
 class ModelError(CounterpointError, ValueError):
     """A model folder cannot be read or written as asked."""
+
+
+class NotFiniteError(ModelError):
+    """An encoder gave NaN or infinity. tower: which, in words. rows: of which items, positions from 0. of: how many
+    items there were. weights: the name of a weight that is not finite ('': all are)."""
+
+    def __init__(self, tower: str, rows: tuple[int, ...], of: int, weights: str = "") -> None:
+        super().__init__(tower, rows, of, weights)
+        self.tower, self.rows, self.of, self.weights = tower, rows, of, weights
+
+    def __str__(self) -> str:
+        if self.weights:
+            return (
+                f"The {self.tower} gives embeddings with NaN or infinity: its weights are not finite ({self.weights}). "
+                "The training diverged or the folder is damaged: train again with a lower lr, or take another model."
+            )
+        shown = ", ".join(f"{row:,}" for row in self.rows[:5]) + (", ..." if len(self.rows) > 5 else "")
+        return (
+            f"The {self.tower} gives embeddings with NaN or infinity for {len(self.rows):,} of {self.of:,} rows "
+            f"(row {shown}, counted from 0). Look at these rows and leave them out, or take another model."
+        )
 
 
 class CollapseError(CounterpointError, RuntimeError):

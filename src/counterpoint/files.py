@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import importlib
 import json
 import os
+import re
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +22,39 @@ from counterpoint.errors import ConfigError
 _TRIES = 100  # of moving a folder where others write too
 
 
+_ASIDE = re.compile(r"\..*\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}(\.[^.]*)?", re.DOTALL)
+_swept: set[Path] = set()
+
+
+def aside_of(path: Path) -> Path:
+    """A new name in the folder of ``path``, with its suffix, that says which process it belongs to: two processes that
+    write one file never share it, and what a killed one leaves is removed by the next that writes there."""
+    sweep(path.parent)
+    return path.with_name(f".{path.stem[:60]}.{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix[:60]}")
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A name in the same folder, with the same suffix, to write to. It takes the place of ``path`` when the block ends,
     and is removed when the block fails."""
-    aside = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    aside = aside_of(path)
     try:
         yield aside
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """As `whole_file`, of a folder, which is there already and empty when the block begins."""
+    aside = aside_of(path)
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        whole_folder(path, aside)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_text(path: Path, said: str) -> None:
@@ -59,14 +86,54 @@ def _swapped(path: Path, new: Path) -> bool:
     stands = True
     try:
         new.rename(path)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            if old.exists():
+    except BaseException as error:  # also where the process is asked to end just now
+        if not isinstance(error, OSError) or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            if old.exists() and not path.exists():
                 old.rename(path)
             raise
         stands = False
-    shutil.rmtree(old, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        gone = old.rename(aside_of(path))  # from now on it may be swept: it is not the only one any more
+        shutil.rmtree(gone, ignore_errors=True)
     return stands
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes of this machine that live no more were writing in a folder; once per folder and process.
+
+    What other machines, and processes in other containers, are writing is left alone: nobody here can ask for them.
+    """
+    if os.name != "posix" or folder in _swept or not folder.is_dir():
+        return
+    _swept.add(folder)
+    with suppress(OSError):
+        for path in list(folder.iterdir()):
+            found = _ASIDE.fullmatch(path.name)
+            if found is None or found["machine"] != _machine() or _lives(int(found["pid"])):
+                continue
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+@cache
+def _machine() -> str:
+    """Eight digits for this machine since it was started, and for the container: within it process ids are unique."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text("ascii"))
+    with suppress(OSError):
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # it is another user's, or no process can have this number: leave it
+        return True
+    return True
 
 
 @contextmanager

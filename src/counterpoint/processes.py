@@ -113,6 +113,24 @@ def exchanged(x: Tensor, send: Sequence[int], receive: Sequence[int]) -> Tensor:
     return out
 
 
+def fetched(x: Tensor, index: Tensor) -> Tensor:
+    """Rows ``index`` ``(P,)`` long of all processes, by their numbers among those of all: ``(N_r, ...)`` to
+    ``(P, ...)``. With gradient.
+
+    Only the rows that were asked for travel. P may differ between processes and be 0; a row may be asked for often.
+    """
+    if world() == 1:
+        return x[index]
+    first = torch.tensor(starts(sizes(len(x), x.device)), device=x.device)
+    holder = torch.searchsorted(first, index, right=True) - 1
+    order = holder.argsort(stable=True)
+    asked = torch.bincount(holder, minlength=world())
+    of_all = gathered(asked[None], [1] * world())
+    receive, send = asked.tolist(), of_all[:, rank()].tolist()
+    wanted = exchanged((index - first[holder])[order], receive, send)
+    return exchanged(x[wanted], send, receive)[order.argsort()]
+
+
 def around(tensors: Sequence[Tensor], counts: Sequence[Sequence[int]]) -> Iterator[tuple[int, list[Tensor]]]:
     """The tensors of every process, one process after the other: (its number, its tensors), first those of this one.
 
@@ -149,6 +167,49 @@ def passing(tensors: Sequence[Tensor], lengths: Sequence[int]) -> Callable[[], l
 def starts(counts: Sequence[int]) -> list[int]:
     """Where the rows of every process begin among those of all: ``[0, N_0, N_0 + N_1, ...]``, without the end."""
     return [0, *accumulate(counts)][:-1]
+
+
+# --- random numbers ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def drawing_alike(device: torch.device | str = "cpu") -> Iterator[None]:
+    """Inside, every process draws the random numbers that the first one does, by torch, on the CPU and on ``device``.
+
+    Afterwards the other processes go on with their own ones (dropout), as if they had drawn nothing. With one process
+    this changes nothing.
+    """
+    if world() == 1:
+        yield
+        return
+    device = torch.device(device)
+    gpus = [device] if device.type == "cuda" else []
+    own = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, gpus)]
+    sent = torch.cat(own).to(device)
+    dist.broadcast(sent, 0)
+    if rank() == 0:
+        yield
+        return
+    with torch.random.fork_rng(gpus):
+        cpu, *others = sent.cpu().split([len(state) for state in own])
+        torch.set_rng_state(cpu)
+        for gpu, state in zip(gpus, others):
+            torch.cuda.set_rng_state(state, gpu)
+        yield
+
+
+def drawn(draw: Callable[[int], Tensor], n: int, device: torch.device | str = "cpu") -> Tensor:
+    """What one process that holds the rows of all would draw for the ``n`` rows of this one: ``(n, ...)``.
+
+    draw: from a number of rows to random numbers for each, ``(N, ...)``, by torch on the CPU or on ``device``. Every
+    process draws for all rows, as the numbers of a row depend on those drawn before.
+    """
+    if world() == 1:
+        return draw(n)
+    counts = sizes(n, device)
+    first = starts(counts)[rank()]
+    with drawing_alike(device):
+        return draw(sum(counts))[first : first + n]
 
 
 # --- their gradients ---------------------------------------------------------------------------------------------

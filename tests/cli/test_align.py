@@ -17,7 +17,7 @@ def run(tmp_path_factory):
     rng = np.random.default_rng(0)
     contigs = {name: "".join(rng.choice(list("acgt"), 12_000)) for name in ("first", "second")}
     (folder / "ref.fa").write_text("".join(f">{n} of two\n{b}\n" for n, b in contigs.items()))
-    from counterpoint.data.dna import reference
+    from counterpoint.search.sequences import reference
 
     some = simulate(reference(folder / "ref.fa"), 30, length=120, substitutions=0.02, seed=1)
     (folder / "reads.fq").write_text("".join(f"@{t.name}\n{t.bases}\n+\n{'I' * len(t.bases)}\n" for t in some))

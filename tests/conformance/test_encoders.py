@@ -11,66 +11,60 @@ import pytest
 import torch
 
 import counterpoint.encoders as package
-from counterpoint.encoders import folder
+from counterpoint.encoders import base, folder
 from counterpoint.encoders.bags import BagEncoder
-from counterpoint.encoders.base import Encoder, build, choices, discover, made_by, modalities, picked
+from counterpoint.encoders.base import Encoder, build, choices, discover, made_by, picked
 from counterpoint.encoders.wrapper import Around
 from counterpoint.errors import ModelError
+from counterpoint.modalities import base as modalities
 from tests.conformance.discovery import subclasses
-from tests.conformance.rows import dna, graph, image, recording, source, table, text, vector
+from tests.conformance.rows import WHOLE, source
 
 pytest.importorskip("PIL")
 
+
+def modality_of(cls: type[Encoder]) -> str:
+    """The modality of a class; '' of one that has that of an encoder inside."""
+    return cls.modality if isinstance(cls.modality, str) else ""
+
+
 KINDS = {kind: cls for kind, cls in discover().items() if cls.__module__.startswith("counterpoint.")}
-every = pytest.mark.parametrize("kind", KINDS)
+every = pytest.mark.parametrize(
+    "kind", [pytest.param(kind, id=f"{modality_of(cls)}-{kind}") for kind, cls in KINDS.items()]
+)
 
 
 def make(kind: str) -> Encoder:
     return KINDS[kind].example(seed=0)
 
 
-def items_of_dna(n: int = 6) -> list[str]:
-    rng = np.random.default_rng(2)
-    return [dna(rng)[: 10 + 35 * i] for i in range(n)]
-
-
 def items(encoder: Encoder, n: int = 6) -> list[Any]:
-    """Items of very different lengths (texts), images, or nodes of a graph."""
-    if encoder.modality == "graph":
-        return graph()[:n]
+    """Items of unlike lengths, where they have any."""
     rng = np.random.default_rng(1)
     if isinstance(encoder, BagEncoder):
-        return [[vector(rng) for _ in range(1 + 2 * i)] for i in range(n)]
-    if encoder.modality == "vector":
-        return [vector(rng) for _ in range(n)]
-    if encoder.modality == "dna":
-        return items_of_dna(n)
-    if encoder.modality == "series":
-        return list(rng.normal(size=(n, 24, 3)))
-    if encoder.modality == "table":
-        return [table(rng) for _ in range(n)]
-    if encoder.modality == "image+table":
-        return [{"image": image(rng), "table": table(rng)} for _ in range(n)]
-    if encoder.modality == "audio":
-        return [recording(rng, 0.05 + 0.2 * i) for i in range(n)]
-    return [text(rng, 1 + 7 * i) if encoder.modality == "text" else image(rng) for i in range(n)]
+        return [[modalities.of(encoder.modality).example(rng) for _ in range(1 + 2 * i)] for i in range(n)]
+    if encoder.modality in WHOLE:
+        found = WHOLE[encoder.modality](1)
+        return [row[key] for key in found.schema.modalities for row in found[:n]]
+    return [modalities.of(encoder.modality).example(rng) for _ in range(n)]
 
 
 def test_no_encoder_is_left_out() -> None:
     assert set(subclasses(package, Encoder).values()) - {Around} == set(KINDS.values()), "a new class needs a `kind`"
 
 
-def test_words_pick_encoders() -> None:
-    """Every modality has one standard class, whose word comes first; every word is some class's own, or one that
-    a recipe of another class keeps."""
-    for modality in modalities():
-        of = [cls for cls in KINDS.values() if cls.choices and cls.modality == modality]
-        (standard,) = (cls for cls in of if cls.standard)
-        assert next(iter(choices(modality).values())) is standard
-        own = [cls.choices[0] for cls in of]
-        assert len(set(own)) == len(own), "two classes claim a word as their own"
-        for cls in of:
-            assert all(picked(modality, word, cls.example().config) is cls for word in cls.choices)
+@pytest.mark.parametrize("modality", [*modalities.discover(), *(base.modalities() - modalities.discover().keys())])
+def test_words_pick_the_encoders_of_a_modality(modality: str) -> None:
+    """One class is the standard one, whose word comes first; each has a word of its own, and those that it shares are
+    kept where a recipe asks for it."""
+    of = [cls for cls in KINDS.values() if cls.choices and cls.modality == modality]
+    assert modality in modalities.discover(), "encoders of a modality that has no file"
+    assert sum(cls.standard for cls in of) == 1, f"one encoder of {modality} has to be the standard one"
+    assert next(iter(choices(modality).values())).standard
+    own = [cls.choices[0] for cls in of]
+    assert len(set(own)) == len(own), "two classes claim a word as their own"
+    for cls in of:
+        assert all(picked(modality, word, cls.example().config) is cls for word in cls.choices)
 
 
 @every

@@ -12,13 +12,13 @@ import datasets
 import numpy as np
 import pytest
 
-from counterpoint.data import images
 from counterpoint.data.files import media
 from counterpoint.data.files.read import read
 from counterpoint.data.infer import infer
 from counterpoint.data.log import Log
 from counterpoint.data.rows import Rows
 from counterpoint.errors import DataError
+from counterpoint.modalities import image as images
 
 Image = pytest.importorskip("PIL.Image")
 

@@ -11,13 +11,14 @@ import pytest
 from counterpoint.data.bags import Bags
 from counterpoint.data.infer import infer
 from counterpoint.data.mixed import Mixed
-from counterpoint.data.nodes import Graph, Nodes
+from counterpoint.data.nodes import Nodes
 from counterpoint.data.rows import Rows
 from counterpoint.data.rowset import Made
 from counterpoint.data.schema import CELLS_FROM, Known, Schema
 from counterpoint.data.stream import Stream
 from counterpoint.data.windows import Series, Windows
 from counterpoint.errors import DataError
+from counterpoint.modalities.graph import Graph
 
 VECTORS = [[1.0, 2.0, 3.0]] * 4
 TABLE = {"price": [1.0, None, 3.0, 4.0], "kind": ["a", "b", None, "a"]}

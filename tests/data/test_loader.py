@@ -10,13 +10,13 @@ import datasets
 import numpy as np
 import pytest
 
-from counterpoint.data import images
 from counterpoint.data.files import media
 from counterpoint.data.infer import infer
 from counterpoint.data.loader import Loader
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import LengthBucketed, NoDuplicates, PxK, Sampler, Shuffled
 from counterpoint.errors import DataError
+from counterpoint.modalities import image as images
 
 N, B = 23, 5
 DATA = datasets.Dataset.from_dict(

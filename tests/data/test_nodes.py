@@ -10,8 +10,9 @@ import torch
 from scipy import sparse
 
 from counterpoint.data.batch import Whole, move, size, take
-from counterpoint.data.nodes import Graph, Node, Nodes, holds_graph, neighbour_graph, read_graph
+from counterpoint.data.nodes import Nodes, holds_graph, neighbour_graph, read_graph
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.modalities.graph import Graph, Node
 
 EYE = np.eye(4, dtype=np.float32)
 

@@ -5,8 +5,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterpoint.data.propensity import draw, effective, ipw, softmax
+from counterpoint.data.propensity import debiased, draw, effective, ipw, softmax
 from counterpoint.errors import ConfigError, DataError
+
+
+def test_what_is_debiased_is_relevance_over_propensity_and_its_ablations_are_halves_of_it():
+    r, e = np.array([[1.0, 3.0, 6.0, 2.0]]), np.array([[2.0, 1.0, 1.0, 4.0]])
+    kept, there = np.array([[True, True, False, False]]), np.array([[True, True, True, False]])
+
+    def found(by):
+        return debiased(np.log(r), np.log(e), kept=kept, there=there, by=by)
+
+    both = np.array([[1 / 4 / (2 / 4), 3 / 4 / (1 / 4), 0, 0]])
+    assert np.allclose(found("ipw"), both / both.sum())
+    assert np.allclose(found("semantic"), [[1 / 4, 3 / 4, 0, 0]])
+    assert np.allclose(found("surface"), [[1 / 5, 2 / 5, 2 / 5, 0]])  # 1 / e of all that are there, kept or not
+    assert np.allclose(found("uniform"), [[1 / 2, 1 / 2, 0, 0]])
+    with pytest.raises(ConfigError, match="ipw, uniform, semantic or surface"):
+        found("both")
 
 
 def test_softmax_is_over_what_is_kept():

@@ -179,8 +179,8 @@ def test_split_by_column_and_by_number() -> None:
 
 def test_towers_may_miss_a_side(tmp_path: Any) -> None:
     pytest.importorskip("PIL")
-    from counterpoint.data import images
     from counterpoint.data.files import media
+    from counterpoint.modalities import image as images
 
     png = {"bytes": images.encode_png(np.zeros((2, 2, 3), np.uint8)), "path": None}
     import pyarrow as pa

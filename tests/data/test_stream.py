@@ -214,7 +214,7 @@ def test_damaged_images_in_shards(tmp_path: Path) -> None:
     pytest.importorskip("PIL")
     import numpy as np
 
-    from counterpoint.data import images
+    from counterpoint.modalities import image as images
 
     png = images.encode_png(np.zeros((4, 4, 3), np.uint8))
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
@@ -279,10 +279,12 @@ def test_only_empty_shards(tmp_path: Path) -> None:
 def test_text_files_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write(tmp_path, "jsonl.gz")
     expected = take([loader(source)], 3)
-    monkeypatch.setattr("counterpoint.data.files.pieces.places", lambda file, _: pytest.fail(f"{file} was read"))
+    monkeypatch.setattr(
+        "counterpoint.data.files.pieces.places", lambda file, *_: pytest.fail(f"{file} was counted again")
+    )
     assert take([loader(source)], 3) == expected
     (tmp_path / "00.jsonl.gz").write_bytes(gzip.compress(b'{"text": "new"}'))
-    with pytest.raises(pytest.fail.Exception, match=r"00\.jsonl\.gz was read"):
+    with pytest.raises(pytest.fail.Exception, match=r"00\.jsonl\.gz was counted again"):
         loader(source)
 
 

@@ -12,6 +12,7 @@ import torch
 from counterpoint.cli import verbs
 from counterpoint.docs import pages as writer
 from counterpoint.docs import pictures
+from counterpoint.encoders.base import choices, modalities
 from counterpoint.methods.base import discover
 from counterpoint.objectives.contrast import contrast
 
@@ -28,6 +29,17 @@ def test_everything_has_a_page(pages: dict[str, str]) -> None:
     assert {f"methods/{name}.md" for name in discover()} <= set(pages)
     assert {f"verbs/counterpoint-{verb}.md" for verb in verbs()} <= set(pages)
     assert {f"objectives/{name}.md" for name, _ in writer.found_objectives()} <= set(pages)
+
+
+def test_every_word_that_picks_an_encoder_stands_in_the_table(pages: dict[str, str]) -> None:
+    found = {}
+    for line in pages["encoders.md"].splitlines():
+        if line.startswith("| ") and not line.startswith("| rows hold"):
+            modality, words, cls, what = (cell.strip() for cell in line.strip("| ").split(" | "))
+            assert what
+            found |= {(modality, word): cls for word in re.findall("`(.+?)`", words)}
+    named = {(m, word): f"`{c.__module__}.{c.__name__}`" for m in modalities() for word, c in choices(m).items()}
+    assert found == named
 
 
 def test_every_verb_shows_an_example(pages: dict[str, str]) -> None:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from counterpoint.data.audio import Recording
 from counterpoint.encoders.audio import Attention, AudioTransformer, AudioTransformerConfig, rotated
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.modalities.audio import Recording
 
 RNG = np.random.default_rng(0)
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoint.data.dna import reverse_complement
 from counterpoint.encoders import folder
 from counterpoint.encoders.dna import DnaTransformer, DnaTransformerConfig, sinusoids, train_pieces
-from counterpoint.encoders.kmers import KmerBag, KmerBagConfig, codes, counts, strandless
+from counterpoint.encoders.kmers import KmerBag, KmerBagConfig
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.modalities.dna import codes, counts, reverse_complement, strandless
 
 
 def sequence(n=200, seed=0):

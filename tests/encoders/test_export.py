@@ -8,9 +8,14 @@ import torch
 from tokenizers import Tokenizer
 
 from counterpoint.encoders import export
+from counterpoint.encoders.base import find
 from counterpoint.encoders.heads import Projected
 from counterpoint.encoders.image import ConvNet, ConvNetConfig
+from counterpoint.encoders.pairs import PairEncoder
+from counterpoint.encoders.residual import ResidualText
+from counterpoint.encoders.vectors import Vectors
 from counterpoint.errors import ModelError
+from tests import toys
 from tests.encoders.samples import TEXTS, static, transformer
 
 pytest.importorskip("onnxscript")
@@ -39,6 +44,50 @@ def test_static_text_at_another_shape(tmp_path):
     ids = encoder.collate(TEXTS)["input_ids"].numpy()
     (given,) = session.run(None, {"input_ids": ids})
     assert abs(given - encoder.encode(TEXTS)).max() <= 1e-5
+
+
+def test_an_encoder_around_another_one_is_traced_through_it(tmp_path):
+    encoder = Projected(PairEncoder(ResidualText.example(), head="dot"), 5)
+    with torch.no_grad():
+        encoder.encoder.encoder.blocks[0].mlp[2].weight.normal_()  # which begins at 0, as if there were no block
+    export.onnx(encoder, tmp_path / "around.onnx")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["around.onnx", "around.tokenizer.json"]
+
+
+def test_vectors_are_free_in_number_and_fixed_in_width(tmp_path):
+    encoder = Vectors.example()
+    export.onnx(encoder, tmp_path / "x.onnx")
+    (given,) = runtime.InferenceSession(str(tmp_path / "x.onnx")).get_inputs()
+    assert given.shape[1] == encoder.config.features
+    assert isinstance(given.shape[0], str)
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("gat", "reads a whole graph at once"),
+        ("table-transformer", "reads raw cells"),
+        ("image-table", "reads raw cells"),
+        ("bags", "any number of instances"),
+        ("upcycled-text", "decided while it is read"),
+        ("pairs", "reads the last 2 layers"),
+    ],
+)
+def test_an_encoder_without_an_onnx_form_says_why(kind, why, tmp_path):
+    encoder = find(kind).example()
+    for tried in (encoder, Projected(encoder, 4)):
+        with pytest.raises(ModelError, match=rf"has no ONNX form: .*{why}"):
+            export.onnx(tried, tmp_path / "x.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_encoder_of_ones_own_is_given_examples(tmp_path):
+    encoder = toys.Vectors(3)
+    with pytest.raises(ModelError, match=r"To export a Vectors, give `items`"):
+        export.onnx(encoder, tmp_path / "x.onnx")
+    assert export.onnx(encoder, tmp_path / "x.onnx", items=[[1.0, 2.0, 3.0], [0.0, 1.0, 0.0]]) <= 1e-5
+    with pytest.raises(ModelError, match="`collate` gives input_ids, and this encoder is traced with input"):
+        export.onnx(toys.Words(9, 4), tmp_path / "x.onnx", items=["1 2", "3"])
 
 
 def test_image_encoder_is_left_as_it_was(tmp_path):

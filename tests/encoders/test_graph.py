@@ -6,10 +6,10 @@ import torch
 from scipy import sparse
 from torch.nn import functional as F
 
-from counterpoint.data.nodes import Graph
 from counterpoint.encoders.export import onnx
 from counterpoint.encoders.graph import GAT, GCN, Attention, Convolution, GATConfig, GCNConfig, with_loops
 from counterpoint.errors import ConfigError, DataError, ModelError
+from counterpoint.modalities.graph import Graph
 from counterpoint.train.gradcache import embed
 
 PATH = np.array([[0, 1, 1, 2], [1, 0, 2, 1]])  # 0 - 1 - 2

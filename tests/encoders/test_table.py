@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoint.data.cells import Columns
 from counterpoint.encoders import folder
 from counterpoint.encoders.fusion import ImageTable, Interaction
 from counterpoint.encoders.image import ConvNet, ConvNetConfig
 from counterpoint.encoders.table import TableTransformer, TableTransformerConfig
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.modalities.table import Columns
 
 COLUMNS = Columns.fit({"kind": ["b", "a", "b"], "place": ["x", "y", "y"], "price": [1.0, 2.0, 6.0]})
 ROW = {"kind": "a", "place": "x", "price": 4.0}

@@ -11,7 +11,8 @@ from torch import nn
 
 from counterpoint.encoders import export, folder
 from counterpoint.encoders.heads import Projected
-from counterpoint.encoders.truncate import depth, final_norm, stack, truncated
+from counterpoint.encoders.layers import final_norm, stack
+from counterpoint.encoders.truncate import depth, truncated
 from counterpoint.errors import ConfigError
 from tests.encoders.samples import TEXTS, static, transformer
 

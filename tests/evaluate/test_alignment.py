@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from counterpoint.data.dna import Contig, reverse_complement
 from counterpoint.encoders.kmers import KmerBag, KmerBagConfig
 from counterpoint.errors import DataError
 from counterpoint.evaluate.alignment import Claim, Truth, judge, mcnemar, ranks, share, simulate
+from counterpoint.modalities.dna import Contig, reverse_complement
 
 RNG = np.random.default_rng(0)
 SOME = "".join(RNG.choice(list("ACGT"), 400))

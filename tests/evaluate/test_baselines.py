@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
 from counterpoint.encoders.base import Encoder
-from counterpoint.evaluate.baselines import bm25, fresh, hashed_ngrams, majority, random_ranking
+from counterpoint.evaluate.baselines import bm25, fresh, majority, random_ranking
 
 
 class Net(Encoder):
@@ -54,14 +54,6 @@ def test_fresh_forgets_everything_and_leaves_the_original_alone():
     same, other = fresh(trained, seed=1), fresh(trained, seed=2)
     assert all(torch.equal(a, b) for a, b in zip(new.parameters(), same.parameters()))
     assert not torch.equal(new.token, other.token)
-
-
-def test_hashed_ngrams_put_like_spelling_together():
-    z = hashed_ngrams(["the quick fox", "the quick foxes", "unrelated words", "the quick fox"])
-    assert z.shape == (4, 1024)
-    np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, rtol=1e-5)
-    np.testing.assert_array_equal(z[0], z[3])
-    assert z[0] @ z[1] > 0.7 > 0.3 > z[0] @ z[2]
 
 
 def test_random_ranking_is_seeded_and_even():

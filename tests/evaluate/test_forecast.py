@@ -103,6 +103,23 @@ def test_intervals_are_of_blocks_of_windows():
     assert found.high - found.low > 2 * 1.96 * each.std() / len(each) ** 0.5
 
 
+def test_a_forecast_with_a_larger_error_is_below():
+    rows = windows(np.column_stack((np.sin(2 * np.pi * T / 8), np.cos(2 * np.pi * T / 8))))
+    found = evaluate_forecasts(encoder(rows), rows, draws=20)
+    better = {name for name, mse in figures(found).items() if mse < found["mse"].value.value}
+    assert {b.baseline for b in found.below} == better >= {"seasonal naive", "ridge on the window"}
+    assert all(b.metric == "mse" and b.difference.value > 0 for b in found.below)
+    assert found.verdict
+
+
+def test_the_encoder_before_training_forecasts_by_a_ridge():
+    rows = windows(np.sin(2 * np.pi * T / 8) + 0.1 * RNG.normal(size=400))
+    model = encoder(rows, decoder=False)
+    found = evaluate_forecasts(model, rows, start=model, draws=20)
+    assert found["mse"].baselines["ridge on the encoder before training"].difference.value == 0
+    assert "ridge on the encoder before training" not in figures(evaluate_forecasts(model, rows, draws=5))
+
+
 def test_an_unknown_baseline_is_refused():
     rows = windows(RNG.normal(size=300))
     with pytest.raises(ConfigError, match="no baseline 'arima'"):

@@ -10,6 +10,9 @@ from rich.console import Console
 from counterpoint.data.sets.beir import Retrieval
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate import evaluate
+from counterpoint.evaluate.intervals import Sample, mean
+from counterpoint.evaluate.result import fallen_below
+from counterpoint.evaluate.similarity import pearson
 from counterpoint.evaluate.tasks import split
 from tests.search.encoders import Counts
 
@@ -33,7 +36,7 @@ def test_retrieval_beside_bm25(encoder):
     # Query 1: y, z, x, as judged. Query 2: z first, then x and y, equal, by their order.
     assert found["mrr@10"].value.value == pytest.approx((1 + 1 / 2) / 2)
     assert found["recall@100"].value.value == 1.0
-    assert set(found["ndcg@10"].baselines) == {"bm25"}
+    assert list(found["ndcg@10"].baselines) == ["bm25", "random encoder"]
     # BM25 does not return x for "red" at all.
     assert found["mrr@10"].baselines["bm25"].value.value == pytest.approx(0.5)
     assert found["mrr@10"].baselines["bm25"].difference.value == pytest.approx(0.25)
@@ -74,7 +77,7 @@ def test_scored_rows_are_similarity(encoder):
     found = evaluate(encoder, rows, draws=50)
     assert found.task == "similarity"
     assert found["spearman"].value.value == pytest.approx(1.0)
-    assert set(found["pearson"].baselines) == {"hashed n-grams", "random encoder"}
+    assert list(found["pearson"].baselines) == ["TF-IDF of words", "TF-IDF of character n-grams", "random encoder"]
 
 
 def test_scores_of_0_and_1_are_pair_classification(encoder):
@@ -97,7 +100,9 @@ def test_labelled_rows_are_classified(encoder):
     assert found["probe accuracy"].value.value == 1.0
     assert found["kNN accuracy"].baselines["majority"].value.value == pytest.approx(1 / 3)
     assert found["kNN accuracy"].baselines["majority"].difference.low > 0
-    assert "majority" not in found["nmi"].baselines
+    cheap = ["TF-IDF of words", "TF-IDF of character n-grams", "random encoder"]
+    assert list(found["probe accuracy"].baselines) == ["majority", *cheap]
+    assert list(found["nmi"].baselines) == cheap
     assert found.counts == {"training rows": 30, "test rows": 18, "classes": 3}
     assert any("18 of 18 test texts are training texts too" in note for note in found.notes)
 
@@ -148,7 +153,7 @@ def test_json_and_table_hold_the_figures(encoder):
     console.print(found.table(name="mine"))
     text = console.file.getvalue()
     assert str(found["pearson"].value) in text
-    assert "hashed" in text
+    assert "TF-IDF of character" in text
     assert "5 pairs" in text
 
 
@@ -161,8 +166,193 @@ def test_a_broken_encoder_is_named(encoder):
     with torch.no_grad():
         encoder.weight[:] = float("nan")
     rows = [{"anchor": "cat", "positive": "cat sun"}]
-    with pytest.raises(DataError, match="not finite"):
+    with pytest.raises(DataError, match=r"The text encoder gives embeddings that are not finite .* for 1 of 1 items"):
         evaluate(encoder, rows)
+    other = Counts(VOCABULARY)
+    other.modality = "image"
+    rows = [{"text": w, "image": w, "row": i} for i, w in enumerate(VOCABULARY)]
+    for towers in ({"text": encoder, "image": other}, {"image": other, "text": encoder}):
+        with pytest.raises(DataError, match="The text encoder gives"):
+            evaluate(towers, rows)
+    with pytest.raises(DataError, match=r"The text encoder \(encoder before training\) gives"):
+        evaluate(Counts(VOCABULARY), labelled(9), start=encoder, baselines=["encoder before training"])
+
+
+# --- baselines that are better --------------------------------------------------------------------------------------
+
+
+def noisy(n=90, seed=0):
+    """Texts whose class is one of their words, which the encoder below does not count."""
+    rng = np.random.default_rng(seed)
+    words = ["boat", "rose", "drum"]
+    return [
+        {"text": " ".join([*rng.choice(VOCABULARY, 6), words[i % 3], *rng.choice(VOCABULARY, 6)]), "label": i % 3}
+        for i in range(n)
+    ]
+
+
+def test_a_model_below_a_cheap_baseline_is_told_so(encoder):
+    found = evaluate(encoder, noisy(60, 1), train=noisy(120), draws=60)
+    assert [b.baseline for b in found.below][:2] == ["TF-IDF of words", "TF-IDF of character n-grams"]
+    first = found.below[0]
+    assert first.value == found["probe accuracy"].baselines["TF-IDF of words"].value.value == 1.0
+    assert first.model == max(found[m].value.value for m in ("kNN accuracy", "probe accuracy")) < 0.7
+    assert first.difference.value == pytest.approx(first.model - first.value)
+    assert first.difference.high < 0
+    assert first.clear
+    assert found.verdict.startswith(f"The model is below {len(found.below)} baselines. TF-IDF of words: probe accuracy")
+    assert f"1.000, the model {first.model:.3f}" in found.verdict
+    held = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert held["verdict"] == found.verdict
+    assert held["below"][0]["baseline"] == "TF-IDF of words"
+
+
+def test_a_model_above_its_baselines_has_no_verdict(encoder):
+    found = evaluate(encoder, labelled(60), train=labelled(60), draws=20, baselines=["majority", "TF-IDF of words"])
+    assert (found.below, found.verdict) == ((), "")
+    assert found["probe accuracy"].baselines["TF-IDF of words"].difference.value == 0, "equal is not below"
+
+
+def test_the_best_of_several_metrics_decides():
+    """A model that is good for neighbours is not below a line for having none."""
+    right, wrong, half = (mean(np.array(x, float)) for x in ([1, 1, 1, 1], [0, 0, 0, 0], [1, 1, 0, 0]))
+    group = [["near", "line"]]
+    assert fallen_below({"near": right, "line": wrong}, {"b": {"near": wrong, "line": half}}, group) == ()
+    (found,) = fallen_below({"near": half, "line": wrong}, {"b": {"near": wrong, "line": right}}, group)
+    assert (found.metric, found.model_metric, found.value, found.model) == ("line", "near", 1, 0.5)
+    assert str(found).startswith("b: line 1.000, the model 0.500 (near), difference -0.500 [")
+    lower = fallen_below({"near": half}, {"b": {"near": right}, "c": {"near": wrong}}, group, lower=True)
+    assert [b.baseline for b in lower] == ["c"]
+
+
+def test_a_figure_that_is_not_defined_is_below_any_that_is():
+    x = np.arange(8.0)
+    flat, good = (Sample((a, x), pearson) for a in (np.ones(8), x))
+    (found,) = fallen_below({"pearson": flat}, {"b": {"pearson": good}, "c": {"pearson": flat}}, [["pearson"]])
+    assert found.baseline == "b"
+    assert str(found) == "b: pearson 1.000, the model's is not defined"
+    assert not found.clear
+
+
+def test_the_encoder_before_training_stands_beside_it():
+    before, after = Counts(VOCABULARY), Counts(VOCABULARY)
+    with torch.no_grad():
+        after.weight[:3] = 0  # forgets
+    found = evaluate(after, labelled(60), train=labelled(60), start=before, draws=50)
+    assert "random encoder" not in found["kNN accuracy"].baselines
+    held = found["kNN accuracy"].baselines["encoder before training"]
+    assert (
+        held.value.value == evaluate(before, labelled(60), train=labelled(60), baselines=[])["kNN accuracy"].value.value
+    )
+    assert "encoder before training" in [b.baseline for b in found.below]
+    with pytest.raises(ConfigError, match="Nobody has kept the encoder before training"):
+        evaluate(after, labelled(9), baselines=["encoder before training"])
+
+
+def test_two_modalities_stand_beside_a_ridge_of_their_cheap_features():
+    rng = np.random.default_rng(0)
+    dark, light = (np.full((8, 8, 3), v, np.uint8) for v in (30, 220))
+    rows = [
+        {"text": f"{'night' if i % 2 else 'day'} {rng.choice(VOCABULARY)}", "image": (dark if i % 2 else light) + i % 7}
+        for i in range(60)
+    ]
+
+    class Shades(Counts):
+        def collate(self, items, role=None):
+            return torch.tensor([[float(np.mean(x)) % 5] * self.dim for x in items])
+
+    towers = {"text": Counts(VOCABULARY), "image": Shades(VOCABULARY)}
+    towers["image"].modality = "image"
+    found = evaluate(towers, rows[40:], train=rows[:40], draws=20)
+    metric = "text → image: ndcg@10"
+    assert list(found[metric].baselines) == ["random ranking", "random encoder", "ridge on cheap features"]
+    assert found[metric].baselines["ridge on cheap features"].value.value > found[metric].value.value
+    assert {b.metric for b in found.below} >= {metric}
+    assert "ridge on cheap features" not in evaluate(towers, rows[40:], draws=20)[metric].baselines
+    with pytest.raises(ConfigError, match="learns from training rows"):
+        evaluate(towers, rows, baselines=["ridge on cheap features"])
+    same = evaluate(towers, rows[40:], start=towers, draws=20)[metric].baselines["encoder before training"]
+    assert same.difference.value == 0
+
+
+def test_a_usual_baseline_that_cannot_be_is_left_out_and_said(encoder):
+    rows = [{"text": t, "label": i % 2} for i, t in enumerate(["!!", "?!", "!", "??"] * 6)]
+    found = evaluate(encoder, rows, draws=10)
+    assert "The baseline TF-IDF of words was not measured: None of the training texts has a word." in found.notes
+    assert "TF-IDF of words" not in found["probe accuracy"].baselines
+    with pytest.raises(DataError, match="has a word"):
+        evaluate(encoder, rows, baselines=["TF-IDF of words"])
+
+
+def test_many_training_rows_are_thinned_for_all_systems_alike(encoder):
+    found = evaluate(encoder, labelled(30), train=labelled(90), most=45, draws=10, k=3)
+    assert found.counts["training rows"] == 45
+    assert any("Of 90 training rows 45, spread evenly" in note for note in found.notes)
+
+
+def test_a_large_collection_is_not_encoded_again_unasked(encoder, monkeypatch):
+    monkeypatch.setattr("counterpoint.evaluate.systems.MOST_ENCODED", 3)
+    rows = [{"anchor": w, "positive": f"{w} sea"} for w in VOCABULARY]
+    found = evaluate(encoder, rows, draws=10)
+    assert list(found["map"].baselines) == ["bm25"]
+    assert any("--baselines 'random encoder'" in note for note in found.notes)
+    assert "random encoder" in evaluate(encoder, rows, baselines=["random encoder"], draws=10)["map"].baselines
+
+
+# --- rows that say little -------------------------------------------------------------------------------------------
+
+
+def test_three_rows_are_measured_and_have_no_clusters(encoder):
+    rows = [{"text": t, "label": label} for t, label in (("cat", 0), ("cat dog", 0), ("sea", 1))]
+    found = evaluate(encoder, rows, draws=20)
+    assert found.counts == {"training rows": 2, "test rows": 1, "classes": 1}
+    assert [f.metric for f in found.figures] == ["kNN accuracy", "probe accuracy"]
+    assert any("All test rows are of one class" in note for note in found.notes)
+    value = found["kNN accuracy"].value
+    assert value.high - value.low > 0.7, "one row says next to nothing"
+    assert all(np.isnan(c.difference.low) for c in found["kNN accuracy"].baselines.values())
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_one_class_or_classes_of_one_row_are_refused(encoder):
+    with pytest.raises(DataError, match="of one class only"):
+        evaluate(encoder, [{"text": w, "label": 0} for w in VOCABULARY])
+    with pytest.raises(DataError, match="Every class has one row only"):
+        evaluate(encoder, [{"text": w, "label": i} for i, w in enumerate(VOCABULARY)])
+    with pytest.raises(DataError, match="Every class has one row only"):
+        evaluate(encoder, [{"text": "cat", "label": 0}])
+
+
+def test_equal_scores_are_refused(encoder):
+    with pytest.raises(DataError, match="All 2 scores are 3"):
+        evaluate(encoder, [{"a": "cat", "b": "dog", "score": 3.0}] * 2)
+    with pytest.raises(DataError, match="All 1 scores are 1"):
+        evaluate(encoder, [{"a": "cat", "b": "dog", "score": 1.0}])
+
+
+def test_embeddings_that_are_all_equal_are_told(encoder):
+    with torch.no_grad():
+        encoder.weight[:] = 0
+    said = "All 6 items have the same embedding"
+    found = evaluate(encoder, labelled(6), train=labelled(12), k=3, draws=10)
+    assert any(said in note for note in found.notes)
+    assert "majority" not in [b.baseline for b in found.below]
+    pairs = [{"anchor": w, "positive": f"{w} sea"} for w in VOCABULARY]
+    assert any(said in note for note in evaluate(encoder, pairs, draws=10).notes)
+    scored = [{"a": w, "b": "sea", "score": float(i)} for i, w in enumerate(VOCABULARY)]
+    found = evaluate(encoder, scored, draws=10)
+    assert np.isnan(found["spearman"].value.value)
+    assert found.below, "what is not defined is not better than what is"
+    assert found.verdict
+    equal = [{"text": "cat", "label": i % 2} for i in range(9)]
+    assert not any("same embedding" in note for note in evaluate(Counts(VOCABULARY), equal, draws=10).notes)
+
+
+def test_queries_that_are_their_own_answers_are_counted(encoder):
+    rows = [{"anchor": w, "positive": w if i < 2 else f"{w} sea"} for i, w in enumerate(VOCABULARY)]
+    found = evaluate(encoder, rows, draws=10)
+    assert any(note.startswith("2 of 6 queries are word for word") for note in found.notes)
+    assert any("so few documents (6) has a recall@10 of 1" in note for note in found.notes)
 
 
 def test_bad_input_is_named(encoder):

@@ -15,7 +15,6 @@ from counterpoint.data.rows import Rows
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.errors import DataError
 from counterpoint.methods.text.ccp import CCP, Config
-from counterpoint.proofs.text.catalogues import parsed
 from counterpoint.train.config import TrainConfig
 from tests.conformance.rows import rows, texts
 
@@ -122,34 +121,3 @@ def test_what_is_refused() -> None:
         CCP(method.encoder)
     with pytest.raises(DataError, match="at least 2 rows"):
         method.losses(batch(method, 1))
-
-
-def test_catalogues_give_what_is_translated_and_not_doubtful() -> None:
-    catalogue = """
-msgid ""
-msgstr ""
-"Content-Type: text/plain\\n"
-
-#: models.py:3
-msgid "one"
-msgstr ""
-"un "
-"seul"
-
-#, fuzzy
-msgid "two"
-msgstr "deux"
-
-msgctxt "month"
-msgid "May"
-msgstr "mai"
-
-msgid "%d day"
-msgid_plural "%d days"
-msgstr[0] "%d jour"
-msgstr[1] "%d jours"
-
-msgid "none"
-msgstr ""
-"""
-    assert parsed(catalogue) == [("", "one", "un seul"), ("month", "May", "mai"), ("", "%d day", "%d jour")]

@@ -12,7 +12,6 @@ import torch
 from scipy.io import wavfile
 from torch.nn import functional as F
 
-from counterpoint.data.audio import Recording
 from counterpoint.data.files.read import read
 from counterpoint.data.infer import infer
 from counterpoint.data.loader import Loader
@@ -23,6 +22,7 @@ from counterpoint.decode.generate import decoder
 from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.signals.coconut import BEGIN, BYTES, END, INTENTS, Coconut, Config
+from counterpoint.modalities.audio import Recording
 from counterpoint.objectives.sides import sided_contrast
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer

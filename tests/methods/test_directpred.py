@@ -10,12 +10,8 @@ from torch.nn import functional as F
 
 from counterpoint.encoders.image import ConvNet, ConvNetConfig
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.methods.vision.directpred import (
-    Config,
-    DirectPred,
-    closed_form,
-    eigen_alignment,
-)
+from counterpoint.methods.vision.directpred import Config, DirectPred, closed_form
+from counterpoint.objectives.geometry import eigen_alignment
 
 SMALL = ConvNetConfig(size=8, stem_width=4, widths=(8,), depths=(1,))
 
@@ -196,7 +192,7 @@ def test_what_cannot_work_is_refused():
     method = build()
     with pytest.raises(DataError, match="One image alone"):
         method.losses(batch(method, n=1))
-    method._seen[0] = (None, torch.full((2, 6), float("nan")))
+    method._seen.put(batch(method), torch.full((2, 6), float("nan")))
     with pytest.raises(DataError, match="not finite"):
         method.after_step(1)
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from counterpoint.data.dna import reverse_complement
 from counterpoint.data.rowset import Made
 from counterpoint.encoders.dna import DnaTransformer, DnaTransformerConfig
 from counterpoint.encoders.kmers import KmerBag, KmerBagConfig
 from counterpoint.errors import ConfigError
 from counterpoint.methods.structure.dna_esa import Config, DnaEsa
+from counterpoint.modalities.dna import reverse_complement
 from counterpoint.objectives.contrast import contrast
 
 SMALL = {"fragment": (60, 100), "read": (20, 40)}

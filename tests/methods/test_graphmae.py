@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from counterpoint.data.nodes import Graph, Nodes
+from counterpoint.data.nodes import Nodes
 from counterpoint.encoders.graph import GAT, GCN, GATConfig, GCNConfig
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.structure.graphmae import Config, GraphMAE
+from counterpoint.modalities.graph import Graph
 
 RNG = np.random.default_rng(0)
 FEATURES = (RNG.random((30, 12)) < 0.4).astype(np.float32)

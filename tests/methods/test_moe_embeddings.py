@@ -18,7 +18,7 @@ from counterpoint.data.rows import Rows
 from counterpoint.encoders import folder
 from counterpoint.encoders.residual import ResidualText, ResidualTextConfig
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.methods.text.moe_embeddings import Config, MoEEmbeddings, _precision
+from counterpoint.methods.text.moe_embeddings import Config, MoEEmbeddings
 from counterpoint.train.config import TrainConfig
 from tests.conformance.rows import rows, text, texts
 
@@ -170,11 +170,3 @@ def test_what_is_refused() -> None:
         Config(memory=1)
     with pytest.raises(ConfigError, match="weights of losses"):
         Config(balance=-1)
-
-
-def test_precision_by_hand() -> None:
-    z = np.array([[1.0, 0.0], [0.9, 0.1], [0.8, 0.3], [0.0, 1.0]])
-    z /= np.linalg.norm(z, axis=1, keepdims=True)
-    classes = np.array(["x", "y", "x", "z"])
-    # The first finds its like second; the third finds it second too; the others have none.
-    assert _precision(z, classes) == pytest.approx(0.5)

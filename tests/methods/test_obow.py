@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from counterpoint.encoders.image import ConvNet, ConvNetConfig, ImageTransformer, ImageTransformerConfig
 from counterpoint.errors import ConfigError
-from counterpoint.methods.vision.obow import Config, OBoW, bag, distances, local, nearest, perplexity
+from counterpoint.methods.vision.obow import Config, OBoW, bag, distances, local, nearest
 from counterpoint.views.image import PatchGrid, SimCLRViews
 
 SMALL = {"words": 12, "levels": 1, "inv_delta": 10.0, "kappa": 5.0, "source": 0, "patches": None}
@@ -69,11 +69,6 @@ def test_a_local_feature_is_the_mean_of_nine_places_around_it():
     maps = torch.arange(16.0).view(1, 1, 4, 4)
     seen = {float(local(maps)) for _ in range(60)}
     assert seen == {5.0, 6.0, 9.0, 10.0}  # centres of the four windows of 3×3
-
-
-def test_perplexity_counts_the_words_in_use():
-    assert perplexity(torch.eye(4)) == pytest.approx(4)
-    assert perplexity(torch.eye(4)[[1, 1, 1]]) == pytest.approx(1)
 
 
 def test_the_loss_written_out():

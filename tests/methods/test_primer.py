@@ -5,10 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from counterpoint.data.sets.docstrings import Docstring
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.methods.text import primer
-from counterpoint.methods.text.primer import Config, Primer, check_labels, draw, rank_of_label
+from counterpoint.methods.text.primer import Config, Primer, check_labels, draw
 from tests.conformance.rows import build
 
 TEXTS = ["red apple on a tree", "a boat on the sea", "the apple boat", "seven birds sing at dawn near a tree"]
@@ -101,12 +99,7 @@ def test_a_short_text_keeps_half_of_its_words():
     assert len(set(draw(list("abcdefgh"), rng, 3))) == 3
 
 
-def test_the_place_of_a_class_by_its_name():
-    method = made()
-    names = ["red_apple", "boat", "birds"]
-    place = rank_of_label(method.encoder, ["red apple", "boat", "boat"], [0, 1, 2], names)
-    assert place[:2].tolist() == [1, 1]
-    assert 2 <= place[2] <= 3
+def test_two_classes_of_one_name_are_refused():
     with pytest.raises(ConfigError, match="same text"):
         check_labels(["top_up", "Top up"])
 
@@ -115,17 +108,3 @@ def test_the_place_of_a_class_by_its_name():
 def test_what_is_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         Config(**wrong)
-
-
-def test_no_name_is_left_in_a_text_that_names_are_ranked_for(monkeypatch):
-    monkeypatch.setattr(primer, "FEWEST", 2)
-    modules = ["one.linear_model.ridge", "two.linear_model", "one.stats", "two.stats._core", "one._private", "two.rare"]
-    docs = [Docstring("", f"Stats of the linear_model, {i} models.", "", "", m, "") for i, m in enumerate(modules)]
-    encoder, seen = made().encoder, []
-    encode = encoder.encode
-    monkeypatch.setattr(encoder, "encode", lambda texts: seen.append(list(texts)) or encode(texts))
-    places = primer._ranked(encoder, docs[:2], docs[2:], primer._module)
-    assert [text.split() for text in seen[0]] == [["of", "the", "_,", str(i), "models."] for i in (2, 3)]
-    assert seen[1] == ["linear model", "stats"]
-    assert list(places) == ["stats"]
-    assert len(places["stats"]) == 2

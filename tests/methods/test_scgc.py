@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from counterpoint.data.nodes import Graph, Nodes
+from counterpoint.data.nodes import Nodes
 from counterpoint.encoders.nodes import NodeMLP, NodeMLPConfig
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.structure.scgc import SCGC, Config, neighbour_contrast
+from counterpoint.modalities.graph import Graph
 from counterpoint.objectives.cluster import sharpened
 
 RNG = np.random.default_rng(0)

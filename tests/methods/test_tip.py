@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from counterpoint.data.cells import Columns
 from counterpoint.encoders import folder
 from counterpoint.encoders.heads import Projected
 from counterpoint.encoders.image import ConvNet, ConvNetConfig
 from counterpoint.encoders.table import TableTransformer, TableTransformerConfig
 from counterpoint.errors import ConfigError
 from counterpoint.methods.multimodal.tip import TIP, Config
+from counterpoint.modalities.table import Columns
 from counterpoint.objectives.match import hard_negatives
 
 pytest.importorskip("PIL")

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from counterpoint.data.audio import Recording
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.schema import Schema
 from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.signals.w2v_bert import Config, Frames, W2vBert
 from counterpoint.methods.vision.simclr import SimCLR
+from counterpoint.modalities.audio import Recording
 from counterpoint.workflow.choose import check
 
 SMALL = AudioTransformerConfig(rate=8000, bands=16, channels=4, dim=16, depth=3, heads=2, kernel=5)

@@ -7,7 +7,13 @@ import torch
 from torch.nn import functional as F
 
 from counterpoint.errors import DataError
-from counterpoint.objectives.codes import code_cross_entropy, code_diversity, others_of_group, perplexity
+from counterpoint.objectives.codes import (
+    assignment_perplexity,
+    code_cross_entropy,
+    code_diversity,
+    others_of_group,
+    perplexity,
+)
 
 
 def test_diversity_by_hand():
@@ -53,6 +59,13 @@ def test_perplexity_of_codes_in_use():
     p = torch.tensor([0.75, 0.25])
     both = torch.tensor([[0, 5], [0, 5], [0, 5], [1, 5]])
     assert float(perplexity(both, 8)) == pytest.approx((math.exp(-(p * p.log()).sum()) + 1) / 2)
+
+
+def test_perplexity_of_soft_assignments_is_that_of_their_mean():
+    assert float(assignment_perplexity(torch.eye(4))) == pytest.approx(4)
+    assert float(assignment_perplexity(torch.eye(4)[[1, 1, 1]])) == pytest.approx(1)
+    soft = torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]])  # mean: 1/4, 1/2, 1/4
+    assert float(assignment_perplexity(soft)) == pytest.approx(2**1.5)
 
 
 def test_others_are_of_the_same_group_and_never_oneself():

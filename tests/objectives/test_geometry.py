@@ -4,7 +4,14 @@ import math
 import pytest
 import torch
 
-from counterpoint.objectives.geometry import alignment, effective_rank, isotropy, mean_pair_cosine, uniformity
+from counterpoint.objectives.geometry import (
+    alignment,
+    effective_rank,
+    eigen_alignment,
+    isotropy,
+    mean_pair_cosine,
+    uniformity,
+)
 
 
 def draw(*shape, seed=0):
@@ -53,6 +60,15 @@ def test_isotropy():
     symmetric = torch.cat([torch.eye(3), -torch.eye(3)])
     assert isotropy(symmetric).item() == pytest.approx(1)
     assert isotropy(symmetric + torch.tensor([0.0, 0.0, 20.0])).item() < 1e-8
+
+
+def test_eigen_alignment():
+    moment = torch.tensor([[2.5, 1.5], [1.5, 2.5]])  # eigenvectors (1, 1) and (1, -1)
+    assert float(eigen_alignment(moment @ moment, moment)) == pytest.approx(1)
+    quarter = torch.tensor([[0.0, -1.0], [1.0, 0.0]])
+    assert float(eigen_alignment(quarter, moment)) == pytest.approx(0, abs=1e-6)
+    # (1, 1) is kept by W / 2, at 45 degrees to (1, 0); so is (1, -1).
+    assert float(eigen_alignment(torch.diag(torch.tensor([1.0, 0.0])), moment)) == pytest.approx(0.5**0.5)
 
 
 def test_fewer_than_two_rows_are_readable():

@@ -73,6 +73,16 @@ def test_damaged_files_of_a_run_are_left_out_and_told(run: Path) -> None:
         assert told in page
 
 
+def test_a_model_below_a_baseline_is_told_so_in_the_head(run: Path) -> None:
+    assert "alarm" not in write(run).read_text().split("<header>")[1].split("</header>")[0]
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics |= {"verdict": "The model is below <BM25>.", "try": ["counterpoint diagnose RUN DATA  # it & them"]}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    head = write(run).read_text().split("<header>")[1].split("</header>")[0]
+    assert "The model is below &lt;BM25&gt;." in head
+    assert "counterpoint diagnose RUN DATA  # it &amp; them" in head
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no run"):
         write(tmp_path)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoint.data.dna import Contig, Read, reverse_complement
 from counterpoint.encoders.kmers import KmerBag, KmerBagConfig
 from counterpoint.errors import ConfigError, DataError, ModelError
+from counterpoint.modalities.dna import Contig, Read, reverse_complement
 from counterpoint.search.align import Aligner, Reference, cut
 from counterpoint.search.sam import record, write_header, write_records
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from counterpoint.data.audio import Recording
 from counterpoint.errors import ConfigError
+from counterpoint.modalities.audio import Recording
 from counterpoint.views.audio import crop, span_mask
 
 

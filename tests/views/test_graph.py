@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from counterpoint.data.nodes import Graph
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.modalities.graph import Graph
 from counterpoint.views.graph import drop_edges, influence, mask_nodes
 
 RING = Graph(

@@ -67,7 +67,7 @@ def test_a_run_whose_scores_have_a_range(run: Run, tmp_path: Path) -> None:
     ("columns", "sentence"),
     [
         ("anchor=qestion,positive=answer", "Type: --columns anchor=question"),
-        ("hat=question", "A column cannot play the part 'hat'. The parts are: text | image | anchor, positive"),
+        ("hat=question", "A column cannot play the part 'hat'. The parts are: text | audio | dna | image"),
         ("a=question,b=answer,score=answer", "Column 'answer' holds text, but the score must be number."),
         ("anchor=question", "The parts anchor do not go together."),
         ("anchor", "--columns takes words KEY=VALUE; 'anchor' is none."),
@@ -246,7 +246,7 @@ def test_a_store_that_is_not_there(run: Run, tmp_path: Path) -> None:
 def test_an_encoder_of_another_modality(run: Run, tmp_path: Path) -> None:
     data = made.pictures(tmp_path / "images", 20)
     said = run("fit", data, "--out", tmp_path / "run", "--encoder", "static")
-    expected = "--encoder static picks an encoder of dna or text. For image, --encoder takes convnet, transformer, or a"
+    expected = "--encoder static picks an encoder of sequences of DNA or texts. For images, --encoder takes convnet,"
     refused(said, expected, out=tmp_path / "run")
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, Literal
 
 import pytest
 
 from counterpoint.data.schema import Schema
 from counterpoint.errors import ConfigError
-from counterpoint.methods.base import discover, find
+from counterpoint.methods.base import Spec, Usual, discover, find, method
 from counterpoint.methods.text.in_batch import InBatch
 from counterpoint.train.config import TrainConfig
-from counterpoint.workflow.choose import USUAL, check, choose, configured, fits
+from counterpoint.workflow.choose import check, choose, configured
 from counterpoint.workflow.settings import kind, typed
 from counterpoint.workflow.words import KINDS, needs
 
@@ -68,10 +72,42 @@ def test_a_method_that_was_named_is_checked() -> None:
 
 def test_every_kind_has_words_and_a_method() -> None:
     needs = {kind for cls in discover().values() for kind in cls.spec.needs}
-    assert needs == set(KINDS)
-    assert {held for held, _ in USUAL} <= needs - {"texts"}
-    for (held, modality), name in USUAL.items():
-        assert fits(find(name), schema(held, modality)), name
+    usual = {one.kind for cls in discover().values() for one in cls.spec.usual}
+    assert needs == set(KINDS) == usual
+
+
+def contested(specs: Iterable[Spec]) -> list[tuple[str, str]]:
+    """Kinds and modalities for which, at some length of texts, two methods are the first choice, or none is."""
+    bounds: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for spec in specs:
+        for held, modality in product(spec.needs, {"+".join(sorted(spec.modalities)), *spec.modalities}):
+            if (one := spec.first_for(held, modality)) is not None:
+                bounds.setdefault((held, modality), []).append((one.least, one.below))
+    found = []
+    for key, some in bounds.items():
+        least, below = zip(*sorted(some))
+        if least != (0, *below[:-1]) or below[-1] != math.inf:
+            found.append(key)
+    return found
+
+
+def test_one_method_is_the_first_choice() -> None:
+    assert contested(cls.spec for cls in discover().values()) == []
+
+
+def test_two_first_choices_and_a_gap_would_be_seen() -> None:
+    one = InBatch.spec
+    assert contested([one, one]) == [("pairs", "text")]
+    for below, least in ((10, 11), (11, 10)):
+        parts = (Usual("pairs", below=below), Usual("pairs", least=least))
+        assert contested(dataclasses.replace(one, usual=(part,)) for part in parts) == [("pairs", "text")]
+    parts = (Usual("pairs", least=10), Usual("pairs", below=10))
+    assert contested(dataclasses.replace(one, usual=(part,)) for part in parts) == []
+
+
+def test_a_method_is_not_usual_for_what_it_does_not_need() -> None:
+    with pytest.raises(ConfigError, match="method x is usual for items; it needs"):
+        method("x", title="", paper="", year=0, modalities=("text",), needs=("pairs",), usual=("items",))
 
 
 def test_rows_without_a_usual_method_are_told_which_methods_take_them() -> None:

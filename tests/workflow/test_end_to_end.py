@@ -31,6 +31,10 @@ def fitted(run: Run, data: Path, out: Path, *more: object) -> str:
     for difference in metrics["differences"].values():
         low, high = difference["ci95"]
         assert low <= difference["value"] <= high
+    assert "encoder before training" in metrics["systems"] or "random encoder" in metrics["systems"]
+    told = said.out.index("The model is below") if "verdict" in metrics else 0
+    assert (told > 0) == bool(metrics.get("below"))
+    assert told < said.out.index("model − system")
     assert {"counterpoint", "torch", "python"} <= metrics["versions"].keys()
     assert {"read", "set-up", "train", "evaluate"} <= metrics["seconds"].keys()
     assert metrics["title"] in (out / "report.html").read_text()
@@ -132,7 +136,7 @@ def test_texts(run: Run, tmp_path: Path) -> None:
     said = fitted(run, data, tmp_path / "run")
     assert "Method simcse" in said
     assert "They are short (median 16 words), so whole texts are contrasted." in said
-    assert "the first half of each held-out text had to find its second half" in said
+    assert "the first half of each text had to find its second half" in said
 
 
 def test_long_texts(run: Run, tmp_path: Path) -> None:
@@ -160,11 +164,15 @@ def test_labelled_texts(run: Run, tmp_path: Path) -> None:
     said = run("fit", data, "--out", out, "--test", test, *STEPS)
     assert said.code == 0, said.all
     assert "Method supcon" in said.out
-    assert json.loads((out / "metrics.json").read_text())["counts"]["test rows"] == 27
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["counts"]["test rows"] == 27
+    cheap = {"majority", "TF-IDF of words", "TF-IDF of character n-grams", "encoder before training"}
+    assert metrics["systems"].keys() == {"model", *cheap}
     assert json.loads((out / "config.json").read_text())["encoders"]["text"]["kind"] == "static-text"
     said = run("eval", out, test, "--train", data)
     assert said.code == 0, said.all
-    assert "majority" in said.out
+    for name in cheap:
+        assert name in said.out
 
 
 def test_labelled_images(run: Run, tmp_path: Path) -> None:
@@ -188,7 +196,7 @@ def test_images(run: Run, tmp_path: Path) -> None:
     said = fitted(run, data, out)
     assert "Method directpred" in said
     assert "Skipped 1: not readable as an image (broken.png)." in said
-    assert "one crop of each held-out image had to find another" in said
+    assert "one crop of each image had to find another" in said
     said = run("encode", out, data, "--out", tmp_path / "v.parquet")
     assert said.code == 0
     assert "broken.png" in said.out

@@ -9,13 +9,14 @@ import pytest
 
 from counterpoint.data.log import Log
 from counterpoint.data.sampler import LengthBucketed, NoDuplicates, PxK, Shuffled
+from counterpoint.encoders.static import StaticText
 from counterpoint.errors import DataError, MissingExtra
 from counterpoint.evaluate.intervals import Interval
 from counterpoint.evaluate.result import Comparison, Evaluation, Figure
 from counterpoint.train.config import TrainConfig
 from counterpoint.workflow.batches import fitting, make_loader
 from counterpoint.workflow.gather import Given, gather, rows_like, spread
-from counterpoint.workflow.measure import as_metrics, halves, measured
+from counterpoint.workflow.measure import as_metrics, found_again, measured
 from tests.workflow import made
 
 
@@ -107,8 +108,12 @@ def test_images_come_shuffled(tmp_path: Path) -> None:
 
 
 def test_halves_of_texts() -> None:
-    rows = [{"text": "a b c d e f g", "row": 4}, {"text": "too short to cut", "row": 5}]
-    assert halves(rows) == [{"anchor": "a b c", "positive": "d e f g", "row": 4}]
+    rows = [{"text": "too short to cut", "row": 3}, {"text": "a b c d e f g", "row": 4}]
+    found = found_again(rows, StaticText.example())
+    assert found == (
+        [{"anchor": "a b c", "positive": "d e f g", "row": 4}],
+        "The first half of each text had to find its second half.",
+    )
 
 
 def test_figures_that_are_not_defined_are_left_out() -> None:

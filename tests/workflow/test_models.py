@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from counterpoint import load
 from counterpoint.data.rowset import Made
@@ -20,8 +21,9 @@ from counterpoint.encoders.series import SeriesConfig
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.errors import ConfigError, ModelError
+from counterpoint.modalities.vector import WIDTH as FEATURES
 from counterpoint.workflow.models import SETTINGS, load_towers, make_encoder, save_towers
-from tests.conformance.rows import FEATURES, source
+from tests.conformance.rows import source
 from tests.workflow import made
 from tests.workflow.conftest import Run
 
@@ -47,6 +49,7 @@ def published(request: pytest.FixtureRequest, tmp_path: Path, transformer: TextT
         (out / "counterpoint.json").unlink()
     if request.param == "transformers":
         (out / "modules.json").unlink()
+        (out / "config_sentence_transformers.json").unlink()
     return out
 
 
@@ -130,11 +133,23 @@ def test_a_recipe_that_has_the_word_keeps_its_encoder() -> None:
 @pytest.mark.parametrize(
     ("modality", "word", "said"),
     [
-        ("text", "lstm", "an encoder of series. For text, --encoder takes static, causal, residual, transformer, or a"),
-        ("series", "static", "an encoder of dna or text. For series, --encoder takes transformer, lstm, tcn, dilated"),
-        ("audio", "somebody/wav2vec", "weights of others are not read for .* For audio, --encoder takes conformer"),
+        ("text", "lstm", "of windows of a series. For texts, --encoder takes static, causal, residual, transformer"),
+        (
+            "series",
+            "static",
+            "sequences of DNA or texts. For windows of a series, --encoder takes transformer, lstm",
+        ),
+        (
+            "audio",
+            "somebody/wav2vec",
+            "weights of others are not read .* For recordings, --encoder takes conformer",
+        ),
         ("graph", "/no/such/folder", "no model folder of Counterpoint, and .* takes gat, gcn, mlp, or a model folder"),
-        ("dna", "somebody/dnabert", "weights of others are not read for .* For dna, --encoder takes static, tr"),
+        (
+            "dna",
+            "somebody/dnabert",
+            "weights of others are not read .* For sequences of DNA, --encoder takes static",
+        ),
     ],
 )
 def test_what_picks_no_encoder_is_told_what_does(modality: str, word: str, said: str) -> None:
@@ -149,6 +164,18 @@ def test_an_image_transformer_of_transformers(tmp_path: Path) -> None:
     ViTModel(ViTConfig(image_size=32, patch_size=8, **size)).save_pretrained(tmp_path / "vit")
     found, begins = make_encoder("image", str(tmp_path / "vit"), ConvNetConfig(), ROWS)
     assert (found.modality, found.dim, begins) == ("image", 16, "pretrained")
+
+
+def test_a_resnet_of_transformers_is_a_convolutional_network(tmp_path: Path) -> None:
+    from transformers import ResNetConfig, ResNetModel
+
+    size = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+    model = ResNetModel(ResNetConfig(**size))
+    model.save_pretrained(tmp_path / "resnet")
+    found, begins = make_encoder("image", str(tmp_path / "resnet"), ConvNetConfig(), ROWS)
+    assert isinstance(found, ConvNet)
+    assert (found.dim, begins) == (16, "pretrained")
+    assert torch.equal(next(found.body.parameters()), next(model.parameters()))
 
 
 def test_towers_come_back_by_name(tmp_path: Path, transformer: TextTransformer) -> None:
@@ -180,7 +207,7 @@ def test_a_hub_id_without_a_network_is_said_at_once(modality: str, monkeypatch: 
         raise LocalEntryNotFoundError("no network")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
-    with pytest.raises(ModelError, match=rf"the hub cannot be reached.*For {modality}, --encoder takes"):
+    with pytest.raises(ModelError, match=rf"the hub cannot be reached.*For {modality}s, --encoder takes"):
         make_encoder(modality, "nobody/nothing", ConvNetConfig(), ROWS)
     assert asked == ["nobody/nothing"]
 

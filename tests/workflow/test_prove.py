@@ -15,6 +15,7 @@ import pytest
 
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.base import discover
+from counterpoint.methods.text.simcse import SimCSE
 from counterpoint.proofs.base import Proof
 from counterpoint.train.signals import Interruption
 from counterpoint.workflow import prove as work
@@ -41,6 +42,7 @@ class Counted:
 
 def proof_with(run: Callable[..., dict[str, float]], **changes: Any) -> Proof:
     made = Proof(
+        SimCSE,
         claim="It is better.",
         arms={"ours": "with", "without": "without it", "frozen": "with it, frozen"},
         metrics={"accuracy": True, "error": False},
@@ -270,7 +272,18 @@ def test_smoke(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: 
 def test_sources_are_what_a_module_imports_however_deep() -> None:
     names = {str(p.relative_to(provenance.PACKAGE)) for p in provenance.sources("counterpoint.methods.text.simcse")}
     assert {"methods/text/simcse.py", "methods/base.py", "kernels/tiled.py", "errors.py"} <= names
-    assert not {n for n in names if n.startswith(("cli/", "workflow/", "methods/vision/"))}
+    assert not {n for n in names if n.startswith(("cli/", "workflow/", "methods/vision/", "proofs/"))}
+
+
+def test_a_figure_comes_from_the_experiment_and_the_method(proved: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[Path]] = []
+    monkeypatch.setattr(provenance, "fingerprint", lambda files: str(asked.append(files)))
+    proof = work.proof_of("directpred")
+    proved(replace(proof_with(Counted()), method=proof.method), seeds=1)
+    names = [{str(p.relative_to(provenance.PACKAGE)) for p in provenance.sources(proof.run.__module__)}]
+    names += [{str(p.relative_to(provenance.PACKAGE)) for p in files} for files in asked]
+    both = "methods/vision/directpred.py", "proofs/vision/directpred.py", "evaluate/knn.py"
+    assert [[name in part for name in both] for part in names] == [[True, True, True], [True, False, False]]
 
 
 def test_fingerprint_changes_with_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,10 +46,10 @@ def align(
         accept: least share of a perfect alignment score; a read below it is written as unmapped.
         overwrite: replace a file that is there.
     """
-    from counterpoint.data.dna import reads as read_all
     from counterpoint.errors import ConfigError, DataError, ModelError
     from counterpoint.search.align import Aligner, Reference
     from counterpoint.search.sam import write_header, write_records
+    from counterpoint.search.sequences import reads as read_all
     from counterpoint.workflow.models import load
 
     if out.exists() and not overwrite:

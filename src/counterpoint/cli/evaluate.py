@@ -36,6 +36,7 @@ def evaluate(
     baselines: Names = (),
     tokenizer: Literal["words", "code"] = "words",
     limit: int = 20_000,
+    train_limit: int = 5_000,
     dim: Annotated[tuple[int, ...], arg(metavar="N...", help_behavior_hint="")] = (),
     dtype: Annotated[tuple[Dtype, ...], arg(metavar="TYPE...", help_behavior_hint="", aliases=["--precision"])] = (),
     json: File = None,
@@ -63,22 +64,26 @@ def evaluate(
         baselines: names of baselines to measure beside (none: those usual for the task).
         tokenizer: what a word is for BM25: words, or code (identifiers split into parts).
         limit: most rows measured on, spread evenly.
+        train_limit: most training rows, spread evenly; the model's probe and the baselines learn from the same.
         dim: measure vectors cut to so many dimensions (several: each).
         dtype: measure vectors kept as float32, float16, int8, binary or ubinary (several: each; with every --dim).
         json: also write the figures to this file.
         files: how files are read, where that is not found by looking at them.
     """
     from counterpoint.data.log import Log
+    from counterpoint.encoders.base import Encoder
     from counterpoint.evaluate.cheap import costs
     from counterpoint.evaluate.run import evaluate as run
     from counterpoint.terminal import sentences
     from counterpoint.workflow.gather import rows_like, spread
     from counterpoint.workflow.models import load_towers
+    from counterpoint.workflow.verdict import begun_with, run_of, to_try, verdict
 
     towers, log, reading = load_towers(model), Log(), files.reading()
     console = sentences()
     found = retrieval(data, split)
     known: Sequence[Row] | None = None
+    schema: Schema | None = None
     measured: Retrieval | Sequence[Row]
     if found is not None:
         measured = found
@@ -88,7 +93,7 @@ def evaluate(
             model, data, train, columns=column_parts(columns), split=split, limit=limit, log=log, reading=reading
         )
         if train:
-            known = spread(rows_like(schema, train, part="train", log=log, reading=reading), limit)
+            known = spread(rows_like(schema, train, part="train", log=log, reading=reading), train_limit)
         encoder = fitting(towers, sorted(set(schema.modalities.values())), model)
         console.print(f"Measured as {schema.why}")
     for line in log.lines():
@@ -99,11 +104,21 @@ def evaluate(
         for note in costly.notes:
             console.print(note)
         return _write(costly.to_json(), json, console)
-    result = run(encoder, measured, train=known, baselines=baselines or None, tokenizer=tokenizer)
-    console.print(result.table(name=model.name))
-    for note in result.notes:
-        console.print(note)
-    _write(result.to_json(), json, console)
+    start = begun_with(run_of(model), towers)
+    first = start if start is None or not isinstance(encoder, Encoder) else start[encoder.modality]
+    result = run(
+        encoder,
+        measured,
+        train=known,
+        start=first,
+        baselines=baselines or None,
+        tokenizer=tokenizer,
+        most=train_limit,
+    )
+    advice = to_try(result.below, model, data=data, schema=schema, columns=column_parts(columns))
+    for line in (*verdict(result, advice), result.table(name=model.name), *result.notes):
+        console.print(line)
+    _write(result.to_json() | ({"try": advice} if advice else {}), json, console)
 
 
 def _write(figures: dict[str, Any], path: Path | None, console: Console) -> None:

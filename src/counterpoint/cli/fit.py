@@ -96,8 +96,9 @@ def fit(
         method: which method (auto: the columns decide). `counterpoint methods` lists them.
         columns: which column plays which part, e.g. anchor=question,positive=answer (none: names and types decide).
             With range=0..5, scores outside of it are refused.
-        encoder: auto (the recipe's), static, transformer (from scratch), or a model folder or hub id to start from; for
-            rows of two modalities also one for each: text=FOLDER,image=auto.
+        encoder: auto (the recipe's), static, transformer (from scratch; a word that does not suit the rows is answered
+            with those that do), or a model folder or hub id to start from; for rows of two modalities also one for
+            each: text=FOLDER,image=auto.
         lora: with a model to start from: keep its weights, and learn low-rank adapters of this rank beside them (e.g.
             16; 0: learn the weights themselves). The model folder holds the sum of both.
         test: rows to measure on (none: a part of the data is held out).

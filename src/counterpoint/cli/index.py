@@ -43,7 +43,7 @@ def index(
 
     A hybrid search sums the scores of embeddings and of BM25. How much each counts is learned from pairs of a question
     and the text that answers it: from --queries, else from the rows where they are pairs by the names of their columns
-    (their positives are indexed), else it is what `fit` learned from pairs that it held out.
+    and the positive is indexed, else it is what `fit` learned from pairs that it held out.
 
     Example: counterpoint index runs/genome reference.fa
 
@@ -53,7 +53,7 @@ def index(
         model: the run folder or model folder that encodes.
         data: files of rows, as for `fit`; a hit shows all their columns.
         out: the index folder (none: MODEL/index).
-        column: the text column (none: the only one, or `text`, or the positive of pairs).
+        column: the text column (none: the only one, or `text`, or `positive`).
         queries: pairs of a question and, word for word, the indexed text that answers it, in columns such as anchor and
             positive; pairs that the model was not trained on.
         split: which split of the data (none: all rows).
@@ -89,9 +89,9 @@ def index(
     check_dims([dim] if dim is not None else [], encoder.dim)
     rows = read_all(data, split=split, log=log, reading=files.reading())
     own = pairs_in(rows, data)
-    if own is not None and column is None and "text" not in rows.column_names:
-        column = str(own.columns["positive"])
-        log.note(f"The column {column!r} is indexed, as the rows hold {own.why}")
+    if own is not None and column is None and own.columns["positive"] == "positive" and "text" not in rows.column_names:
+        column = "positive"
+        log.note(f"The column 'positive' is indexed, as the rows hold {own.why}")
     text = find_column(rows, "text", column)
     pairs = pairs_to_learn_from(rows, text, own=own, queries=queries, data=data, model=model, log=log)
     start = time.perf_counter()
@@ -147,9 +147,9 @@ def _reference(
     ann: Literal["auto", "yes", "no"],
     overwrite: bool,
 ) -> None:
-    from counterpoint.data.dna import reference
     from counterpoint.errors import DataError
     from counterpoint.search.align import Reference
+    from counterpoint.search.sequences import reference
     from counterpoint.workflow.models import load, model_path
 
     if len(data) != 1:

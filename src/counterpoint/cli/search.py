@@ -48,16 +48,14 @@ def search(
     from counterpoint.search.hybrid import Share
     from counterpoint.search.store import Index
     from counterpoint.terminal import Console
-    from counterpoint.workflow.models import load
+    from counterpoint.workflow.questions import encoder_for
 
     if not queries or not all(q.strip() for q in queries):
         raise DataError(f'The question is empty. Type for instance: counterpoint search {folder} "parse an ISO date"')
     opened = Index.open(folder / "index" if (folder / "index").is_dir() else folder)
     chosen = mode if mode != "auto" else ("hybrid" if opened.bm25 is not None else "dense")
     share = opened.share if alpha is None else Share(alpha, "--alpha")
-    encoder = load(opened.model, "text") if chosen != "bm25" and opened.model else None
-    if encoder is not None:
-        opened.search(["warm up"], encoder=encoder, k=1, mode=chosen)  # first calls load kernels; not the search's time
+    encoder = encoder_for(opened.model) if chosen != "bm25" and opened.model else None
     start = time.perf_counter()
     results = opened.search(list(queries), encoder=encoder, k=k, mode=chosen, alpha=share.alpha, oversample=oversample)
     milliseconds = (time.perf_counter() - start) * 1000

@@ -26,6 +26,7 @@ from counterpoint.data.roles import METADATA
 from counterpoint.data.rows import Rows
 from counterpoint.data.schema import Schema
 from counterpoint.errors import DataError
+from counterpoint.modalities import base as modalities
 
 if TYPE_CHECKING:
     import datasets
@@ -177,7 +178,7 @@ def _learned(found: datasets.Dataset, schema: Schema) -> list[str]:
     rows are left out."""
     changed, kept = Log(), Log()
     rows = arranged(found, schema.changes, changed)
-    if schema.kind != "series":
+    if modalities.of(next(iter(schema.modalities.values()))).shape == "rows":
         with suppress(DataError):  # of rows of which nothing can be learned, the verbs that learn say why
             Rows(rows, replace(schema, changes=()), log=kept)
     return [*changed.lines(), *schema.notes, *Log(skipped=kept.skipped).lines()]

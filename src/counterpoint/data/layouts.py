@@ -25,7 +25,7 @@ import pyarrow as pa
 from counterpoint.data import arrange
 from counterpoint.data.arrange import Change, as_number, meaning, says, split_path, spoken_by
 from counterpoint.data.classes import is_class
-from counterpoint.data.column_types import column_type
+from counterpoint.data.column_types import CLASS, LISTS, NUMBER, TEXT, column_type
 from counterpoint.data.files import linked
 from counterpoint.data.roles import ANCHORS, LABELS, NEGATIVE, POSITIVES, SAMPLE, SCORES, Columns, find_name
 from counterpoint.errors import DataError
@@ -107,11 +107,11 @@ class Layout:
 
 
 def _entailment(view: View) -> list[Change]:
-    premise, hypothesis = view.named(("premise",), "text"), view.named(("hypothesis",), "text")
+    premise, hypothesis = view.named(("premise",), TEXT), view.named(("hypothesis",), TEXT)
     telling = premise is not None and hypothesis is not None
     if not telling:
-        premise, hypothesis = view.named(("sentence1",), "text"), view.named(("sentence2",), "text")
-    label = view.named(GOLD, "text", "number", "class")
+        premise, hypothesis = view.named(("sentence1",), TEXT), view.named(("sentence2",), TEXT)
+    label = view.named(GOLD, TEXT, NUMBER, CLASS)
     if not (premise and hypothesis and label):
         return []
     values = view.distinct(label)
@@ -148,12 +148,12 @@ def _class_names(view: View, label: str) -> tuple[str, ...]:
 
 
 def _positives(view: View) -> list[Change]:
-    listed = [n for n, t in view.types.items() if t == "texts"]
+    listed = [n for n, t in view.types.items() if t == LISTS]
     named = view.given.get("positive")
     positive = named if isinstance(named, str) and named in listed else find_name(listed, POSITIVES)
     if positive is None or (view.given and positive != named):
         return []
-    anchor = view.given.get("anchor") or view.named(ANCHORS, "text")
+    anchor = view.given.get("anchor") or view.named(ANCHORS, TEXT)
     return [("each", positive)] if anchor else []
 
 
@@ -167,12 +167,12 @@ def _turns(view: View) -> list[Change]:
 
 
 def _together(view: View) -> list[Change]:
-    name = view.named(TOGETHER, "texts")
-    return [("neighbours", name)] if name and "text" not in view.types.values() else []
+    name = view.named(TOGETHER, LISTS)
+    return [("neighbours", name)] if name and TEXT not in view.types.values() else []
 
 
 def _judged(view: View) -> list[Change]:
-    sides, label = _sides(view), view.named(LABELS, "text", "class")
+    sides, label = _sides(view), view.named(LABELS, TEXT, CLASS)
     if not sides or not label or label in sides:
         return []
     values = [v for v in view.distinct(label) if is_class(v)]
@@ -186,10 +186,10 @@ def _scores(view: View) -> list[Change]:
     named = view.given.get("score")
     name = named if isinstance(named, str) else None if view.given else view.named(SCORES)
     sides = True if named else _sides(view)
-    if name is None or name not in view.types or not sides or view.types[name] in ("number", "null"):
+    if name is None or name not in view.types or not sides or view.types[name] in (NUMBER, "null"):
         return []
     cells = [v for v in view.values(name) if is_class(v)]
-    if view.types[name] == "text" and cells:
+    if view.types[name] == TEXT and cells:
         good = sum(as_number(v) is not None for v in cells)
         if 2 * good > len(cells):
             return [("numbers", name)]
@@ -211,11 +211,11 @@ def _sides_as_texts(view: View) -> list[Change]:
         named = [view.given.get(part) for part in ("anchor", "positive")]
         found = [n if isinstance(n, str) and n in view.types else None for n in named]
     else:
-        found = [view.named(names, "text", "number") for names in strong]
+        found = [view.named(names, TEXT, NUMBER) for names in strong]
     types = [view.types[n] if n else None for n in found]
-    if sorted(map(str, types)) != ["number", "text"]:
+    if sorted(map(str, types)) != [NUMBER, TEXT]:
         return []
-    name = str(found[types.index("number")])
+    name = str(found[types.index(NUMBER)])
     return [("texts", name)] if pa.types.is_integer(view.dataset.data.schema.field(name).type) else []
 
 
@@ -239,11 +239,11 @@ def _labels(view: View) -> list[Change]:
 
 def _sides(view: View) -> tuple[str, str] | None:
     """The two sides of a pair, by name, or because there are two texts."""
-    anchor, positive = view.named(ANCHORS, "text"), view.named(POSITIVES, "text")
+    anchor, positive = view.named(ANCHORS, TEXT), view.named(POSITIVES, TEXT)
     if anchor and positive:
         return anchor, positive
     others = (*SCORES, *LABELS)
-    free = [n for n, t in view.types.items() if t == "text" and n.lower() not in others and not NEGATIVE.fullmatch(n)]
+    free = [n for n, t in view.types.items() if t == TEXT and n.lower() not in others and not NEGATIVE.fullmatch(n)]
     return (free[0], free[1]) if len(free) == 2 else None
 
 
@@ -254,17 +254,17 @@ def _unusable(view: View, name: str, holds: str, needed: str) -> str:
 
 
 def _other(view: View, name: str) -> str:
-    texts = [n for n, t in view.types.items() if t == "text" and n != name]
+    texts = [n for n, t in view.types.items() if t == TEXT and n != name]
     return f"text={texts[0]}" if texts else "PART=COLUMN"
 
 
 def _files(view: View) -> list[Change]:
     """Pictures that a table names and that are not there must not be learned from as texts."""
-    for name in (n for n, t in view.types.items() if t == "text" and n.lower() in linked.NAMES and not view.given):
+    for name in (n for n, t in view.types.items() if t == TEXT and linked.means_files(n) and not view.given):
         if (medium := linked.named_files(view.dataset.data.column(name))) is not None:
             first = next(v for v in view.values(name) if v)
             raise DataError(
-                f"Column {name!r} names {medium.plural} ({first!r}), and none of them is there: paths are relative to "
+                f"Column {name!r} names {medium.many} ({first!r}), and none of them is there: paths are relative to "
                 f"the folder of the table. Put the files there, or name other columns: --columns {_other(view, name)}"
             )
     return []

@@ -9,9 +9,14 @@ Sources: Horvitz & Thompson 1952; Schnabel et al. 2016, arXiv 1602.05352 (self-n
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias, get_args
+
 import numpy as np
 
 from counterpoint.errors import ConfigError, DataError
+
+Weights: TypeAlias = Literal["ipw", "uniform", "semantic", "surface"]
+"""What candidates are drawn by; see `debiased`."""
 
 
 def softmax(scores: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
@@ -41,6 +46,35 @@ def ipw(relevance: np.ndarray, propensity: np.ndarray | None, *, clip: float = 0
     if (relevance < 0).any() or not np.isfinite(relevance).all():
         raise DataError("A relevance is negative, infinite or NaN; weights are made of numbers from 0 up.")
     return normalised(relevance if propensity is None else relevance / np.maximum(propensity, clip))
+
+
+def debiased(
+    meaning: np.ndarray,
+    looks: np.ndarray,
+    *,
+    kept: np.ndarray,
+    there: np.ndarray,
+    by: Weights = "ipw",
+    clip: float = 0.01,
+) -> np.ndarray:
+    """What candidates of which nobody knows the labels are drawn with: by what they mean, the less the more they were
+    found by their looks alone.
+
+    meaning, looks: ``(N, K)``, similarities as they are to count, divided by their temperatures: relevance is
+    ``softmax(meaning)`` over those ``kept``, propensity ``softmax(looks)`` over those that are ``there``. by: ``ipw``,
+    relevance over propensity; or, to compare, ``semantic``, relevance alone; ``surface``, 1 / propensity of all that
+    are there; ``uniform``, all that are kept alike. clip: see `ipw`. Returns ``(N, K)``.
+
+    Source: Miao et al. 2023 (DebCSE), arXiv 2309.07396; the functions are our reading of it.
+    """
+    if by not in get_args(Weights):
+        raise ConfigError(f"weights={by!r}: type {', '.join(get_args(Weights)[:-1])} or {get_args(Weights)[-1]}.")
+    if by == "uniform":
+        return ipw(kept.astype(np.float64), None)
+    propensity = softmax(looks, there)
+    if by == "surface":
+        return ipw(there.astype(np.float64), propensity, clip=clip)
+    return ipw(softmax(meaning, kept), propensity if by == "ipw" else None, clip=clip)
 
 
 def normalised(weights: np.ndarray) -> np.ndarray:

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from counterpoint.data.audio import recording
 from counterpoint.data.classes import class_name
-from counterpoint.data.dna import clean
-from counterpoint.data.images import decode
+from counterpoint.data.column_types import TEXT
 from counterpoint.data.log import Log
 from counterpoint.data.schema import CELLS_FROM, Known, Row, Schema
 from counterpoint.errors import DataError
+from counterpoint.modalities import base as modalities
 
 NUMBERED = ("label", "source")
 """Parts whose values have names, kept in the schema, and whose rows hold their numbers."""
@@ -39,57 +38,62 @@ def names_of(schema: Schema, part: str) -> tuple[str, ...]:
     return schema.labels if part == "label" else schema.sources
 
 
+def optional(schema: Schema) -> set[str]:
+    """Parts that a row may be without: further positives, negatives, what items are made with, what is said in one."""
+    return {"positives", "negatives", *_beside(schema), *({TEXT} - schema.modalities.keys())}
+
+
+def _beside(schema: Schema) -> set[str]:
+    """Parts that items are made with, as the rate of samples in another column."""
+    return {part for name in schema.modalities.values() for part in modalities.of(name).beside}
+
+
 def make_row(values: dict[str, Any], number: int, schema: Schema, classes: Classes, log: Log) -> Row | None:
-    """Column values to a `Row`; None (and a line in the log) where an image or a recording cannot be decoded."""
+    """Column values to a `Row`; None (and a line in the log) where an item of it cannot be decoded."""
     row: Row = {"row": number}
+    beside = _beside(schema)
     for key, column in schema.columns.items():
+        if key in beside:
+            continue
         if key in ("positives", "negatives"):
             found = [values[c] for c in column]
             flat = [text for value in found for text in (value if isinstance(value, list) else [value])]
             row[key] = [text for text in flat if text and text.strip()]
-            continue
-        if key == "rate":  # of the samples in another column
-            continue
-        if key == "table":
-            row[key] = {name: values[name] for name in column}
-            continue
-        value = values[str(column)]
-        if (numbers := classes.get(key)) is not None:
-            if class_name(value) not in numbers:
-                raise unknown_class(value, schema, key)
-            value = numbers[class_name(value)]
-        elif key == "score":
-            value = float(value)
-        elif schema.modalities.get(key) == "image" and value is not None:
+        elif key in schema.modalities:
             try:
-                value = decode(value)
-            except OSError:
-                log.skip(f"row {number}", f"image in column {column!r} cannot be read")
+                row[key] = _item(values, schema, key)
+            except (OSError, DataError) as error:
+                names = column if isinstance(column, str) else "+".join(column)
+                log.skip(f"row {number}", f"{modalities.of(schema.modalities[key]).noun} in column {names!r} {error}")
                 return None
-        elif schema.modalities.get(key) == "audio" and value is not None:
-            try:
-                value = recording(value, values.get(str(schema.columns.get("rate"))))
-            except OSError as error:
-                log.skip(f"row {number}", f"recording in column {column!r} cannot be used: {error}")
-                return None
-        elif schema.modalities.get(key) == "dna" and value is not None:
-            try:
-                value = clean(value)
-            except DataError as error:
-                log.skip(f"row {number}", f"column {column!r}: {error}")
-                return None
-        elif schema.modalities.get(key) == "vector":
-            value = np.asarray(value, dtype=np.float32)
-        elif key == "task":
-            value = int(value)
-        elif (schema.kind == "towers" or (key == "text" and key not in schema.modalities)) and not (
-            value and value.strip()
-        ):
-            value = None
-        row[key] = value
+        else:
+            row[key] = _told(values[str(column)], schema, key, classes)
     if schema.kind == "pairs":
         row.setdefault("negatives", [])
     return row
+
+
+def _item(values: dict[str, Any], schema: Schema, key: str) -> Any:
+    """The item of a part, None where there is none. Raises `OSError` or `DataError` where it cannot be decoded."""
+    modality, column = modalities.of(schema.modalities[key]), schema.columns[key]
+    cell = values[column] if isinstance(column, str) else {name: values[name] for name in column}
+    if cell is None or (isinstance(cell, str) and not cell.strip()):
+        return None
+    beside = {part: values.get(str(schema.columns.get(part))) for part in modality.beside}
+    return modality.item(cell, beside)
+
+
+def _told(value: Any, schema: Schema, key: str, classes: Classes) -> Any:
+    """What a part says that is no item: the number of a class, a score, what is said in a recording."""
+    if (numbers := classes.get(key)) is not None:
+        if class_name(value) not in numbers:
+            raise unknown_class(value, schema, key)
+        return numbers[class_name(value)]
+    if key == "score":
+        return float(value)
+    if key == "task":
+        return int(value)
+    return None if isinstance(value, str) and not value.strip() else value
 
 
 def known_of(

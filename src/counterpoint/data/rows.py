@@ -12,10 +12,12 @@ import pyarrow.compute as pc
 from counterpoint.data import fingerprint
 from counterpoint.data.arrange import arranged
 from counterpoint.data.classes import class_name, holds_class
+from counterpoint.data.column_types import TEXT
 from counterpoint.data.log import Log
-from counterpoint.data.row import class_numbers, known_of, make_row, unknown_class
-from counterpoint.data.schema import WRITTEN, Known, Row, Schema
+from counterpoint.data.row import class_numbers, known_of, make_row, optional, unknown_class
+from counterpoint.data.schema import Known, Row, Schema
 from counterpoint.errors import DataError
+from counterpoint.modalities import base as modalities
 
 if TYPE_CHECKING:
     import datasets
@@ -53,8 +55,8 @@ class Rows:
         """Single texts as rows of the kind ``texts``."""
         import datasets  # here: importing it takes long
 
-        schema = Schema(kind="texts", columns={"text": "text"}, modalities={"text": "text"})
-        return cls(datasets.Dataset.from_dict({"text": list(texts)}), schema)
+        schema = Schema(kind="texts", columns={TEXT: TEXT}, modalities={TEXT: TEXT})
+        return cls(datasets.Dataset.from_dict({TEXT: list(texts)}), schema)
 
     # --- taking rows -------------------------------------------------------------------------------------------
 
@@ -218,7 +220,7 @@ class Rows:
         groups = self.codes(by) if by else self._first_text()
         names, groups = np.unique(groups, return_inverse=True)
         if len(names) < 2:
-            raise DataError(f"All rows share one value of {by or 'text'!r}: they cannot be split.")
+            raise DataError(f"All rows share one value of {by or TEXT!r}: they cannot be split.")
         order = np.random.default_rng(seed).permutation(len(names))
         until = np.searchsorted(np.cumsum(np.bincount(groups)[order]), size) + 1
         held = np.isin(groups, order[: min(int(until), len(names) - 1)])
@@ -231,8 +233,7 @@ class Rows:
         needed = {
             key: [c] if isinstance(c, str) else c
             for key, c in self.schema.columns.items()
-            if key not in ("positives", "negatives", "rate")
-            and not (key == "text" and key not in self.schema.modalities)
+            if key not in optional(self.schema)
         }
         total = self._table.num_rows if self._order is None else len(self._order)
         keep = np.ones(total, dtype=bool)
@@ -242,9 +243,7 @@ class Rows:
             self._log_dropped(~keep, "rows with neither of their two sides")
             return np.flatnonzero(keep)
         for key, names in needed.items():
-            what = {"text": "empty text", "image": "no image", "audio": "no recording", "dna": "no bases"}.get(
-                self.schema.modalities.get(key, ""), f"no {key}"
-            )
+            what = modalities.of(self.schema.modalities[key]).missing if key in self.schema.modalities else f"no {key}"
             self._log_dropped(keep & ~present[key], f"rows with {what} in column {'+'.join(names)!r}")
             keep &= present[key]
         return np.flatnonzero(keep)
@@ -280,7 +279,7 @@ class Rows:
                     f"Column {name!r} holds one class only ({self.schema.labels[found[0]]!r}): there is nothing to "
                     f"tell apart. To learn without labels, type: --columns {other}={self.schema.columns[other]}"
                 )
-        if set(self.schema.modalities.values()) == {"text"}:
+        if set(self.schema.modalities.values()) == {TEXT}:
             keys = self.keys()
             if (copies := _copies(keys)) > 0:
                 self.log.note(f"{copies:,} of {len(self):,} rows repeat an earlier row's texts; they are kept.")
@@ -345,7 +344,7 @@ class Rows:
 
     def duplicates(self) -> int:
         """Rows whose texts are all those of an earlier row (0 for rows that hold anything but texts)."""
-        if set(self.schema.modalities.values()) != {"text"}:
+        if set(self.schema.modalities.values()) != {TEXT}:
             return 0
         return _copies(self.keys())
 
@@ -355,18 +354,18 @@ class Rows:
         return [
             c
             for key, value in self.schema.columns.items()
-            if self.schema.modalities.get(key) in WRITTEN
+            if key in self.schema.modalities and modalities.of(self.schema.modalities[key]).written
             for c in ([value] if isinstance(value, str) else value)
         ]
 
     def _first_text(self) -> np.ndarray:
-        if set(self.schema.modalities.values()) != {"text"}:
+        if set(self.schema.modalities.values()) != {TEXT}:
             return np.arange(len(self))
         return self.codes(self._text_columns()[0])
 
     def _item(self) -> str:
         """What a row holds beside texts, in a word."""
-        return next((m for m in self.schema.modalities.values() if m != "text"), "text")
+        return next((m for m in self.schema.modalities.values() if m != TEXT), TEXT)
 
 
 def _copies(keys: np.ndarray) -> int:

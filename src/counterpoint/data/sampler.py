@@ -164,7 +164,11 @@ class PxK(Sampler):
         if len(names) < 2:
             raise DataError("Batches of several classes need rows of at least two classes; these rows have one.")
         if self.batch < 2 * min(2, per_class):
-            raise ConfigError(f"A batch of {self.batch} rows cannot hold two classes with {per_class} rows each.")
+            few = f"There are only {len(labels):,} labelled rows: give more." if len(labels) < batch else ""
+            raise ConfigError(
+                f"A batch of {self.batch} rows cannot hold two classes with two rows each, the least that can be "
+                f"contrasted. {few or 'Give a larger one: --batch 8.'}"
+            )
         self.classes = max(2, min(self.batch // per_class, len(names)))
         self.per_class = self.batch // self.classes
         self.batch = self.classes * self.per_class

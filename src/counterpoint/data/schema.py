@@ -38,10 +38,6 @@ number in the data set (int).
 """
 
 
-WRITTEN = ("text", "dna")
-"""Modalities whose items are strings: a vocabulary can be learned from them."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Schema:
     """The parts the columns play.

@@ -5,37 +5,59 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from counterpoint.data.classes import is_class, names_of
-from counterpoint.data.column_types import column_type, is_numbers, rate_column
+from counterpoint.data.column_types import TEXT, column_of, column_type
 from counterpoint.data.schema import Kind, Schema
 from counterpoint.errors import DataError
+from counterpoint.modalities import base as modalities
+from counterpoint.modalities.base import is_encoded
 
 if TYPE_CHECKING:
     import datasets
 
 
+TOLD = ("score", "label", "bag", "source")
+"""Parts that tell something of a row's items and are none themselves."""
+
+
 def schema_of(dataset: datasets.Dataset, kind: Kind, columns: dict[str, str | list[str]], why: str) -> Schema:
-    if "audio" in columns and is_numbers(dataset.data.schema.field(str(columns["audio"])).type):
-        columns = {"rate": str(rate_column(dataset)), **columns}
-    # Beside a recording and its label a text is no item of its own: it tells what is said, as the label does.
-    spoken = ("text",) if {"audio", "label"} <= set(columns) else ()
-    told = {"score", "label", "bag", "rate", "task", "source", *spoken}
-    modalities = {
-        role: modality_of(dataset, role, c if isinstance(c, str) else c[0])
-        for role, c in columns.items()
-        if role not in told
-    }
+    own = [modalities.of(part) for part in columns if part in modalities.discover()]
+    # Beside an item and its label, what is said in it is no item of its own: it tells of it, as the label does.
+    beside = {p for m in own for p in (*m.beside, *(m.with_label if "label" in columns else ()))}
+    for modality in own:
+        columns = {**_beside(dataset, modality, columns), **columns}
     labels = class_names(dataset, str(columns["label"])) if "label" in columns else ()
     sources = class_names(dataset, str(columns["source"]), what="sources") if "source" in columns else ()
     return Schema(
-        kind=kind, columns=columns, modalities=modalities, labels=labels, sources=sources, why=f"{kind}: {why}."
+        kind=kind,
+        columns=columns,
+        modalities={
+            part: modality_of(dataset, part, c if isinstance(c, str) else c[0])
+            for part, c in columns.items()
+            if part not in TOLD and part not in beside
+        },
+        labels=labels,
+        sources=sources,
+        why=f"{kind}: {why}.",
     )
 
 
-def modality_of(dataset: datasets.Dataset, role: str, column: str) -> str:
-    """What a part holds: parts are named by their modality, or are of either text or images."""
-    if role in ("audio", "table", "vector", "dna"):
-        return role
-    return "image" if column_type(dataset, column) == "image" else "text"
+def _beside(
+    dataset: datasets.Dataset, modality: modalities.Modality, columns: dict[str, str | list[str]]
+) -> dict[str, str | list[str]]:
+    """The columns that items which are no files are made with: part -> column."""
+    name = columns[modality.name]
+    if not isinstance(name, str) or is_encoded((column := column_of(dataset, name)).type):
+        return {}
+    found = {part: column.number_beside(names) for part, names in modality.beside.items()}
+    return {part: name for part, name in found.items() if name}
+
+
+def modality_of(dataset: datasets.Dataset, part: str, column: str) -> str:
+    """What a part holds: parts are named by their modality, or are of whichever their column looks like."""
+    if part in modalities.discover():
+        return part
+    found = column_type(dataset, column)
+    return found if found in modalities.discover() else TEXT  # lists of texts
 
 
 def class_names(dataset: datasets.Dataset, column: str, *, what: str = "classes") -> tuple[str, ...]:

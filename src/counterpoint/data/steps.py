@@ -18,10 +18,12 @@ from counterpoint.data.log import Log
 from counterpoint.data.schema import Schema
 from counterpoint.data.windows import Series
 from counterpoint.errors import DataError
+from counterpoint.modalities.series import modality
 
 if TYPE_CHECKING:
     import datasets
 
+SERIES = modality.name
 ALIKE = 0.5
 """Mean correlation of neighbouring rows from which a table of numbers without a time counts as a series."""
 STRETCH, NEAR = 16, 0.2
@@ -65,14 +67,14 @@ def series_schema(dataset: datasets.Dataset, types: Mapping[str, str], labels: S
 
 def named(channels: Sequence[str], time: str | None, why: str) -> Schema:
     """The schema of a series with these columns."""
-    columns: dict[str, str | list[str]] = {"series": list(channels), **({"time": time} if time else {})}
-    return Schema(kind="series", columns=columns, modalities={"series": "series"}, why=f"series: {why}.")
+    columns: dict[str, str | list[str]] = {SERIES: list(channels), **({"time": time} if time else {})}
+    return Schema(kind="series", columns=columns, modalities={SERIES: SERIES}, why=f"series: {why}.")
 
 
 def series_of(dataset: datasets.Dataset, schema: Schema, log: Log) -> Series:
     """The series that a table holds, its parts at the usual borders. Raises `DataError` for gaps, for times that go
     back, and for a file without a header."""
-    channels = list(schema.columns["series"])
+    channels = list(schema.columns[SERIES])
     if all(_is_number(c) for c in channels):
         raise DataError(
             f"The columns are called {_few(channels)}: the file seems to begin with its values. Add a first line that "

@@ -14,10 +14,11 @@ from counterpoint.data.classes import is_class
 from counterpoint.data.files import media
 from counterpoint.data.files.pieces import pieces_of
 from counterpoint.data.log import Log
-from counterpoint.data.row import NUMBERED, class_numbers, known_of, make_row
-from counterpoint.data.schema import WRITTEN, Known, Row, Schema
+from counterpoint.data.row import NUMBERED, class_numbers, known_of, make_row, optional
+from counterpoint.data.schema import Known, Row, Schema
 from counterpoint.data.sharding import Raw
 from counterpoint.errors import DataError
+from counterpoint.modalities import base as modalities
 
 if TYPE_CHECKING:
     import datasets
@@ -41,7 +42,7 @@ class Stream:
         self.schema, self.buffer, self.seed = schema, buffer, seed
         for sentence in schema.notes:
             self.log.note(sentence)
-        self._classes = class_numbers(dataset.features, schema)
+        self._classes, self._optional = class_numbers(dataset.features, schema), optional(schema)
 
     @property
     def columns(self) -> list[str]:
@@ -51,7 +52,7 @@ class Stream:
 
     def texts(self, limit: int) -> Iterator[str]:
         """The first ``limit`` texts of the source, for training a tokenizer."""
-        keys = [k for k, m in self.schema.modalities.items() if m in WRITTEN]
+        keys = [k for k, m in self.schema.modalities.items() if modalities.of(m).written]
         rows = (self.row(number, values) for number, values in enumerate(twin(self.dataset)))
         found = (t for row in rows if row for k in keys for t in (row[k] if isinstance(row[k], list) else [row[k]]))
         yield from itertools.islice((t for t in found if t), limit)
@@ -73,12 +74,13 @@ class Stream:
             names = [column] if isinstance(column, str) else column
             if missing := [n for n in names if n not in values]:
                 raise DataError(f"Row {number} of the stream has no column {missing[0]!r}, only {', '.join(values)}.")
-            if key in ("positives", "negatives", "rate", "table") or self.schema.kind == "towers":
+            if key in self._optional or self.schema.kind == "towers":
                 continue
             value = values[names[0]]
-            blank = value is None or (isinstance(value, str) and not value.strip())
-            if blank or (key in NUMBERED and not is_class(value)):
-                self.log.skip(f"row {number}", f"nothing in column {names[0]!r}")
+            cells = [values[n] for n in names]
+            unknown = key in NUMBERED and not is_class(value)
+            if unknown or all(c is None or (isinstance(c, str) and not c.strip()) for c in cells):
+                self.log.skip(f"row {number}", f"nothing in column {'+'.join(names)!r}")
                 return None
             if key == "score" and not np.isfinite(value):
                 raise DataError(f"Column {names[0]!r} is NaN or infinite in row {number} of the stream.")

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pyarrow.compute as pc
 
 from counterpoint.data.classes import holds_class
+from counterpoint.data.column_types import CLASS, NUMBER, TEXT
 from counterpoint.data.roles import ANCHORS, LABELS, METADATA, POSITIVES, SAMPLE, TRANSCRIPTS, find_name
+from counterpoint.modalities.table import modality
 
 if TYPE_CHECKING:
     import datasets
@@ -29,16 +31,16 @@ def parts_of(dataset: datasets.Dataset, types: Mapping[str, str]) -> tuple[dict[
     types: column -> what it holds.
     """
     told = [n for n in types if not METADATA.fullmatch(n.lower())]
-    if any(types[n] not in ("number", "text", "class", "null") and "[" not in types[n] for n in told):
+    if any(types[n] not in (NUMBER, TEXT, CLASS, "null") and "[" not in types[n] for n in told):
         return None
-    numbers = [n for n in told if types[n] == "number"]
-    words = [n for n in told if types[n] == "text"]
+    numbers = [n for n in told if types[n] == NUMBER]
+    words = [n for n in told if types[n] == TEXT]
     if any(n.lower() in SAID for n in words):
         return None
     names = [n for n in words if not is_category(dataset, n)]
     if any(_typical_words(dataset, n) > SHORT for n in names) or (names and len(numbers) < 2):
         return None
-    categories = [n for n in told if n in words and n not in names] + [n for n in told if types[n] == "class"]
+    categories = [n for n in told if n in words and n not in names] + [n for n in told if types[n] == CLASS]
     label, why = _label(dataset, told, numbers, categories)
     cells = [n for n in told if n in (*numbers, *categories) and n != label]
     if len(cells) < 2 or (not numbers and len(cells) + bool(label) < 3):
@@ -47,9 +49,9 @@ def parts_of(dataset: datasets.Dataset, types: Mapping[str, str]) -> tuple[dict[
     left = f"; left aside: {', '.join(aside)}" if aside else ""
     what = f"rows of a table ({_few(cells)})"
     if label is None:
-        return {"table": cells}, what + left
+        return {modality.name: cells}, what + left
     other = f" (without it: --columns table={'+'.join(cells)})" if why else ""
-    return {"table": cells, "label": label}, f"{what} and their label ({label}{why}){other}{left}"
+    return {modality.name: cells, "label": label}, f"{what} and their label ({label}{why}){other}{left}"
 
 
 def _label(

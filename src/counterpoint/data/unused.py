@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from counterpoint.data.column_types import column_type
+from counterpoint.data.column_types import NUMBER, column_type
+from counterpoint.data.files import linked
 from counterpoint.data.roles import ANCHORS, LABELS, NEGATIVE, ORIGINS, POSITIVES, SCORES, Columns
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def _known_as(name: str) -> str | None:
         return "label"
     if NEGATIVE.fullmatch(name):
         return "negatives"
-    if name in ("image", "audio"):
+    if linked.means_files(name):
         return "item"
     return "side" if name in (*ANCHORS, *POSITIVES) and name not in _VAGUE else None
 
@@ -57,7 +58,7 @@ def _why(name: str, what: str, holds: str, schema: Schema) -> str:
         return "pairs are learned from without the scores of another model."
     if what == "beside":
         return "texts are learned from as they are, and rows count alike."
-    if what == "score" and len(sides) == 2 and holds == "number":
+    if what == "score" and len(sides) == 2 and holds == NUMBER:
         return f"the pairs are learned from alike. To learn its scores, type: {_scored(sides, name)}"
     if what == "score":
         return "scores are of two texts. To learn from them, type: --columns a=COLUMN,b=COLUMN,score=" + name

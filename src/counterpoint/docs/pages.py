@@ -1,4 +1,4 @@
-"""Writes the documentation pages that derive from the code: methods, objectives, pairings, verbs. `make docs` calls it.
+"""Writes the documentation pages that derive from the code: methods, objectives, encoders, verbs. `make docs` calls it.
 
 The pages are written into ``docs/`` (ignored by git) so that the site can never say anything the code does not.
 """
@@ -22,6 +22,7 @@ from typing import Any
 import counterpoint.objectives as objectives
 from counterpoint.cli import main, verbs
 from counterpoint.docs.pictures import pictures
+from counterpoint.encoders.base import choices, modalities
 from counterpoint.methods.base import discover
 from counterpoint.objectives.base import is_objective
 from counterpoint.report import evidence
@@ -102,6 +103,22 @@ def objective_pages() -> Pages:
     return pages
 
 
+def encoder_page() -> str:
+    """What can stand after ``--encoder``, for each modality."""
+    lines = [
+        "# Encoders\n\nA word after `--encoder` picks one with random weights; without it the method's recipe does. "
+        "The first of a modality is what it has where a recipe says nothing.\n\n"
+        "| rows hold | `--encoder` | class | what it is |\n|---|---|---|---|\n"
+    ]
+    for modality in modalities():
+        words = choices(modality)
+        for cls in dict.fromkeys(words.values()):
+            named = ", ".join(f"`{word}`" for word, of in words.items() if of is cls)
+            first = (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+            lines.append(f"| {modality} | {named} | `{cls.__module__}.{cls.__name__}` | {first} |\n")
+    return "".join(lines)
+
+
 def verb_pages() -> Pages:
     """A page per verb: exactly what `--help` prints."""
     listed = ["# The command line\n\n| verb | what it does |\n|---|---|\n"]
@@ -119,7 +136,13 @@ def verb_pages() -> Pages:
 
 def write(folder: Path, *, measured: Path = Path("evidence")) -> list[Path]:
     """Write every generated page into `folder`; returns their paths. measured: the folder of the evidence."""
-    pages = {**methods(measured), **objective_pages(), **verb_pages(), "pairings.md": pictures()}
+    pages = {
+        **methods(measured),
+        **objective_pages(),
+        **verb_pages(),
+        "encoders.md": encoder_page(),
+        "pairings.md": pictures(),
+    }
     for part in ("methods", "objectives", "verbs"):
         shutil.rmtree(folder / part, ignore_errors=True)  # pages of what is gone go too
     for name, text in pages.items():

@@ -15,12 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterpoint.data.audio import Recording, recording
 from counterpoint.data.batch import Data
-from counterpoint.data.frames import log_mel
-from counterpoint.encoders.base import Encoder, Traced, seeded
+from counterpoint.encoders.base import Encoder, Traced, is_vector, seeded
 from counterpoint.encoders.pooling import pool
-from counterpoint.errors import ConfigError, DataError
+from counterpoint.errors import ConfigError, DataError, ItemError
+from counterpoint.modalities.audio import Recording, log_mel, recording
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,15 +113,26 @@ class AudioTransformer(Encoder):
     # --- what goes in ----------------------------------------------------------------------------------------------
 
     def collate(self, items: Sequence[Any], role: str | None = None) -> dict[str, Tensor]:
-        """Recordings (or what `counterpoint.data.audio.recording` takes) to ``frames`` ``(N, T, bands)`` and
+        """Recordings (or what `counterpoint.modalities.audio.recording` takes) to ``frames`` ``(N, T, bands)`` and
         ``attention_mask`` ``(N, T)`` bool."""
-        found = [self.frames(item) for item in items]
+        found = [self._frames_at(items, place) for place in range(len(items))]
         lengths = torch.tensor([len(x) for x in found])
         longest = int(lengths.max()) if found else 1
         frames = torch.zeros(len(found), longest, self.config.bands)
         for row, x in zip(frames, found):
             row[: len(x)] = x
         return {"frames": frames, "attention_mask": torch.arange(longest) < lengths[:, None]}
+
+    def is_one(self, items: Any) -> bool:
+        """A recording, a path, bytes, a mapping; or numbers ``(T,)``, whose rate is then asked for."""
+        return super().is_one(items) or isinstance(items, Recording) or is_vector(items)
+
+    def _frames_at(self, items: Sequence[Any], place: int) -> Tensor:
+        try:
+            return self.frames(items[place])
+        except (DataError, TypeError, KeyError) as error:
+            why = str(error) if isinstance(error, DataError) else f"A recording cannot be read from it ({error!r})."
+            raise ItemError(f"Item {{place}} of {{of}}: {why}", place, len(items)) from error
 
     def frames(self, item: Any) -> Tensor:
         """The frames ``(T, bands)`` of one recording."""

@@ -15,7 +15,7 @@ from counterpoint.data.batch import Data, Whole, move
 from counterpoint.encoders.base import Encoder, Traced, find, seeded
 from counterpoint.encoders.layout import Stage, read_weights, write_weights
 from counterpoint.encoders.vectors import Vectors
-from counterpoint.errors import DataError, ModelError
+from counterpoint.errors import ItemError, ModelError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +100,11 @@ class BagEncoder(Encoder):
             inner=asdict(self.encoder.config),
         )  # fmt: skip
 
+    def is_one(self, items: Any) -> bool:
+        """A list (or an array) of instances."""
+        held = isinstance(items, list | tuple | np.ndarray | Tensor) and len(items) > 0
+        return super().is_one(items) or (held and self.encoder.is_one(items[0]))
+
     def lengths(self, items: Sequence[Any]) -> np.ndarray:
         """Cost of each bag: of its instances together."""
         check(items)
@@ -108,7 +113,10 @@ class BagEncoder(Encoder):
     def collate(self, items: Sequence[Any], role: str | None = None) -> Whole:
         """Bags to one `Whole`: ``count`` (N,), and what the encoder of instances eats, bag after bag."""
         check(items)
-        data = self.encoder.collate([x for bag in items for x in bag], role)
+        try:
+            data = self.encoder.collate([x for bag in items for x in bag], role)
+        except ItemError as error:
+            raise _of_bag(items, error) from error
         held = {"instances": data} if isinstance(data, Tensor) else dict(data)
         return Whole({"count": torch.tensor([len(bag) for bag in items]), **held})
 
@@ -156,10 +164,21 @@ class BagEncoder(Encoder):
         return encoder
 
 
+def _of_bag(bags: Sequence[Any], error: ItemError) -> ItemError:
+    """The error of one of all instances as that of the bag that it is in."""
+    place = error.place
+    for i, bag in enumerate(bags):
+        if place < len(bag):
+            return ItemError(f"Bag {{place}} of {{of}}: {error.at(place, len(bag))}", i, len(bags))
+        place -= len(bag)
+    return error
+
+
 def check(bags: Sequence[Any]) -> None:
     """Refuse what is no list of instances, and bags without any."""
     for i, bag in enumerate(bags):
         if isinstance(bag, str | bytes | Mapping) or not isinstance(bag, Sequence | np.ndarray):
-            raise DataError(f"Item {i} is a {type(bag).__name__}; an encoder of bags takes lists of instances.")
+            said = f"Item {{place}} is a {type(bag).__name__}; an encoder of bags takes lists of instances."
+            raise ItemError(said, i, len(bags))
         if len(bag) == 0:
-            raise DataError(f"Bag {i} of {len(bags)} is empty. Leave it out: there is nothing to see in it.")
+            raise ItemError("Bag {place} of {of} is empty. Leave it out: there is nothing to see in it.", i, len(bags))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
 from itertools import chain
+from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, get_type_hints
@@ -22,7 +25,13 @@ from torch import Tensor, nn
 from counterpoint.data.batch import Data, move
 from counterpoint.data.schema import Known
 from counterpoint.encoders.layout import Stage, read_weights, revive, write_weights
-from counterpoint.errors import ConfigError, ModelError
+from counterpoint.errors import ConfigError, DataError, ItemError, ModelError, NotFiniteError
+from counterpoint.modalities.base import of as modality_of
+
+ROLES = ("query", "document")
+"""Roles that every encoder takes, whether it has a prompt for them or not."""
+NO_PROMPT = "none"
+"""The role that asks for no prompt, of an encoder that would otherwise put one before every item."""
 
 
 @contextmanager
@@ -62,6 +71,14 @@ class Source(Protocol):
         ...
 
 
+def small_rows(modality: str) -> Source:
+    """Rows of a modality's examples, from which small encoders are built."""
+    from counterpoint.data.rowset import Made
+
+    rng = np.random.default_rng(0)
+    return Made([{modality: modality_of(modality).example(rng)} for _ in range(40)])
+
+
 VOCABULARY_FROM = 200_000
 """Texts that a vocabulary is learned from, at most."""
 
@@ -85,7 +102,14 @@ class Traced:
 
     def inputs(self, data: Data) -> tuple[Tensor, ...]:
         """What `Encoder.collate` gives, as arguments of ``forward``."""
-        return (data,) if isinstance(data, Tensor) else tuple(data[name] for name in self.names)
+        if isinstance(data, Tensor):
+            return (data,)
+        if unknown := sorted(set(self.names) - set(data)):
+            raise ModelError(
+                f"`collate` gives {', '.join(sorted(data))}, and this encoder is traced with {', '.join(unknown)}. "
+                "Say in its `traced` which of them go in, and how they are embedded."
+            )
+        return tuple(data[name] for name in self.names)
 
 
 class Encoder(nn.Module, ABC):
@@ -98,8 +122,11 @@ class Encoder(nn.Module, ABC):
 
     Of an encoder. config: a frozen dataclass that JSON can hold; a class that is built from one alone names its type
     (``config: MyConfig``). dim: width D of an embedding. normalize: whether `encode` returns unit vectors by default.
-    prompts: role -> text put before the item (text encoders only). domains: other roles, each with experts of its own.
-    fill: name of a tensor that `collate` gives -> what items of unequal length are padded with (0).
+    prompts: role -> text put before the item (text encoders only). default_prompt: the role whose prompt is put where
+    none is asked for (None: no prompt then). domains: other roles, each with experts of its own. similarity: by what
+    embeddings are meant to be compared (cosine, dot, euclidean, manhattan), as its folder says. origin: the folder it
+    was read from, for messages. fill: name of a tensor that `collate` gives -> what items of unequal length are padded
+    with (0).
     """
 
     kind: ClassVar[str] = ""
@@ -111,8 +138,11 @@ class Encoder(nn.Module, ABC):
     dim: int
     normalize: bool = True
     prompts: Mapping[str, str] = MappingProxyType({})
+    default_prompt: str | None = None
     fill: Mapping[str, int] = MappingProxyType({})
     domains: Sequence[str] = ()
+    similarity: str = "cosine"
+    origin: str = ""
 
     @abstractmethod
     def collate(self, items: Sequence[Any], role: str | None = None) -> Data:
@@ -134,9 +164,50 @@ class Encoder(nn.Module, ABC):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
+    # --- what may be given -----------------------------------------------------------------------------------------
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles that `encode` takes beside None."""
+        none = (NO_PROMPT,) if self.default_prompt is not None else ()
+        return tuple(dict.fromkeys((*ROLES, *self.prompts, *self.domains, *none)))
+
+    def check_role(self, role: str | None) -> None:
+        """Refuse a role that there is none of, with those there are."""
+        if role is None or role in self.roles:
+            return
+        close = get_close_matches(str(role), self.roles, n=1)
+        meant = f" Did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(f"role={role!r}: the {self.tower} knows {', '.join(self.roles)}.{meant}")
+
+    def prompt(self, role: str | None) -> str:
+        """The text that is put before items of a role; '' where there is none. `ConfigError` for unknown roles."""
+        self.check_role(role)
+        role = self.default_prompt if role is None else role
+        return "" if role is None else self.prompts.get(role, "")
+
+    @property
+    def tower(self) -> str:
+        """The encoder in words, for messages."""
+        of = f" of {self.origin}" if self.origin else ""
+        return f"{self.modality} encoder ({self.kind or type(self).__name__}){of}"
+
+    def is_one(self, items: Any) -> bool:
+        """Whether what was given to `encode` is one item, not a sequence of items."""
+        return isinstance(items, str | bytes | os.PathLike | Mapping)
+
+    def listed(self, items: Any) -> Sequence[Any]:
+        """Several items, in whatever they were given, as a sequence."""
+        return sequence(items)
+
+    def check(self, items: Sequence[Any]) -> None:
+        """Refuse items that can be seen to be of the wrong type, with the place and the type: `ItemError`."""
+
+    # --- encoding --------------------------------------------------------------------------------------------------
+
     def encode(
         self,
-        items: Sequence[Any],
+        items: Any,
         *,
         role: str | None = None,
         budget: int = 16_384,
@@ -146,24 +217,47 @@ class Encoder(nn.Module, ABC):
     ) -> np.ndarray:
         """Embeddings ``(N, D)`` float32 in the order given; the same item gives the same vector in any company.
 
-        role: which prompt to use (``query``, ``document``; None: no prompt). budget: padded length units (tokens,
-        for text) per forward pass. normalize: unit length (None: the encoder's own default). precision: ``float32``
-        or ``bfloat16``. workers: batches computed at once on a CPU, each by one thread, which keeps the cores busier
-        than every core on every small product (None: as many as torch has threads); other devices take one at a time.
+        items: a sequence of N items; or one item, such as a text, an image or a row of a table, whose embedding
+        ``(D,)`` comes back alone. role: whose prompt to put before each: ``query``, ``document`` or another of `roles`
+        (None: the `default_prompt`, where there is one). budget: padded length units (tokens, for text) per forward
+        pass. normalize: unit length (None: the encoder's own default). precision: ``float32`` or ``bfloat16``. workers:
+        batches computed at once on a CPU, each by one thread, which keeps the cores busier than every core on every
+        small product (None: as many as torch has threads); other devices take one at a time.
+
+        Raises `DataError` for items that cannot be encoded, naming their place; `ConfigError` for a role that there is
+        none of; `NotFiniteError` where an embedding is not finite.
         """
         if precision not in ("float32", "bfloat16"):
             raise ConfigError(f"precision={precision!r}: type float32 or bfloat16.")
-        out = np.empty((len(items), self.dim), dtype=np.float32)
+        self.check_role(role)
+        one = self.is_one(items)
+        listed = [items] if one else self.listed(items)
+        self.check(listed)
+        out = np.empty((len(listed), self.dim), dtype=np.float32)
         unit = self.normalize if normalize is None else normalize
+        bad: list[int] = []
 
         def run(index: np.ndarray, data: Data) -> None:
             with torch.inference_mode():
                 z = forward(move(data, self.device)).float()
                 out[index] = (nn.functional.normalize(z, dim=-1) if unit else z).cpu().numpy()
+            if not np.isfinite(part := out[index]).all():
+                self._check_weights(len(listed))
+                bad.extend(index[~np.isfinite(part).all(axis=1)].tolist())
 
         with self.evaluating(gradients=True), self._computing(precision) as forward:
-            _each(run, self._batches(items, role, budget), self._workers(workers))
-        return out
+            _each(run, self._batches(listed, role, budget), self._workers(workers))
+        if bad:
+            raise NotFiniteError(self.tower, tuple(sorted(bad)), len(listed))
+        return out[0] if one else out
+
+    def _check_weights(self, of: int) -> None:
+        """Say so at once where it is the weights that are not finite, and not single items."""
+        broken = (name for name, weight in self.named_parameters() if not bool(torch.isfinite(weight).all()))
+        # Buffers may hold infinity, as a mask does.
+        worn = (name for name, buffer in self.named_buffers() if bool(torch.isnan(buffer).any()))
+        if (name := next(chain(broken, worn), None)) is not None:
+            raise NotFiniteError(self.tower, (), of, name)
 
     def evaluating(self, *, gradients: bool = False) -> AbstractContextManager[None]:
         """See `evaluating`."""
@@ -177,7 +271,9 @@ class Encoder(nn.Module, ABC):
     def _batches(self, items: Sequence[Any], role: str | None, budget: int) -> Iterator[tuple[np.ndarray, Data]]:
         """Positions and collated data of batches that together cover the items once."""
         for index in buckets(self.lengths(items), budget):
-            yield index, self.collate([items[i] for i in index], role)
+            with placed(index, len(items)):
+                data = self.collate([items[i] for i in index], role)
+            yield index, data
 
     @contextmanager
     def _computing(self, precision: str) -> Iterator[Callable[[Data], Tensor]]:
@@ -211,8 +307,9 @@ class Encoder(nn.Module, ABC):
         return cls(config)  # type: ignore[call-arg]  # subclasses take it
 
     @classmethod
-    def from_pretrained(cls, source: str | Path) -> Encoder:
-        """An encoder with weights that others published: a folder, or a hub id where no such folder is."""
+    def published(cls, source: str | Path) -> Encoder:
+        """The encoder of this modality with weights that others published: a folder, or a hub id where there is no
+        such folder. Raises `ConfigError` where none are read."""
         raise ConfigError(
             f"{source} is no model folder of Counterpoint, and weights of others are not read for such rows."
         )
@@ -340,6 +437,39 @@ def fitted(encoder: E, folder: Path) -> E:
             f"{len(unexpected)} unknown, e.g. {(*missing, *unexpected)[0]!r}. Save the model again."
         )
     return encoder
+
+
+@contextmanager
+def placed(index: Sequence[int] | np.ndarray, of: int) -> Iterator[None]:
+    """Inside, the items at ``index`` of so many are collated: an error names the place among all of them."""
+    try:
+        yield
+    except ItemError as error:
+        raise error.at(int(index[error.place]), of) from error
+
+
+def is_vector(items: Any) -> bool:
+    """Whether something is one row of numbers: an array ``(T,)``, or a list whose first entry is a number."""
+    if isinstance(items, np.ndarray | Tensor):
+        return items.ndim == 1 and (isinstance(items, Tensor) or items.dtype.kind in "iufb")
+    return isinstance(items, list | tuple) and bool(items) and isinstance(items[0], Real)
+
+
+def sequence(items: Any) -> Sequence[Any]:
+    """What was given as a sequence: lists, tuples, arrays and other sequences as they are; a column of a data frame,
+    an Arrow array and whatever else can be gone through once as a list."""
+    if isinstance(items, Sequence | np.ndarray | Tensor) and getattr(items, "ndim", 1):
+        return items  # type: ignore[return-value]  # an array can be asked for its length and for a place
+    given = type(items).__name__
+    if isinstance(items, set | frozenset):
+        raise DataError(f"A {given} has no order, so nobody could tell whose embedding is whose. Give a list.")
+    if hasattr(items, "columns") or hasattr(items, "column_names"):
+        raise DataError(f"A {given} is a table: give one of its columns, as in encode(list(table['text'])).")
+    if hasattr(items, "to_pylist"):
+        return items.to_pylist()  # type: ignore[no-any-return]
+    if isinstance(items, Iterable) and getattr(items, "ndim", 1):
+        return list(items)
+    raise DataError(f"One {given} was given, where an item or a list of items is expected.")
 
 
 def _each(run: Callable[[np.ndarray, Data], None], batches: Iterator[tuple[np.ndarray, Data]], workers: int) -> None:

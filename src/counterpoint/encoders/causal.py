@@ -17,7 +17,7 @@ from torch import Tensor
 
 from counterpoint.data.batch import Data
 from counterpoint.encoders import pretrained
-from counterpoint.encoders.base import VOCABULARY_FROM, Source, Traced, seeded
+from counterpoint.encoders.base import VOCABULARY_FROM, Source, Traced, seeded, small_rows
 from counterpoint.encoders.layout import Stage, revive
 from counterpoint.encoders.pooling import Pooling, check, pool
 from counterpoint.encoders.subwords import TextEncoder
@@ -140,7 +140,7 @@ class CausalLM(TextEncoder):
     def example(cls, seed: int = 0) -> Self:
         config = CausalLMConfig(layers=2, width=32, heads=2, vocabulary=200, max_length=64)
         with seeded(seed):
-            return cls.from_texts(cls.samples, config)
+            return cls.build(config, small_rows(cls.modality))
 
     @classmethod
     def from_pretrained(
@@ -208,8 +208,12 @@ class CausalLM(TextEncoder):
     def predictions(self, data: Data) -> tuple[Tensor, Tensor]:
         """Logits ``(N, T, V)`` of the token after each one, and last states ``(N, T, D)``; padding on the right."""
         assert not isinstance(data, Tensor)
+        ids = data["input_ids"]
+        if not len(ids):
+            nothing = next(self.parameters()).new_zeros
+            return nothing(*ids.shape, self.transformer.config.vocab_size), nothing(*ids.shape, self.dim)
         out = self.transformer(
-            input_ids=data["input_ids"],
+            input_ids=ids,
             attention_mask=data["attention_mask"],
             use_cache=False,
             output_hidden_states=True,

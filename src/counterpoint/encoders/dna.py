@@ -13,15 +13,15 @@ import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 
-from counterpoint.data.dna import clean
 from counterpoint.encoders import pretrained
-from counterpoint.encoders.base import seeded
-from counterpoint.encoders.kmers import EXAMPLES, codes
+from counterpoint.encoders.base import Encoder, seeded
+from counterpoint.encoders.kmers import EXAMPLES, cleaned
 from counterpoint.encoders.layout import Stage, revive
 from counterpoint.encoders.pooling import Pooling, check
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.encoders.tokenizer import SPECIAL
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.modalities.dna import clean, codes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -109,8 +109,8 @@ class DnaTransformer(TextTransformer):
         return recipe if isinstance(recipe, DnaTransformerConfig) else small
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, **settings: Any) -> Self:  # type: ignore[override]
-        return super(TextTransformer, cls).from_pretrained(source)  # those of texts are of no use
+    def published(cls, source: str | Path) -> Encoder:
+        return super(TextTransformer, cls).published(source)  # none: those of texts are of no use
 
     @classmethod
     def example(cls, seed: int = 0) -> Self:
@@ -120,7 +120,7 @@ class DnaTransformer(TextTransformer):
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each sequence: whole, without special tokens or truncation. `DataError` for what is no DNA."""
-        sequences = [clean(text) for text in texts]
+        sequences = cleaned(texts)
         if self.config.tokens == "bpe":
             return self._tokenised(sequences)
         found = (codes(s, self.config.k) for s in sequences)

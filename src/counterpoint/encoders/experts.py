@@ -82,7 +82,7 @@ class Experts(nn.Module):
             expert = int(used[0].int().argmax())
             out = experts[expert](x) * weights[:, expert].view(*x.shape[:-1], 1)
         else:
-            out = _shared(experts, flat, weights, used).view(*x.shape[:-1], -1)
+            out = _shared(experts, flat, weights, used).unflatten(0, x.shape[:-1])
         if passing.also is not None:
             for e in (passing.also & ~used.any(0)).nonzero().flatten().tolist():
                 out = out + 0 * experts[e](flat[:1]).sum()

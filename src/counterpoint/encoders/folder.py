@@ -7,18 +7,19 @@ sentence-transformers has modules for it, ``modules.json`` names them. Weights a
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from counterpoint._version import __version__
+from counterpoint.encoders import layout, modules, pretrained
 from counterpoint.encoders.base import Encoder, find
-from counterpoint.encoders.layout import Stage, read_json, read_modules, write_json, write_modules
+from counterpoint.encoders.layout import Stage, write_json
 from counterpoint.encoders.lora import merged
+from counterpoint.encoders.staged import staged
 from counterpoint.errors import ModelError
-from counterpoint.files import whole_folder
+from counterpoint.files import new_folder
 
 CARD = "counterpoint.json"
 
@@ -26,46 +27,82 @@ CARD = "counterpoint.json"
 def save(encoder: Encoder, folder: Path | str) -> None:
     """Write a model folder. It appears whole or not at all: a model that was there before survives a failed write."""
     folder = Path(folder)
-    _check_replaceable(folder)
+    check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
-    aside.mkdir()
     try:
-        _write(encoder, aside)
-        _sync(aside)
-        whole_folder(folder, aside)
+        with new_folder(folder) as aside:
+            _write(encoder, aside)
+            layout.like(aside, aside / CARD)
+            _sync(aside)
     except OSError as error:
         raise ModelError(
             f"The model could not be written to {folder}: {error}. What was there before is untouched."
         ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def load(folder: Path | str) -> Encoder:
-    """The encoder of a folder: Counterpoint's own, or any text model of sentence-transformers or transformers."""
+    """The encoder of a folder: Counterpoint's own, or any text model of sentence-transformers or transformers.
+
+    Every setting of a sentence-transformers folder is followed or refused by its name; see `encoders.modules`.
+    Raises `ModelError` for a folder that is damaged, naming the file.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise ModelError(f"There is no model folder {folder}.")
-    if (folder / CARD).exists():
-        held = read_json(folder / CARD)
-        try:
-            kind, config = held["kind"], held["config"]
-        except (TypeError, KeyError) as error:
-            raise ModelError(
-                f"{folder / CARD} says neither kind nor config of the encoder; save the model again."
-            ) from error
-        encoder = find(kind).read(folder, config)
-        encoder.normalize = bool(held.get("normalize", True))
-        if prompts := held.get("prompts"):
-            encoder.prompts = dict(prompts)
-    elif [name for name, _ in read_modules(folder)][:1] == ["StaticEmbedding"]:
-        encoder = _static(folder)
-    else:
-        from counterpoint.encoders.text import TextTransformer
-
-        encoder = TextTransformer.from_pretrained(folder)
+    with layout.reading(folder):
+        encoder = _ours(folder) if (folder / CARD).exists() else _theirs(folder)
+    encoder.origin = str(folder)
+    if encoder.similarity != "cosine" and not (encoder.similarity == "dot" and encoder.normalize):
+        warnings.warn(
+            f"The embeddings of {folder} are meant to be compared by {encoder.similarity} (similarity_fn_name). "
+            "Counterpoint's search, eval and mine compare by the cosine; compare the embeddings yourself, or train the "
+            "model for the cosine.",
+            stacklevel=2,
+        )
     return encoder.eval()
+
+
+def _ours(folder: Path) -> Encoder:
+    """The encoder that the card describes."""
+    path = folder / CARD
+    held = layout.read_object(path)
+    if missing := sorted({"kind", "config"} - set(held)):
+        raise ModelError(f"{path} does not say the {' and '.join(missing)} of the encoder; save the model again.")
+    kind, config = (layout.expect(held[key], of, f"{path}, {key!r},") for key, of in (("kind", str), ("config", dict)))
+    prompts = layout.expect(held.get("prompts") or {}, dict, f"{path}, 'prompts',")
+    for name, text in prompts.items():
+        layout.expect(text, str, f"{path}, the prompt {name!r},")
+    with layout.bounded(folder):
+        encoder = find(kind).read(folder, config)
+    encoder.normalize = layout.expect(held.get("normalize", True), bool, f"{path}, 'normalize',")
+    if prompts:
+        encoder.prompts = prompts
+    if (default := held.get("default_prompt")) is not None:
+        encoder.default_prompt = layout.expect(default, str, f"{path}, 'default_prompt',")
+        encoder.prompt(None)
+    encoder.similarity = layout.expect(held.get("similarity", "cosine"), str, f"{path}, 'similarity',")
+    if "dim" in held and held["dim"] != encoder.dim:
+        raise ModelError(
+            f"{path} says dim={layout.shortened(held['dim'])}, and its encoder gives {encoder.dim}: the folder is "
+            "damaged. Save the model again."
+        )
+    return encoder
+
+
+def _theirs(folder: Path) -> Encoder:
+    """The encoder of a folder of sentence-transformers or transformers."""
+    from counterpoint.encoders.static import StaticText
+    from counterpoint.encoders.text import TextTransformer
+
+    if not (folder / modules.LISTING).exists() or modules.listed(folder)[0][0] != "StaticEmbedding":
+        found = pretrained.read(folder)
+        transformer = TextTransformer.of(found)
+        return transformer if found.said is None else staged(transformer, found.said.stages)
+    said = modules.read(folder)
+    encoder = StaticText.from_sentence_transformers(said.first)
+    encoder.prompts, encoder.default_prompt = dict(said.prompts), said.default_prompt
+    encoder.similarity = said.similarity
+    return staged(encoder, said.stages)
 
 
 def _write(encoder: Encoder, folder: Path) -> None:
@@ -78,7 +115,13 @@ def _write(encoder: Encoder, folder: Path) -> None:
             path = f"{len(stages)}_Normalize"
             (folder / path).mkdir()
             stages = [*stages, Stage(type="sentence_transformers.models.Normalize", path=path)]
-        write_modules(folder, stages, prompts=encoder.prompts)
+        modules.write(
+            folder,
+            stages,
+            prompts=encoder.prompts,
+            default_prompt=encoder.default_prompt,
+            similarity=encoder.similarity,
+        )
     write_json(
         folder / CARD,
         {
@@ -87,6 +130,8 @@ def _write(encoder: Encoder, folder: Path) -> None:
             "dim": encoder.dim,
             "normalize": encoder.normalize,
             "prompts": dict(encoder.prompts),
+            "default_prompt": encoder.default_prompt,
+            "similarity": encoder.similarity,
             "config": asdict(encoder.config),
             "version": __version__,
         },
@@ -126,26 +171,13 @@ def _readme(encoder: Encoder, stages: Sequence[Stage]) -> str:
             "```",
         ]
     for role, prompt in encoder.prompts.items():
-        lines += ["", f"Prompt of the role `{role}`: `{prompt}`"]
+        default = ", put also where no role is named" if role == encoder.default_prompt else ""
+        lines += ["", f"Prompt of the role `{role}`{default}: `{prompt}`"] if prompt else []
     return "\n".join(lines) + "\n"
 
 
-def _static(folder: Path) -> Encoder:
-    from counterpoint.encoders.layout import read_prompts
-    from counterpoint.encoders.static import StaticText
-
-    modules = read_modules(folder)
-    names = [name for name, _ in modules]
-    if any(name != "Normalize" for name in names[1:]):
-        raise ModelError(
-            f"{folder} is made of the modules {', '.join(names)}; Counterpoint reads StaticEmbedding and Normalize."
-        )
-    encoder = StaticText.from_sentence_transformers(modules[0][1])
-    encoder.prompts, encoder.normalize = read_prompts(folder), "Normalize" in names
-    return encoder
-
-
-def _check_replaceable(folder: Path) -> None:
+def check_replaceable(folder: Path) -> None:
+    """Refuse to write a model over something else."""
     if folder.exists() and not folder.is_dir():
         raise ModelError(f"{folder} is a file; give the path of a folder.")
     if folder.is_dir() and any(folder.iterdir()):

@@ -19,7 +19,7 @@ from counterpoint.encoders.blocks import Block, small_weights
 from counterpoint.encoders.image import ConvNet, ImageEncoder
 from counterpoint.encoders.layout import Stage, read_weights, write_weights
 from counterpoint.encoders.table import TableTransformer
-from counterpoint.errors import ConfigError, DataError
+from counterpoint.errors import ConfigError, ItemError
 
 
 class Interaction(nn.Module):
@@ -99,12 +99,18 @@ class ImageTable(Encoder):
         )
 
     def collate(self, items: Sequence[Mapping[str, Any]], role: str | None = None) -> Data:
-        for item in items:
+        for place, item in enumerate(items):
+            if not isinstance(item, Mapping):
+                given = type(item).__name__
+                said = f"Item {{place}} is of the type {given}. Give mappings with both, image and table."
+                raise ItemError(said, place, len(items))
             if item.get("image") is None or item.get("table") is None:
                 lacks = "image" if item.get("image") is None else "table"
-                raise DataError(
-                    f"An item has no {lacks}. Give mappings with both, image and table; cells of the table may be "
-                    "missing (None), the image may not."
+                raise ItemError(
+                    f"An item has no {lacks} (item {{place}}). Give mappings with both, image and table; cells of the "
+                    "table may be missing (None), the image may not.",
+                    place,
+                    len(items),
                 )
         images = self.image.collate([item["image"] for item in items])
         return {"image": images, **self.table.collate([item["table"] for item in items])}

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Data, Whole
-from counterpoint.data.nodes import Features, Graph, Node
+from counterpoint.data.nodes import Nodes
 from counterpoint.encoders.base import Encoder, Source, Traced, config_of, seeded
-from counterpoint.errors import ConfigError, DataError, ModelError
+from counterpoint.errors import ConfigError, DataError, ItemError, ModelError
+from counterpoint.modalities.graph import Features, Graph, Node, small
 
 Project: TypeAlias = Callable[[Tensor], Tensor]
 """From a weight ``(F, D)`` to projected nodes ``(N, D)``."""
@@ -193,7 +194,7 @@ class GraphEncoder(Encoder):
     @classmethod
     def example(cls, seed: int = 0) -> Self:
         with seeded(seed):
-            return cls(config_of(cls)(features=7, dim=16))
+            return cls.build(config_of(cls)(dim=16), Nodes(small(np.random.default_rng(0))))
 
     def traced(self) -> Traced:
         raise ModelError(
@@ -211,12 +212,19 @@ class GraphEncoder(Encoder):
 
     # --- in ----------------------------------------------------------------------------------------------------
 
+    def is_one(self, items: Any) -> bool:
+        """A `Node`."""
+        return super().is_one(items) or isinstance(items, Node)
+
     def collate(self, items: Sequence[Any], role: str | None = None) -> Whole:
         """`Node`s, or a whole `Graph`; nodes of several graphs are embedded side by side."""
         if isinstance(items, Graph):
             return self.inputs(items.features, items.edges)
-        if wrong := next((i for i in items if not isinstance(i, Node)), None):
-            raise DataError(f"An encoder of graphs embeds the nodes of a graph, not {type(wrong).__name__}.")
+        for place, item in enumerate(items):
+            if not isinstance(item, Node):
+                given = type(item).__name__
+                said = f"An encoder of graphs embeds the nodes of a graph, not {given} (item {{place}})."
+                raise ItemError(said, place, len(items))
         graphs = list(dict.fromkeys(node.graph for node in items))
         starts = np.cumsum([0, *map(len, graphs)])
         start = dict(zip(graphs, starts))

@@ -18,7 +18,7 @@ from counterpoint.encoders.layout import Stage, read_weights, write_json, write_
 from counterpoint.encoders.static import StaticText
 from counterpoint.encoders.wrapper import Around
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.processes import world
+from counterpoint.processes import alone, world
 
 Norm = Literal["batch", "layer"] | None
 
@@ -102,7 +102,8 @@ class DynamicHead(nn.Module):
         )
 
     def forward(self, words: Tensor) -> Tensor:
-        return F.normalize(self.map(F.normalize(words, dim=-1)), dim=-1)
+        with alone():  # the words are the same on every process, so their statistics are those of one
+            return F.normalize(self.map(F.normalize(words, dim=-1)), dim=-1)
 
 
 class AsymmetricHead(nn.Module):

@@ -11,16 +11,18 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from counterpoint.data.pixels import decode
 from counterpoint.encoders.base import Encoder, Traced, seeded
-from counterpoint.encoders.layout import refuse_pickles
+from counterpoint.encoders.layout import read_json, refuse_pickles
+from counterpoint.encoders.pretrained import locate
 from counterpoint.errors import ConfigError, DataError, ModelError
+from counterpoint.modalities.image import pixels
 
 if TYPE_CHECKING:  # transformers' models take a second to import: where they are built
     from transformers import PreTrainedModel, ResNetModel
@@ -117,9 +119,18 @@ class ImageEncoder(Encoder):
             value = torch.tensor(getattr(self.config, name)).view(1, -1, 1, 1)
             self.register_buffer(name, value, persistent=False)
 
+    def is_one(self, items: Any) -> bool:
+        """A path, bytes, a picture; an array ``(H, W)``, or ``(H, W, C)`` (a tensor ``(C, H, W)``) where C is a number
+        of channels: other arrays of three axes are stacks of grey images."""
+        if isinstance(items, np.ndarray | Tensor):
+            if items.ndim == 3:
+                return items.shape[0 if isinstance(items, Tensor) else -1] in {1, 3, 4, self.config.channels}
+            return items.ndim == 2
+        return super().is_one(items) or hasattr(items, "convert")
+
     def collate(self, items: Sequence[Any], role: str | None = None) -> Tensor:
-        """Images of any kind and size to ``(N, C, size, size)`` in [0, 1]; see `counterpoint.data.pixels.decode`."""
-        return decode(items, self.config.size, channels=self.config.channels)
+        """Images of any kind and size to ``(N, C, size, size)`` in [0, 1]; see `counterpoint.modalities.image`."""
+        return pixels(items, self.config.size, channels=self.config.channels)
 
     def lengths(self, items: Sequence[Any]) -> np.ndarray:
         """Patches of 8×8 pixels: all images of an encoder cost the same."""
@@ -133,6 +144,13 @@ class ImageEncoder(Encoder):
                 f"{tuple(images.shape)} was given. Use the encoder's `collate`, or set its `channels`."
             )
         return (images - self.mean) / self.std
+
+    @classmethod
+    def published(cls, source: str | Path) -> Encoder:
+        """A `ConvNet` of a ResNet, an `ImageTransformer` of anything else."""
+        said = locate(source) / "config.json"
+        resnet = said.exists() and read_json(said).get("model_type") == "resnet"
+        return (ConvNet if resnet else ImageTransformer).from_pretrained(str(source))
 
     def traced(self) -> Traced:
         c = self.config
@@ -352,8 +370,6 @@ def _pretrained(source: str, model_type: str) -> tuple[PreTrainedModel, dict[str
     """The model, and what its preprocessor says of its images: size, mean, std."""
     from transformers import AutoModel
     from transformers.image_processing_base import ImageProcessingMixin
-
-    from counterpoint.encoders.pretrained import locate
 
     folder = locate(source)  # says at once where the hub cannot be reached; transformers would try for a minute
     if (folder / "config.json").exists():

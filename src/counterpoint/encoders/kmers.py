@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,63 +12,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Data
-from counterpoint.data.dna import clean
 from counterpoint.encoders.base import Encoder, Traced, seeded
 from counterpoint.encoders.pooling import pool
-from counterpoint.errors import ConfigError
-
-_VALUE = np.full(256, -1, dtype=np.int64)
-_VALUE[np.frombuffer(b"ACGT", dtype=np.uint8)] = range(4)
-
+from counterpoint.errors import ConfigError, DataError, ItemError
+from counterpoint.modalities.dna import clean, strandless, words
 
 EXAMPLES = ("ACGTTGCAACTTGACCATTG" * 4, "GATTACA", "TTTTCCNCAAGG")
-"""Sequences that small encoders are made from, and that ONNX files are checked with."""
+"""Sequences that ONNX files are checked with."""
 
 
-def codes(sequence: str, k: int) -> np.ndarray:
-    """Each k-mer as a number below 4^k, A = 0 to T = 3, first base first: ``(L - k + 1,)`` int64; -1 where N is in it.
-
-    >>> codes("ACGTN", 2).tolist()
-    [1, 6, 11, -1]
-    """
-    values = _VALUE[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
-    n = len(values) - k + 1
-    if n < 1:
-        return np.empty(0, dtype=np.int64)
-    out, known = np.zeros(n, dtype=np.int64), np.ones(n, dtype=bool)
-    for i in range(k):
-        part = values[i : i + n]
-        out = out * 4 + part
-        known &= part >= 0
-    return np.where(known, out, -1)
-
-
-@lru_cache
-def strandless(k: int) -> tuple[np.ndarray, int]:
-    """For each k-mer the number of the word that it and its reverse complement share, ``(4^k,)``; and how many there
-    are (for k = 6: 2,080)."""
-    forward = np.arange(4**k)
-    backward, rest = np.zeros_like(forward), forward.copy()
-    for _ in range(k):
-        backward = backward * 4 + 3 - rest % 4
-        rest //= 4
-    words, number = np.unique(np.minimum(forward, backward), return_inverse=True)
-    return number, len(words)
-
-
-def words(sequence: str, k: int, *, both_strands: bool) -> np.ndarray:
-    """The k-mers of a sequence without those that hold N, ``(M,)`` int64; of both strands: numbered by `strandless`."""
-    found = codes(sequence, k)
-    found = found[found >= 0]
-    return strandless(k)[0][found] if both_strands else found
-
-
-def counts(sequences: Sequence[str], k: int) -> np.ndarray:
-    """How often each word of `strandless` stands in each sequence, ``(N, V)`` float32: the counts nothing learns."""
-    size = strandless(k)[1]
-    out = np.zeros((len(sequences), size), dtype=np.float32)
-    for row, sequence in zip(out, sequences):
-        row += np.bincount(words(clean(sequence), k, both_strands=True), minlength=size)
+def cleaned(sequences: Sequence[Any]) -> list[str]:
+    """Each sequence as `counterpoint.data.dna.clean` gives it. `ItemError` names the place of what is no DNA."""
+    out = []
+    for place, sequence in enumerate(sequences):
+        if not isinstance(sequence, str):
+            said = f"Sequence {{place}} is of the type {type(sequence).__name__}, where a string is expected."
+            raise ItemError(said, place, len(sequences))
+        try:
+            out.append(clean(sequence))
+        except (DataError, UnicodeEncodeError) as error:
+            said = str(error) if isinstance(error, DataError) else "A sequence holds half of a surrogate pair."
+            raise ItemError(f"{said} (Item {{place}} of {{of}}.)", place, len(sequences)) from error
     return out
 
 
@@ -126,7 +89,7 @@ class KmerBag(Encoder):
     def collate(self, items: Sequence[Any], role: str | None = None) -> dict[str, Tensor]:
         """``words`` ``(N, T)`` long, -1 behind the last one of a sequence."""
         c = self.config
-        found = [words(clean(s)[: c.max_length], c.k, both_strands=c.both_strands) for s in items]
+        found = [words(s[: c.max_length], c.k, both_strands=c.both_strands) for s in cleaned(items)]
         out = np.full((len(found), max((len(f) for f in found), default=0)), -1, dtype=np.int64)
         for row, f in zip(out, found):
             row[: len(f)] = f

@@ -1,18 +1,31 @@
-"""The files of a model folder: weights without pickles, configurations as JSON, sentence-transformers' modules."""
+"""The files of a model folder: weights without pickles, configurations as JSON, and what goes wrong while reading them.
+
+Foreign errors become sentences here (`reading`), and a folder that declares more than its weights hold is refused
+before memory is given to it (`bounded`).
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+import types
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from safetensors import SafetensorError
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from counterpoint.errors import ModelError
+from counterpoint.errors import CounterpointError, MissingExtra, ModelError
+
+T = TypeVar("T")
+
+LARGEST = 10**8
+"""Of a whole number in a configuration. What is larger is damage: it would be a list of so many layers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,17 +36,125 @@ class Stage:
     path: str
 
 
+# --- the border ------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def reading(path: Path | str, what: str = "a model") -> Iterator[None]:
+    """Whatever goes wrong inside becomes a `ModelError` that names ``path`` and the reason.
+
+    path: the file or folder that is read. what: what it should hold. A `ModelError` from inside, which names its own
+    file, and a missing extra pass as they are.
+    """
+    try:
+        yield
+    except (ModelError, MissingExtra):
+        raise
+    except CounterpointError as error:
+        raise ModelError(f"{path}: {error}") from error
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} cannot be read as {what}: {error.filename or error} is missing. {_REPAIR}") from error
+    except Exception as error:
+        raise ModelError(f"{path} cannot be read as {what} ({said(error)}). {_REPAIR}") from error
+    except BaseException as error:  # a library in Rust that gives up: an exception that no `except Exception` sees
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ModelError(f"{path} cannot be read as {what} ({said(error)}). {_REPAIR}") from error
+
+
+_REPAIR = "It is damaged, incomplete or of another kind: save the model again, or copy or download it again."
+
+
+def said(error: BaseException) -> str:
+    """What an error of another library says, in one line with its kind."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    line = " ".join(str(error).split())
+    return f"{type(error).__name__}: {line[:300]}" if line else type(error).__name__
+
+
+class _Bounded(TorchDispatchMode):
+    """Counts what torch allocates by size, before it does."""
+
+    def __init__(self, path: Path, elements: int, calls: int) -> None:
+        super().__init__()
+        self.path, self.elements, self.calls = path, elements, calls
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        size = args[0] if args and isinstance(args[0], list | tuple) else None
+        if size is not None and all(isinstance(n, int) for n in size):
+            self.elements -= math.prod(size)
+            self.calls -= 1
+            if min(self.elements, self.calls) < 0:
+                raise ModelError(
+                    f"{self.path} declares an encoder that is far larger than its weights: its configuration and its "
+                    "weights do not belong together. Save the model again, or copy or download it again."
+                )
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def bounded(folder: Path) -> Iterator[None]:
+    """Inside, an encoder is made whose weights the folder holds: far more than these is never allocated.
+
+    Raises `ModelError` instead, since otherwise one digit too many in a configuration takes all memory of the machine.
+    """
+    found = [shape for path in folder.rglob("*.safetensors") for shape in shapes(path).values()]
+    # An encoder is made fresh and then filled, perhaps with tables of positions and copies that are not saved.
+    with _Bounded(folder, 8 * sum(map(math.prod, found)) + 2**27, 16 * len(found) + 4_000):
+        yield
+
+
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of each tensor of a safetensors file, from its header alone."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+# --- JSON ------------------------------------------------------------------------------------------------------
+
+
 def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
+    """What a JSON file of a model folder holds; `ModelError` names the file and the place where it breaks off."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
-            f"{path} cannot be read as JSON ({error}). The model folder is damaged or incomplete."
+            f"{path} cannot be read as JSON ({said(error)}). The model folder is damaged or incomplete: save the model "
+            "again, or copy or download it again."
         ) from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """As `read_json`, of a file that holds one JSON object."""
+    return expect(read_json(path), dict, str(path))
+
+
+def expect(value: Any, kind: type[T], where: str) -> T:
+    """The value, where it is of this type; `ModelError` says what stands in its place. where: the file and the key."""
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        names = {dict: "an object {...}", list: "a list [...]", str: "a string", int: "a whole number", bool: "a bool"}
+        raise ModelError(
+            f"{where} holds {shortened(value)}, where {names.get(kind, kind.__name__)} is expected. The model folder "
+            "is damaged or of another kind: save the model again, or copy or download it again."
+        )
+    return value
+
+
+def shortened(value: Any) -> str:
+    """A value as it is written, cut to a length that can be read."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+# --- weights ---------------------------------------------------------------------------------------------------
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
@@ -42,12 +163,27 @@ def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, by name."""
     try:
         return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(
-            f"The weights {path} cannot be read: {error}. The file is missing, damaged or incomplete."
-        ) from error
+    except Exception as error:  # of its own kind, of the operating system's, of torch's for types it does not know
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ModelError:
+    return ModelError(
+        f"The weights {path} cannot be read: {said(error)}. The file is missing, damaged or incomplete: save the model "
+        "again, or copy or download it again."
+    )
+
+
+def like(folder: Path, model: Path) -> None:
+    """Give all files of a folder the permissions of one of them, ``model``: weights are otherwise for their owner
+    alone, whatever the user's umask says."""
+    mode = model.stat().st_mode & 0o777
+    for path in folder.rglob("*"):
+        if path.is_file() and path.stat().st_mode & 0o777 != mode:
+            path.chmod(mode)
 
 
 def refuse_pickles(folder: Path) -> None:
@@ -65,42 +201,48 @@ def refuse_pickles(folder: Path) -> None:
     raise ModelError(f"{folder} holds no weights: expected model.safetensors.")
 
 
+# --- configurations --------------------------------------------------------------------------------------------
+
+
 def revive(cls: type, values: Mapping[str, Any]) -> Any:
-    """A configuration from JSON: lists become tuples where the dataclass says so; unknown fields are an error."""
+    """A configuration from JSON: lists become tuples where the dataclass says so; unknown fields are an error, and so
+    are values of another type than the field's."""
+    values = expect(values, dict, f"The model's {cls.__name__}")
     known, hints = {f.name for f in fields(cls)}, get_type_hints(cls)
     if unknown := sorted(set(values) - known):
         raise ModelError(
             f"The model's {cls.__name__} holds {', '.join(map(repr, unknown))}, which this version of Counterpoint "
             "does not know. The folder was written by another version: upgrade Counterpoint."
         )
+    for name, value in values.items():
+        if not _fits(value, hints[name]):
+            raise ModelError(
+                f"The model's {cls.__name__} holds {name}={shortened(value)}, which cannot be: the model folder is "
+                "damaged. Save the model again, or copy or download it again."
+            )
     return cls(**{k: tuple(v) if get_origin(hints[k]) is tuple else v for k, v in values.items()})
 
 
-def write_modules(folder: Path, stages: Sequence[Stage], *, prompts: Mapping[str, str]) -> None:
-    """``modules.json`` and ``config_sentence_transformers.json``."""
-    rows = [{"idx": i, "name": str(i), "path": s.path, "type": s.type} for i, s in enumerate(stages)]
-    write_json(folder / "modules.json", rows)
-    write_json(
-        folder / "config_sentence_transformers.json",
-        {"prompts": dict(prompts), "default_prompt_name": None, "similarity_fn_name": "cosine"},
-    )
-
-
-def read_modules(folder: Path) -> list[tuple[str, Path]]:
-    """(class name, its folder) of each sentence-transformers module, in order; empty where there is no list."""
-    if not (folder / "modules.json").exists():
-        return []
-    found = []
-    for row in read_json(folder / "modules.json"):
-        path = (folder / row["path"]).resolve()
-        if not path.is_relative_to(folder.resolve()):
-            raise ModelError(f"{folder}/modules.json names a path outside the folder: {row['path']!r}.")
-        found.append((row["type"].rpartition(".")[2], path))
-    return found
-
-
-def read_prompts(folder: Path) -> dict[str, str]:
-    """The prompts a sentence-transformers folder holds, by name."""
-    path = folder / "config_sentence_transformers.json"
-    prompts = read_json(path).get("prompts") or {} if path.exists() else {}
-    return {name: text for name, text in prompts.items() if text}
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value from JSON can be that of a field; what is not known of types is allowed."""
+    origin, given = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in given and type(value) in map(type, given)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, one) for one in given)
+    if origin is tuple:
+        inner = given[:1] * len(value) if isinstance(value, list | tuple) and given[1:] == (...,) else given
+        return isinstance(value, list | tuple) and len(value) == len(inner) and all(map(_fits, value, inner))
+    if origin is list:
+        return isinstance(value, list) and all(_fits(one, given[0]) for one in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(k, given[0]) and _fits(v, given[1]) for k, v in value.items())
+    if hint is float:
+        return (
+            isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e30
+        )  # no NaN, no infinity
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
+    if hint in (bool, str):
+        return isinstance(value, hint)
+    return value is None if hint is type(None) else True

@@ -12,6 +12,7 @@ from typing import TypeVar
 from torch import nn
 
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.staged import innermost
 from counterpoint.errors import ConfigError, need
 
 E = TypeVar("E", bound=Encoder)
@@ -28,7 +29,7 @@ def adapt(encoder: Encoder, rank: int) -> int:
 
     if rank < 1:
         raise ConfigError(f"lora={rank}: the rank of an adapter is at least 1, for example lora=16.")
-    models = [m for m in encoder.children() if isinstance(m, PreTrainedModel)]
+    models = [m for m in innermost(encoder).children() if isinstance(m, PreTrainedModel)]
     if not models:
         raise ConfigError(
             f"A {type(encoder).__name__} holds no transformer to put adapters into. Leave --lora out, or name a "

@@ -30,10 +30,7 @@ from counterpoint.encoders.residual import ResidualText
 from counterpoint.encoders.subwords import TextEncoder
 from counterpoint.encoders.text import PASS, TextTransformer, in_order
 from counterpoint.encoders.wrapper import Around
-from counterpoint.errors import ConfigError, DataError, ModelError
-
-ROLES = ("query", "document")
-"""Roles that evaluation and search give every text; they name no domain."""
+from counterpoint.errors import ConfigError, DataError, ItemError, ModelError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,13 +164,32 @@ class Upcycled(Around):
     def collate(self, items: Sequence[Any], role: str | None = None) -> dict[str, Tensor]:
         """Texts, or (text, domain) with the domain's name or number, None: unknown. role: a domain, for all texts that
         do not say theirs; or whose prompt is put before each text. With ``domain`` ``(N, 1)``, -1: unknown."""
+        self.check_role(role)
         names = self.settings.domains
-        if role is not None and role not in (*names, *ROLES, *self.prompts):
-            raise DataError(f"There is no domain or prompt {role!r}. The domains are {', '.join(names)}.")
         told = role if role in names else None
         pairs = [item if isinstance(item, tuple) else (item, told) for item in items]
-        data = self.encoder.collate([text for text, _ in pairs], role)
-        return {**data, "domain": torch.tensor([[self.number(domain)] for _, domain in pairs]).view(-1, 1)}
+        data = self.encoder.collate([text for text, _ in pairs], None if told else role)
+        numbers = torch.tensor([self.number(domain) for _, domain in pairs], dtype=torch.long)
+        return {**data, "domain": numbers.unsqueeze(1)}
+
+    def check_role(self, role: str | None) -> None:
+        try:
+            super().check_role(role)
+        except ConfigError as error:
+            raise DataError(f"There is no domain or prompt {role!r}. {error}") from error
+
+    def is_one(self, items: Any) -> bool:
+        """A text, or a tuple of one with its domain."""
+        paired = isinstance(items, tuple) and len(items) == 2 and isinstance(items[0], str)
+        return super().is_one(items) or (paired and (not isinstance(items[1], str) or items[1] in self.domains))
+
+    def check(self, items: Sequence[Any]) -> None:
+        for place, item in enumerate(items):
+            if isinstance(item, tuple) and len(item) != 2:
+                raise ItemError(
+                    f"Item {{place}} is a tuple of {len(item)}: expected (text, domain).", place, len(items)
+                )
+        self.encoder.check([item[0] if isinstance(item, tuple) else item for item in items])
 
     def number(self, domain: str | int | None) -> int:
         """The number of a domain; -1: unknown. `DataError` for one that is not there."""

@@ -13,10 +13,11 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
-from counterpoint.data.nodes import Node
+from counterpoint.data.nodes import Nodes
 from counterpoint.encoders.base import Encoder, Source, Traced, noise, seeded
 from counterpoint.encoders.graph import row_scaled
-from counterpoint.errors import ConfigError, DataError
+from counterpoint.errors import ConfigError, DataError, ItemError
+from counterpoint.modalities.graph import Node, small
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class NodeMLP(Encoder):
     @classmethod
     def example(cls, seed: int = 0) -> Self:
         with seeded(seed):
-            return cls(NodeMLPConfig(features=7, widths=(16,), dim=8))
+            return cls.build(NodeMLPConfig(widths=(16,), dim=8), Nodes(small(np.random.default_rng(0))))
 
     def traced(self) -> Traced:
         """Of features ``(N, F)``, scaled as the configuration says."""
@@ -73,10 +74,17 @@ class NodeMLP(Encoder):
             self.centres = nn.Parameter(torch.randn(clusters, self.dim)) if clusters else None
             self.config = replace(self.config, clusters=clusters)
 
+    def is_one(self, items: Any) -> bool:
+        """A `Node`."""
+        return super().is_one(items) or isinstance(items, Node)
+
     def collate(self, items: Sequence[Any], role: str | None = None) -> Tensor:
         """Features ``(M, F)``, dense."""
-        if wrong := next((i for i in items if not isinstance(i, Node)), None):
-            raise DataError(f"An encoder of nodes embeds the nodes of a graph, not {type(wrong).__name__}.")
+        for place, item in enumerate(items):
+            if not isinstance(item, Node):
+                given = type(item).__name__
+                said = f"An encoder of nodes embeds the nodes of a graph, not {given} (item {{place}})."
+                raise ItemError(said, place, len(items))
         out = np.empty((len(items), self.config.features), dtype=np.float32)
         graphs = {node.graph: None for node in items}
         for graph in graphs:

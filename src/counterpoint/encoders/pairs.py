@@ -118,7 +118,7 @@ class PairEncoder(Around):
         """Of the embeddings; pairs are scored from two of them."""
         if self.top:
             raise ModelError(
-                f"An encoder of pairs that reads the last {self.top} layers has no ONNX form: a file holds the last "
+                f"An encoder of pairs has no ONNX form: it reads the last {self.top} layers, and a file holds the last "
                 "one alone. Load its folder with counterpoint.encoders.folder.load instead."
             )
         return self.encoder.traced()

@@ -3,76 +3,86 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from tokenizers.normalizers import Lowercase
+from tokenizers.normalizers import Sequence as Normalizers
 
-from counterpoint.encoders.layout import Stage, read_json, read_modules, read_prompts, refuse_pickles, write_json
-from counterpoint.encoders.pooling import Pooling
+from counterpoint.encoders import modules
+from counterpoint.encoders.layout import Stage, bounded, read_object, reading, refuse_pickles, shortened, write_json
 from counterpoint.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-# Ours -> that of sentence-transformers' Pooling module.
-_POOLINGS: dict[Pooling, str] = {
-    "cls": "cls",
-    "mean": "mean",
-    "max": "max",
-    "weighted": "weightedmean",
-    "last": "lasttoken",
-}
-_LEGACY = {
-    "cls": "cls_token",
-    "mean": "mean_tokens",
-    "max": "max_tokens",
-    "weightedmean": "weightedmean_tokens",
-}
-_LEGACY["lasttoken"] = "lasttoken"
-
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*/config.json", "*/model.safetensors"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+UNLIMITED = 1_000_000
+"""The longest text in tokens where neither the folder nor the model has a limit."""
+_DEEPEST = 10_000
+_DEPTHS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_attention_heads", "n_head", "n_heads")
+"""Of a transformer's configuration: what is made so many times. More than `_DEEPEST` is damage."""
 
 
 @dataclass(kw_only=True)
 class Found:
-    """What a folder holds."""
+    """What a folder holds. said: the settings of a sentence-transformers folder (None: a folder of transformers).
+    max_length: tokens of the longest text. lowercase: whether the tokenizer folds case."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     max_length: int
-    pooling: Pooling = "mean"
-    normalize: bool = True
     lowercase: bool = False
-    prompts: dict[str, str] = field(default_factory=dict)
+    said: modules.Said | None = None
 
 
 def read(source: str | Path) -> Found:
-    """The model of a folder, or of a hub id where there is no such folder."""
+    """The transformer of a folder, or of a hub id where there is no such folder, with all that is said of its use."""
     folder = locate(source)
-    modules = read_modules(folder) or [("Transformer", folder)]
-    names = [name for name, _ in modules]
-    if names[0] != "Transformer" or any(name not in ("Pooling", "Normalize") for name in names[1:]):
+    said = None
+    if (folder / modules.LISTING).exists():
+        said = modules.read(folder)
+        if said.static:
+            raise ModelError(f"{source} holds a static encoder. Load it with counterpoint.load(FOLDER).")
+    elif (folder / modules.SETTINGS).exists():
         raise ModelError(
-            f"{source} is made of the modules {', '.join(names)}; Counterpoint reads Transformer, Pooling and "
-            "Normalize. Models with other modules can be used through sentence-transformers itself."
+            f"{folder} holds {modules.SETTINGS} and no {modules.LISTING}: the sentence-transformers folder is "
+            "incomplete. Copy or download it again."
         )
-    at = modules[0][1]
-    found = Found(model=model(at), tokenizer=tokenizer(at), max_length=0, prompts=read_prompts(folder))
-    for name, path in modules:
-        if name == "Pooling":
-            found.pooling = _pooling(path)
-    # A transformers folder says nothing about unit length; a sentence-transformers folder without Normalize means it.
-    found.normalize = "Normalize" in names or len(names) == 1
-    said = at / "sentence_bert_config.json"
-    settings = read_json(said) if said.exists() else {}
-    found.max_length = longest(found.model, found.tokenizer, settings.get("max_seq_length"))
-    found.lowercase = bool(getattr(found.tokenizer, "do_lower_case", False))
-    return found
+    at = folder if said is None else said.first
+    network, tokens = model(at, settings=said.config if said else {}), tokenizer(at, said.tokenizer if said else {})
+    if said is not None:
+        _check_said(said, network, tokens, folder)
+    length = modules.max_length(at) if said is None else said.max_length
+    return Found(
+        model=network,
+        tokenizer=tokens,
+        max_length=longest(network, tokens, length, otherwise=UNLIMITED),
+        lowercase=bool(getattr(tokens, "do_lower_case", False)),
+        said=said,
+    )
+
+
+def _check_said(said: modules.Said, network: PreTrainedModel, tokens: PreTrainedTokenizerFast, folder: Path) -> None:
+    if said.lowercase:
+        backend = tokens.backend_tokenizer
+        backend.normalizer = Normalizers([Lowercase(), *([backend.normalizer] if backend.normalizer else [])])
+    if said.width not in (None, network.config.hidden_size):
+        raise ModelError(
+            f"{folder}: the pooling is of embeddings {said.width} wide, and the transformer gives "
+            f"{network.config.hidden_size}. The modules do not belong together: copy or download the folder again."
+        )
+    if "token_type_ids" in tokens.model_input_names and any(tokens.backend_tokenizer.encode("a").type_ids):
+        raise ModelError(
+            f"{said.first}: its tokenizer numbers the parts of a single text (token types), which Counterpoint does "
+            "not follow. Such models can be used through sentence-transformers itself."
+        )
 
 
 def locate(source: str | Path) -> Path:
@@ -101,34 +111,58 @@ def locate(source: str | Path) -> Path:
 Kind = Literal["AutoModel", "AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification"]
 
 
-def model(folder: Path, *, kind: Kind = "AutoModel") -> PreTrainedModel:
-    """The transformer of a folder, in float32, in eval mode as `transformers` leaves it. kind: with which head."""
-    if not (folder / "config.json").exists():
+def model(folder: Path, *, kind: Kind = "AutoModel", settings: Mapping[str, Any] | None = None) -> PreTrainedModel:
+    """The transformer of a folder, in float32, in eval mode as `transformers` leaves it.
+
+    kind: with which head. settings: of its configuration, in place of those in ``config.json``.
+    """
+    path = folder / "config.json"
+    if not path.exists():
         raise ModelError(f"{folder} is no model folder: it holds no config.json.")
     refuse_pickles(folder)
+    _check_config(folder)
     import transformers
     from transformers import AutoConfig
 
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        if config.is_encoder_decoder and kind != "AutoModelForSeq2SeqLM":
-            wanted = "a causal language model" if kind == "AutoModelForCausalLM" else "an encoder alone"
-            raise ModelError(f"{folder} holds a {config.model_type}, an encoder with a decoder; give {wanted}.")
-        with quiet():
-            return getattr(transformers, kind).from_pretrained(
-                folder,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=False,
-            )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        if isinstance(error, ModelError):
-            raise
+    with reading(path, "the configuration of a transformer"):
+        config, unused = AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, return_unused_kwargs=True, **(settings or {})
+        )
+    if unused := {name for name in unused if name in (settings or {})}:
         raise ModelError(
-            f"No model can be read from {folder}: {error} (Code shipped inside a model folder is never run.)"
-        ) from error
+            f"{folder}: the settings of sentence-transformers name {', '.join(sorted(unused))}, which the model's "
+            "configuration does not have. Correct the config_args."
+        )
+    if config.is_encoder_decoder and kind != "AutoModelForSeq2SeqLM":
+        wanted = "a causal language model" if kind == "AutoModelForCausalLM" else "an encoder alone"
+        raise ModelError(f"{folder} holds a {config.model_type}, an encoder with a decoder; give {wanted}.")
+    # Code shipped inside a model folder is never run.
+    with reading(folder, f"the {config.model_type} that its config.json describes"), bounded(folder), quiet():
+        found: PreTrainedModel = getattr(transformers, kind).from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+    return found
+
+
+def _check_config(folder: Path) -> None:
+    """Refuse what `transformers` would follow silently: adapters, and sizes that no model has."""
+    if (folder / "adapter_config.json").exists():
+        raise ModelError(
+            f"{folder} holds adapters (adapter_config.json) of another model. Merge them into it with peft "
+            "(merge_and_unload) and load what that saves."
+        )
+    held = read_object(folder / "config.json")
+    for name in _DEPTHS:
+        if isinstance(held.get(name), int) and held[name] > _DEEPEST:
+            raise ModelError(
+                f"{folder / 'config.json'} says {name}={shortened(held[name])}, which no model has. It is damaged: "
+                "copy or download the model again."
+            )
 
 
 def writes_apart(folder: Path) -> bool:
@@ -137,7 +171,7 @@ def writes_apart(folder: Path) -> bool:
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError):  # whoever reads the model says it
+    except Exception:  # whoever reads the model says it
         return False
     return bool(config.is_encoder_decoder)
 
@@ -170,21 +204,27 @@ def shape(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> dict[st
     }
 
 
-def tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """The fast tokenizer of a folder."""
+def tokenizer(folder: Path, settings: Mapping[str, Any] | None = None) -> PreTrainedTokenizerFast:
+    """The fast tokenizer of a folder. settings: of it, in place of those in its own files."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    try:
-        found = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"No tokenizer can be read from {folder}: {error}") from error
+    path = folder / "tokenizer.json"
+    with reading(path if path.exists() else folder, "a tokenizer"):
+        found = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, **(settings or {})
+        )
     if not isinstance(found, PreTrainedTokenizerFast):
         raise ModelError(f"{folder} has a {type(found).__name__}; only tokenizers with a tokenizer.json are read.")
     return found
 
 
 def write(
-    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, pooling: Pooling | None
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    pooling: str | None,
+    include_prompt: bool = True,
 ) -> list[Stage]:
     """A model, its tokenizer (whose ``model_max_length`` is the longest text) and a pooling, as sentence-transformers
     reads them; returns its modules. pooling: None is one that sentence-transformers lacks: no modules then."""
@@ -196,30 +236,10 @@ def write(
     if pooling is None:
         return []
     (folder / "1_Pooling").mkdir()
-    write_json(folder / "1_Pooling/config.json", pooling_config(pooling, model.config.hidden_size))
+    said = modules.pooling_config(pooling, model.config.hidden_size, include_prompt=include_prompt)
+    write_json(folder / "1_Pooling/config.json", said)
     names = (("Transformer", ""), ("Pooling", "1_Pooling"))
     return [Stage(type=f"sentence_transformers.models.{name}", path=path) for name, path in names]
-
-
-def pooling_config(pooling: Pooling, dim: int) -> dict[str, Any]:
-    """sentence-transformers' Pooling configuration, in the keys that all its versions read."""
-    flags = {f"pooling_mode_{key}": name == _POOLINGS[pooling] for name, key in _LEGACY.items()}
-    return {"word_embedding_dimension": dim, **flags, "include_prompt": True}
-
-
-def _pooling(folder: Path) -> Pooling:
-    said = read_json(folder / "config.json")
-    modes = said.get("pooling_mode") or [name for name, key in _LEGACY.items() if said.get(f"pooling_mode_{key}")]
-    modes = [modes] if isinstance(modes, str) else list(modes)
-    ours = [mine for mine, theirs in _POOLINGS.items() if [theirs] == modes]
-    if not ours or said.get("pooling_mode_mean_sqrt_len_tokens"):
-        raise ModelError(
-            f"{folder}/config.json asks for the pooling {', '.join(modes) or 'mean_sqrt_len'}; Counterpoint pools with "
-            f"one of {', '.join(_POOLINGS.values())}."
-        )
-    if not said.get("include_prompt", True):
-        raise ModelError(f"{folder}/config.json leaves the prompt out of the pooling, which Counterpoint does not do.")
-    return ours[0]
 
 
 def places(config: Any) -> int | None:
@@ -236,7 +256,12 @@ def check_length(max_length: int, config: Any) -> None:
         raise ConfigError(f"max_length={max_length}: this model has positions for {count} tokens at most.")
 
 
-def longest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, said: int | None = None) -> int:
-    """The longest text in tokens: what the folder says, within what the tokenizer and the positions allow."""
-    limits = [n for n in (said, places(model.config), tokenizer.model_max_length) if n and 0 < n < 1_000_000]
-    return int(min(limits, default=512))
+def longest(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, said: int | None = None, *, otherwise: int = 512
+) -> int:
+    """The longest text in tokens: what the folder says, else what the tokenizer says, within the positions there are.
+
+    said: by the folder (None: nothing). otherwise: where nothing limits it.
+    """
+    limits = [n for n in (said or tokenizer.model_max_length, places(model.config)) if n and 0 < n < UNLIMITED]
+    return int(min(limits, default=otherwise))

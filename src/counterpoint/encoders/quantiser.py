@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from counterpoint import processes
 from counterpoint.errors import ConfigError
 
 
@@ -70,8 +71,7 @@ class GumbelQuantiser(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             logits = self.into(x.to(self.into.weight.dtype)).unflatten(-1, (self.groups, self.codes))
             if self.training:
-                noise = -torch.empty_like(logits).exponential_().clamp_min(torch.finfo(logits.dtype).tiny).log()
-                soft = ((logits + noise) / self.temperature).softmax(-1)
+                soft = ((logits + self._noise(logits)) / self.temperature).softmax(-1)
             else:
                 soft = logits.softmax(-1)
             codes = soft.argmax(-1)
@@ -79,6 +79,14 @@ class GumbelQuantiser(nn.Module):
             choice = hard + soft - soft.detach() if self.training else hard
             vectors = torch.einsum("ngv,gvd->ngd", choice, self.entries).flatten(1)
         return Chosen(vectors, codes, choice, logits)
+
+    @staticmethod
+    def _noise(logits: Tensor) -> Tensor:
+        """Draws from Gumbel's distribution, like logits; the same for a feature whichever process has it."""
+        drawn = processes.drawn(
+            lambda n: logits.new_empty(n, *logits.shape[1:]).exponential_(), len(logits), logits.device
+        )
+        return -drawn.clamp_min(torch.finfo(logits.dtype).tiny).log()
 
     @torch.no_grad()
     def cool(self) -> None:

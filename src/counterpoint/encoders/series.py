@@ -20,8 +20,9 @@ from torch.nn import functional as F
 from counterpoint.data.batch import Data
 from counterpoint.data.schema import Known
 from counterpoint.data.windows import Series
-from counterpoint.encoders.base import Encoder, Source, Traced, noise, seeded
-from counterpoint.errors import ConfigError, DataError, ModelError
+from counterpoint.encoders.base import Encoder, Source, Traced, is_vector, noise, seeded
+from counterpoint.errors import ConfigError, DataError, ItemError, ModelError
+from counterpoint.modalities.series import CHANNELS
 
 Backbone: TypeAlias = Literal["transformer", "lstm", "tcn", "dilated-tcn"]
 BACKBONES: tuple[Backbone, ...] = ("transformer", "lstm", "tcn", "dilated-tcn")
@@ -117,7 +118,7 @@ class SeriesEncoder(Encoder):
     @classmethod
     def example(cls, seed: int = 0) -> Self:
         with seeded(seed):
-            return cls(SeriesConfig(channels=3, dim=16, width=16, layers=2, heads=2))
+            return cls(SeriesConfig(channels=CHANNELS, dim=16, width=16, layers=2, heads=2))
 
     def traced(self) -> Traced:
         """Of windows that are standardised, as `collate` gives them, of the length it was trained with."""
@@ -138,21 +139,29 @@ class SeriesEncoder(Encoder):
 
     # --- in ----------------------------------------------------------------------------------------------------
 
+    def is_one(self, items: Any) -> bool:
+        """A window: an array ``(L, C)``, or the list of its rows."""
+        if isinstance(items, np.ndarray | Tensor):
+            return items.ndim == 2
+        return super().is_one(items) or (isinstance(items, list | tuple) and bool(items) and is_vector(items[0]))
+
     def collate(self, items: Sequence[Any], role: str | None = None) -> Tensor:
         """``(N, L, C)`` float32, standardised with the mean and deviation of the training part."""
-        arrays = [np.asarray(item, dtype=np.float64) for item in items]
+        arrays = [_array(items, place) for place in range(len(items))]
         shape = arrays[0].shape if arrays else (1, self.config.channels)
         for i, array in enumerate(arrays):
             if array.ndim != 2 or array.shape[1] != self.config.channels or not len(array):
                 of = f" ({', '.join(self.config.names)})" if self.config.names else ""
-                raise DataError(
-                    f"Window {i} has shape {array.shape}; expected (L, {self.config.channels}): a row for each step of "
-                    f"time, a column for each channel{of}."
+                raise ItemError(
+                    f"Window {{place}} has shape {array.shape}; expected (L, {self.config.channels}): a row for each "
+                    f"step of time, a column for each channel{of}.",
+                    i,
+                    len(items),
                 )
             if array.shape != shape:
                 raise DataError(f"Windows of {shape[0]} and {len(array)} steps: those of one call have one length.")
             if not np.isfinite(array).all():
-                raise DataError(f"Window {i} holds NaN or infinity. Fill its gaps first.")
+                raise ItemError("Window {place} holds NaN or infinity. Fill its gaps first.", i, len(items))
         stacked = np.stack(arrays) if arrays else np.zeros((0, *shape))
         return torch.from_numpy(self.standardised(stacked))
 
@@ -226,6 +235,15 @@ class SeriesEncoder(Encoder):
         mean, deviation = self._units()
         out: np.ndarray = (torch.cat(parts).numpy() * deviation + mean).astype(np.float32)
         return out[0] if given.ndim == 2 else out
+
+
+def _array(items: Sequence[Any], place: int) -> np.ndarray:
+    try:
+        return np.asarray(items[place], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        given = type(items[place]).__name__
+        said = f"Window {{place}} is no array of numbers but a {given}."
+        raise ItemError(said, place, len(items)) from error
 
 
 # --- over time: (N, L, W) to (N, L, W) -------------------------------------------------------------------------

@@ -11,13 +11,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Data
 from counterpoint.encoders import pretrained
-from counterpoint.encoders.base import VOCABULARY_FROM, Source, Traced, config_of, seeded
-from counterpoint.encoders.layout import Stage, read_weights, revive, write_json, write_weights
+from counterpoint.encoders.base import VOCABULARY_FROM, Source, Traced, config_of, seeded, small_rows
+from counterpoint.encoders.layout import (
+    Stage,
+    read_weights,
+    reading,
+    refuse_pickles,
+    revive,
+    write_json,
+    write_weights,
+)
 from counterpoint.encoders.pooling import pool
 from counterpoint.encoders.spelling import spelled
 from counterpoint.encoders.subwords import TextEncoder
@@ -30,6 +39,8 @@ if TYPE_CHECKING:
 _SET = "sentence_transformers.sparse_encoder.models.SparseStaticEmbedding"
 _MEAN = "sentence_transformers.models.StaticEmbedding"
 _DENSE = "sentence_transformers.models.Dense"
+_PAD = "<|counterpoint padding|>"
+"""No text holds it by chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +154,7 @@ class StaticText(TextEncoder):
     @classmethod
     def example(cls, seed: int = 0) -> Self:
         with seeded(seed):
-            return cls.from_texts(cls.samples, config_of(cls)(dim=16))
+            return cls.build(config_of(cls)(dim=16), small_rows(cls.modality))
 
     def idf(self, texts: list[str]) -> Tensor:
         """``(V,)`` inverse document frequency ``log((N + 1) / (df + 0.5))``, at least 0.1; df: texts that hold it."""
@@ -163,7 +174,9 @@ class StaticText(TextEncoder):
         if self.config.aggregate == "saturating":
             counts = np.ones(data["input_ids"].shape, dtype=np.float32)
             for row, tokens in enumerate(ids):
-                found = Counter(t for t in tokens[: self.max_length] if t != self.pad)  # in the order of `_reduced`
+                found = Counter(
+                    t for t in self._cut(tokens, self.max_length) if t != self.pad
+                )  # in the order of `_reduced`
                 counts[row, : len(found)] = list(found.values())
             data["counts"] = torch.from_numpy(counts)
         return data
@@ -216,7 +229,9 @@ class StaticText(TextEncoder):
         token) followed by the table as a Dense layer. That is n times ours, so it is offered for unit vectors only.
         ``saturating``: that library has no equivalent.
         """
-        self.tokenizer.backend_tokenizer.enable_truncation(self.max_length)  # StaticEmbedding has no limit of its own
+        # StaticEmbedding has no limit of its own.
+        side = "left" if self._left else "right"
+        self.tokenizer.backend_tokenizer.enable_truncation(self.max_length, direction=side)
         self.tokenizer.save_pretrained(folder)
         weights = torch.ones(len(self.table)) if self.log_weights is None else self.log_weights.detach().exp().cpu()
         table = self.table.detach().cpu()
@@ -260,28 +275,58 @@ class StaticText(TextEncoder):
 
     @classmethod
     def from_sentence_transformers(cls, folder: Path) -> Self:
-        """The encoder of a folder that holds a StaticEmbedding of sentence-transformers."""
+        """The encoder of a folder that holds a StaticEmbedding of sentence-transformers, perhaps made by model2vec.
+
+        Its tokenizer gets a token more, which fills the shorter rows of a batch: none of its own, as a text may hold
+        each of them.
+        """
+        refuse_pickles(folder)
         held = read_weights(folder / "model.safetensors")
         table = held.get("embedding.weight", held.get("embeddings"))
-        if table is None or "mapping" in held:
+        if table is None or table.ndim != 2:
             raise ModelError(f"{folder} is no StaticEmbedding that Counterpoint reads: it holds {', '.join(held)}.")
-        tokenizer = pretrained.tokenizer(folder)
-        learned = "weights" in held
-        config = StaticTextConfig(
-            dim=table.shape[1],
-            vocabulary=len(table),
-            weights="learned" if learned else "uniform",
-            max_length=100_000,
+        weights = None if "embedding.weight" in held else held.get("weights")
+        if "embedding.weight" not in held and "mapping" in held:  # token -> row, of vocabularies that share rows
+            table = table[held["mapping"].long()]
+        table = table.float()
+        if weights is not None and not bool((weights > 0).all()):  # kept as logarithms, which these do not have
+            table, weights = table * weights.float()[:, None], None
+        tokenizer, config = _tokenizer_of(folder)
+        if len(tokenizer) - 1 > len(table):
+            raise ModelError(f"{folder} has embeddings for {len(table)} of the {len(tokenizer) - 1} tokens it knows.")
+        missing = max(0, len(tokenizer) - len(table))
+        table = F.pad(table, (0, 0, 0, missing))
+        learned = "uniform" if weights is None else "learned"
+        settings = StaticTextConfig(dim=table.shape[1], vocabulary=len(table), weights=learned, **config)
+        return cls(settings, tokenizer)._filled(
+            table, None if weights is None else F.pad(weights.float(), (0, missing), value=1.0)
         )
-        encoder = cls(config, tokenizer)
-        return encoder._filled(table.float(), held["weights"].float() if learned else None)
 
     def _filled(self, table: Tensor, weights: Tensor | None) -> Self:
-        if table.shape[1] != self.dim or len(table) < len(self.tokenizer):
+        if table.ndim != 2 or table.shape[1] != self.dim or len(table) < len(self.tokenizer):
             raise ModelError(
                 f"The table of shape {tuple(table.shape)} does not fit {len(self.tokenizer)} tokens {self.dim} wide."
             )
+        if weights is not None and weights.shape != table.shape[:1]:
+            raise ModelError(f"{tuple(weights.shape)} weights of tokens do not fit a table of {len(table)} tokens.")
         self.table = nn.Parameter(table.contiguous())
         if self.log_weights is not None and weights is not None:
             self.log_weights = nn.Parameter(weights.log())
         return self
+
+
+def _tokenizer_of(folder: Path) -> tuple[PreTrainedTokenizerFast, dict[str, Any]]:
+    """The tokenizer of a StaticEmbedding, as its file alone describes it, with a token for padding; and the longest
+    text that it reads."""
+    from transformers import PreTrainedTokenizerFast
+
+    path = folder / "tokenizer.json"
+    with reading(path, "a tokenizer"):
+        plain = Tokenizer.from_file(str(path))
+        cut = plain.truncation or {}
+        plain.no_truncation()
+        found = PreTrainedTokenizerFast(
+            tokenizer_object=plain, truncation_side=str(cut.get("direction", "right")).lower()
+        )
+        found.add_special_tokens({"pad_token": _PAD})
+    return found, {"max_length": int(cut.get("max_length", pretrained.UNLIMITED))}

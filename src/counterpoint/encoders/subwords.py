@@ -16,8 +16,8 @@ from tokenizers import Tokenizer, processors
 from torch import Tensor
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders.base import Encoder, Traced, buckets
-from counterpoint.errors import ConfigError, DataError, ModelError
+from counterpoint.encoders.base import Encoder, Traced, buckets, placed
+from counterpoint.errors import ConfigError, DataError, ItemError, ModelError
 from counterpoint.files import write_text
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class TextEncoder(Encoder):
 
     special: whether the tokenizer's special tokens are put around each text. truncated: texts cut so far. asked: the
     place of the mask token that a template puts beside each text, from the end where negative (None: no template).
-    samples: texts that small encoders are made from, and that ONNX files are checked with.
+    samples: texts that ONNX files are checked with.
     """
 
     modality: ClassVar[str] = "text"
@@ -70,6 +70,7 @@ class TextEncoder(Encoder):
         self.fill = {"input_ids": self.pad}
         self.truncated = 0
         self._backend = backend(tokenizer)
+        self._left = tokenizer.truncation_side == "left"
         self._seen: dict[str, array[int]] = {}
         self._room = REMEMBERED
         self.asked: int | None = None
@@ -122,17 +123,34 @@ class TextEncoder(Encoder):
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text: whole, without prompt, special tokens or truncation."""
-        try:
-            return self._remembered(texts) if self.training else self._tokenised(texts)
-        except TypeError as error:
-            wrong = next((i for i, t in enumerate(texts) if not isinstance(t, str)), 0)
-            raise DataError(
-                f"Texts are strings; item {wrong} is of the type {type(texts[wrong]).__name__}. "
-                "Leave out rows without text, or give '' for them."
-            ) from error
+        self.check(texts)
+        return self._remembered(texts) if self.training else self._tokenised(texts)
+
+    def check(self, items: Sequence[Any]) -> None:
+        """Texts are strings, and nothing else: the tokenizer would take a list of two for a pair of texts."""
+        for place, text in enumerate(items):
+            if not isinstance(text, str):
+                given = type(text).__name__
+                raise ItemError(
+                    f"Texts are strings; item {{place}} is of the type {given}. Leave out rows without text, or give ''"
+                    " for them; a list of texts is given flat.",
+                    place,
+                    len(items),
+                )
 
     def _tokenised(self, texts: Sequence[str]) -> list[list[int]]:
-        return [e.ids for e in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        try:
+            return [e.ids for e in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        except (TypeError, UnicodeEncodeError) as error:
+            wrong = next((i for i, text in enumerate(texts) if not _encodable(text)), None)
+            if wrong is None:
+                raise
+            raise ItemError(
+                "Text {place} of {of} holds half of a surrogate pair, which is no character: it was cut inside one, or "
+                "read with the wrong encoding. Mend it, or give text.encode('utf-8', 'replace').decode().",
+                wrong,
+                len(texts),
+            ) from error
 
     def _remembered(self, texts: Sequence[str]) -> list[list[int]]:
         new = [text for text in dict.fromkeys(texts) if text not in self._seen]
@@ -149,7 +167,12 @@ class TextEncoder(Encoder):
         if cut := sum(len(row) > room for row in ids):
             self._tell(cut, len(ids))
         # An encoder needs at least one token: an empty text without special tokens is one padding token.
-        return self.padded([[*self._before, *self._reduced(row[:room]), *self._after] or [self.pad] for row in ids])
+        kept = (self._reduced(self._cut(row, room)) for row in ids)
+        return self.padded([[*self._before, *row, *self._after] or [self.pad] for row in kept])
+
+    def _cut(self, row: Sequence[int], room: int) -> Sequence[int]:
+        """The tokens of a text that are read, from the side that the tokenizer keeps."""
+        return row[-room:] if self._left else row[:room]
 
     def padded(self, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """Token ids, as they are, with what fills the shorter rows: ``input_ids``, ``attention_mask`` ``(N, T)``."""
@@ -164,8 +187,11 @@ class TextEncoder(Encoder):
         return row
 
     def collate(self, items: Sequence[Any], role: str | None = None) -> dict[str, Tensor]:
-        """Strings to `collate_ids`' tensors. role: whose prompt is put before each text, where there is one."""
-        prompt = self.prompts.get(role, "") if role else ""
+        """Strings to `collate_ids`' tensors. role: whose prompt is put before each text, where there is one (None: the
+        default one, where there is one)."""
+        prompt = self.prompt(role)
+        if prompt:
+            self.check(items)
         return self.collate_ids(self.ids([prompt + text for text in items] if prompt else items))
 
     def lengths(self, items: Sequence[Any]) -> np.ndarray:
@@ -177,7 +203,9 @@ class TextEncoder(Encoder):
     def _batches(self, items: Sequence[Any], role: str | None, budget: int) -> Iterator[tuple[np.ndarray, Data]]:
         # Each text is tokenised once: lengths come from the collated window.
         for start in range(0, len(items), WINDOW):
-            data = self.collate(items[start : start + WINDOW], role)
+            some = items[start : start + WINDOW]
+            with placed(range(start, start + len(some)), len(items)):
+                data = self.collate(some, role)
             lengths = data["attention_mask"].sum(1).numpy()
             for index in buckets(lengths, budget):
                 longest = int(lengths[index[0]])
@@ -200,7 +228,7 @@ class TextEncoder(Encoder):
         """The tokenizer alone, with the encoder's truncation and special tokens, as ``NAME.tokenizer.json``."""
         said = json.loads(self.tokenizer.backend_tokenizer.to_str())
         said["truncation"] = {
-            "direction": "Right",
+            "direction": "Left" if self._left else "Right",
             "max_length": self.max_length,
             "strategy": "LongestFirst",
             "stride": 0,
@@ -219,6 +247,14 @@ class TextEncoder(Encoder):
                 stacklevel=3,
             )
         self.truncated += cut
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _joined(parts: list[list[int]], mask: int) -> list[int]:

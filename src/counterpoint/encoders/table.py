@@ -5,7 +5,7 @@ Source: Du et al. 2024 (TIP), arXiv 2407.07582.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -13,18 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from counterpoint.data import objects
 from counterpoint.data.batch import Data
-from counterpoint.data.cells import Cells, Columns, Table
-from counterpoint.encoders.base import Encoder, Source, Traced, seeded
+from counterpoint.encoders.base import Encoder, Source, Traced, seeded, small_rows
 from counterpoint.encoders.blocks import Block, small_weights
-from counterpoint.errors import ConfigError, ModelError
+from counterpoint.errors import ConfigError, ItemError, ModelError
+from counterpoint.modalities.table import Cells, Columns, Table
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableTransformerConfig:
     """dim, layers, heads, mlp: width, layers, attention heads, width of the inner layer as a multiple of ``dim``.
 
-    categories, numbers: the columns, see `counterpoint.data.cells.Columns`; empty: those of the rows it is made for.
+    categories, numbers: the columns, see `counterpoint.modalities.table.Columns`; empty: those of its rows.
     missing: what stands for a missing cell: a learned ``token``, or the column's commonest value or mean (``impute``).
     hide: nothing looks at a missing cell but that cell itself, so that what is known is all that counts.
     """
@@ -82,18 +83,13 @@ class TableTransformer(Encoder):
     @classmethod
     def build(cls, config: Any, rows: Source) -> Self:
         if not len(config.columns) and (cells := rows.known(cls.modality).cells):
-            columns = Columns.fit(cells)
-            config = replace(config, categories=columns.categories, numbers=columns.numbers)
+            config = replace(config, **vars(Columns.fit(cells)))
         return cls(config)
 
     @classmethod
     def example(cls, seed: int = 0) -> Self:
-        columns = {"kind": ["a", "b", "c"], "sold": [True, False], "price": [0.5, -1.5], "area": [2, 7]}
-        held = Columns.fit(columns)
         with seeded(seed):
-            return cls(
-                TableTransformerConfig(dim=16, layers=2, heads=2, categories=held.categories, numbers=held.numbers)
-            )
+            return cls.build(TableTransformerConfig(dim=16, layers=2, heads=2), small_rows(cls.modality))
 
     def traced(self) -> Traced:
         raise ModelError(
@@ -101,8 +97,21 @@ class TableTransformer(Encoder):
             "folder with counterpoint.encoders.folder.load instead."
         )
 
+    def listed(self, items: Any) -> Sequence[Any]:
+        """Also a whole table: a data frame, an Arrow table, a `datasets.Dataset`."""
+        return objects.dataset(items).to_list() if objects.is_table(items) else super().listed(items)
+
+    def check(self, items: Sequence[Any]) -> None:
+        """Rows are mappings from columns to cells."""
+        for place, row in enumerate(items):
+            if not isinstance(row, Mapping):
+                given = type(row).__name__
+                said = f"Row {{place}} is of the type {given}, where a mapping from columns to cells is expected."
+                raise ItemError(said, place, len(items))
+
     def collate(self, items: Sequence[Table], role: str | None = None) -> Cells:
-        """Raw rows, see `counterpoint.data.cells.Columns.read`."""
+        """Raw rows, see `counterpoint.modalities.table.Columns.read`."""
+        self.check(items)
         return self.columns.read(items)
 
     def lengths(self, items: Sequence[Table]) -> np.ndarray:

@@ -7,26 +7,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders import pretrained, truncate
-from counterpoint.encoders.base import VOCABULARY_FROM, Source, Traced, seeded
+from counterpoint.encoders import layers as parts
+from counterpoint.encoders import pretrained
+from counterpoint.encoders.base import VOCABULARY_FROM, Encoder, Source, Traced, seeded
 from counterpoint.encoders.layout import Stage, revive
-from counterpoint.encoders.pooling import Pooling, check, pool, token_at
+from counterpoint.encoders.pooling import JOINT, check, pool, token_at
 from counterpoint.encoders.subwords import TEMPLATE, TextEncoder, check_template
 from counterpoint.encoders.tokenizer import subwords, train_tokenizer
-from counterpoint.errors import ConfigError
+from counterpoint.errors import ConfigError, ModelError
 from counterpoint.kernels.dropout import quicken
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-TextPooling: TypeAlias = Pooling | Literal["prompt"]
 
 LAST = (-1,)
 """The last layer alone."""
@@ -40,8 +39,10 @@ class TextTransformerConfig:
     """By default of the size of MiniLM: 6 layers, 384 wide.
 
     max_length: tokens of a text that are read. vocabulary, model, lowercase, identifiers: of the subwords, see
-    `train_tokenizer`. pooling: see `Pooling`; or ``prompt``: the text stands in ``template``, and its embedding is read
-    at the mask token there (Jiang et al. 2022, arXiv 2201.04337). architecture: a `transformers` configuration as a
+    `train_tokenizer`. pooling: see `Pooling`, several side by side as ``mean+max``; or ``prompt``: the text stands in
+    ``template``, and its embedding is read at the mask token there (Jiang et al. 2022, arXiv 2201.04337).
+    include_prompt: whether the tokens of a role's prompt are pooled with those of the text (Su et al. 2023, INSTRUCTOR,
+    leave them out), the first special token counting with the prompt. architecture: a `transformers` configuration as a
     dict, with its ``model_type`` (`from_pretrained` fills it); it overrides layers, width, heads and dropout.
     """
 
@@ -53,8 +54,9 @@ class TextTransformerConfig:
     model: Literal["wordpiece", "bpe"] = "wordpiece"
     lowercase: bool = True
     identifiers: bool = False
-    pooling: TextPooling = "mean"
+    pooling: str = "mean"
     template: str = TEMPLATE
+    include_prompt: bool = True
     dropout: float = 0.1
     architecture: dict[str, Any] = field(default_factory=dict)
 
@@ -62,7 +64,8 @@ class TextTransformerConfig:
         if self.pooling == "prompt":
             check_template(self.template)
         else:
-            check(self.pooling, also=("prompt",))
+            for part in self.pooling.split(JOINT):
+                check(part, also=("prompt",) if part == self.pooling else ())
         if self.width % self.heads:
             raise ConfigError(f"width={self.width} does not divide among {self.heads} heads.")
         if self.architecture and "model_type" not in self.architecture:
@@ -95,11 +98,11 @@ class TextTransformer(TextEncoder):
         from counterpoint.encoders import packed
 
         super().__init__(tokenizer, max_length=config.max_length, prompts=prompts or {})
-        self.config = config
+        self.config, self.include_prompt = config, config.include_prompt
         if config.pooling == "prompt":
             self.put_into(config.template)
         self.transformer = transformer or AutoModel.from_config(architecture(config, tokenizer))
-        self.dim = self.transformer.config.hidden_size
+        self.dim = self.transformer.config.hidden_size * len(config.pooling.split(JOINT))
         pretrained.check_length(config.max_length, self.transformer.config)
         if getattr(self.transformer, "pooler", None) is not None:
             # A layer on the first token for next-sentence prediction: our pooling reads the tokens themselves.
@@ -138,11 +141,15 @@ class TextTransformer(TextEncoder):
             return cls.from_texts(cls.samples, config)
 
     @classmethod
+    def published(cls, source: str | Path) -> Encoder:
+        return cls.from_pretrained(source)
+
+    @classmethod
     def from_pretrained(
         cls,
         source: str | Path,
         *,
-        pooling: TextPooling | None = None,
+        pooling: str | None = None,
         template: str = TEMPLATE,
         max_length: int | None = None,
         prompts: Mapping[str, str] | None = None,
@@ -151,26 +158,56 @@ class TextTransformer(TextEncoder):
 
         pooling, max_length, prompts: None takes what the folder says (a plain transformers folder: mean, all the
         positions it has, none). template: of pooling=prompt. Safetensors only; remote code is never run.
+
+        Raises `ModelError` for a sentence-transformers folder with further modules behind the pooling, which
+        `counterpoint.load` reads.
         """
         found = pretrained.read(source)
+        if found.said is not None and [s["type"] for s in found.said.stages] not in ([], ["Normalize"]):
+            names = ", ".join(stage["type"] for stage in found.said.stages)
+            raise ModelError(
+                f"{source} has further modules behind the pooling ({names}), which a TextTransformer alone does not "
+                "have. Load it with counterpoint.load(FOLDER)."
+            )
+        return cls.of(found, pooling=pooling, template=template, max_length=max_length, prompts=prompts)
+
+    @classmethod
+    def of(
+        cls,
+        found: pretrained.Found,
+        *,
+        pooling: str | None = None,
+        template: str = TEMPLATE,
+        max_length: int | None = None,
+        prompts: Mapping[str, str] | None = None,
+    ) -> Self:
+        """The encoder of what was read, without the modules behind its pooling but for unit length. The settings are
+        those of `from_pretrained`."""
+        said = found.said
         config = TextTransformerConfig(
             **pretrained.shape(found.model, found.tokenizer),
             max_length=max_length or found.max_length,
             lowercase=found.lowercase,
-            pooling=pooling or found.pooling,
+            pooling=pooling or ("mean" if said is None else said.pooling),
             template=template,
+            include_prompt=said is None or said.include_prompt,
             dropout=getattr(found.model.config, "hidden_dropout_prob", 0.0),
         )
-        given = found.prompts if prompts is None else prompts
+        given = (said.prompts if said else {}) if prompts is None else prompts
         encoder = cls(config, found.tokenizer, transformer=found.model, prompts=given)
-        encoder.normalize = found.normalize
+        # A transformers folder says nothing about unit length; a sentence-transformers folder without Normalize means
+        # it.
+        encoder.normalize = said is None or any(stage["type"] == "Normalize" for stage in said.stages)
+        if said is not None:
+            encoder.default_prompt, encoder.similarity = said.default_prompt, said.similarity
         return encoder
 
-    def pooled_by(self, pooling: TextPooling, *, template: str = TEMPLATE) -> Self:
+    def pooled_by(self, pooling: str, *, template: str = TEMPLATE) -> Self:
         """An encoder of the same weights (shared, not copied) that pools otherwise."""
         twin = copy.copy(self)
         twin._modules = dict(self._modules)
         twin.config = replace(self.config, pooling=pooling, template=template)
+        twin.dim = self.transformer.config.hidden_size * len(pooling.split(JOINT))
         twin.asked = None
         twin._before, twin._after = twin._around()
         if pooling == "prompt":
@@ -179,11 +216,24 @@ class TextTransformer(TextEncoder):
 
     # --- the passes --------------------------------------------------------------------------------------------------
 
-    def pool(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """``(N, T, D)`` to ``(N, D)``, as the configuration says."""
+    def pool(self, hidden: Tensor, mask: Tensor | None, skip: Tensor | None = None) -> Tensor:
+        """``(N, T, D)`` to ``(N, D)``, as the configuration says. skip: as of `counterpoint.encoders.pooling.pool`."""
         if self.asked is not None:
             return token_at(hidden, mask, self.asked)
-        return pool(hidden, mask, mode=cast(Pooling, self.config.pooling))
+        return pool(hidden, mask, mode=self.config.pooling, skip=skip)
+
+    def collate(self, items: Sequence[Any], role: str | None = None) -> dict[str, Tensor]:
+        """As every text encoder's; where prompts are not pooled, with ``skip`` ``(N, 1)``, the tokens to leave out."""
+        data = super().collate(items, role)
+        if not self.include_prompt:
+            prompt = self.prompt(role)
+            data["skip"] = torch.full((len(items), 1), self._prompt_tokens(prompt) if prompt else 0)
+        return data
+
+    def _prompt_tokens(self, prompt: str) -> int:
+        """Tokens of a prompt with what stands before it, as sentence-transformers counts them."""
+        (row,) = self.collate_ids(self.ids([prompt]))["input_ids"].tolist()
+        return len(row) - (row[-1] in self.tokenizer.all_special_ids)
 
     def forward(self, data: Data) -> Tensor:
         return self._pooled(data, LAST)[:, 0]
@@ -195,13 +245,13 @@ class TextTransformer(TextEncoder):
         of them alone.
         """
         for n in layers:
-            truncate.check(n, self.depth)
+            parts.check(n, self.depth)
         return self._pooled(data, tuple(layers))
 
     @property
     def depth(self) -> int:
         """Number of layers."""
-        return len(truncate.stack(self.transformer)[1])
+        return len(parts.stack(self.transformer)[1])
 
     def _pooled(self, data: Data, layers: Sequence[int]) -> Tensor:
         """``(N, len(layers), D)``, with the norm that ends the layers, where there is one.
@@ -210,10 +260,12 @@ class TextTransformer(TextEncoder):
         """
         norm, last = (None, -1) if layers == LAST else (self._final_norm(), self.depth)
         rows, pooled = [], []
+        skips = data.get("skip") if isinstance(data, Mapping) else None
         for row, hidden, mask in self._passes(data, layers):
             rows.append(row)
+            skip = None if skips is None else skips[row].squeeze(1)
             ready = (h if norm is None or n in (-1, last) else norm(h) for n, h in zip(layers, hidden))
-            pooled.append(torch.stack([self.pool(h, mask) for h in ready], dim=1))
+            pooled.append(torch.stack([self.pool(h, mask, skip) for h in ready], dim=1))
         if not pooled:
             return next(self.parameters()).new_zeros(0, len(layers), self.dim)
         # One gather puts the rows back in order; its gradient is a scatter without collisions.
@@ -221,7 +273,7 @@ class TextTransformer(TextEncoder):
 
     def _final_norm(self) -> nn.Module | None:
         if self._norm is None:
-            self._norm = truncate.final_norm(self.transformer)
+            self._norm = parts.final_norm(self.transformer)
         return self.transformer.get_submodule(self._norm) if self._norm else None
 
     def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
@@ -299,6 +351,11 @@ class TextTransformer(TextEncoder):
 
     def traced(self) -> Traced:
         """All texts as one padded batch."""
+        if not self.include_prompt and any(self.prompts.values()):
+            raise ModelError(
+                "This encoder leaves its prompts out of the pooling, and an ONNX file that reads token ids cannot tell "
+                "them from the text. Type: --to sentence-transformers"
+            )
 
         def forward(ids: Tensor, mask: Tensor) -> Tensor:
             return self.pool(self.transformer(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
@@ -324,7 +381,8 @@ class TextTransformer(TextEncoder):
     def write(self, folder: Path) -> list[Stage]:
         self.tokenizer.model_max_length = self.max_length
         pooling = None if self.config.pooling == "prompt" else self.config.pooling
-        return pretrained.write(folder, self.transformer, self.tokenizer, pooling=pooling)
+        prompt = self.include_prompt
+        return pretrained.write(folder, self.transformer, self.tokenizer, pooling=pooling, include_prompt=prompt)
 
     @classmethod
     def read(cls, folder: Path, config: Mapping[str, Any]) -> Self:

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from counterpoint.encoders.base import Encoder, evaluating
+from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.heads import Projected
+from counterpoint.encoders.layers import check, stack
+from counterpoint.encoders.staged import innermost
+from counterpoint.encoders.text import TextTransformer
 from counterpoint.errors import ConfigError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from counterpoint.encoders.text import TextTransformer
 
 
 def truncated(encoder: Encoder, *, layers: int | None = None, dim: int | None = None) -> Encoder:
@@ -44,17 +41,8 @@ def depth(encoder: Encoder) -> int:
     return 1 if inner is None else inner.depth
 
 
-def check(n: int, depth: int) -> None:
-    """Refuse to stop after layer n of so many."""
-    if not 1 <= n <= depth:
-        raise ConfigError(f"layers={n}: this encoder has {depth} layers; keep from 1 to {depth}.")
-
-
 def _inner(encoder: Encoder) -> TextTransformer | None:
-    from counterpoint.encoders.text import TextTransformer  # which asks for `stack` and `final_norm`
-
-    while isinstance(encoder, Projected):
-        encoder = encoder.encoder
+    encoder = innermost(encoder)
     return encoder if isinstance(encoder, TextTransformer) else None
 
 
@@ -98,41 +86,3 @@ def _narrower(encoder: Encoder, dim: int) -> Encoder:
     out = Projected(encoder, dim)
     out.projection.weight = nn.Parameter(kept)
     return out.train(encoder.training)
-
-
-# --- what a transformer of `transformers` is made of ---------------------------------------------------------------
-
-
-def stack(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
-    """The list of a model's layers, and its name. Raises `ConfigError` where layers are not kept in one."""
-    count = model.config.num_hidden_layers
-    lists = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == count]
-    if not lists:  # ALBERT runs one layer many times
-        raise ConfigError(f"The {count} layers of a {model.config.model_type} are no list that could be cut.")
-    return max(lists, key=lambda found: sum(p.numel() for p in found[1].parameters()))
-
-
-def final_norm(model: PreTrainedModel) -> str:
-    """The name of the norm behind the last layer, '' where there is none.
-
-    Families that normalise before each block have one, and what leaves an earlier layer is no embedding without it. It
-    is the sibling of the layers that gives the last hidden state: asked of a small text, as names and uses vary.
-    """
-    parent = stack(model)[0].rpartition(".")[0]
-    given: dict[str, Tensor] = {}
-    hooks = [
-        module.register_forward_hook(lambda _, __, out, name=name: given.__setitem__(name, out))
-        for name, module in model.get_submodule(parent).named_children()
-        if "norm" in type(module).__name__.lower()
-    ]
-    if not hooks:
-        return ""
-    try:
-        with evaluating(model):
-            ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
-            last = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
-    finally:
-        for hook in hooks:
-            hook.remove()
-    found = next((n for n, z in given.items() if isinstance(z, Tensor) and torch.equal(z, last)), None)
-    return "" if found is None else f"{parent}.{found}".removeprefix(".")

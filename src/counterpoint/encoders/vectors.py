@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders.base import Encoder, Source, Traced, noise, seeded
+from counterpoint.encoders.base import Encoder, Source, Traced, is_vector, noise, seeded, small_rows
 from counterpoint.encoders.nodes import dense
-from counterpoint.errors import ConfigError, DataError
+from counterpoint.errors import ConfigError, ItemError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Vectors(Encoder):
     @classmethod
     def example(cls, seed: int = 0) -> Self:
         with seeded(seed):
-            return cls(VectorConfig(features=7, widths=(16,), dim=8))
+            return cls.build(VectorConfig(widths=(16,), dim=8), small_rows(cls.modality))
 
     def traced(self) -> Traced:
         return Traced(forward=self.forward, example=noise(3, self.config.features))
@@ -61,19 +61,36 @@ class Vectors(Encoder):
     def device(self) -> torch.device:
         return self._at.device  # type: ignore[return-value]  # there may be no weights to ask
 
+    def is_one(self, items: Any) -> bool:
+        """Numbers ``(F,)``."""
+        return is_vector(items)
+
     def collate(self, items: Sequence[Any], role: str | None = None) -> Tensor:
         """Vectors ``(M, F)`` float32."""
         width = self.config.features
-        wrong = next((i for i, x in enumerate(items) if np.shape(x) != (width,)), None)
-        if wrong is not None:
-            raise DataError(f"Vector {wrong} has shape {np.shape(items[wrong])}; this encoder reads ({width},).")
-        out = np.asarray(items, dtype=np.float32).reshape(len(items), width)
+        out = np.empty((len(items), width), dtype=np.float32)
+        for place, item in enumerate(items):
+            out[place] = _numbers(item, width, place, len(items))
         if not np.isfinite(out).all():
             bad = int(np.flatnonzero(~np.isfinite(out).all(1))[0])
-            raise DataError(f"Vector {bad} of {len(out)} holds NaN or infinite numbers. Leave it out or mend it.")
+            raise ItemError(
+                "Vector {place} of {of} holds NaN or infinite numbers. Leave it out or mend it.", bad, len(out)
+            )
         return torch.from_numpy(out)
 
     def forward(self, data: Data) -> Tensor:
         """Embeddings ``(M, D)``."""
         z: Tensor = self.layers(data)
         return z
+
+
+def _numbers(item: Any, width: int, place: int, of: int) -> np.ndarray:
+    try:
+        found = np.asarray(item, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        given = type(item).__name__
+        said = f"Vector {{place}} is no row of numbers but a {given}; this encoder reads ({width},)."
+        raise ItemError(said, place, of) from error
+    if found.shape != (width,):
+        raise ItemError(f"Vector {{place}} has shape {found.shape}; this encoder reads ({width},).", place, of)
+    return found

@@ -40,6 +40,31 @@ class Around(Encoder):
     def prompts(self, value: Mapping[str, str]) -> None:
         self.encoder.prompts = value
 
+    @property
+    def default_prompt(self) -> str | None:  # type: ignore[override]
+        return self.encoder.default_prompt
+
+    @default_prompt.setter
+    def default_prompt(self, value: str | None) -> None:
+        self.encoder.default_prompt = value
+
+    @property
+    def similarity(self) -> str:  # type: ignore[override]
+        return self.encoder.similarity
+
+    @similarity.setter
+    def similarity(self, value: str) -> None:
+        self.encoder.similarity = value
+
+    def is_one(self, items: Any) -> bool:
+        return self.encoder.is_one(items)
+
+    def listed(self, items: Any) -> Sequence[Any]:
+        return self.encoder.listed(items)
+
+    def check(self, items: Sequence[Any]) -> None:
+        self.encoder.check(items)
+
     def collate(self, items: Sequence[Any], role: str | None = None) -> Data:
         return self.encoder.collate(items, role)
 

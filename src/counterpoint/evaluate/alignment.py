@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 from scipy.stats import beta, binomtest
 
-from counterpoint.data.dna import Contig, reverse_complement
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate.intervals import Interval
+from counterpoint.modalities.dna import Contig, reverse_complement
 from counterpoint.search.align import cut
 from counterpoint.search.exact import top_k
 from counterpoint.search.local import Scoring, local_scores

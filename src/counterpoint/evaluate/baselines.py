@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from sklearn.feature_extraction.text import HashingVectorizer
 from torch import nn
 
 from counterpoint.encoders.base import Encoder
@@ -31,15 +30,6 @@ def random_ranking(queries: int, documents: int, *, k: int, seed: int = 0) -> np
 def majority(labels: np.ndarray, n: int) -> np.ndarray:
     """The commonest training class, n times; of equally common ones the smallest number."""
     return np.full(n, np.bincount(labels).argmax())
-
-
-def hashed_ngrams(texts: Sequence[str], *, dim: int = 1024) -> np.ndarray:
-    """Unit vectors ``(N, dim)`` of the texts' character 3- and 4-grams within words, hashed with random signs.
-
-    A random projection of the n-gram counts (Weinberger et al., 2009): similar spelling, similar vector.
-    """
-    counts = HashingVectorizer(analyzer="char_wb", ngram_range=(3, 4), n_features=dim, norm="l2", dtype=np.float32)
-    return counts.transform(texts).toarray()
 
 
 def fresh(encoder: Encoder, *, seed: int = 0) -> Encoder:

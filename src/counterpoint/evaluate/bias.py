@@ -47,6 +47,6 @@ def biases(
     overlap = surface.jaccard(left, right)
     difference = np.abs(surface.lengths[left] - surface.lengths[right]).astype(np.float64)
     return {
-        "overlap bias": Sample((cosines, overlap, gold), partial_spearman),
-        "length bias": Sample((cosines, difference, gold), partial_spearman),
+        "overlap bias": Sample((cosines, overlap, gold), partial_spearman, (-1, 1)),
+        "length bias": Sample((cosines, difference, gold), partial_spearman, (-1, 1)),
     }

@@ -18,6 +18,7 @@ from counterpoint.errors import ConfigError
 from counterpoint.evaluate.intervals import Interval, Sample, interval, percentiles
 from counterpoint.evaluate.retrieval import METRICS
 from counterpoint.evaluate.run import kind_of
+from counterpoint.evaluate.systems import embedder
 from counterpoint.evaluate.tasks import Labelled, Ranking, Samples, Scored, split
 from counterpoint.search.quantise import Dtype, Vectors, check_dims, truncated
 
@@ -68,7 +69,7 @@ class Costs:
     def table(self, *, name: str = "model") -> Table:
         """Quality, quality lost, bytes per vector, bytes saved: a line for each way."""
         counts = ", ".join(f"{n:,} {what}" for what, n in self.counts.items())
-        caption = f"{counts}; losses with their paired 95 % bootstrap intervals; bytes are those of a vector"
+        caption = f"{counts}; losses with their paired 95 % intervals; bytes are those of a vector"
         if any(line.kept.rescore for line in self.lines):
             caption += "; + int8: the best by signs, scored again by int8"
         out = Table(title=f"{name}: {self.task}", caption=caption)
@@ -78,7 +79,7 @@ class Costs:
             found, again = line.kept.bytes(self.width)
             lost = line.lost[self.metric]
             clear = lost.low > 0 or lost.high < 0
-            shown = Text(f"{lost.value:+.3f} [{lost.low:+.3f}, {lost.high:+.3f}]", style="bold" if clear else "")
+            shown = Text(lost.text("+"), style="bold" if clear else "")
             out.add_row(
                 str(line.kept.dim), str(line.kept), f"{line.metrics[self.metric].value:.3f}", shown if at else "",
                 f"{found:,} + {again:,}" if again else f"{found:,}",
@@ -136,14 +137,15 @@ def costs(
     if kind == "towers" or isinstance(encoder, Mapping):
         raise ConfigError("Cheap vectors are measured on rows of one modality. Leave --dim and --dtype out.")
     check_dims(dims, encoder.dim)
+    embed = embedder(encoder, normalize=True)
     if isinstance(data, Retrieval) or kind == "pairs":
         ranking = (
             Ranking.of_retrieval(data, exclude_self=False)
             if isinstance(data, Retrieval)
             else Ranking.of_pairs(data, "anchor", "positive")
         )
-        queries = encoder.encode(ranking.queries, role="query", normalize=True)
-        documents = encoder.encode(ranking.documents, role="document", normalize=True)
+        queries = embed(ranking.queries, "query")
+        documents = embed(ranking.documents, "document")
         counts, task, notes = ranking.counts(), "retrieval", list(ranking.notes)
 
         def measured(kept: Kept) -> Samples:
@@ -151,7 +153,7 @@ def costs(
 
     elif kind == "scored":
         scored = Scored.of_rows(data)
-        pairs = encoder.encode(scored.a + scored.b, normalize=True)
+        pairs = embed(scored.a + scored.b, None)
         counts, task, notes = {"pairs": len(scored.a)}, "pair classification" if scored.binary else "similarity", []
 
         def measured(kept: Kept) -> Samples:
@@ -164,7 +166,7 @@ def costs(
             train, data = split(data, seed=seed)
             notes.append("No training rows were given: 70 % of the rows, drawn by class, train; the rest is tested on.")
         labelled = Labelled.of_rows(train, data)
-        items = encoder.encode(labelled.train + labelled.test, normalize=True)
+        items = embed(labelled.train + labelled.test, None)
         task, n = "classification", len(labelled.train)
         counts = {"training rows": n, "test rows": len(labelled.test), "classes": labelled.classes}
 

@@ -2,54 +2,51 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
+from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import normalize
 
 from counterpoint.errors import DataError
 from counterpoint.evaluate.intervals import Sample
 
 
-def kmeans(x: np.ndarray, k: int, *, restarts: int = 4, seed: int = 0) -> np.ndarray:
-    """Cluster of each row, ``(N,)``: k-means on unit vectors, the best of several starts. x: (N, D)."""
-    if not np.isfinite(x).all():
+def kmeans(x: np.ndarray | sparse.csr_array, k: int, *, restarts: int = 4, seed: int = 0) -> np.ndarray:
+    """Cluster of each row, ``(N,)``: k-means on unit vectors, the best of several starts. x: (N, D), perhaps sparse."""
+    if not np.isfinite(x.data if sparse.issparse(x) else x).all():
         raise DataError("Some embeddings are not finite (NaN or infinity); they cannot be clustered. Check the model.")
-    if not 1 <= k <= len(x):
-        raise DataError(f"{len(x)} rows cannot form {k} clusters.")
-    return KMeans(k, n_init=restarts, random_state=seed).fit_predict(normalize(x.astype(np.float32)))
-
-
-def homogeneity(labels: np.ndarray, clusters: np.ndarray) -> float:
-    """1 − H(labels | clusters) / H(labels): 1 where every cluster holds one class."""
-    table = _table(labels, clusters)
-    entropy = _entropy(table.sum(axis=1))
-    return 1.0 if entropy == 0 else _information(table) / entropy
-
-
-def v_measure(labels: np.ndarray, clusters: np.ndarray) -> float:
-    """Harmonic mean of homogeneity and completeness (Rosenberg & Hirschberg, 2007)."""
-    h, c = homogeneity(labels, clusters), homogeneity(clusters, labels)
-    return 2 * h * c / (h + c) if h + c else 0.0
+    if not 1 <= k <= x.shape[0]:
+        raise DataError(f"{x.shape[0]} rows cannot form {k} clusters.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different rows than clusters: some stay empty
+        return KMeans(k, n_init=restarts, random_state=seed).fit_predict(normalize(x.astype(np.float32)))
 
 
 def nmi(labels: np.ndarray, clusters: np.ndarray) -> float:
-    """I(labels; clusters) / √(H(labels) · H(clusters)), Strehl & Ghosh (2002).
+    """2 I(labels; clusters) / (H(labels) + H(clusters)): normalised mutual information with the arithmetic mean.
 
-    The geometric mean, since with the arithmetic one it would be the V-measure again.
+    As scikit-learn's `normalized_mutual_info_score`; the V-measure is the same number. It is not adjusted for chance:
+    random clusters of few rows score above 0, the more the fewer rows there are.
     """
     table = _table(labels, clusters)
-    a, b = _entropy(table.sum(axis=1)), _entropy(table.sum(axis=0))
-    if a == 0 and b == 0:
-        return 1.0
-    return _information(table) / float(np.sqrt(a * b)) if a * b else 0.0
+    entropies = _entropy(table.sum(axis=1)) + _entropy(table.sum(axis=0))
+    return 2 * _information(table) / entropies if entropies else 1.0
 
 
 def ari(labels: np.ndarray, clusters: np.ndarray) -> float:
-    """Adjusted Rand index (Hubert & Arabie, 1985): agreement on pairs of rows, 0 by chance, 1 when equal."""
+    """Adjusted Rand index (Hubert & Arabie, 1985): agreement on pairs of rows, 0 by chance, 1 when equal.
+
+    1 for a single row, as scikit-learn's `adjusted_rand_score`.
+    """
     table = _table(labels, clusters)
     cells, rows, columns = (_pairs(x) for x in (table, table.sum(axis=1), table.sum(axis=0)))
-    expected = rows * columns / _pairs(table.sum())
+    if not (pairs := _pairs(table.sum())):
+        return 1.0
+    expected = rows * columns / pairs
     most = (rows + columns) / 2
     return 1.0 if most == expected else float((cells - expected) / (most - expected))
 
@@ -66,17 +63,16 @@ def accuracy(labels: np.ndarray, clusters: np.ndarray) -> float:
 def samples(labels: np.ndarray, clusters: np.ndarray) -> dict[str, Sample]:
     """The metrics of a clustering. labels, clusters: (N,).
 
-    Intervals of these resample the rows of this one clustering; they do not cover the luck of k-means.
+    Intervals of these are about as many other rows of this one clustering; they do not cover the luck of k-means.
     """
     pair = (np.asarray(labels), np.asarray(clusters))
-    return {"nmi": Sample(pair, nmi), "ari": Sample(pair, ari), "v-measure": Sample(pair, v_measure)}
+    return {"nmi": Sample(pair, nmi, (0, 1)), "ari": Sample(pair, ari, (-1, 1))}
 
 
 def _table(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """How many rows are in class i and cluster j, as floats."""
-    width = int(b.max()) + 1
-    counts = np.bincount(a.astype(np.int64) * width + b).astype(np.float64)
-    return np.pad(counts, (0, -len(counts) % width)).reshape(-1, width)
+    rows, width = int(a.max()) + 1, int(b.max()) + 1
+    return np.bincount(a.astype(np.int64) * width + b, minlength=rows * width).astype(np.float64).reshape(rows, width)
 
 
 def _entropy(counts: np.ndarray) -> float:

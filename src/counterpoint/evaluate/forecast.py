@@ -18,11 +18,12 @@ from counterpoint.data.windows import Windows
 from counterpoint.encoders.series import SeriesEncoder
 from counterpoint.errors import ConfigError
 from counterpoint.evaluate import ridge
-from counterpoint.evaluate.intervals import Sample
-from counterpoint.evaluate.result import Evaluation, compare
+from counterpoint.evaluate.intervals import mean
+from counterpoint.evaluate.result import Evaluation, compare, fallen_below
 from counterpoint.evaluate.tasks import Samples
 
-BASELINES = ("last value", "seasonal naive", "ridge on the window", "ridge on each channel")
+BEFORE = "ridge on the encoder before training"
+BASELINES = ("last value", "seasonal naive", "ridge on the window", "ridge on each channel", BEFORE)
 CLEAR = 0.2
 """Correlation from which a season counts as one."""
 WIDEST = 4096
@@ -36,6 +37,7 @@ def evaluate_forecasts(
     encoder: SeriesEncoder,
     windows: Windows,
     *,
+    start: SeriesEncoder | None = None,
     baselines: Sequence[str] | None = None,
     draws: int = 1_000,
     seed: int = 0,
@@ -44,12 +46,13 @@ def evaluate_forecasts(
 
     windows: of any part, as long as the encoder's: of the test part all are forecast, at every step. The encoder's
     decoder forecasts; of one that has none, a ridge from its embedding of each training window to the steps after it
-    does, its strength chosen on the dev part. baselines: out of `BASELINES` (None: all that apply).
+    does, its strength chosen on the dev part. start: the encoder before its training, for the baseline of that name.
+    baselines: out of `BASELINES` (None: all that apply).
 
     Neighbouring windows overlap, so intervals are of resampled blocks of windows, each as long as a window and its
     horizon.
     """
-    start = time.perf_counter()
+    began = time.perf_counter()
     names = BASELINES if baselines is None else tuple(baselines)
     if unknown := [n for n in names if n not in BASELINES]:
         raise ConfigError(f"There is no baseline {unknown[0]!r} for forecasts. Use: {', '.join(BASELINES)}.")
@@ -60,16 +63,18 @@ def evaluate_forecasts(
         notes.append("The encoder has no decoder: a ridge on its embeddings forecasts.")
     else:
         model = partial(_computed, encoder, encoder.predict)
-    systems = {name: made for name in names if (made := _baseline(name, windows)) is not None}
+    systems = {name: made for name in names if (made := _baseline(name, windows, start)) is not None}
     if "seasonal naive" in systems:
         notes.append(f"The season is {season(windows)} steps long.")
     elif "seasonal naive" in names:
         notes.append("No season was found that a window could hold, so there is no seasonal baseline.")
     block = windows.length + windows.horizon
     found = {name: _samples(forecast(past), future, block) for name, forecast in systems.items()}
-    figures = compare(_samples(model(past), future, block), found, draws=draws, seed=seed)
+    own = _samples(model(past), future, block)
+    figures = compare(own, found, draws=draws, seed=seed)
+    below = fallen_below(own, found, [["mse"]], lower=True, draws=draws, seed=seed)
     counts = {"test windows": len(past), "steps ahead": windows.horizon, "channels": future.shape[2]}
-    return Evaluation("forecast", figures, counts, {}, tuple(notes), time.perf_counter() - start)
+    return Evaluation("forecast", figures, counts, {}, tuple(notes), time.perf_counter() - began, below)
 
 
 def errors(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -80,9 +85,10 @@ def errors(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def _samples(predicted: np.ndarray, truth: np.ndarray, block: int) -> Samples:
     edges = np.arange(0, len(truth), block)
-    counts = np.diff([*edges, len(truth)]).astype(np.float64)
+    # The mean over blocks of these is the mean over windows, though the last block may have fewer.
+    each = len(truth) / len(edges)
     return {
-        name: Sample((np.add.reduceat(values, edges), counts), lambda total, n: total.sum() / n.sum())
+        name: mean(np.add.reduceat(values, edges) / each)
         for name, values in zip(("mse", "mae"), errors(predicted, truth))
     }
 
@@ -120,8 +126,10 @@ def _own_ridge(windows: Windows) -> Forecast:
     return lambda past: fitted.predict(alone(past)).reshape(len(past), past.shape[2], -1).transpose(0, 2, 1)
 
 
-def _baseline(name: str, windows: Windows) -> Forecast | None:
+def _baseline(name: str, windows: Windows, start: SeriesEncoder | None) -> Forecast | None:
     h = windows.horizon
+    if name == BEFORE:
+        return None if start is None else probe(start, windows)
     if name == "last value":
         return lambda past: np.repeat(past[:, -1:], h, axis=1)
     if name == "ridge on each channel":

@@ -16,8 +16,9 @@ from counterpoint.encoders.base import Encoder
 from counterpoint.evaluate.retrieval import Judgements, measure
 from counterpoint.evaluate.tasks import Ranking
 from counterpoint.search.bm25 import BM25
-from counterpoint.search.exact import Run, top_k
-from counterpoint.search.hybrid import DEFAULT, Share, average_score, weighted
+from counterpoint.search.exact import Run
+from counterpoint.search.hybrid import DEFAULT, Share, both, weighted
+from counterpoint.search.quantise import Vectors
 
 ALPHAS = tuple(round(0.1 * i, 1) for i in range(11))
 FEWEST = 20
@@ -75,10 +76,20 @@ def learn_from_pairs(
     ranking = Ranking.of_pairs(pairs, "anchor", "positive")
     queries = encoder.encode(ranking.queries, role="query", normalize=True)
     documents = encoder.encode(ranking.documents, role="document", normalize=True)
-    dense = top_k(queries, documents, DEPTH)
-    lexical = BM25(ranking.documents, tokenizer=tokenizer).search(ranking.queries, DEPTH)
-    average = average_score(queries, documents)
+    words = BM25(ranking.documents, tokenizer=tokenizer)
+    dense, lexical, average = lists(ranking.queries, queries, documents, words)
     return learn_share(dense, lexical, ranking.judgements, average=average, metric=metric, source=source)
+
+
+def lists(
+    queries: Sequence[str], embedded: np.ndarray, documents: np.ndarray, words: BM25, *, depth: int = DEPTH
+) -> tuple[Run, Run, np.ndarray]:
+    """What `learn_share` and `weighted` take, of documents in memory.
+
+    embedded, documents: unit vectors ``(Q, D)`` of the queries and ``(M, D)``. words: BM25 of the same documents.
+    """
+    vectors = Vectors.of(documents)
+    return both(vectors.nearest(embedded, depth), queries, embedded, vectors=vectors, bm25=words, depth=depth)
 
 
 def told(share: Share) -> str:
@@ -97,4 +108,5 @@ def _chosen(values: np.ndarray) -> int:
     best = max(range(len(means)), key=lambda a: (means[a], -abs(a - len(means) // 2)))  # of equals, the most mixed
     gain = values[best] - values[part]
     error = gain.std(ddof=1) / len(gain) ** 0.5
-    return best if gain.mean() > error else part
+    # A single query's gain is one error to the last digit: what differs by rounding only is not more.
+    return best if gain.mean() > error * (1 + 1e-9) else part

@@ -11,10 +11,10 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
-from counterpoint.data.cells import Columns, Table
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate import probe
+from counterpoint.modalities.table import Columns, Table
 
 Pattern: TypeAlias = Literal["values", "features", "most", "least"]
 """Which cells are missing. values: any, drawn for each row (RVM). features: whole columns, drawn at random (RFM). most,

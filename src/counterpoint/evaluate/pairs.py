@@ -43,9 +43,9 @@ def of_scores(scores: np.ndarray, labels: np.ndarray) -> dict[str, Sample]:
         raise DataError(f"Pair labels must be 0 and 1, both of them; found {np.unique(labels)[:5].tolist()}.")
     pairs = (np.asarray(scores, dtype=np.float64), labels.astype(np.int64))
     return {
-        "average precision": Sample(pairs, average_precision),
-        "best F1": Sample(pairs, best_f1),
-        "best accuracy": Sample(pairs, best_accuracy),
+        "average precision": Sample(pairs, average_precision, (0, 1)),
+        "best F1": Sample(pairs, best_f1, (0, 1)),
+        "best accuracy": Sample(pairs, best_accuracy, (0, 1)),
     }
 
 

@@ -3,45 +3,50 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+from sklearn.linear_model import Ridge
 
 from counterpoint.data.schema import Row
 from counterpoint.data.sets.beir import Retrieval
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.pairs import PairEncoder
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.evaluate.baselines import bm25, fresh, hashed_ngrams, random_ranking
-from counterpoint.evaluate.result import Evaluation, compare
-from counterpoint.evaluate.tasks import Labelled, Ranking, Samples, Scored, geometry, only, split, streams
+from counterpoint.evaluate.baselines import bm25, fresh, random_ranking
+from counterpoint.evaluate.probe import WIDE
+from counterpoint.evaluate.result import Evaluation, compare, fallen_below
+from counterpoint.evaluate.systems import (
+    BASELINES,
+    BEFORE,
+    MAPPED,
+    MODEL,
+    Beside,
+    alike,
+    beside,
+    beside_towers,
+    embedder,
+)
+from counterpoint.evaluate.tasks import KNN, PROBE, Labelled, Ranking, Samples, Scored, geometry, only, split, streams
+from counterpoint.views.features import features_of, narrow
 
 if TYPE_CHECKING:
     from counterpoint.data.rows import Rows
 
-BASELINES = {
-    "retrieval": ("bm25", "hashed n-grams", "random encoder", "random ranking"),
-    "pairs": ("bm25", "hashed n-grams", "random encoder", "random ranking"),
-    "scored": ("hashed n-grams", "random encoder"),
-    "labelled": ("majority", "random encoder", "hashed n-grams"),
-    "towers": ("random ranking",),
-}
-"""The baselines that each kind of data can have."""
+__all__ = ["BASELINES", "evaluate", "kind_of"]
 
-_USUAL = {
-    "retrieval": ("bm25",),
-    "pairs": ("bm25",),
-    "scored": ("hashed n-grams", "random encoder"),
-    "labelled": ("majority", "random encoder"),
-    "towers": ("random ranking",),
+DECIDING = {
+    "retrieval": (("ndcg@10",),),
+    "similarity": (("spearman",),),
+    "pair classification": (("average precision",),),
+    "classification": ((KNN, PROBE),),
 }
-_NEEDS_TEXT = {"bm25", "hashed n-grams"}
-_MODEL = "model"
+"""Task -> the groups of metrics that say whether the model is below a baseline (see `fallen_below`)."""
 
-Embed: TypeAlias = Callable[[Sequence[Any], str | None], np.ndarray]
-"""Items and their role (query, document, None) to embeddings ``(N, D)``."""
+MOST_KNOWN = 5_000
+"""Training rows that probes, neighbours and baselines learn from, at most."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class _Found:
     counts: dict[str, int]
     geometry: dict[str, float]
     notes: list[str] = field(default_factory=list)
+    deciding: tuple[tuple[str, ...], ...] = ()
 
 
 def evaluate(
@@ -59,11 +65,13 @@ def evaluate(
     data: Retrieval | Rows | Sequence[Row],
     *,
     train: Rows | Sequence[Row] | None = None,
+    start: Encoder | Mapping[str, Encoder] | None = None,
     baselines: Sequence[str] | None = None,
     tokenizer: str = "words",
     exclude_self: bool = False,
     depth: int = 1_000,
     k: int = 20,
+    most: int = MOST_KNOWN,
     draws: int = 1_000,
     seed: int = 0,
 ) -> Evaluation:
@@ -73,35 +81,41 @@ def evaluate(
     0 or 1, average precision, best F1, best accuracy. Rows (text or image, label): kNN, linear probe, clustering. Rows
     (anchor, positive): retrieval of the positive among all positives. Rows of two modalities: retrieval both ways.
     encoder: of two modalities, a mapping with one encoder per stream.
-    train: labelled rows to learn from (None: 70 % of the data, by class). baselines: names out of `BASELINES` (None:
-    those usual for the task). tokenizer: BM25's, ``words`` or ``code``. exclude_self: a query's own id is no answer
-    (sets whose queries are documents). depth: how deep rankings are judged. k: neighbours of kNN. draws: resamples
-    behind the intervals. seed: of everything random here.
+    train: rows to learn from, labelled (None: 70 % of the data, by class) or of two modalities. start: the encoder, or
+    the mapping, as it was before its training, for the baseline of that name. baselines: names out of `BASELINES` and
+    of `counterpoint.views.features.cheap` (None: those usual for the task). tokenizer: BM25's, ``words`` or ``code``.
+    exclude_self: a query's own id is no answer (sets whose queries are documents). depth: how deep rankings are judged.
+    k: neighbours of kNN. most: training rows that are used, spread evenly; the same for the model and its baselines.
+    draws: resamples behind the intervals. seed: of everything random here.
 
-    Raises DataError for rows that fit no task, ConfigError for a baseline that the task cannot have.
+    Raises DataError for rows that fit no task and for embeddings that are not finite, ConfigError for a baseline that
+    the task cannot have.
     """
-    start = time.perf_counter()
+    began = time.perf_counter()
     kind = kind_of(data)
     if kind == "towers" and not isinstance(data, Retrieval):
-        found = _towers(encoder, list(data), _names(kind, baselines, text=False), depth=depth, seed=seed)
+        found = _towers(encoder, start, list(data), train, baselines, most=most, depth=depth, seed=seed)
     else:
-        one = only(encoder)
-        names = _names(kind, baselines, text=one.modality == "text")
-        systems = _systems(one, names, seed=seed)
+        one, first = only(encoder), None if start is None else only(start)
         if isinstance(data, Retrieval) or kind == "pairs":
             ranking = (
                 Ranking.of_retrieval(data, exclude_self=exclude_self)
                 if isinstance(data, Retrieval)
                 else Ranking.of_pairs(data, "anchor", "positive")
             )
-            found = _retrieval(ranking, systems, names, tokenizer=tokenizer, depth=depth, seed=seed)
-        elif kind == "scored":
-            found = _scored(Scored.of_rows(data), systems, one)
+            items = len(ranking.queries) + len(ranking.documents)
+            others = beside(kind, baselines, one, first, items=items, seed=seed)
+            found = _retrieval(ranking, one, others, tokenizer=tokenizer, depth=depth, seed=seed)
         else:
-            found = _labelled(data, train, systems, names, k=k, seed=seed)
+            others = beside(kind, baselines, one, first, seed=seed)
+            if kind == "scored":
+                found = _scored(Scored.of_rows(data), one, others)
+            else:
+                found = _labelled(data, train, one, others, most=most, k=k, seed=seed)
     figures = compare(found.model, found.baselines, draws=draws, seed=seed)
-    seconds = time.perf_counter() - start
-    return Evaluation(found.task, figures, found.counts, found.geometry, tuple(found.notes), seconds)
+    below = fallen_below(found.model, found.baselines, found.deciding or DECIDING[found.task], draws=draws, seed=seed)
+    notes = tuple(dict.fromkeys(found.notes))
+    return Evaluation(found.task, figures, found.counts, found.geometry, notes, time.perf_counter() - began, below)
 
 
 def kind_of(data: Retrieval | Rows | Sequence[Row]) -> str:
@@ -126,42 +140,50 @@ def kind_of(data: Retrieval | Rows | Sequence[Row]) -> str:
 # --- the tasks -------------------------------------------------------------------------------------------------
 
 
-def _retrieval(
-    ranking: Ranking, systems: dict[str, Embed], names: Sequence[str], *, tokenizer: str, depth: int, seed: int
-) -> _Found:
-    out, shape = {}, {}
-    for name, embed in systems.items():
-        queries, documents = embed(ranking.queries, "query"), embed(ranking.documents, "document")
-        out[name] = ranking.samples(ranking.rank(queries, documents, depth=depth))
-        if name == _MODEL:
-            shape = ranking.geometry(queries, documents)
-    if "bm25" in names:
-        deep = depth + (ranking.own is not None)
-        ids = bm25(ranking.documents, ranking.queries, k=deep, tokenizer=tokenizer)[1]
-        out["bm25"] = ranking.samples(ids)
-    if "random ranking" in names:
-        out["random ranking"] = ranking.samples(_random(ranking, depth, seed))
-    return _Found("retrieval", out.pop(_MODEL), _ordered(out, names), ranking.counts(), shape, ranking.notes)
+def _retrieval(ranking: Ranking, encoder: Encoder, others: Beside, *, tokenizer: str, depth: int, seed: int) -> _Found:
+    embed = embedder(encoder)
+    queries, documents = embed(ranking.queries, "query"), embed(ranking.documents, "document")
+
+    def measured(name: str) -> Samples:
+        if name == "bm25":
+            deep = depth + (ranking.own is not None)
+            return ranking.samples(bm25(ranking.documents, ranking.queries, k=deep, tokenizer=tokenizer)[1])
+        if name == "random ranking":
+            return ranking.samples(_random(ranking, depth, seed))
+        found, asked = others.vectors(name, ranking.documents, ranking.queries, roles=("document", "query"))
+        return ranking.samples(ranking.rank(asked, found, depth=depth))
+
+    model, rest = ranking.samples(ranking.rank(queries, documents, depth=depth)), others.measured(measured)
+    notes = [*ranking.notes, *ranking.remarks(), *alike(documents, ranking.documents), *others.notes]
+    return _Found("retrieval", model, rest, ranking.counts(), ranking.geometry(queries, documents), notes)
 
 
-def _scored(pairs: Scored, systems: dict[str, Embed], encoder: Encoder) -> _Found:
-    both = {name: embed(pairs.a + pairs.b, None) for name, embed in systems.items()}
-    out = {name: pairs.samples(z[: len(pairs.a)], z[len(pairs.a) :]) for name, z in both.items()}
+def _scored(pairs: Scored, encoder: Encoder, others: Beside) -> _Found:
+    both, n = pairs.a + pairs.b, len(pairs.a)
+    z = embedder(encoder)(both, None)
+    model = pairs.samples(z[:n], z[n:])
     notes = ["Best F1 and best accuracy use the threshold that suits these pairs best."] if pairs.binary else []
     if isinstance(encoder, PairEncoder) and encoder.head.out == 1:
-        z = both[_MODEL]
-        out[_MODEL] = pairs.of_scores(encoder.score_embeddings(z[: len(pairs.a)], z[len(pairs.a) :]))
+        model = pairs.of_scores(encoder.score_embeddings(z[:n], z[n:]))
         notes.append("The model's pairs are scored by its head, those of the others by the cosine.")
+
+    def measured(name: str) -> Samples:
+        # A vocabulary is learned from the very pairs; their scores are not looked at.
+        found = others.vectors(name, both, both)[1] if name in others.cheap else others.embedding[name](both, None)
+        return pairs.samples(found[:n], found[n:])
+
+    rest = others.measured(measured)
     task = "pair classification" if pairs.binary else "similarity"
-    return _Found(task, out.pop(_MODEL), out, {"pairs": len(pairs.a)}, geometry(both[_MODEL]), notes)
+    return _Found(task, model, rest, {"pairs": n}, geometry(z), [*notes, *alike(z, both), *others.notes])
 
 
 def _labelled(
     rows: Rows | Sequence[Row],
     train: Rows | Sequence[Row] | None,
-    systems: dict[str, Embed],
-    names: Sequence[str],
+    encoder: Encoder,
+    others: Beside,
     *,
+    most: int,
     k: int,
     seed: int,
 ) -> _Found:
@@ -169,84 +191,110 @@ def _labelled(
     if train is None:
         train, rows = split(rows, seed=seed)
         notes.append("No training rows were given: 70 % of the rows, drawn by class, train; the rest is tested on.")
-    task = Labelled.of_rows(train, rows)
-    if leaked := task.leaked():
-        notes.append(f"{leaked:,} of {len(task.test):,} test texts are training texts too; accuracies flatter.")
-    out, shape = {}, {}
-    for name, embed in systems.items():
-        known, unseen = embed(task.train, None), embed(task.test, None)
-        out[name], note = task.samples(known, unseen, k=k, seed=seed)
-        if name == _MODEL:
-            shape = geometry(unseen)
-            notes.append(note)
-    if "majority" in names:
-        out["majority"] = task.majority()
+    if len(train) > most:
+        notes.append(f"Of {len(train):,} training rows {most:,}, spread evenly, are learned from, by all systems.")
+    task = Labelled.of_rows(thinned(train, most), rows)
+    notes += task.remarks()
+    known, unseen = (embedder(encoder)(items, None) for items in (task.train, task.test))
+    model, note = task.samples(known, unseen, k=k, seed=seed)
+
+    def measured(name: str) -> Samples:
+        if name == "majority":
+            return task.majority()
+        by = others.cheap[name].by if name in others.cheap else "logistic"
+        return task.samples(*others.vectors(name, task.train, task.test), k=k, seed=seed, by=by)[0]
+
+    rest = others.measured(measured)
+    notes += [note, *alike(unseen, task.test), *others.notes]
+    if set(rest) & set(others.cheap):
+        notes.append(
+            f"The probe is a logistic regression; on sparse or more than {WIDE:,} features a ridge regression."
+        )
     counts = {"training rows": len(task.train), "test rows": len(task.test), "classes": task.classes}
-    return _Found("classification", out.pop(_MODEL), _ordered(out, names), counts, shape, notes)
+    return _Found("classification", model, rest, counts, geometry(unseen), notes)
 
 
 def _towers(
-    encoders: Encoder | Mapping[str, Encoder], rows: list[Row], names: Sequence[str], *, depth: int, seed: int
+    encoders: Encoder | Mapping[str, Encoder],
+    start: Encoder | Mapping[str, Encoder] | None,
+    rows: list[Row],
+    train: Rows | Sequence[Row] | None,
+    asked: Sequence[str] | None,
+    *,
+    most: int,
+    depth: int,
+    seed: int,
 ) -> _Found:
     if not isinstance(encoders, Mapping):
         raise ConfigError("Rows of two modalities need a mapping with one encoder for each stream.")
     left, right = streams(rows, encoders)
-    whole = [r for r in rows if r[left] is not None and r[right] is not None]
+    whole, known = _whole(rows, left, right), _whole(thinned(train or [], most), left, right)
     if not whole:
         raise DataError(f"No row has both its {left} and its {right}; there is nothing to retrieve.")
-    model: Samples = {}
-    chance: Samples = {}
-    shape: dict[str, float] = {}
-    counts: dict[str, int] = {"rows": len(whole)}
-    for query, document in ((left, right), (right, left)):
-        ranking, prefix = Ranking.of_pairs(whole, query, document), f"{query} → {document}: "
-        queries = encoders[query].encode(ranking.queries, role="query")
-        documents = encoders[document].encode(ranking.documents, role="document")
-        ids = ranking.rank(queries, documents, depth=depth)
-        model |= {prefix + name: sample for name, sample in ranking.samples(ids).items()}
-        if "random ranking" in names:
-            guess = ranking.samples(_random(ranking, depth, seed))
-            chance |= {prefix + name: sample for name, sample in guess.items()}
-        shape |= {f"{document}: {name}": x for name, x in ranking.geometry(queries, documents).items()}
-        counts[f"distinct {query}"] = len(ranking.queries)
-    missing = len(rows) - len(whole)
-    notes = [f"{missing:,} of {len(rows):,} rows lack one of their sides and are left out."] if missing else []
-    return _Found("two-way retrieval", model, {"random ranking": chance} if chance else {}, counts, shape, notes)
+    before = start if isinstance(start, Mapping) and {left, right} <= set(start) else None
+    if before is not None and before[left].dim != before[right].dim:  # the heads that make them comparable came later
+        before = None
+    others = beside_towers(asked, kept=before is not None, items=2 * len(whole), learned=bool(known))
+    found = _Found("two-way retrieval", {}, {}, {"rows": len(whole)}, {})
+    if missing := len(rows) - len(whole):
+        found.notes.append(f"{missing:,} of {len(rows):,} rows lack one of their sides and are left out.")
+    both_ways = ((left, right), (right, left))
+    for ways in both_ways:
+        ranking, prefix = Ranking.of_pairs(whole, *ways), f"{ways[0]} → {ways[1]}: "
+
+        def measured(name: str, ranking: Ranking = ranking, ways: tuple[str, str] = ways) -> Samples:
+            if name == "random ranking":
+                return ranking.samples(_random(ranking, depth, seed))
+            if name == MAPPED:
+                return ranking.samples(ranking.rank(*_mapped(known, ranking, ways, encoders), depth=depth))
+            by = before if name == BEFORE else {s: fresh(encoders[s], seed=seed) for s in ways}
+            assert by is not None
+            return ranking.samples(ranking.rank(*_encoded(ranking, ways, by, name), depth=depth))
+
+        queries, documents = _encoded(ranking, ways, encoders, MODEL)
+        own = ranking.samples(ranking.rank(queries, documents, depth=depth))
+        for name, samples in ((MODEL, own), *others.measured(measured).items()):
+            held = found.model if name == MODEL else found.baselines.setdefault(name, {})
+            held |= {prefix + metric: sample for metric, sample in samples.items()}
+        found.geometry.update({f"{ways[1]}: {n}": x for n, x in ranking.geometry(queries, documents).items()})
+        found.counts[f"distinct {ways[0]}"] = len(ranking.queries)
+        found.notes.extend([*ranking.remarks(), *alike(documents, ranking.documents)])
+    found.notes.extend(others.notes)
+    return replace(found, deciding=tuple((f"{a} → {b}: ndcg@10",) for a, b in both_ways))
 
 
-# --- systems ---------------------------------------------------------------------------------------------------
+def _encoded(
+    ranking: Ranking, ways: tuple[str, str], encoders: Mapping[str, Encoder], name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings of the queries by the encoder of their stream, and of the documents by that of theirs."""
+    query, document = (embedder(encoders[stream], name=name) for stream in ways)
+    return query(ranking.queries, "query"), document(ranking.documents, "document")
 
 
-def _systems(encoder: Encoder, names: Sequence[str], *, seed: int) -> dict[str, Embed]:
-    """The model and those of the baselines that embed."""
-    out: dict[str, Embed] = {_MODEL: _embed_with(encoder)}
-    if "random encoder" in names:
-        out["random encoder"] = _embed_with(fresh(encoder, seed=seed))
-    if "hashed n-grams" in names:
-        out["hashed n-grams"] = lambda items, role: hashed_ngrams(items)
-    return out
+def _whole(rows: Sequence[Row], left: str, right: str) -> list[Row]:
+    return [r for r in rows if r[left] is not None and r[right] is not None]
 
 
-def _embed_with(encoder: Encoder) -> Embed:
-    return lambda items, role: encoder.encode(items, role=role)
+def _mapped(
+    known: Sequence[Row], ranking: Ranking, ways: tuple[str, str], encoders: Mapping[str, Encoder]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Queries, mapped by a ridge regression that learned on training rows, from their cheap features to those of the
+    documents; and the documents' features."""
+    sides = []
+    for stream, items in zip(ways, (ranking.queries, ranking.documents)):
+        cheap = features_of(encoders[stream].modality)
+        if not cheap:
+            raise DataError(f"no cheap features are known of {stream}.")
+        sides.append(narrow(cheap[0].features([r[stream] for r in known], items)))
+    (x, queries), (y, documents) = sides
+    return Ridge(alpha=1.0).fit(x, y).predict(queries), documents
+
+
+def thinned(rows: Rows | Sequence[Row], most: int) -> list[Row]:
+    """At most so many rows, spread evenly."""
+    numbers = np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)
+    return [rows[int(i)] for i in numbers]
 
 
 def _random(ranking: Ranking, depth: int, seed: int) -> np.ndarray:
     return random_ranking(len(ranking.queries), len(ranking.documents), k=depth, seed=seed)
-
-
-def _names(kind: str, asked: Sequence[str] | None, *, text: bool) -> tuple[str, ...]:
-    """The baselines to run: those asked for, else the usual ones that these items allow."""
-    if asked is None:
-        usual = tuple(name for name in _USUAL[kind] if text or name not in _NEEDS_TEXT)
-        return usual or ("random encoder",)
-    for name in asked:
-        if name not in BASELINES[kind]:
-            raise ConfigError(f"There is no baseline {name!r} for {kind} data. Use: {', '.join(BASELINES[kind])}.")
-        if name in _NEEDS_TEXT and not text:
-            raise ConfigError(f"The baseline {name!r} reads text, which these items are not.")
-    return tuple(asked)
-
-
-def _ordered(found: dict[str, Samples], names: Sequence[str]) -> dict[str, Samples]:
-    return {name: found[name] for name in names}

@@ -27,6 +27,8 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
     """Linear correlation of ``x`` and ``y`` ``(N,)``; NaN where one of them is constant."""
+    if np.ptp(x) == 0 or np.ptp(y) == 0:  # asked first: the mean of equal values may differ from them by rounding
+        return float("nan")
     x, y = x - x.mean(), y - y.mean()
     scale = np.sqrt((x * x).sum() * (y * y).sum())
     return float((x * y).sum() / scale) if scale > 0 else float("nan")
@@ -45,4 +47,4 @@ def samples(a: np.ndarray, b: np.ndarray, scores: np.ndarray) -> dict[str, Sampl
 def of_scores(found: np.ndarray, scores: np.ndarray) -> dict[str, Sample]:
     """The same of any similarities ``found`` (N,) of the pairs."""
     pairs = (np.asarray(found, dtype=np.float64), np.asarray(scores, dtype=np.float64))
-    return {"spearman": Sample(pairs, spearman), "pearson": Sample(pairs, pearson)}
+    return {"spearman": Sample(pairs, spearman, (-1, 1)), "pearson": Sample(pairs, pearson, (-1, 1))}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
+from scipy import sparse
+from sklearn.preprocessing import normalize
 
 from counterpoint.data.schema import Row
 from counterpoint.data.sets.beir import Retrieval
@@ -16,13 +18,16 @@ from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate import clustering, knn, pairs, probe, similarity
 from counterpoint.evaluate.baselines import majority
 from counterpoint.evaluate.intervals import Sample, mean
+from counterpoint.evaluate.knn import Matrix
 from counterpoint.evaluate.retrieval import METRICS, Judgements, measure
 from counterpoint.objectives.geometry import alignment, effective_rank, mean_pair_cosine, uniformity
-from counterpoint.search.exact import top_k
 
 Samples: TypeAlias = dict[str, Sample]
 """Metric -> what it is computed from."""
 
+KNN, PROBE = "kNN accuracy", "probe accuracy"
+MOST_CLUSTERED = 5_000
+"""Test rows up to which the features of baselines are clustered too."""
 _GEOMETRY_ROWS = 2_000
 
 
@@ -57,9 +62,9 @@ class Ranking:
             relevant.setdefault(queries.number(row[query]), {})[documents.number(row[document])] = 1.0
         return cls(queries.items, documents.items, Judgements([relevant[i] for i in range(len(queries.items))]))
 
-    def rank(self, queries: np.ndarray, documents: np.ndarray, *, depth: int) -> np.ndarray:
+    def rank(self, queries: Matrix, documents: Matrix, *, depth: int) -> np.ndarray:
         """Document numbers ``(Q, K)`` by cosine of embeddings ``(Q, D)`` and ``(M, D)``."""
-        return top_k(queries, documents, depth + (self.own is not None), metric="cosine")[1]
+        return knn.nearest(queries, documents, depth + (self.own is not None))[1]
 
     def samples(self, ids: np.ndarray) -> Samples:
         """Metrics of rankings ``(Q, K)``."""
@@ -75,9 +80,27 @@ class Ranking:
         partners = documents[self.judgements.document[first]]
         return {**geometry(documents), "alignment": alignment(*map(_tensor, (queries[judged], partners))).item()}
 
+    def remarks(self) -> list[str]:
+        """What flatters any system: queries that are their own answer, fewer documents than a metric looks at."""
+        out = []
+        query, document = self.judgements.query, self.judgements.document
+        same = {q for q, d in zip(query.tolist(), document.tolist()) if _same(self.queries[q], self.documents[d])}
+        if same:
+            out.append(
+                f"{len(same):,} of {len(self.queries):,} queries are word for word a document that answers them: they "
+                "flatter every system."
+            )
+        if len(self.documents) <= 10:
+            out.append(f"Any ranking of so few documents ({len(self.documents)}) has a recall@10 of 1.")
+        return out
+
     def counts(self) -> dict[str, int]:
         judged = int((self.judgements.relevant > 0).sum())
         return {"queries": judged, "documents": len(self.documents)}
+
+
+def _same(query: Any, document: Any) -> bool:
+    return isinstance(query, str) and isinstance(document, str) and query == document
 
 
 class _Distinct:
@@ -107,14 +130,22 @@ class Scored:
     @classmethod
     def of_rows(cls, rows: Iterable[Row]) -> Scored:
         held = list(rows)
-        return cls([r["a"] for r in held], [r["b"] for r in held], np.array([float(r["score"]) for r in held]))
+        scores = np.array([float(r["score"]) for r in held])
+        if len(np.unique(scores)) < 2:
+            raise DataError(
+                f"All {len(held):,} scores are {scores[0]:g}: nothing can agree or disagree with them. Give pairs with "
+                "different scores."
+            )
+        return cls([r["a"] for r in held], [r["b"] for r in held], scores)
 
     @property
     def binary(self) -> bool:
         return set(np.unique(self.scores)) <= {0.0, 1.0}
 
-    def samples(self, a: np.ndarray, b: np.ndarray) -> Samples:
+    def samples(self, a: Matrix, b: Matrix) -> Samples:
         """Metrics of embeddings ``(N, D)`` of both sides."""
+        if sparse.issparse(a):
+            return self.of_scores(np.asarray(normalize(a).multiply(normalize(b)).sum(axis=1)).ravel())
         return self.of_scores(similarity.cosines(a, b))
 
     def of_scores(self, found: np.ndarray) -> Samples:
@@ -138,16 +169,27 @@ class Labelled:
         numbers = np.unique(np.concatenate([known_labels, unseen_labels]), return_inverse=True)[1]
         return cls(known, numbers[: len(known)], unseen, numbers[len(known) :])
 
-    def samples(self, train: np.ndarray, test: np.ndarray, *, k: int, seed: int) -> tuple[Samples, str]:
-        """Metrics of embeddings ``(N, D)`` and ``(N', D)``, and a note on what was chosen."""
+    def samples(
+        self, train: Matrix, test: Matrix, *, k: int, seed: int, by: Literal["logistic", "linear", "trees"] = "logistic"
+    ) -> tuple[Samples, str]:
+        """Metrics of embeddings or other features ``(N, D)`` and ``(N', D)``, and a note on what was chosen.
+
+        by: what the probe is: a logistic regression on standardised features; the `linear` model that suits them; or
+        boosted trees, beside which neighbours and clusters are not measured.
+        """
+        if by == "trees":
+            return {PROBE: mean(probe.trees(train, self.train_labels, test, seed=seed) == self.test_labels)}, ""
         near = knn.predict(train, self.train_labels, test, k=k)
-        line = probe.predict(train, self.train_labels, test, seed=seed)
-        out = {
-            "kNN accuracy": mean(near == self.test_labels),
-            "probe accuracy": mean(line.predicted == self.test_labels),
-            **clustering.samples(self.test_labels, clustering.kmeans(test, self.classes, seed=seed)),
-        }
-        return out, f"kNN: k = {min(k, len(train))}; probe: C = {line.strength:g}, chosen on the training rows."
+        if by == "linear":
+            line = probe.linear(train, self.train_labels, test, seed=seed)
+        else:
+            folds = probe.folds_for(train, self.train_labels)
+            line = probe.predict(train, self.train_labels, test, seed=seed, folds=folds)
+        out = {KNN: mean(near == self.test_labels), PROBE: mean(line.predicted == self.test_labels)}
+        if self.classes > 1 and (by == "logistic" or len(self.test) <= MOST_CLUSTERED):
+            out |= clustering.samples(self.test_labels, clustering.kmeans(test, self.classes, seed=seed))
+        k = min(k, train.shape[0])
+        return out, f"kNN: k = {k}; probe: C = {line.strength:g}, chosen on the training rows."
 
     @property
     def classes(self) -> int:
@@ -156,7 +198,18 @@ class Labelled:
 
     def majority(self) -> Samples:
         right = mean(majority(self.train_labels, len(self.test)) == self.test_labels)
-        return {"kNN accuracy": right, "probe accuracy": right}
+        return {KNN: right, PROBE: right}
+
+    def remarks(self) -> list[str]:
+        """What is to be known of the rows before any accuracy is believed."""
+        out = []
+        if leaked := self.leaked():
+            out.append(f"{leaked:,} of {len(self.test):,} test texts are training texts too; accuracies flatter.")
+        if self.classes == 1:
+            out.append(
+                "All test rows are of one class: there is nothing to cluster, and accuracy is that of one class."
+            )
+        return out
 
     def leaked(self) -> int:
         """Test texts that are training texts too."""
@@ -173,7 +226,10 @@ def split(rows: Iterable[Row], *, share: float = 0.3, seed: int = 0) -> tuple[li
         of_class = rng.permutation(np.flatnonzero(labels == label))
         test[of_class[: min(len(of_class) - 1, max(1, round(share * len(of_class))))]] = True
     if not test.any():
-        raise DataError("Every class has one row only; there is nothing to test on. Give train= and test rows.")
+        raise DataError(
+            "Every class has one row only; there is nothing to test on. Give training rows too (--train FILE, "
+            "train=...)."
+        )
     return [r for r, t in zip(held, test) if not t], [r for r, t in zip(held, test) if t]
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.memory.base import Memory, Update, checked
-from counterpoint.processes import gathered, sizes, total
+from counterpoint.processes import drawing_alike, gathered, rank, sizes, total, world
 
 Choice: TypeAlias = Literal["random", "herding"]
 """random: every row of a class is as likely to be kept. herding: those nearest to the running mean of their class."""
@@ -119,9 +119,12 @@ class Rehearsal(Memory):
 
     @torch.no_grad()
     def draw(self, count: int) -> Rehearsed:
-        """At most ``count`` examples of tasks that are over, each once, by torch's own random numbers."""
+        """At most ``count`` examples of tasks that are over, each once, by torch's own random numbers. Over many
+        processes it is the number of all together, of which each gets its part."""
         old = (~self.fresh).nonzero().squeeze(1)
-        at = old[torch.randperm(len(old))[: max(0, count)].to(old.device)]
+        with drawing_alike(old.device):
+            at = old[torch.randperm(len(old))[: max(0, count)].to(old.device)]
+        at = at[len(at) * rank() // world() : len(at) * (rank() + 1) // world()]
         return Rehearsed({n: self._field(n)[at] for n in self.fields}, self.labels[at], self.rows[at])
 
     # --- what is held ------------------------------------------------------------------------------------------------

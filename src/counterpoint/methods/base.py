@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,10 +24,31 @@ from counterpoint.train.budget import Budget
 from counterpoint.train.config import Statistics, TrainConfig
 from counterpoint.train.gradcache import embed
 
+LONG = 60
+"""Median words from which texts count as documents: their parts can then be contrasted with each other."""
+
+
+@dataclass(frozen=True)
+class Usual:
+    """Rows for which a method is the first choice, where that depends on more than what they hold.
+
+    kind: of the rows. least, below: bounds of the median number of words in a text. because: the sentence that says so,
+    where there are bounds; ``{words}`` stands for the median.
+    """
+
+    kind: Kind
+    least: float = 0
+    below: float = math.inf
+    because: str = ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """What a method is and what it needs; the command line, the docs page and the errors derive from it."""
+    """What a method is and what it needs; the command line, the docs page and the errors derive from it.
+
+    modalities: those it learns from; of rows of the kind ``towers``, the ones that it takes together. needs: the kinds
+    of rows. usual: kinds for which it is the first choice, with each of its modalities; no two methods may be that.
+    """
 
     name: str
     title: str
@@ -34,6 +56,14 @@ class Spec:
     year: int
     modalities: tuple[str, ...]
     needs: tuple[Kind, ...]
+    usual: tuple[Usual, ...] = ()
+
+    def first_for(self, kind: str, modality: str) -> Usual | None:
+        """What makes it the first choice for rows of a kind and a modality (``image+text``: of both); None: nothing."""
+        together = kind == "towers"
+        if modality not in (["+".join(sorted(self.modalities))] if together else self.modalities):
+            return None
+        return next((usual for usual in self.usual if usual.kind == kind), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,12 +173,23 @@ M = TypeVar("M", bound=type[Method])
 
 
 def method(
-    name: str, *, title: str, paper: str, year: int, modalities: tuple[str, ...], needs: tuple[Kind, ...]
+    name: str,
+    *,
+    title: str,
+    paper: str,
+    year: int,
+    modalities: tuple[str, ...],
+    needs: tuple[Kind, ...],
+    usual: tuple[Kind | Usual, ...] = (),
 ) -> Callable[[M], M]:
-    """Class decorator: attach the `Spec`."""
+    """Class decorator: attach the `Spec`. usual: kinds, or, under a condition, `Usual`s. Raises `ConfigError` where a
+    method is to be usual for a kind of rows that it does not learn from."""
+    first = tuple(one if isinstance(one, Usual) else Usual(one) for one in usual)
+    if not {one.kind for one in first} <= set(needs):
+        raise ConfigError(f"The method {name} is usual for {', '.join(o.kind for o in first)}; it needs {needs}.")
 
     def attach(cls: M) -> M:
-        cls.spec = Spec(name=name, title=title, paper=paper, year=year, modalities=modalities, needs=needs)
+        cls.spec = Spec(name=name, title=title, paper=paper, year=year, modalities=modalities, needs=needs, usual=first)
         return cls
 
     return attach

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from counterpoint.data.batch import Batch, View
-from counterpoint.data.pixels import decode
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.image import ImageEncoder
 from counterpoint.errors import DataError
+from counterpoint.modalities.image import pixels
 from counterpoint.views.image import SimCLRViews
 
 
@@ -40,6 +42,20 @@ def scored(encoder: Encoder, rows: Sequence[Row]) -> Batch:
     )
     score = torch.tensor([float(r["score"]) for r in rows])
     return Batch(views, torch.tensor([r["row"] for r in rows]), {"score": score})
+
+
+def number(text: str) -> int:
+    """A number of 64 bits for what a text says, the same in every process."""
+    digest = blake2b(text.strip().encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
+def places(owner: Tensor) -> Tensor:
+    """How many items before it belong to the same row, of each: ``[0, 1, 0, 0] -> [0, 0, 1, 2]``."""
+    order = owner.argsort(stable=True)
+    row = owner[order]
+    first = torch.searchsorted(row, row)
+    return torch.empty_like(owner).scatter_(0, order, torch.arange(len(owner), device=owner.device) - first)
 
 
 def sourced(rows: Sequence[Row], of: str) -> list[int]:
@@ -76,7 +92,7 @@ def two_views(
     detail that small crops of photographs would lose.
     """
     size, channels = encoder.config.size, encoder.config.channels
-    images = decode([r["image"] for r in rows], source or size, channels=channels)
+    images = pixels([r["image"] for r in rows], source or size, channels=channels)
     draw = augment if augment.size else replace(augment, size=size)
     views = tuple(View(draw(images, rng), encoder.modality, role) for role in ("anchor", "positive"))
     return Batch(views, torch.tensor([r["row"] for r in rows]))

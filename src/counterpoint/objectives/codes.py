@@ -11,7 +11,7 @@ from counterpoint.errors import DataError
 from counterpoint.objectives.base import objective
 from counterpoint.objectives.ranks import RankBehaviour
 from counterpoint.objectives.reduce import Reduction, at_least_float32, reduced, same_shape
-from counterpoint.processes import total
+from counterpoint.processes import drawing_alike, gathered, rank, sizes, starts, total
 
 
 def _example_logits(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -69,13 +69,23 @@ def perplexity(codes: Tensor, size: int) -> Tensor:
     return found
 
 
+def assignment_perplexity(p: Tensor) -> Tensor:
+    """``exp H(p̄)`` of the mean assignment: how many codes soft assignments ``(N, K)`` use, rows summing to 1; ``()``.
+
+    1: all rows are on one code. K: all codes are used alike.
+    """
+    found: Tensor = torch.special.entr(p.mean(0)).sum().exp()
+    return found
+
+
 @torch.no_grad()
 def others_of_group(groups: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """For every item, ``count`` others of its own group, drawn with replacement: owners and what they drew, ``(P,)``.
 
     groups: ``(N,)`` long, which sequence (document, speaker) an item is of. P is ``count`` times the items that have an
-    other; one that is alone in its group draws nothing. By torch's own random numbers. For `contrast`:
-    ``extra=z[drawn], owner=owner`` and `OnlyOwn`.
+    other; one that is alone in its group draws nothing. By torch's own random numbers. Over many processes a group is
+    on one of them, and its items draw what they would on one process with all. For `contrast`: ``extra=z[drawn],
+    owner=owner`` and `OnlyOwn`.
     """
     if groups.ndim != 1 or count < 1:
         raise DataError(f"groups of shape {tuple(groups.shape)} and count={count}: expected (N,), and 1 or more.")
@@ -86,7 +96,18 @@ def others_of_group(groups: Tensor, count: int) -> tuple[Tensor, Tensor]:
     place = torch.arange(len(groups), device=groups.device)
     able = place[size > 1]
     first, size = first[able, None], size[able, None]
-    step = (torch.rand(len(able), count, device=groups.device) * (size - 1)).long().clamp_max(size - 2)
+    step = (_of_sorted(groups[order[able]], count) * (size - 1)).long().clamp_max(size - 2)
     found = first + step
     found = found + (found >= able[:, None])  # past the item itself
     return order[able].repeat_interleave(count), order[found.flatten()]
+
+
+def _of_sorted(groups: Tensor, count: int) -> Tensor:
+    """``(N, count)`` numbers in [0, 1) for the items of sorted groups ``(N,)``, drawn in the order of the groups of all
+    processes."""
+    counts = sizes(len(groups), groups.device)
+    place = gathered(groups, counts).argsort(stable=True).argsort()
+    with drawing_alike(groups.device):
+        every = torch.rand(sum(counts), count, device=groups.device)
+    first = starts(counts)[rank()]
+    return every[place[first : first + len(groups)]]

@@ -97,3 +97,14 @@ def isotropy(z: Tensor) -> Tensor:
         along = z @ vectors
     log_z = torch.cat([along, -along], dim=1).logsumexp(0)
     return (log_z.min() - log_z.max()).exp()
+
+
+@torch.no_grad()
+def eigen_alignment(weight: Tensor, moment: Tensor) -> Tensor:
+    """``mean_u |cos(W u, u)|`` over the eigenvectors u of a moment: 1 where they are eigenvectors of W too.
+
+    weight: W ``(D, D)``. moment: ``(D, D)``, symmetric. Returns ``()``.
+    Source: Tian et al. 2021, arXiv 2102.06810, who watch a predictor align with what it predicts from.
+    """
+    u = torch.linalg.eigh(moment).eigenvectors
+    return F.cosine_similarity(weight @ u, u, dim=0).abs().mean()

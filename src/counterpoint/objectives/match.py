@@ -14,31 +14,33 @@ from counterpoint.objectives.ranks import RankBehaviour
 from counterpoint.objectives.reduce import Reduction, reduced
 
 
-def hard_negatives(similarity: Tensor, uniform: Tensor, *, floor: float = 1e-4) -> Tensor:
-    """For each anchor another row's candidate, drawn with probability ``softmax(similarity)_ij + floor``, j ≠ i.
+def hard_negatives(similarity: Tensor, uniform: Tensor, *, own: Tensor | None = None, floor: float = 1e-4) -> Tensor:
+    """For each anchor another row's candidate, drawn with probability ``softmax(similarity)_ij + floor``, j not its own.
 
-    similarity: ``(N, N)``, row i and column i belong together; scaled as in the contrastive loss. uniform: ``(N,)`` in
-    [0, 1), drawn by the caller: the same numbers give the same negatives, on any device. floor: so that everyone has a
-    chance. Returns ``(N,)`` long. Raises `DataError` for fewer than two rows: there is no other.
+    similarity: ``(N, M)``, scaled as in the contrastive loss. uniform: ``(N,)`` in [0, 1), drawn by the caller: the same
+    numbers give the same negatives, on any device. own: ``(N,)`` long, the candidate that belongs to each anchor (None:
+    candidate i to anchor i, M = N); of many processes, whose candidates are gathered, its number among those of all.
+    floor: so that everyone has a chance. Returns ``(N,)`` long. Raises `DataError` for fewer than two candidates: there
+    is no other.
 
     Source: Li et al. 2021 (ALBEF), arXiv 2107.07651; with a floor: Du et al. 2024 (TIP), arXiv 2407.07582.
     """
-    n = len(similarity)
-    if similarity.shape != (n, n) or uniform.shape != (n,):
+    n, m = similarity.shape
+    if uniform.shape != (n,) or (own is None and m != n) or (own is not None and own.shape != (n,)):
         raise DataError(
-            f"similarity is {tuple(similarity.shape)} and uniform {tuple(uniform.shape)}; expected (N, N) and (N,)."
+            f"similarity is {tuple(similarity.shape)} and uniform {tuple(uniform.shape)}; expected (N, N) and (N,), or "
+            "(N, M) with own (N,), the candidate of each anchor."
         )
-    if n < 2:
+    if m < 2:
         raise DataError("A negative is another row's candidate: of one row there is none. Use a larger batch.")
     chance = similarity.detach().double().softmax(1) + floor
-    chance = chance.masked_fill(torch.eye(n, dtype=torch.bool, device=chance.device), 0.0)
+    own = torch.arange(n, device=chance.device) if own is None else own
+    chance = chance.scatter(1, own[:, None], 0.0)
     rising = chance.cumsum(1)
     wanted = uniform.to(rising).unsqueeze(1) * rising[:, -1:]
     found = torch.searchsorted(rising, wanted, right=True).squeeze(1)
-    # Rounding can lead behind the last candidate, which for the last row is itself.
-    last = torch.full_like(found, n - 1)
-    last[-1] = n - 2
-    return torch.minimum(found, last)
+    # Rounding can lead behind the last candidate, which may be the anchor's own.
+    return torch.minimum(found, torch.where(own == m - 1, m - 2, m - 1))
 
 
 def _example(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -64,6 +64,11 @@ class Rule:
         """The same rule for these rows and the columns of a block, of which it knows ``columns`` (by field)."""
         return replace(self, **columns) if columns else self  # type: ignore[type-var]
 
+    def of_candidates(self, m: int) -> Rule:
+        """The same rule for the M candidates alone: without what it knows of extra ones."""
+        known = {name: getattr(self, name)[:m] for name in _known_by(self)}
+        return replace(self, **known) if known else self  # type: ignore[type-var]
+
     def like(self, z: Tensor) -> Rule:
         """The same rule with its floating point metadata in the precision of ``z``."""
         if not is_dataclass(self):
@@ -253,6 +258,9 @@ class Pairing(Rule):
 
     def explicit(self) -> Pairing:
         return Pairing([rule.explicit() for rule in self.rules])
+
+    def of_candidates(self, m: int) -> Pairing:
+        return Pairing([rule.of_candidates(m) for rule in self.rules])
 
     def of_columns(self) -> list[Tensor]:
         """Everything the rules know of the columns, in a fixed order; ``(M, ...)`` or ``(M + K, ...)`` each."""

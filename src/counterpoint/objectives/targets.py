@@ -226,6 +226,11 @@ class Listed(Targets):
                     f"Listed: pair {p} names {what} {int(index[p])}, but there are {size} (0 to {size - 1})."
                 )
 
+    def of_candidates(self, m: int) -> Listed:
+        own = self.columns < m
+        weights = None if self.weights is None else self.weights[own]
+        return replace(self, rows=self.rows[own], columns=self.columns[own], weights=weights)
+
     def within(self, block: Block, columns: Mapping[str, Tensor]) -> Listed:
         if not block.own:
             return replace(self, rows=self.rows[:0], columns=self.columns[:0], weights=None)
@@ -287,21 +292,36 @@ class Listed(Targets):
 class Soft(Targets):
     """Targets that exist whole: ``matrix`` ``(N, M)`` or ``(N, M + K)``, T >= 0.
 
-    Over many processes: of each process's anchors and its own candidates; those of the others have T = 0.
+    Over many processes: of each process's anchors and its own candidates; those of the others have T = 0. first: the
+    matrix is of its anchors and the candidates of all processes, in order, and this process's own begin at ``first``.
     """
 
     matrix: Tensor
     normalise: bool = False
+    first: int | None = None
 
     def check(self, n: int, m: int, extra: int, both: bool) -> None:
         self.expect("matrix (rows)", self.matrix.shape[0], n)
-        self.expect("matrix (columns)", self.matrix.shape[1], m, m + extra)
+        columns = self.matrix.shape[1]
+        if self.first is None or world() == 1:
+            self.expect("matrix (columns)", columns, m, m + extra)
+        elif columns < self.first + m:
+            raise DataError(
+                f"Soft: matrix has {columns} columns, one for each candidate of all processes, and the {m} of this one "
+                f"begin at {self.first}. Give first=starts(sizes(M))[rank()] (counterpoint.processes)."
+            )
         bad = ~(self.matrix >= 0).all(1)
         if bad.any():
             raise DataError(f"Soft: row {int(bad.nonzero()[0])} holds a negative target or NaN; targets are 0 or more.")
 
+    def of_candidates(self, m: int) -> Soft:
+        return self if self.first is not None else replace(self, matrix=self.matrix[:, :m])
+
     def within(self, block: Block, columns: Mapping[str, Tensor]) -> Soft:
-        return replace(self, matrix=spread_out(self.matrix, block))
+        if self.first is None:
+            return replace(self, matrix=spread_out(self.matrix, block))
+        start = self.first - block.first
+        return replace(self, matrix=self.matrix[:, start : start + block.candidates], first=None)
 
     def values(self, region: Region, dtype: torch.dtype) -> Tensor | None:
         return region.entries(self.matrix).to(dtype) if region.knows(self.matrix.shape[1]) else None

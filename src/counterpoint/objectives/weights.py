@@ -86,6 +86,9 @@ class LogWeights(Weight):
                 f"LogWeights: row {int(bad.nonzero()[0])} holds NaN or +inf; give finite numbers or -inf."
             )
 
+    def of_candidates(self, m: int) -> LogWeights:
+        return replace(self, matrix=self.matrix[:, :m])
+
     def within(self, block: Block, columns: Mapping[str, Tensor]) -> LogWeights:
         return replace(self, matrix=spread_out(self.matrix, block))
 

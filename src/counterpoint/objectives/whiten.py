@@ -7,7 +7,7 @@ from torch import Tensor
 
 from counterpoint.errors import ConfigError
 from counterpoint.objectives.decorrelate import whiten
-from counterpoint.processes import gathered, world
+from counterpoint.processes import drawing_alike
 
 
 def shuffled_whiten(
@@ -34,7 +34,8 @@ def shuffled_whiten(
 
 def shared_permutation(n: int, *, device: torch.device | str = "cpu") -> Tensor:
     """A random order of n things, ``(n,)`` long, from torch's generator; every process gets that of the first."""
-    return gathered(torch.randperm(n, device=device), [n] * world())[:n]
+    with drawing_alike(device):
+        return torch.randperm(n, device=device)
 
 
 def groups_for(dim: int, rows: int) -> int:

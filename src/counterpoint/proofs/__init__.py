@@ -1,1 +1,1 @@
-"""Proofs: the smallest honest experiment for each method, mirroring `methods/`."""
+"""Proofs: for each method the smallest honest experiment that can contradict it; FAMILY/NAME.py, as in `methods`."""

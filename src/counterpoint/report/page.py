@@ -90,7 +90,8 @@ class Page:
     def section(self, title: str, note: str, body: str) -> None:
         self.parts.append(f"<section><h2>{html.escape(title)}</h2><p>{note}</p>{body}</section>")
 
-    def render(self, title: str, subtitle: str, tiles: list[tuple[str, Any]]) -> str:
+    def render(self, title: str, subtitle: str, tiles: list[tuple[str, Any]], *, alarm: str = "") -> str:
+        """The page. alarm: HTML that stands in its head."""
         plotly = need("plotly.offline", "report").get_plotlyjs()
         style = files("counterpoint.report").joinpath("page.css").read_text()
         shown = "".join(f"<div class=tile><b>{number(v)}</b><span>{html.escape(k)}</span></div>" for k, v in tiles)
@@ -100,7 +101,7 @@ class Page:
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             f"<style>{style}</style></head><body><main><header><h1>{html.escape(title)}</h1>"
-            f"<p>{html.escape(subtitle)}</p></header><div class=tiles>{shown}</div>{''.join(self.parts)}"
+            f"<p>{html.escape(subtitle)}</p>{alarm}</header><div class=tiles>{shown}</div>{''.join(self.parts)}"
             f"<footer>Counterpoint {__version__}</footer></main><script>{plotly}</script><script>"
             f"const figures = {data};figures.forEach((f, i) => Plotly.newPlot('figure' + i, f.data, f.layout, "
             "{displayModeBar: false, responsive: true}));</script></body></html>"
@@ -124,7 +125,16 @@ def evaluation(page: Page, metrics: Mapping[str, Any]) -> None:
             for name, d in differences.items()
         ]
         body += "<br>" + table(["difference", "metric", "value", "95 % interval"], rows)
-    page.section("Evaluation", "On rows that were not trained on, beside the baseline, on the same rows.", body)
+    page.section("Evaluation", "On rows that were not trained on, beside baselines on the same rows.", body)
+
+
+def verdict(metrics: Mapping[str, Any]) -> str:
+    """What stands in the head of a page: that the model is below a baseline, and what to try. Empty where it is not."""
+    if not metrics.get("verdict"):
+        return ""
+    commands = "\n".join(map(str, metrics.get("try") or []))
+    tried = f"<p>What to try:</p><pre>{html.escape(commands)}</pre>" if commands else ""
+    return f"<div class=alarm><b>{html.escape(str(metrics['verdict']))}</b>{tried}</div>"
 
 
 def write(folder: Path | str) -> Path:
@@ -201,5 +211,6 @@ def write(folder: Path | str) -> Path:
             tiles.append((label, value))
     path = folder / "report.html"
     title = metrics.get("title") or f"Run {folder.name}"
-    write_text(path, page.render(title, metrics.get("why") or config.get("why") or "", tiles))
+    subtitle = metrics.get("why") or config.get("why") or ""
+    write_text(path, page.render(title, subtitle, tiles, alarm=verdict(metrics)))
     return path

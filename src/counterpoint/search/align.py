@@ -18,10 +18,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from counterpoint.data.dna import Contig, reverse_complement
 from counterpoint.encoders.base import Encoder
-from counterpoint.encoders.kmers import codes
 from counterpoint.errors import ConfigError, DataError, ModelError
+from counterpoint.modalities.dna import Contig, codes, reverse_complement
 from counterpoint.search.local import Alignment, Scoring, local_alignments, local_scores
 from counterpoint.search.store import Index
 

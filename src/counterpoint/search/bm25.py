@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy.sparse import csr_matrix
 
 from counterpoint.errors import ConfigError, DataError, ModelError, need
 from counterpoint.files import whole_folder, write_json
-from counterpoint.search.exact import Run, select
+from counterpoint.search.exact import Run, largest
 from counterpoint.search.intact import again
 from counterpoint.search.tokens import TOKENIZERS, Tokenizer, Vocabulary
 
@@ -83,8 +82,7 @@ class BM25:
         scores, ids = np.empty((len(queries), size), np.float32), np.empty((len(queries), size), np.int64)
         for start in range(0, len(queries), block):
             at = slice(start, start + block)
-            best = select(torch.from_numpy(self.scores(queries[at])), size)
-            scores[at], ids[at] = best[0].numpy(), best[1].numpy()
+            scores[at], ids[at] = largest(self.scores(queries[at]), size)
         nothing = scores <= 0
         scores[nothing], ids[nothing] = -np.inf, -1
         return scores, ids

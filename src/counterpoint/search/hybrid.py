@@ -11,12 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.search.exact import Run
+
+if TYPE_CHECKING:
+    from counterpoint.search.bm25 import BM25
+    from counterpoint.search.quantise import Vectors
 
 DEFAULT_ALPHA = 0.5
 """The share of the dense score where nothing is known of model and rows."""
@@ -57,14 +61,14 @@ def weighted(
     """score(d) = alpha · dense'(d) + (1 − alpha) · lexical'(d), the scores made comparable within each query.
 
     dense, lexical: rankings of the same Q queries, best first; give long lists (100 and more) for a short result. k:
-    results wanted. alpha: share of the dense score. average: (Q,) the dense score of an average row, see
-    `average_score` (None: 0).
+    results wanted. alpha: share of the dense score. average: (Q,) the dense score of an average row (None: 0).
 
         dense'(d) = 1 − (best − dense(d)) / (best − average),    lexical'(d) = lexical(d) / best
 
-    A row that only one of the lists holds counts 0 in the other, or as its last one where that is less. Equal sums are
-    ordered as in the list that counts more, then as in the other: alpha 0 and 1 give one list's order, exactly, and
-    what only the other holds behind it; a query without lexical results has its dense order.
+    A row that only one of the lists holds counts 0 in the other, or as its last one where that is less (`both` gives
+    lists without such rows). Equal sums are ordered as in the list that counts more, then as in the other: alpha 0 and
+    1 give one list's order, exactly, and what only the other holds behind it; a query without lexical results has its
+    dense order.
 
     Raises ConfigError for an alpha outside of 0 to 1, DataError for rankings of different queries.
     """
@@ -83,13 +87,22 @@ def weighted(
     return (total + sum(floors)[:, None]).astype(np.float32), found
 
 
-def average_score(queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
-    """The mean of ``q · d`` over the rows of ``documents (M, D)`` for each of ``queries (Q, D)``, ``(Q,)``."""
-    return np.asarray(queries, dtype=np.float64) @ documents.mean(axis=0, dtype=np.float64)
+def both(
+    dense: Run, queries: Sequence[str], embedded: np.ndarray, *, vectors: Vectors, bm25: BM25, depth: int
+) -> tuple[Run, Run, np.ndarray]:
+    """What `weighted` takes: the dense and the lexical ranking of Q queries, and the dense score of an average row.
+
+    dense: the ranking by ``vectors``, ``depth`` rows deep. embedded: the queries' vectors ``(Q, D)``. A row that only
+    one of the rankings holds gets its score in the other too, so the sum is that of both, however short they are.
+    """
+    lexical = bm25.search(queries, depth)
+    words = bm25.scores_at(queries, dense[1])
+    full = extended(dense, lexical[1], vectors.scored(embedded, lexical[1]))
+    return full, extended(lexical, np.where(words > 0, dense[1], -1), words), vectors.average(embedded)
 
 
 def extended(run: Run, ids: np.ndarray, scores: np.ndarray) -> Run:
-    """A ranking with further rows behind its own, so that a sum with another ranking knows their scores too.
+    """A ranking with further rows behind its own.
 
     ids, scores: ``(Q, K')``; those that the ranking lists already, and id -1, are passed over. What is behind the last
     listed row scores at most as it does.

@@ -19,6 +19,8 @@ from counterpoint.search.quantise import DTYPES, Dtype, Vectors
 
 READABLE = (1, 2)
 RANGES = {"embeddings": "ranges", "full": "full-ranges"}
+_READ = ("rows.parquet", "bm25.json", *(f"{name}.npy" for name in RANGES.values()))
+"""Files that are read whole when an index is opened, so their checksums cost little."""
 _STORED = {"float32": "float32", "float16": "float16", "int8": "int8", "binary": "int8", "ubinary": "uint8"}
 
 _Check = Callable[[Any], bool]
@@ -117,11 +119,13 @@ def settings(folder: Path) -> dict[str, Any]:
     return held
 
 
-def sizes(folder: Path, files: dict[str, dict[str, Any]], *, spared: str) -> None:
-    """Raise ModelError for a file that is missing or has another size than it was written with, but for one that can be
-    done without."""
+def check_files(folder: Path, files: dict[str, dict[str, Any]], *, spared: str) -> None:
+    """Raise ModelError for a file that is missing or not as it was written, but for one that can be done without.
+
+    Files that are mapped, not read, are known by their size alone.
+    """
     for name, held in files.items():
-        if name != spared and (state := changed(folder / name, held, checksum=False)):
+        if name != spared and (state := changed(folder / name, held, checksum=Path(name).name in _READ)):
             raise damaged(folder, f"{name} {state}")
 
 

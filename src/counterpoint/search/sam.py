@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import IO
 
 from counterpoint._version import __version__
-from counterpoint.data.dna import Read, reverse_complement
+from counterpoint.modalities.dna import Read, reverse_complement
 from counterpoint.search.align import Place, Placed
 
 _UNMAPPED, _REVERSE = 0x4, 0x10

@@ -15,22 +15,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from counterpoint._version import __version__
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.transforms import unit
 from counterpoint.errors import ConfigError, DataError, ModelError
 from counterpoint.files import whole_folder, write_json
 from counterpoint.search import intact
 from counterpoint.search.ann import Ann
 from counterpoint.search.bm25 import BM25
 from counterpoint.search.exact import Run
-from counterpoint.search.hybrid import DEFAULT, Share, extended, weighted
+from counterpoint.search.hybrid import DEFAULT, Share, both, weighted
 from counterpoint.search.quantise import Dtype, Vectors, blank, truncated
 
 Mode: TypeAlias = Literal["dense", "bm25", "hybrid"]
@@ -43,6 +42,18 @@ _FORMAT = 2
 _ANN = "ann.usearch"
 _GRAPH = 4
 """Candidates of a graph for each result: it proposes with rounded vectors, the stored ones decide."""
+
+
+class Encodes(Protocol):
+    """What an index asks of an encoder: every `counterpoint.encoders.base.Encoder` does it, and what reads one for its
+    questions alone."""
+
+    dim: int
+    modality: Any
+
+    def encode(self, items: Sequence[Any], *, role: str | None = None, normalize: bool | None = None) -> np.ndarray:
+        """Embeddings ``(N, D)``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,7 @@ class Index:
         self.bm25 = BM25.load(folder / "bm25") if settings["bm25"] else None
         if self.bm25 is not None and len(self.bm25) != rows:
             raise intact.damaged(folder, f"bm25/bm25.json is of {len(self.bm25):,} documents; expected {rows:,}")
-        self._trusted: Encoder | None = None
+        self._trusted: Encodes | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -147,7 +158,7 @@ class Index:
         folder: str | Path,
         rows: pa.Table | Sequence[Mapping[str, Any]],
         *,
-        encoder: Encoder | None = None,
+        encoder: Encodes | None = None,
         embeddings: np.ndarray | None = None,
         text: str | None = "text",
         dtype: Dtype = "float32",
@@ -253,8 +264,10 @@ class Index:
         what to type. (A graph is looked at when it is first used.)"""
         folder = Path(folder)
         settings = intact.settings(folder)
-        intact.sizes(folder, settings["files"], spared=_ANN)
-        return cls(folder, settings)
+        intact.check_files(folder, settings["files"], spared=_ANN)
+        index = cls(folder, settings)
+        # Another index may have been moved here meanwhile, so that some files are of one and some of the other.
+        return index if intact.settings(folder) == settings else cls.open(folder)
 
     def verify(self) -> None:
         """Compare every file with its checksum; ModelError names the first that differs. Reads the whole index."""
@@ -268,7 +281,7 @@ class Index:
         self,
         queries: Sequence[str],
         *,
-        encoder: Encoder | None = None,
+        encoder: Encodes | None = None,
         k: int = 10,
         mode: Mode = "hybrid",
         alpha: float | None = None,
@@ -287,7 +300,7 @@ class Index:
         self,
         queries: Sequence[str],
         *,
-        encoder: Encoder | None = None,
+        encoder: Encodes | None = None,
         k: int = 10,
         mode: Mode = "hybrid",
         alpha: float | None = None,
@@ -305,7 +318,7 @@ class Index:
         if not len(queries):
             raise DataError("There are no queries to search for.")
         if mode == "bm25":
-            return self._lexical(queries, k)
+            return self._words().search(queries, k)
         if encoder is None:
             raise ConfigError(f"Searching with mode {mode} needs the encoder that built the index; bm25 needs none.")
         self._check(encoder)
@@ -318,19 +331,12 @@ class Index:
     def lists(
         self, queries: Sequence[str], embedded: np.ndarray, depth: int, *, oversample: int | None = None
     ) -> tuple[Run, Run, np.ndarray]:
-        """What a hybrid is the sum of: the dense and the lexical ranking of each query, and the cosine ``(Q,)`` of an
-        average row. embedded: the queries' unit vectors ``(Q, width)``.
-
-        A row among the ``depth`` best of one ranking has its score in the other too, so the sum is that of both.
-        """
-        dense, lexical = self.nearest(embedded, depth, oversample=oversample), self._lexical(queries, depth)
-        assert self.bm25 is not None
-        vectors, asked = self.vectors, self._cheap(embedded)
+        """What a hybrid is the sum of, see `hybrid.both`. embedded: the queries' unit vectors ``(Q, width)``."""
+        words = self._words()
+        dense = self.nearest(embedded, depth, oversample=oversample)
         if self.full is not None:
-            vectors, asked = self.full, embedded
-        words = self.bm25.scores_at(queries, dense[1])
-        more = extended(dense, lexical[1], vectors.scored(asked, lexical[1]))
-        return more, extended(lexical, np.where(words > 0, dense[1], -1), words), vectors.average(asked)
+            return both(dense, queries, embedded, vectors=self.full, bm25=words, depth=depth)
+        return both(dense, queries, self._cheap(embedded), vectors=self.vectors, bm25=words, depth=depth)
 
     def nearest(self, queries: np.ndarray, k: int, *, oversample: int | None = None) -> Run:
         """Cosines and row numbers of the rows nearest to unit vectors ``(Q, width)``; exact where there is no graph.
@@ -350,12 +356,12 @@ class Index:
     def _cheap(self, queries: np.ndarray) -> np.ndarray:
         return queries if self.dim == self.width else truncated(queries, self.dim)
 
-    def _lexical(self, queries: Sequence[str], k: int) -> Run:
+    def _words(self) -> BM25:
         if self.bm25 is None:
             raise ConfigError(f"The index {self.folder} was built without BM25; its only mode is dense.")
-        return self.bm25.search(queries, k)
+        return self.bm25
 
-    def _check(self, encoder: Encoder) -> None:
+    def _check(self, encoder: Encodes) -> None:
         """Once per encoder: is it the one that built the index?"""
         if encoder is self._trusted:
             return
@@ -392,7 +398,7 @@ def _unit(x: np.ndarray, *, rows: int) -> np.ndarray:
     bad = int((~np.isfinite(x).all(axis=1)).sum())
     if bad:
         raise DataError(f"{bad:,} of {rows:,} embeddings are not finite (NaN or infinity). Check the model.")
-    return torch.nn.functional.normalize(torch.from_numpy(np.ascontiguousarray(x)), dim=1).numpy()
+    return unit(x)
 
 
 def _save(folder: Path, name: str, vectors: Vectors) -> None:
@@ -401,5 +407,5 @@ def _save(folder: Path, name: str, vectors: Vectors) -> None:
         np.save(folder / f"{intact.RANGES[name]}.npy", vectors.ranges, allow_pickle=False)
 
 
-def _probe(encoder: Encoder) -> np.ndarray:
+def _probe(encoder: Encodes) -> np.ndarray:
     return encoder.encode([_PROBE], role="query", normalize=True)[0]

@@ -56,9 +56,10 @@ def embed(
         with handled(layers, statistics, track=track):
             if precision == "float32":
                 out: Tensor = encoder(part)
-                return out
-            with torch.autocast(tensor.device.type, torch.bfloat16):
-                return encoder(part).float()
+            else:
+                with torch.autocast(tensor.device.type, torch.bfloat16):
+                    out = encoder(part).float()
+            return out if size(part) else _of_nothing(out, encoder)
 
     count = _count(encoder, data, micro_batch, run)
     together = processes.world() > 1 and ((bool(layers) and statistics != "frozen") or _sharded(encoder))
@@ -81,6 +82,13 @@ def embed(
     place = None if order is None else torch.from_numpy(order).to(tensor.device)
     z = torch.cat([_again(run, part(data, place, where)) for where in slices])
     return z[: size(data)] if place is None else z[place.argsort()]
+
+
+def _of_nothing(z: Tensor, encoder: nn.Module) -> Tensor:
+    """Embeddings of no item, as a function of a weight, also where the encoder skips its layers: the backward pass of
+    this process, which may have nothing of a batch, has to meet those of the others."""
+    weight = next((p for p in encoder.parameters() if p.requires_grad), None)
+    return z if z.requires_grad or weight is None else z + weight.sum() * 0
 
 
 def _count(encoder: nn.Module, data: Data, micro_batch: int | Budget | None, run: Run) -> int:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
-from counterpoint.data.audio import Recording
+from counterpoint.data.batch import Data
 from counterpoint.errors import ConfigError
+from counterpoint.modalities.audio import Recording, log_mel
+from counterpoint.views.base import Collate
+from counterpoint.views.features import Cheap, Matrix, standardised
 
 
 def crop(recording: Recording, rng: np.random.Generator, *, seconds: float) -> Recording:
@@ -46,3 +52,64 @@ def span_mask(
         elif 0 < count < 2:  # a lone place has no other to be told from
             row[rng.choice(np.flatnonzero(~row[:length]))] = True
     return hidden
+
+
+def disturbed(
+    recording: Recording,
+    rng: np.random.Generator,
+    *,
+    keep: float = 0.6,
+    gain: float = 6.0,
+    noise: tuple[float, float] = (10.0, 40.0),
+) -> Recording:
+    """A part of the recording, louder or softer, in white noise.
+
+    keep: the least share of it that is kept. gain: most decibels up or down. noise: least and most decibels by which
+    the recording is louder than the noise. Silence stays silence.
+    """
+    part = crop(recording, rng, seconds=float(rng.uniform(keep, 1)) * len(recording) / recording.rate)
+    samples = part.samples * np.float32(10 ** (rng.uniform(-gain, gain) / 20))
+    loud = float(np.sqrt(np.mean(np.square(samples)))) if len(samples) else 0.0
+    level = loud / 10 ** (rng.uniform(*noise) / 20)
+    return Recording((samples + level * rng.standard_normal(len(samples))).astype(np.float32), part.rate)
+
+
+def two_views(recordings: Sequence[Recording], rng: np.random.Generator, collate: Collate) -> tuple[Data, Data]:
+    """Each recording `disturbed` twice; see `counterpoint.views.base.TwoViews`."""
+    one, other = ([disturbed(recording, rng) for recording in recordings] for _ in range(2))
+    return collate(one), collate(other)
+
+
+def counterparts(items: Sequence[Recording], rng: np.random.Generator, collate: Collate) -> tuple[list[Any], list[Any]]:
+    """The first half of each recording had to find its second half.
+
+    Recordings of a single sample have none. See `counterpoint.views.base.Counterparts`.
+    """
+    cut = [len(x) // 2 for x in items]
+    first = [x.part(0, n) if n else None for x, n in zip(items, cut)]
+    return first, [x.part(n, len(x)) if n else None for x, n in zip(items, cut)]
+
+
+# --- cheap features ----------------------------------------------------------------------------------------------
+
+RATE, SECONDS, BANDS = 16_000, 10, 64
+"""Hertz (or the lowest rate among the recordings), seconds of a recording that are looked at, mel bands."""
+
+
+def log_mel_statistics(train: Sequence[Recording], test: Sequence[Recording]) -> tuple[Matrix, Matrix, str]:
+    """Mean and standard deviation over time of each log-mel band, standardised by the training recordings."""
+    rate = min([RATE, *(x.rate for items in (train, test) for x in items)])
+    long = sum(x.seconds > SECONDS for items in (train, test) for x in items)
+    cut = f"of {long:,} recordings the first {SECONDS} seconds were heard" if long else ""
+    known, unseen = (np.stack([_bands(x, rate) for x in items]) for items in (train, test))
+    return *standardised(known, unseen), cut
+
+
+def _bands(recording: Recording, rate: int) -> np.ndarray:
+    heard = recording.part(0, SECONDS * recording.rate).at(rate)
+    bands = max(8, min(BANDS, rate // 250))
+    frames = log_mel(heard, bands=bands, window=max(16, rate // 40), hop=max(1, rate // 100))
+    return np.concatenate((frames.mean(0), frames.std(0)))
+
+
+cheap = (Cheap(name="log-mel mean and deviation", of=log_mel_statistics),)

@@ -5,9 +5,15 @@ Sequences are strings of the bases A, C, G, T and N (unknown). Every function is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from counterpoint.data.batch import Data
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.modalities.dna import counts
+from counterpoint.views.base import Collate
+from counterpoint.views.features import Cheap, Matrix, scaled
 
 Range = tuple[int, int]
 """Least length and the length that is not reached any more, in bases."""
@@ -71,6 +77,44 @@ def indels(sequence: str, rng: np.random.Generator, *, rate: float) -> str:
     return out.tobytes().decode("ascii") if len(out) else sequence
 
 
+def two_views(sequences: Sequence[str], rng: np.random.Generator, collate: Collate) -> tuple[Data, Data]:
+    """Half to all of each sequence, twice, with 2 % of its bases exchanged; see `counterpoint.views.base.TwoViews`."""
+
+    def view(sequence: str) -> str:
+        length = max(1, round(len(sequence) * rng.uniform(0.5, 1)))
+        return substitute(subsequence(sequence, rng, length=(length, length + 1)), rng, rate=0.02)
+
+    one, other = ([view(sequence) for sequence in sequences] for _ in range(2))
+    return collate(one), collate(other)
+
+
+def counterparts(items: Sequence[str], rng: np.random.Generator, collate: Collate) -> tuple[list[str], list[str]]:
+    """A read of each stretch of DNA, 5 % of it wrong, had to find the stretch.
+
+    Reads are of 100 to 250 bases, of shorter stretches half of them. See `counterpoint.views.base.Counterparts`.
+    """
+    whole = (2**31, 2**31 + 1)  # longer than any sequence
+    reads = (fragment_and_read(s, rng, fragment=whole, read=(100, 251))[1] for s in items)
+    return [substitute(read, rng, rate=0.05) for read in reads], list(items)
+
+
 def _rate(name: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise ConfigError(f"{name}={value} is not a probability; give a number from 0 to 1.")
+
+
+# --- cheap features ----------------------------------------------------------------------------------------------
+
+K = 6
+"""Bases of a k-mer."""
+
+
+def kmer_counts(train: Sequence[str], test: Sequence[str]) -> tuple[Matrix, Matrix, str]:
+    """Square roots of the shares of k-mers of both strands, less the mean of the training sequences."""
+    from sklearn.preprocessing import normalize
+
+    known, unseen = (np.sqrt(normalize(counts(items, K), norm="l1")) for items in (train, test))
+    return *scaled(known - known.mean(0), unseen - known.mean(0)), ""
+
+
+cheap = (Cheap(name="k-mer counts", of=kmer_counts),)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import sparse
 
-from counterpoint.data.nodes import Features, Graph
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.modalities.graph import Features, Graph, Node
+from counterpoint.views.features import Cheap, Matrix
 
 
 def mask_nodes(
@@ -64,3 +67,37 @@ def drop_edges(graph: Graph, rng: np.random.Generator, *, share: float) -> np.nd
     one = graph.edges[:, graph.edges[0] < graph.edges[1]]
     one = one[:, rng.random(one.shape[1]) >= share]
     return np.concatenate((one, one[::-1]), axis=1)
+
+
+# --- cheap features ----------------------------------------------------------------------------------------------
+
+
+def own(train: Sequence[Node], test: Sequence[Node]) -> tuple[Matrix, Matrix, str]:
+    """Features of the nodes themselves, scaled to unit length."""
+    return *(_of_nodes(items, steps=0) for items in (train, test)), ""
+
+
+def around(train: Sequence[Node], test: Sequence[Node]) -> tuple[Matrix, Matrix, str]:
+    """Features averaged twice over neighbours and the node itself (Wu et al. 2019, SGC, arXiv 1902.07153)."""
+    return *(_of_nodes(items, steps=2) for items in (train, test)), ""
+
+
+def _of_nodes(nodes: Sequence[Node], *, steps: int) -> Matrix:
+    from scipy import sparse
+    from sklearn.preprocessing import normalize
+
+    graphs: list[Graph] = list(dict.fromkeys(node.graph for node in nodes))
+    found = []
+    for graph in graphs:
+        x, n = normalize(sparse.csr_array(graph.features)), len(graph)
+        loops = sparse.eye_array(n, dtype=np.float32)
+        edges = sparse.csr_array((np.ones(graph.edges.shape[1], np.float32), tuple(graph.edges)), (n, n)) + loops
+        root = sparse.dia_array((edges.sum(1)[None] ** -0.5, [0]), shape=(n, n))
+        for _ in range(steps):
+            x = root @ (edges @ (root @ x))
+        found.append(normalize(sparse.csr_array(x)))
+    starts = dict(zip(graphs, np.cumsum([0, *map(len, graphs)])))
+    return sparse.vstack(found, format="csr")[np.array([starts[node.graph] + node.number for node in nodes])]
+
+
+cheap = (Cheap(name="node features", of=own), Cheap(name="node features of neighbours", of=around))

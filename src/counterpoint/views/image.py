@@ -17,14 +17,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from counterpoint.data.pixels import luma
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.modalities.image import luma, pixels
+from counterpoint.views.base import Collate
+from counterpoint.views.features import Cheap, Matrix, scaled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +88,7 @@ class SimCLRViews:
             raise DataError(
                 f"Views are drawn from float images (N, C, H, W) in [0, 1]; "
                 f"{images.dtype} {tuple(images.shape)} was given. "
-                "Use counterpoint.data.pixels.decode first."
+                "Use counterpoint.modalities.image.pixels first."
             )
         n, channels, height, _ = images.shape
         images = images.float()
@@ -151,6 +154,22 @@ class PatchGrid:
         which = torch.arange(n, device=x.device)[:, None, None, None]
         out = x.movedim(1, -1)[which, rows, columns]  # (N, count, patch, patch, C)
         return out.movedim(-1, 2).reshape(n * self.count, channels, self.patch, self.patch)
+
+
+def two_views(images: Sequence[Any], rng: np.random.Generator, collate: Collate) -> tuple[Tensor, Tensor]:
+    """Two `SimCLRViews` of each image, ``(N, C, size, size)`` both; see `counterpoint.views.base.TwoViews`."""
+    data = collate(images)
+    assert isinstance(data, Tensor)
+    augment = SimCLRViews(size=data.shape[-1])
+    return augment(data, rng), augment(data, rng)
+
+
+def counterparts(items: Sequence[Any], rng: np.random.Generator, collate: Collate) -> tuple[Tensor, Tensor]:
+    """One crop of each image had to find another crop of it.
+
+    Both are views as SimCLR draws them, ``(N, C, S, S)``. See `counterpoint.views.base.Counterparts`.
+    """
+    return two_views(items, rng, collate)
 
 
 def draw_boxes(
@@ -261,3 +280,18 @@ def _some(x: Tensor, chosen: Tensor, change: Callable[[Tensor], Tensor]) -> Tens
         return x
     index = chosen.nonzero()[:, 0].to(x.device)
     return x.index_copy(0, index, change(x[index]))
+
+
+# --- cheap features ----------------------------------------------------------------------------------------------
+
+SIDE = 16
+"""Pixels: the side of the square that an image is made."""
+
+
+def flat_pixels(train: Sequence[Any], test: Sequence[Any]) -> tuple[Matrix, Matrix, str]:
+    """Images as squares of `SIDE` by `SIDE` pixels in red, green and blue, less the mean image."""
+    known, unseen = (pixels(list(items), SIDE, fit="squash").flatten(1).numpy() for items in (train, test))
+    return *scaled(known - known.mean(0), unseen - known.mean(0)), ""
+
+
+cheap = (Cheap(name="pixels", of=flat_pixels),)

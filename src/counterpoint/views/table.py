@@ -1,13 +1,18 @@
-"""Views of table rows: cells exchanged for those of other rows, cells hidden."""
+"""Views of table rows: cells exchanged for those of other rows, cells hidden, halves of a row."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from counterpoint.data.cells import Cells
 from counterpoint.errors import ConfigError
+from counterpoint.modalities.table import Cells, Table, is_missing
+from counterpoint.views.base import Collate
+from counterpoint.views.features import Cheap, Matrix, scaled, standardised
 
 
 def some_cells(shape: tuple[int, int], rng: np.random.Generator, *, rate: float) -> Tensor:
@@ -51,3 +56,70 @@ def mask_cells(cells: Cells, rng: np.random.Generator, *, rate: float) -> tuple[
         "values": cells["values"].masked_fill(gone[:, k:], 0.0),
         "missing": gone,
     }, hidden & ~missing
+
+
+def two_views(rows: Sequence[Table], rng: np.random.Generator, collate: Collate) -> tuple[Cells, Cells]:
+    """Each row twice with 30 % of its cells from other rows of the batch; see `counterpoint.views.base.TwoViews`."""
+    cells = collate(rows)
+    assert not isinstance(cells, Tensor)
+    one, other = (corrupt_cells(dict(cells), rng, rate=0.3) for _ in range(2))
+    return one, other
+
+
+def counterparts(rows: Sequence[Table], rng: np.random.Generator, collate: Collate) -> tuple[list[Any], list[Any]]:
+    """Half of the cells of each row had to find the other half.
+
+    The halves are drawn for each row among the cells that are there; rows of fewer than two cells have none. See
+    `counterpoint.views.base.Counterparts`.
+    """
+    first: list[Any] = []
+    second: list[Any] = []
+    for row in rows:
+        there = [name for name, cell in row.items() if not is_missing(cell)]
+        rng.shuffle(there)
+        half = len(there) // 2
+        first.append({name: row[name] for name in there[:half]} if half else None)
+        second.append({name: row[name] for name in there[half:]} if half else None)
+    return first, second
+
+
+# --- cheap features ----------------------------------------------------------------------------------------------
+
+VALUES = 100
+"""Values of a column of categories that count by themselves, the most frequent; the others are one."""
+
+
+def columns(train: Sequence[Any], test: Sequence[Any]) -> tuple[Matrix, Matrix, str]:
+    """Cells of a table: numbers standardised, missing ones as the mean beside a mark; everything else one-hot."""
+    from sklearn.impute import SimpleImputer
+    from sklearn.preprocessing import OneHotEncoder
+
+    known, unseen = ([item.get("table", item) for item in items] for items in (train, test))
+    names = list(dict.fromkeys(name for row in known for name in row))
+    numbers = [n for n in names if all(_is_number(cell) for row in known if not is_missing(cell := row.get(n)))]
+    others = [n for n in names if n not in numbers]
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    if numbers:
+        filled = SimpleImputer(add_indicator=True)
+        a = filled.fit_transform(_array(known, numbers, float))
+        parts.append(standardised(a, filled.transform(_array(unseen, numbers, float)), rows=False))
+    if others:
+        code = OneHotEncoder(max_categories=VALUES, handle_unknown="infrequent_if_exist", sparse_output=False)
+        a = code.fit_transform(_array(known, others, str))
+        parts.append((a, code.transform(_array(unseen, others, str))))
+    both = (np.concatenate([part[side] for part in parts], axis=1) for side in (0, 1))
+    return *scaled(*both), ""
+
+
+def _is_number(cell: Any) -> bool:
+    return isinstance(cell, int | float | np.number) and not isinstance(cell, bool)
+
+
+def _array(rows: Sequence[Any], names: Sequence[str], of: type) -> np.ndarray:
+    if of is float:
+        found = [[cell if _is_number(cell := row.get(n)) else np.nan for n in names] for row in rows]
+        return np.array(found, dtype=np.float64)
+    return np.array([["" if is_missing(c := row.get(n)) else str(c) for n in names] for row in rows], dtype=object)
+
+
+cheap = (Cheap(name="columns", of=columns), Cheap(name="columns, boosted trees", of=columns, by="trees"))

@@ -12,11 +12,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.views.base import Collate
+from counterpoint.views.features import Cheap, Matrix
+
+FEWEST_WORDS = 6
+"""Of a text that is cut in two."""
 
 T = TypeVar("T")
 Ratio = tuple[float, float]
@@ -137,6 +142,17 @@ def repeat_tokens(tokens: Sequence[T], rng: np.random.Generator, *, p: float = 0
     return [t for i, token in enumerate(tokens) for t in ([token] * 2 if i in twice else [token])]
 
 
+def counterparts(items: Sequence[str], rng: np.random.Generator, collate: Collate) -> tuple[list[Any], list[Any]]:
+    """The first half of each text had to find its second half.
+
+    Halves of its words; texts of fewer than `FEWEST_WORDS` have none. See `counterpoint.views.base.Counterparts`.
+    """
+    words = [text.split() for text in items]
+    cut = [(w[: len(w) // 2], w[len(w) // 2 :]) if len(w) >= FEWEST_WORDS else None for w in words]
+    first, second = ([half and " ".join(half[side]) for half in cut] for side in (0, 1))
+    return first, second
+
+
 def _span(length: int, rng: np.random.Generator, ratio: Ratio) -> tuple[int, int]:
     least, largest = ratio
     if not 0 < least <= largest <= 1:
@@ -158,3 +174,37 @@ def _chosen(length: int, rng: np.random.Generator, p: float) -> np.ndarray:
 def _share(name: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise ConfigError(f"{name}={value} is not a probability; give a number from 0 to 1.")
+
+
+# --- cheap features ----------------------------------------------------------------------------------------------
+
+CHARACTERS = 2_000
+"""Of a text, that n-grams of characters are taken from."""
+WORDS, GRAMS = 50_000, 100_000
+"""Words and n-grams that are counted, the most frequent of the training texts."""
+
+
+def words(train: Sequence[str], test: Sequence[str]) -> tuple[Matrix, Matrix, str]:
+    """TF-IDF of words: ``(1 + log tf) · idf``, rows of unit length."""
+    return *_tfidf(train, test, token_pattern=r"(?u)\b\w+\b", max_features=WORDS), ""
+
+
+def characters(train: Sequence[str], test: Sequence[str]) -> tuple[Matrix, Matrix, str]:
+    """TF-IDF of n-grams of 2 to 4 characters within words."""
+    both = ([text[:CHARACTERS] for text in texts] for texts in (train, test))
+    long = sum(len(text) > CHARACTERS for texts in (train, test) for text in texts)
+    cut = f"of {long:,} texts the first {CHARACTERS:,} characters were read" if long else ""
+    return *_tfidf(*both, analyzer="char_wb", ngram_range=(2, 4), max_features=GRAMS), cut
+
+
+def _tfidf(train: Sequence[str], test: Sequence[str], **how: Any) -> tuple[Matrix, Matrix]:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    counts = TfidfVectorizer(sublinear_tf=True, dtype=np.float32, **how)
+    try:
+        return counts.fit_transform(train), counts.transform(test)
+    except ValueError as error:  # "empty vocabulary"
+        raise DataError("None of the training texts has a word.") from error
+
+
+cheap = (Cheap(name="TF-IDF of words", of=words), Cheap(name="TF-IDF of character n-grams", of=characters))

@@ -11,30 +11,9 @@ from counterpoint.data.schema import RowSet, Schema
 from counterpoint.data.stream import Stream
 from counterpoint.errors import ConfigError
 from counterpoint.methods.base import Method, discover, find
+from counterpoint.modalities import base as modalities
 from counterpoint.workflow.settings import typed
-from counterpoint.workflow.words import KINDS, PLURAL, needs
-
-LONG = 60
-"""Median words from which texts count as documents: their parts can then be contrasted with each other."""
-
-USUAL = {
-    ("pairs", "text"): "in-batch",
-    ("scored", "text"): "graded",
-    ("labelled", "text"): "supcon",
-    ("labelled", "image"): "supcon",
-    ("items", "image"): "directpred",
-    ("items", "audio"): "w2v-bert",
-    ("items", "dna"): "dna-esa",
-    ("bags", "image"): "sc-mil",
-    ("bags", "vector"): "sc-mil",
-    ("bags", "text"): "sc-mil",
-    ("towers", "image+text"): "two-tower",
-    ("towers", "image+table"): "tip",
-    ("graph", "graph"): "graphmae",
-    ("series", "series"): "ts-forecasting",
-    ("mixed", "text"): "multitask",
-}
-"""The method of a kind of rows and their modalities; single texts have two, by their length."""
+from counterpoint.workflow.words import KINDS, needs
 
 
 def choose(schema: Schema, rows: RowSet | Stream, named: str) -> tuple[type[Method], str]:
@@ -43,23 +22,20 @@ def choose(schema: Schema, rows: RowSet | Stream, named: str) -> tuple[type[Meth
         cls = find(named)
         check(cls, schema)
         return cls, f"Method {named} ({cls.spec.title}), as asked; {holds(schema)}."
-    more = ""
-    if schema.kind == "texts":
-        words = statistics.median(len(t.split()) for t in rows.texts(1000))
-        name, shape, what = (
-            ("contriever", "long", "crops of a text are") if words >= LONG else ("simcse", "short", "whole texts are")
-        )
-        more = f" They are {shape} (median {words:.0f} words), so {what} contrasted."
-    else:
-        name = usual(schema)
-    cls = find(name)
-    return cls, f"Method {name} ({cls.spec.title}), because {holds(schema)}.{more}"
+    cls, more = usual(schema, rows)
+    return cls, f"Method {cls.spec.name} ({cls.spec.title}), because {holds(schema)}.{more}"
 
 
-def usual(schema: Schema) -> str:
-    """The method for rows of this kind and these modalities, or an error that lists those that would take them."""
-    if name := USUAL.get((schema.kind, "+".join(sorted(set(schema.modalities.values()))))):
-        return name
+def usual(schema: Schema, rows: RowSet | Stream) -> tuple[type[Method], str]:
+    """The method that says it is the first choice for such rows, and the sentence that it adds where their length
+    decided. Raises `ConfigError`, listing those that would take them, where there is none."""
+    modality = "+".join(sorted(set(schema.modalities.values())))
+    found = [(cls, u) for cls in discover().values() if (u := cls.spec.first_for(schema.kind, modality)) is not None]
+    asked = any(one.because for _, one in found)
+    words = statistics.median(len(t.split()) for t in rows.texts(1000)) if asked else 0.0
+    for cls, one in found:
+        if one.least <= words < one.below:
+            return cls, f" {one.because.format(words=words)}".rstrip()
     fitting = [n for n, cls in discover().items() if fits(cls, schema)]
     what = f"Name one of: {', '.join(fitting)} (--method NAME)." if fitting else "Name other columns with --columns."
     raise ConfigError(f"No method is usual for such rows: {holds(schema)}. {what}")
@@ -73,7 +49,7 @@ def fits(cls: type[Method], schema: Schema) -> bool:
 def holds(schema: Schema) -> str:
     """What the rows hold and what decided it: ``the rows hold pairs: q and a are names of the two sides of a pair``."""
     why = schema.why.removeprefix(f"{schema.kind}: ").rstrip(".")
-    what = PLURAL[next(iter(schema.modalities.values()))] if schema.kind == "items" else KINDS[schema.kind]
+    what = modalities.of(next(iter(schema.modalities.values()))).many if schema.kind == "items" else KINDS[schema.kind]
     return f"the rows hold {what}{', ' if why.startswith('as named') else ': '}{why}"
 
 

@@ -134,16 +134,12 @@ def table(found: Sequence[Trained]) -> Table:
             apart = ""
             if i and seeds > 1:
                 first = [t.figures[metric].value for t in runs[methods[0]]]
-                apart = _shown(over_runs([a - b for a, b in zip(values, first, strict=True)]), sign="+")
+                apart = over_runs([a - b for a, b in zip(values, first, strict=True)]).text("+")
             elif i:
                 apart = f"{held.value - runs[methods[0]][0].figures[metric].value:+.3f}"
-            out.add_row("" if i else metric, name, _shown(held), apart)
+            out.add_row("" if i else metric, name, str(held), apart)
         out.add_section()
     return out
-
-
-def _shown(x: Interval, sign: str = "") -> str:
-    return f"{x.value:{sign}.3f} [{x.low:{sign}.3f}, {x.high:{sign}.3f}]"
 
 
 def _listed(budget: Mapping[str, int]) -> str:

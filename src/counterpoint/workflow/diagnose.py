@@ -21,7 +21,7 @@ from counterpoint.errors import DataError, ModelError
 from counterpoint.evaluate import diagnose as evaluation
 from counterpoint.evaluate.findings import Diagnosis
 from counterpoint.workflow.gather import one_graph, rows_like, spread
-from counterpoint.workflow.measure import crops, parts, reads
+from counterpoint.workflow.measure import found_again
 from counterpoint.workflow.models import load_towers
 from counterpoint.workflow.words import KINDS
 
@@ -127,16 +127,12 @@ def answers(judged: Retrieval, limit: int) -> list[Row]:
 
 
 def two_views(encoder: Encoder, schema: Schema, rows: Sequence[Row]) -> tuple[list[Row] | None, list[str]]:
-    """Two views of each item, where rows are no pairs and the modality has views; and the sentence that says so."""
-    if schema.kind not in ("labelled", "items") or encoder.modality not in ("image", "audio", "dna"):
+    """Two parts of each item, where rows are no pairs and items of this modality have two; and the sentence that says
+    so. Of texts there are none: two passes with dropout are their views."""
+    if schema.kind not in ("labelled", "items") or encoder.modality == "text":
         return None, []
-    some = rows[: evaluation.SHAPE_ROWS]
-    match encoder.modality:
-        case "image":
-            return crops(some, encoder), ["The positive of a crop of an image is another crop of it."]
-        case "audio":
-            return parts(some), ["The positive of the first half of a recording is its second half."]
-    return reads(some), ["The positive of a read with errors is the sequence it comes from."]
+    found = found_again(rows[: evaluation.SHAPE_ROWS], encoder)
+    return (None, []) if found is None else (found[0], [found[1]])
 
 
 def trained_at(model: Path) -> float | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from counterpoint.data.files.options import Said, reading_of
 from counterpoint.data.files.read import Source
-from counterpoint.errors import ConfigError, ModelError
+from counterpoint.errors import ConfigError, CounterpointError, ModelError
 from counterpoint.evaluate.fusion import told
 from counterpoint.files import locked, write_json
 from counterpoint.methods.base import Method
@@ -32,6 +32,7 @@ from counterpoint.workflow.remine import Remining
 from counterpoint.workflow.settings import typed
 from counterpoint.workflow.share import of_run, set_aside
 from counterpoint.workflow.summary import describe, next_commands, report, title, versions
+from counterpoint.workflow.verdict import begun_with, to_try, verdict
 
 Say = Callable[[Any], None]
 
@@ -248,21 +249,25 @@ def finish(
         "stopped": result.stopped,
         "versions": versions(),
     }
-    found = None
+    found, advice = None, list[str]()
     if result.still > STILL:
         notes.insert(0, taught_nothing(result.still))
     if not interrupted:
         with clock("evaluate"):
-            found, more = measured(towers, given)
+            found, more = measured(towers, given, start=begun_with(folder, towers))
         notes += more
-        metrics |= as_metrics(found) if found else {}
         if share := of_run(towers, given, folder / "model"):
             notes.append(told(share))
             metrics["hybrid"] = share.to_json()
+    if found:
+        rows = {"data": asked.data, "schema": given.schema, "columns": asked.columns}
+        advice = to_try(found.below, folder, steps=result.steps, **rows)
+        metrics |= as_metrics(found) | ({"try": advice} if advice else {})
     metrics |= {"notes": notes, "seconds": clock.seconds}
     write_json(folder / "metrics.json", metrics)
     if found:
-        say(found.table())
+        for line in (*verdict(found, advice), found.table()):
+            say(line)
     for note in notes:
         say(note)
     if interrupted:
@@ -290,7 +295,11 @@ def taught_nothing(still: float) -> str:
 
 def _watch(given: Given) -> Callable[[Method], dict[str, float]]:
     def watch(trained: Method) -> dict[str, float]:
-        return {f.metric: f.value.value for f in measure(trained.towers(), given, beside=False).figures}
+        try:
+            return {f.metric: f.value.value for f in measure(trained.towers(), given, beside=False).figures}
+        except CounterpointError as error:  # rows that say nothing should not end a training
+            warnings.warn(f"The model is not measured while it is trained. {error}", stacklevel=2)
+            return {}
 
     return watch
 

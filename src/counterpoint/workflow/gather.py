@@ -22,15 +22,16 @@ from counterpoint.data.infer import infer, with_range, without_range
 from counterpoint.data.inspect import leakage
 from counterpoint.data.log import Log
 from counterpoint.data.mixed import Mixed
-from counterpoint.data.nodes import Graph, Nodes, holds_graph, read_graph
+from counterpoint.data.nodes import Nodes, holds_graph, read_graph
 from counterpoint.data.roles import RANGE
 from counterpoint.data.rows import Rows
-from counterpoint.data.schema import SOURCED, WRITTEN, Row, RowSet, Schema
+from counterpoint.data.schema import SOURCED, Row, RowSet, Schema
 from counterpoint.data.sets import registry
 from counterpoint.data.stream import Stream
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.modalities import base as modalities
+from counterpoint.modalities.graph import Graph
 from counterpoint.workflow.series import read_windows, registered_series, windows_of
-from counterpoint.workflow.words import PLURAL
 
 MOST_HELD, FEWEST_HELD = 1000, 10
 """Rows held out to measure on, at most and at least."""
@@ -326,11 +327,11 @@ def spread(rows: RowSet, most: int) -> list[Row]:
 
 def overlap(train: Rows, test: Rows) -> str:
     """The sentence that says how many test texts (or other items) are training ones too; empty where none is."""
-    if written := [m for m in train.schema.modalities.values() if m in WRITTEN]:
-        repeated, what = leakage(train.texts(), test.texts()), PLURAL[written[0]]
+    if written := [m for m in train.schema.modalities.values() if modalities.of(m).written]:
+        repeated, what = leakage(train.texts(), test.texts()), modalities.of(written[0]).many
     else:
-        known = set(digests(train))
-        repeated, what = sum(d in known for d in digests(test)), PLURAL[train.schema.modalities[item_of(train)]]
+        known, what = set(digests(train)), modalities.of(train.schema.modalities[item_of(train)]).many
+        repeated = sum(d in known for d in digests(test))
     return f"{repeated:,} test {what} are training {what} too: the figures flatter the model." if repeated else ""
 
 

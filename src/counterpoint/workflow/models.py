@@ -16,6 +16,7 @@ from counterpoint.encoders.base import Encoder, build, choices, modalities, pick
 from counterpoint.encoders.causal import CausalLM
 from counterpoint.encoders.text import TextTransformer
 from counterpoint.errors import ConfigError, ModelError
+from counterpoint.modalities.base import of
 
 Beginning: TypeAlias = Literal["recipe", "scratch", "pretrained", "adapted"]
 """How an encoder begins: as its recipe says, as a transformer from random weights, with weights trained before, or with
@@ -70,14 +71,16 @@ def trained(modality: str, source: str, recipe: Any) -> Encoder:
         towers = load_towers(source)
         if modality not in towers:
             raise ConfigError(
-                f"{source} encodes {' and '.join(towers)}; these rows hold {modality}s. Name another model, or leave "
-                "--encoder out."
+                f"{source} encodes {' and '.join(towers)}; these rows hold {of(modality).many}. Name another model, or "
+                "leave --encoder out."
             )
         return towers[modality]
-    if not root.exists() and (of := [m for m in modalities() if source in choices(m)]):
-        raise ConfigError(f"--encoder {source} picks an encoder of {' or '.join(of)}. {others(modality)}")
+    if not root.exists() and (picks := [of(m).many for m in modalities() if source in choices(m)]):
+        raise ConfigError(f"--encoder {source} picks an encoder of {' or '.join(picks)}. {others(modality)}")
     try:
-        return (reader or Encoder).from_pretrained(source)
+        if reader is TextTransformer:  # perhaps with further modules of sentence-transformers behind it
+            return model_folder.load(pretrained.locate(source))
+        return (reader or Encoder).published(source)
     except (ConfigError, ModelError) as error:
         if root.exists() and isinstance(error, ModelError):  # a model was meant, and is damaged
             raise
@@ -87,7 +90,7 @@ def trained(modality: str, source: str, recipe: Any) -> Encoder:
 def others(modality: str) -> str:
     """What can be typed after ``--encoder`` for rows of a modality."""
     words = ", ".join(choices(modality))
-    return f"For {modality}, --encoder takes {words}, or a model folder; or leave it out."
+    return f"For {of(modality).many}, --encoder takes {words}, or a model folder; or leave it out."
 
 
 # --- folders ---------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import math
 import re
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from counterpoint.errors import ConfigError, ModelError
 from counterpoint.evaluate.intervals import over_runs
 from counterpoint.files import write_json
 from counterpoint.methods.base import discover, find
+from counterpoint.proofs import base
 from counterpoint.proofs.base import Proof
 from counterpoint.report import evidence as shown
 from counterpoint.terminal import sentences
@@ -46,8 +46,7 @@ class Made:
 
 def proofs() -> dict[str, Proof | None]:
     """Every method, with its proof where it has one."""
-    held = {name: getattr(sys.modules[cls.__module__], "proof", None) for name, cls in discover().items()}
-    return {name: value if isinstance(value, Proof) else None for name, value in held.items()}
+    return {name: base.discover().get(name) for name in discover()}
 
 
 def proof_of(name: str) -> Proof:
@@ -83,7 +82,7 @@ def prove(
     say = say or sentences().print
     proof = proof_of(name)
     check_data(proof)
-    files = provenance.sources(find(name).__module__)
+    files = provenance.sources(proof.run.__module__, proof.method.__module__)
     store = Store(Path(kept) / name, {"code": provenance.fingerprint(files), "hardware": provenance.hardware()})
     commit = provenance.commit(files)  # now: while the runs go on, the tree may change
     made = run_all(proof, name, range(seeds), store, say)

@@ -16,10 +16,10 @@ from counterpoint._version import __version__
 PACKAGE = Path(__file__).parents[1]
 
 
-def sources(module: str) -> list[Path]:
-    """The files of this library that a module of it is made of: its own, and whatever those import, however deep."""
+def sources(*modules: str) -> list[Path]:
+    """The files of this library that these modules are made of: their own, and whatever those import, however deep."""
     found: dict[str, Path] = {}
-    ahead = [module]
+    ahead = list(modules)
     while ahead:
         name = ahead.pop()
         path = None if name in found else _file(name)

@@ -27,7 +27,7 @@ from counterpoint.search.hybrid import Share
 from counterpoint.search.store import Index
 from counterpoint.workflow.folder import learned_from
 from counterpoint.workflow.gather import Given, spread
-from counterpoint.workflow.measure import halves
+from counterpoint.workflow.measure import found_again
 from counterpoint.workflow.models import model_path
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def of_run(towers: Mapping[str, Encoder], given: Given, model: Path) -> Share | 
     if not given.paired or set(towers) != {"text"}:
         return None
     texts = given.schema.kind == "texts"
-    pairs = halves(given.paired) if texts else given.paired
+    parts = found_again(given.paired, towers["text"]) if texts else None
+    pairs = parts[0] if parts else given.paired
     what = "texts, of which one half had to find the other" if texts else "pairs"
     try:
         share = learn_from_pairs(towers["text"], pairs, source="learned by fit on {n} held-out " + what)

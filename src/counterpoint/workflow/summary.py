@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from counterpoint._version import __version__
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.causal import CausalLM
@@ -45,9 +47,12 @@ def report(folder: Path, towers: Mapping[str, Encoder], given: Given, say: Calla
     shown = [r for r in given.held if keys and all(r.get(k) is not None for k in keys)]
     if key and shown:
         vectors = towers[stream].encode(shown if "+" in stream else [r[key] for r in shown], normalize=True)
-        names = [r[key] if isinstance(r[key], str) else f"row {r['row']}" for r in shown]
-        groups = [given.schema.labels[r["label"]] for r in shown] if given.schema.labels else None
-        collect(folder, vectors, names, groups=groups)
+        if np.isfinite(vectors).all():
+            names = [r[key] if isinstance(r[key], str) else f"row {r['row']}" for r in shown]
+            groups = [given.schema.labels[r["label"]] for r in shown] if given.schema.labels else None
+            collect(folder, vectors, names, groups=groups)
+        else:
+            say("The report shows no neighbours and no map: the embeddings are not finite (NaN or infinity).")
     try:
         say(f"Report: {page.write(folder)}")
     except MissingExtra as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from counterpoint.modalities import base as modalities
+
 KINDS = {
     "texts": "single texts",
     "pairs": "pairs",
@@ -19,16 +21,6 @@ KINDS = {
 }
 """What rows hold, in words."""
 
-PLURAL = {
-    "text": "texts",
-    "image": "images",
-    "audio": "recordings",
-    "vector": "vectors",
-    "dna": "sequences of DNA",
-    "table": "table rows",
-}
-"""Items of a modality, in words."""
-
 
 class Needs(Protocol):
     """What says from what it learns: a method's `Spec`, or its page in the catalogue."""
@@ -42,6 +34,6 @@ class Needs(Protocol):
 
 def needs(spec: Needs) -> list[str]:
     """What a method learns from, in words: ``images``; ``pairs``; ``items with labels``."""
-    single = " or ".join(PLURAL.get(m, m) for m in spec.modalities)
+    single = " or ".join(modalities.of(m).many for m in spec.modalities)
     kinds = [kind for kind in spec.needs if kind != "texts" or "items" not in spec.needs]  # texts are items
     return [single if kind == "items" else KINDS[kind] for kind in kinds]

@@ -10,12 +10,12 @@ import pytest
 from counterpoint.data.files.read import read
 from counterpoint.data.infer import infer
 from counterpoint.data.log import Log
-from counterpoint.data.nodes import Graph
 from counterpoint.data.rows import Rows
 from counterpoint.data.sets import registry
 from counterpoint.data.sets.beir import Retrieval
 from counterpoint.data.windows import Series
 from counterpoint.errors import DataError
+from counterpoint.modalities.graph import Graph
 
 NEEDS_DATA = pytest.mark.skipif("COUNTERPOINT_DATA" not in os.environ, reason="COUNTERPOINT_DATA is not set")
 KINDS = {

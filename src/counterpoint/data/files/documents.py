@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from counterpoint.data.column_types import TEXT
 from counterpoint.data.files import options, textfile
 from counterpoint.data.files.options import Reading
 from counterpoint.data.log import Log
@@ -42,14 +43,14 @@ def table(root: Path, paths: Sequence[Path], reading: Reading, log: Log) -> Any:
     if classes := _classes(root, list(texts)):
         log.note(f"{root} holds documents in {len(classes)} sub-folders, which are taken for their classes.")
         return datasets.Dataset.from_dict(
-            {"text": list(texts.values()), "label": [p.parent.name for p in texts], "file_name": list(names.values())}
+            {TEXT: list(texts.values()), "label": [p.parent.name for p in texts], "file_name": list(names.values())}
         )
     rows = [(passage, names[p]) for p, text in texts.items() for passage in passages(text)]
     log.note(
         f"{root} holds {len(texts):,} documents, cut into {len(rows):,} passages of about {PASSAGE:,} characters at "
         "most. (Where each line is a row, name the files: '*.txt'.)"
     )
-    return datasets.Dataset.from_dict({"text": [r[0] for r in rows], "file_name": [r[1] for r in rows]})
+    return datasets.Dataset.from_dict({TEXT: [r[0] for r in rows], "file_name": [r[1] for r in rows]})
 
 
 def passages(text: str, size: int = PASSAGE) -> Iterator[str]:

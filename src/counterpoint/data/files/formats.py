@@ -1,4 +1,4 @@
-"""One file of rows to Arrow tables, chunk by chunk: jsonl, json, csv, tsv, xlsx, parquet, arrow, text, FASTA, FASTQ.
+"""One file of rows to Arrow tables, chunk by chunk: jsonl, json, csv, tsv, xlsx, parquet, arrow, text, a modality's.
 
 Every reader here yields tables of bounded size, so the same code serves files that fit in memory, files that are
 turned into a memory-mapped Arrow file, and streams. Every failure names the file, the place in it, and the way out.
@@ -7,7 +7,7 @@ turned into a memory-mapped Arrow file, and streams. Every failure names the fil
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,14 @@ from counterpoint.data.files import columns, excel, jsonfile, options, separated
 from counterpoint.data.files.options import AS_FOUND, Reading
 from counterpoint.data.files.store import File, Remote
 from counterpoint.data.log import Log
-from counterpoint.errors import DataError
+from counterpoint.errors import DataError, NoRowsError
+from counterpoint.modalities import base as modalities
 
 SUFFIXES = {
     ".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet",
-    ".arrow": "arrow", ".feather": "arrow", ".txt": "text", ".tar": "tar", ".fa": "fasta", ".fasta": "fasta",
-    ".fna": "fasta", ".fq": "fastq", ".fastq": "fastq", ".xlsx": "excel",
+    ".arrow": "arrow", ".feather": "arrow", ".txt": "text", ".tar": "tar", ".xlsx": "excel",
 }  # fmt: skip
-READABLE = "jsonl, json, csv, tsv, txt, FASTA, FASTQ (each also with .gz), parquet, arrow, xlsx, webdataset .tar"
+"""Of tables; files of many items of one modality are known by `counterpoint.modalities`."""
 PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib", ".npy", ".npz"}
 _MAGIC = {
     b"PAR1": "parquet",
@@ -40,10 +40,6 @@ FIRST, MOST_ROWS, BATCH = 64, 50_000, 32 * 2**20
 """Rows of a parquet file that are looked at first, rows that are read at once, and bytes that they should take."""
 
 
-class NoRowsError(DataError):
-    """A file that is whole, and empty."""
-
-
 def suffix(path: File) -> str:
     """The ending that decides, without ``.gz``: ``rows.jsonl.gz`` -> ``.jsonl``."""
     name = path.name.lower().removesuffix(".gz")
@@ -52,7 +48,14 @@ def suffix(path: File) -> str:
 
 def kind(path: File) -> str | None:
     """The format the file's name promises, or None."""
-    return SUFFIXES.get(suffix(path))
+    found = modalities.format_of(ending := suffix(path))
+    return SUFFIXES.get(ending) or (found.name if found else None)
+
+
+def readable() -> str:
+    """The formats that are read, in words."""
+    more = ", ".join(f.name for m in modalities.discover().values() for f in m.formats)
+    return f"jsonl, json, csv, tsv, txt, {more} (each also with .gz), parquet, arrow, xlsx, webdataset .tar"
 
 
 def tables(path: File, reading: Reading = AS_FOUND, log: Log | None = None) -> Iterator[pa.Table]:
@@ -61,13 +64,15 @@ def tables(path: File, reading: Reading = AS_FOUND, log: Log | None = None) -> I
     reading: what is said about the file rather than found. log: receives what was found and decided.
     """
     found = kind(path)
-    if found is None or found not in _READERS:
+    special = modalities.format_of(suffix(path))
+    if found is None or (special is None and found not in _READERS):
         hint = " It may hold pickled objects, which are never loaded." if suffix(path) in PICKLES else ""
-        raise DataError(f"{path} is not a format that is read here.{hint} Give one of: {READABLE}.")
+        raise DataError(f"{path} is not a format that is read here.{hint} Give one of: {readable()}.")
     check_magic(path, found)
     some = False
     try:
-        for table in _READERS[found](path, reading, Log() if log is None else log):
+        log = Log() if log is None else log
+        for table in _items(path, special, reading) if special else _READERS[found](path, reading, log):
             if len(table):
                 some = True
                 yield columns.plain(table, path)
@@ -199,19 +204,13 @@ def _arrow(path: File, reading: Reading, log: Log) -> Iterator[pa.Table]:
     yield pa.Table.from_batches(batches, file.schema)
 
 
-def _fasta(path: File, reading: Reading, log: Log) -> Iterator[pa.Table]:
-    from counterpoint.data import dna  # which opens files by means of this module
-
-    return dna.fasta_tables(path)
-
-
-def _fastq(path: File, reading: Reading, log: Log) -> Iterator[pa.Table]:
-    from counterpoint.data import dna
-
-    return dna.fastq_tables(path)
+def _items(path: File, found: modalities.Format, reading: Reading) -> Iterator[pa.Table]:
+    """The items that a modality reads from a file of its own format."""
+    with textfile.open_text(path, reading) as stream:
+        yield from found.read(stream, str(path))
 
 
 _READERS: dict[str, Callable[[File, Reading, Log], Iterator[pa.Table]]] = {
     "json": _json, "csv": separated.tables_of, "excel": excel.tables_of, "parquet": _parquet, "arrow": _arrow,
-    "text": _text, "fasta": _fasta, "fastq": _fastq,
+    "text": _text,
 }  # fmt: skip

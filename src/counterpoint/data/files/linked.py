@@ -9,16 +9,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from counterpoint.data.audio import RECORDINGS
 from counterpoint.data.files import media
-from counterpoint.data.files.media import Medium
 from counterpoint.data.files.options import Reading
-from counterpoint.data.images import IMAGES
 from counterpoint.data.log import Log
 from counterpoint.errors import DataError
+from counterpoint.modalities import base as modalities
+from counterpoint.modalities.base import Modality
 
-NAMES = ("image", "images", "img", "photo", "picture", "audio", "sound", "recording", "wav", "clip")
-"""Names of columns that are files where their cells look like names of such."""
+ALSO = ("images", "img", "photo", "picture", "sound", "recording", "wav", "clip")
+"""Names of columns that are files where their cells look like names of such, as those of modalities are."""
 _LOOK = 50
 
 
@@ -38,11 +37,11 @@ def with_files(dataset: Any, folder: Path, reading: Reading, log: Log) -> Any:
             if (cells := _checked(column.to_pylist(), name, folder, reading)) is not None:
                 found[name] = pa.array(cells, media.ARROW)
         elif (medium := named_files(column)) is not None:
-            paths = _paths(name, column.to_pylist(), folder, reading, strict=name.lower() in NAMES)
+            paths = _paths(name, column.to_pylist(), folder, reading, strict=means_files(name))
             if any(paths):
                 missing = sum(p is None for p in paths)
                 lost = f" ({missing:,} of {len(paths):,} are not there)" if missing else ""
-                log.note(f"Column {name!r} names {medium.plural} below {folder}: they are read{lost}.")
+                log.note(f"Column {name!r} names {medium.many} below {folder}: they are read{lost}.")
                 found[name] = pa.array([None if p is None else {"bytes": None, "path": p} for p in paths], media.ARROW)
     if not found:
         return dataset
@@ -52,15 +51,18 @@ def with_files(dataset: Any, folder: Path, reading: Reading, log: Log) -> Any:
     return datasets.Dataset(table.cast(features.arrow_schema))
 
 
-def named_files(column: pa.ChunkedArray) -> Medium | None:
+def means_files(name: str) -> bool:
+    """Whether a column of this name holds files, if its texts name any."""
+    return name.lower() in ALSO or any(m.suffixes and m.name == name.lower() for m in modalities.discover().values())
+
+
+def named_files(column: pa.ChunkedArray) -> Modality | None:
     """What kind of files the texts of a column name, by their endings; None where they name none."""
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         return None
     names = [v for v in column.slice(0, _LOOK).to_pylist() if v]
-    for medium in (IMAGES, RECORDINGS):
-        if names and all(Path(n).suffix.lower() in medium.suffixes and len(n) < 1_000 for n in names):
-            return medium
-    return None
+    found = {modalities.of_suffix(Path(n).suffix.lower()) if len(n) < 1_000 else None for n in names}
+    return found.pop() if len(found) == 1 else None
 
 
 def _is_file(type_: pa.DataType) -> bool:

@@ -1,23 +1,22 @@
-"""What files of images and of sounds have in common: how they lie in a column, and a folder of them to rows.
+"""Files of one item each (images, sounds): how they lie in a column, and a folder of them to rows.
 
 They stay encoded in Arrow until a row is taken.
 """
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from counterpoint.data.files.formats import tables
 from counterpoint.data.log import Log
 from counterpoint.errors import DataError
+from counterpoint.modalities.base import Column, Modality, discover, of_column, of_feature
 
 if TYPE_CHECKING:
     import datasets
@@ -28,55 +27,18 @@ ARROW = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 DECODE_ALL = 256 * 2**20
 """Bytes of files up to which every one is decoded once while reading, so that a damaged one is found at once.
 Above it, only headers are read, and a damaged file is found when its row is taken."""
-SOUNDS = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"}
-_SOUND_MAGIC = (b"RIFF", b"RIFX", b"fLaC", b"OggS", b"ID3", b"FORM")
-
-
-class Damage(Protocol):
-    def __call__(self, value: Mapping[str, Any] | bytes | str, *, whole: bool = True) -> str | None:
-        """Why a file cannot be used, or None. whole: read all of it, not the header alone."""
-        ...
-
-
-@dataclass(frozen=True)
-class Medium:
-    """modality: also the name of the column. plural: the items in words. suffixes: of files, with the dot."""
-
-    modality: str
-    plural: str
-    suffixes: frozenset[str]
-    damage: Damage
-
-
-def source(value: Mapping[str, Any] | bytes | str) -> Any:
-    """What to open: a path, or a stream of the bytes."""
-    if isinstance(value, Mapping):
-        value = value["bytes"] if value.get("bytes") is not None else value["path"]
-    return io.BytesIO(value) if isinstance(value, bytes) else value
-
-
-def modality(column: pa.ChunkedArray) -> str:
-    """image or audio: what the first file of a column of type `ARROW` is, by its first bytes or its name."""
-    for cell in column:
-        value = cell.as_py()
-        if value is None:
-            continue
-        if value["bytes"] is not None:
-            head = value["bytes"][:12]
-            return "audio" if head.startswith(_SOUND_MAGIC) and head[8:12] != b"WEBP" else "image"
-        if value["path"] is not None:
-            return "audio" if Path(value["path"]).suffix.lower() in SOUNDS else "image"
-    return "image"
 
 
 def features(table: pa.Table, **known: Any) -> datasets.Features:
-    """The features of a table: the known ones (``label=ClassLabel(...)``), images, sounds, the rest from the types."""
+    """The features of a table: the known ones (``label=ClassLabel(...)``), those of files, the rest from the types."""
     import datasets
 
     found = datasets.Features.from_arrow_schema(table.schema)
     for name in table.column_names:
-        if table.schema.field(name).type == ARROW and not isinstance(found[name], datasets.Audio | datasets.Image):
-            found[name] = datasets.Audio() if modality(table.column(name)) == "audio" else datasets.Image()
+        if table.schema.field(name).type == ARROW and of_feature(found[name]) is None:
+            modality = of_column(Column.of(table, name))
+            if modality is not None and modality.feature:
+                found[name] = getattr(datasets, modality.feature)()
     for name, feature in known.items():
         found[name] = feature
     return found
@@ -85,23 +47,25 @@ def features(table: pa.Table, **known: Any) -> datasets.Features:
 def encoded(stream: datasets.IterableDataset) -> datasets.IterableDataset:
     """A stream whose images and sounds stay as they lie in the files.
 
-    Sounds become a plain struct, as `datasets` wants a decoder of its own even to leave them alone.
+    All but images become a plain struct, as `datasets` wants a decoder of its own even to leave them alone.
     """
     import datasets
 
     if not stream.features:
         return stream
-    for name in [n for n, feature in stream.features.items() if isinstance(feature, datasets.Audio)]:
+    files = {n: of_feature(feature) for n, feature in stream.features.items()}
+    for name in [n for n, m in files.items() if m is not None and not isinstance(stream.features[n], datasets.Image)]:
         plain = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
         stream = stream.cast_column(name, plain)
     return stream.decode(False)
 
 
 def dataset(columns: Mapping[str, Any], **known: Any) -> datasets.Dataset:
-    """Columns to a data set; those named image or audio are lists of bytes, of paths, or of ``{bytes, path}``."""
+    """Columns to a data set; those named like a modality of files are lists of bytes, paths, or ``{bytes, path}``."""
     import datasets
 
-    arrays = {k: _array(v) if k in ("image", "audio") else pa.array(v) for k, v in columns.items()}
+    files = [m.name for m in discover().values() if m.suffixes]
+    arrays = {k: _array(v) if k in files else pa.array(v) for k, v in columns.items()}
     table = pa.table(arrays)
     return datasets.Dataset(table.cast(features(table, **known).arrow_schema))
 
@@ -125,8 +89,8 @@ def below(folder: Path, name: str) -> str | None:
 # --- a folder --------------------------------------------------------------------------------------------------
 
 
-def inside(folder: Path, medium: Medium) -> list[Path]:
-    """What is named like a file of the medium below a folder, sorted by path; what is hidden is left out."""
+def inside(folder: Path, medium: Modality) -> list[Path]:
+    """What is named like a file of one modality below a folder, sorted by path; what is hidden is left out."""
     return sorted(
         p
         for p in folder.rglob("*")
@@ -134,7 +98,7 @@ def inside(folder: Path, medium: Medium) -> list[Path]:
     )
 
 
-def folder(root: Path, medium: Medium, log: Log) -> datasets.Dataset:
+def folder(root: Path, medium: Modality, log: Log) -> datasets.Dataset:
     """A folder of files: with a metadata file (column ``file_name``), with one sub-folder per class, or files only.
 
     Unreadable files are skipped and listed in the log. Columns: that of the medium, and ``label`` or those of the
@@ -150,15 +114,15 @@ def folder(root: Path, medium: Medium, log: Log) -> datasets.Dataset:
     classes = sorted(set(names))
     if "" in classes or len(classes) < 2:
         if "" in classes and len(classes) > 1:
-            what = medium.plural
+            what = medium.many
             log.note(f"{root} holds {what} both directly and in sub-folders: sub-folders are not taken as classes.")
-        return dataset({medium.modality: paths})
+        return dataset({medium.name: paths})
     number = {name: i for i, name in enumerate(classes)}
-    columns = {medium.modality: paths, "label": [number[n] for n in names]}
+    columns = {medium.name: paths, "label": [number[n] for n in names]}
     return dataset(columns, label=datasets.ClassLabel(names=classes))
 
 
-def _with_metadata(root: Path, metadata: Path, medium: Medium, log: Log) -> datasets.Dataset:
+def _with_metadata(root: Path, metadata: Path, medium: Modality, log: Log) -> datasets.Dataset:
     table = pa.concat_tables(list(tables(metadata)), promote_options="permissive")
     if "file_name" not in table.column_names:
         raise DataError(
@@ -173,22 +137,24 @@ def _with_metadata(root: Path, metadata: Path, medium: Medium, log: Log) -> data
     paths = [root / name for name in names]
     kept = set(_readable(paths, root, medium, log))
     rest = table.drop_columns(["file_name"]).filter(pa.array([p in kept for p in paths]))
-    columns = {medium.modality: [p for p in paths if p in kept]}
-    others = [n for n in rest.column_names if n != medium.modality]
+    columns = {medium.name: [p for p in paths if p in kept]}
+    others = [n for n in rest.column_names if n != medium.name]
     return dataset({**columns, **{n: rest[n].combine_chunks() for n in others}})
 
 
-def _readable(paths: list[Path], root: Path, medium: Medium, log: Log) -> list[Path]:
+def _readable(paths: list[Path], root: Path, medium: Modality, log: Log) -> list[Path]:
     """The paths whose files can be read; the others are logged."""
+    damage = medium.damage
+    assert damage is not None  # whoever has suffixes says so
     whole = sum(p.stat().st_size for p in paths if p.exists()) <= DECODE_ALL
 
-    def reason(path: Path) -> str | None:
+    def reason_of(path: Path) -> str | None:
         if path.exists() and not path.is_file():
-            return "no file: a folder, a pipe, a socket or a device"  # which one would wait for, without end
-        return medium.damage(str(path), whole=whole)
+            return "no file: a folder, a pipe, a socket or a device"  # for which one would wait without end
+        return damage(str(path), whole=whole)
 
     with ThreadPoolExecutor() as pool:
-        reasons = list(pool.map(reason, paths))
+        reasons = list(pool.map(reason_of, paths))
     kept = []
     for path, reason in zip(paths, reasons):
         if reason is None:
@@ -196,5 +162,5 @@ def _readable(paths: list[Path], root: Path, medium: Medium, log: Log) -> list[P
         else:
             log.skip(str(path.relative_to(root)), reason)
     if not kept:
-        raise DataError(f"{root}: none of its {len(paths):,} {medium.plural} can be read. {' '.join(log.lines())}")
+        raise DataError(f"{root}: none of its {len(paths):,} {medium.many} can be read. {' '.join(log.lines())}")
     return kept

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from counterpoint.data.audio import RECORDINGS
+from counterpoint.data import objects
 from counterpoint.data.files import documents, formats, hub, linked, media, store, tables
 from counterpoint.data.files.options import Reading, Said, reading_of
 from counterpoint.data.files.store import File
-from counterpoint.data.images import IMAGES
 from counterpoint.data.log import Log
 from counterpoint.errors import DataError
+from counterpoint.modalities import base as modalities
 
 if TYPE_CHECKING:
     import datasets
@@ -39,7 +39,7 @@ _SPLITS = {
 
 
 def read(
-    source: Source,
+    source: Source | Any,
     *,
     split: str | None = None,
     streaming: bool | None = None,
@@ -52,7 +52,9 @@ def read(
     a folder of them, a folder of images or recordings (class sub-folders, or metadata.jsonl / .csv with ``file_name``),
     a folder of documents (.md, .txt; each is cut into passages), a folder written by ``save_to_disk``, addresses of
     such files in any store that fsspec reaches (``s3://``, ``gs://``, ``https://``, ``hf://``, with ``*`` or
-    ``{000..127}``), the name of a set in the registry, or a hub id ``owner/name[:configuration]``.
+    ``{000..127}``), the name of a set in the registry, or a hub id ``owner/name[:configuration]``; or rows that are in
+    memory already, see `counterpoint.data.objects.dataset` (texts, since a list of strings names files, as
+    ``{"text": [...]}``).
     split: which part. None: ``train`` where the parts lie apart (in files, folders, or under a name of the registry or
     the hub), else every row, whatever a column ``split`` says (see `train_part`); ``all``: every row.
     streaming: rows one after another, without random access (None: only above `STREAM_ABOVE` bytes).
@@ -62,6 +64,8 @@ def read(
     Raises `DataError` for whatever cannot be read, `ConfigError` for a separator or an encoding that there is not.
     """
     log, said = Log() if log is None else log, reading_of(reading)
+    if not objects.is_paths(source):
+        return _object(source, split, bool(streaming), log)
     asked = [source] if isinstance(source, str | Path) else list(source)
     if not asked:
         raise DataError("No source was given. Give a file, a folder or a glob.")
@@ -77,6 +81,19 @@ def read(
     if len(paths) == 1 and isinstance(paths[0], Path) and paths[0].is_dir():
         return _folder(paths[0], split, streaming, log, said)
     return _files(_flatten(paths), split, streaming, log, said)
+
+
+def _object(source: Any, split: str | None, streaming: bool, log: Log) -> Any:
+    """Rows that are in memory already."""
+    import datasets
+
+    found = objects.dataset(source, split=split, log=log)
+    if isinstance(found, datasets.IterableDataset):
+        return found
+    parts = isinstance(source, datasets.DatasetDict)
+    if split not in (None, "all") and not parts:
+        found = _where_split(found, str(split), f"The {type(source).__name__}")
+    return found.to_iterable_dataset() if streaming else found
 
 
 def train_part(dataset: Any, log: Log) -> Any:
@@ -148,7 +165,7 @@ def _remote(url: str | Path) -> list[store.Remote]:
     found = store.expand(str(url))
     readable = found if len(found) == 1 else [f for f in found if formats.kind(f)]
     if not readable:
-        raise DataError(f"{url} holds nothing that can be read, none of {formats.READABLE}.")
+        raise DataError(f"{url} holds nothing that can be read, none of {formats.readable()}.")
     return readable
 
 
@@ -185,11 +202,12 @@ def _folder(root: Path, split: str | None, streaming: bool | None, log: Log, rea
             f"{root} is a retrieval set (corpus, queries, qrels), made to be evaluated on, not rows to learn from. "
             f"Type: counterpoint eval MODEL {root}"
         )
-    held = [medium for medium in (IMAGES, RECORDINGS) if media.inside(root, medium)]
+    media_of = [m for m in modalities.discover().values() if m.suffixes]
+    held = [m for m in media_of if media.inside(root, m)]
     if len(held) > 1:
         raise DataError(
-            f"{root} holds both images and recordings. Give a folder of one of them, or parquet files with a column of "
-            "each."
+            f"{root} holds both {' and '.join(m.many for m in held)}. Give a folder of one of them, or parquet files "
+            "with a column of each."
         )
     if held and (found := _naming(files, split, log, reading)) is not None:
         return found.to_iterable_dataset() if streaming else found
@@ -213,8 +231,8 @@ def _folder(root: Path, split: str | None, streaming: bool | None, log: Log, rea
         return _documents(root, documents.inside(root), streaming, log, reading)
     if not files:
         raise DataError(
-            f"The folder {root} holds nothing that can be read: no images, no recordings, and none of "
-            f"{formats.READABLE}."
+            f"The folder {root} holds nothing that can be read: no {', no '.join(m.many for m in media_of)}, and "
+            f"none of {formats.readable()}."
         )
     if len(kinds := sorted({str(formats.kind(p)) for p in files})) > 1:
         raise DataError(
@@ -230,13 +248,17 @@ def _naming(files: Sequence[Path], split: str | None, log: Log, reading: Reading
     if len(tables_) != 1:
         return None
     aside = Log()
-    found = _files(tables_, split, False, aside, reading)
-    if any(type(f).__name__ in ("Image", "Audio") for f in found.features.values()):
-        for sentence in aside.notes:
-            log.note(sentence)
-        return found
-    log.note(f"{tables_[0]} names none of the files beside it; it is not read.")
-    return None
+    try:
+        found = _files(tables_, split, False, aside, reading)
+    except DataError as error:
+        log.note(f"{tables_[0]} is not read: {error}")
+        return None
+    if not any(modalities.of_feature(f) for f in found.features.values()):
+        log.note(f"{tables_[0]} names none of the files beside it; it is not read.")
+        return None
+    for sentence in aside.notes:
+        log.note(sentence)
+    return found
 
 
 def _documents(root: Path, paths: list[Path], streaming: bool | None, log: Log, reading: Reading) -> Any:

@@ -13,20 +13,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from counterpoint.data.audio import RECORDINGS
 from counterpoint.data.files.formats import PICKLES, NoRowsError
 from counterpoint.data.files.media import ARROW
 from counterpoint.data.files.store import File
-from counterpoint.data.images import IMAGES
 from counterpoint.data.log import Log
 from counterpoint.errors import DataError
+from counterpoint.modalities.base import discover, of_suffix
 
 ROWS = 1_000  # per table
 
 
 def shard_tables(path: File, log: Log) -> Iterator[pa.Table]:
-    """Rows of a shard: ``image`` and ``audio`` from such members, ``text`` from .txt, ``label`` from .cls, columns from
-    .json.
+    """Rows of a shard: images and recordings from such members, named as their modality, ``text`` from .txt, ``label``
+    from .cls, columns from .json.
 
     Pickled and unknown members are left out and counted; rows whose file cannot be read are skipped and listed.
     """
@@ -111,13 +110,13 @@ def _row(path: File, key: str, members: dict[str, bytes], log: Log) -> dict[str,
     row: dict[str, Any] = {"key": key}
     try:
         for extension, data in members.items():
-            medium = next((m for m in (IMAGES, RECORDINGS) if "." + extension in m.suffixes), None)
-            if medium is not None:
+            medium = of_suffix("." + extension)
+            if medium is not None and medium.damage is not None:
                 file = {"bytes": data, "path": f"{key}.{extension}"}
                 if reason := medium.damage(file, whole=False):
                     log.skip(f"{path.name}:{key}.{extension}", reason)
                     return None
-                row[medium.modality] = file
+                row[medium.name] = file
             elif extension in ("txt", "text", "caption"):
                 row["text"] = data.decode("utf-8")
             elif extension in ("cls", "label"):
@@ -138,5 +137,5 @@ def _row(path: File, key: str, members: dict[str, bytes], log: Log) -> dict[str,
 
 def _table(rows: list[dict[str, Any]]) -> pa.Table:
     names = list(dict.fromkeys(n for row in rows for n in row))
-    types = {medium.modality: ARROW for medium in (IMAGES, RECORDINGS)}
+    types = {m.name: ARROW for m in discover().values() if m.suffixes}
     return pa.table({n: pa.array([r.get(n) for r in rows], type=types.get(n)) for n in names})

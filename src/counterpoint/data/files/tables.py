@@ -139,8 +139,8 @@ def _write(aside: Path, parts: Iterator[pa.Table], schema: pa.Schema | None, pat
             both = pa.unify_schemas([schema, table.schema], promote_options="permissive")
             if both != schema:
                 known = datasets.Features.from_arrow_schema(schema) | media.features(table)
-                sounds = {n: f for n, f in known.items() if isinstance(f, datasets.Audio)}
-                return media.features(both.remove_metadata().empty_table(), **sounds).arrow_schema
+                files = {n: f for n, f in known.items() if both.field(n).type == media.ARROW}  # an empty table has none
+                return media.features(both.remove_metadata().empty_table(), **files).arrow_schema
             if writer is None:
                 writer = pa.ipc.new_stream(str(aside), schema)
             missing = [n for n in schema.names if n not in table.column_names]

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from counterpoint.data import images
 from counterpoint.data.files import formats, media
+from counterpoint.modalities import image as images
 
 if TYPE_CHECKING:
     import datasets

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from counterpoint.data.nodes import Graph, read_graph
+from counterpoint.data.nodes import read_graph
 from counterpoint.data.sets import docstrings, readers
 from counterpoint.data.sets.beir import Retrieval, read_beir
 from counterpoint.data.steps import CURRENCIES, exchange_rates, transformer_temperature
 from counterpoint.data.windows import Series
 from counterpoint.errors import DataError
+from counterpoint.modalities.graph import Graph
 
 if TYPE_CHECKING:
     import datasets

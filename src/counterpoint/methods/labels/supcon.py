@@ -2,7 +2,7 @@
 
 Khosla et al. 2020, "Supervised Contrastive Learning", arXiv 2004.11362 (the form with the sum outside the logarithm).
 
-For whoever has items (images or texts) with labels and wants an embedding in which classes are tight and apart. Each
+For whoever has items of any modality with labels and wants an embedding in which classes are tight and apart. Each
 item enters with two views; every other view of the same class is a positive, every view of another class a negative.
 
     L_i = -1/|P(i)| · Σ_{p in P(i)} log( exp(scale z_i·z_p) / Σ_{a ≠ i} exp(scale z_i·z_a) )
@@ -33,7 +33,7 @@ from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Labels, NotSelf
 from counterpoint.objectives.scale import LogitScale
 from counterpoint.train.config import TrainConfig
-from counterpoint.views.image import SimCLRViews
+from counterpoint.views.base import two_views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +49,9 @@ class Config:
     title="Supervised contrastive learning",
     paper="arXiv 2004.11362",
     year=2020,
-    modalities=("text", "image"),
+    modalities=("text", "image", "audio", "table", "dna", "vector"),
     needs=("labelled",),
+    usual=("labelled",),
 )
 class SupCon(Method):
     """Two views of every item; all views of a class are positives of one another."""
@@ -68,12 +69,8 @@ class SupCon(Method):
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
         stream = self.encoder.modality
-        data = self.encoder.collate([r[stream] for r in rows])
-        if stream == "image":
-            augment = SimCLRViews(size=data.shape[-1])
-            pair = (augment(data, rng), augment(data, rng))
-        else:
-            pair = (data, data)  # the two views of a text differ by the dropout drawn in `losses`
+        # The two views of a text are the same: they differ by the dropout drawn in `losses`.
+        pair = two_views(stream)([r[stream] for r in rows], rng, self.encoder.collate)
         views = tuple(View(d, stream, role) for d, role in zip(pair, ("anchor", "positive")))
         labels = torch.tensor([r["label"] for r in rows], dtype=torch.long)
         return Batch(views, torch.tensor([r["row"] for r in rows]), {"label": labels})

@@ -1,1 +1,1 @@
-"""language"""
+"""Methods that train language models."""

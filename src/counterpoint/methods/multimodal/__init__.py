@@ -1,1 +1,1 @@
-"""multimodal"""
+"""Methods for items of two modalities at once."""

@@ -29,12 +29,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch
-from counterpoint.data.loader import Loader
-from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.heads import Projected
-from counterpoint.encoders.image import ConvNet, ConvNetConfig, ImageTransformerConfig
+from counterpoint.encoders.image import ConvNetConfig, ImageTransformerConfig
 from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError, DataError
@@ -45,10 +43,7 @@ from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, TeacherSimilarity
 from counterpoint.objectives.scale import LogitScale
 from counterpoint.processes import total
-from counterpoint.proofs.base import Proof
-from counterpoint.proofs.multimodal.digits import Known, digits, zero_shot
 from counterpoint.train.config import TrainConfig
-from counterpoint.train.loop import Trainer
 
 FLAT = 0.8
 """Mean weight of two different rows above which the targets say little."""
@@ -186,47 +181,3 @@ def unit(features: Tensor, rows: Tensor) -> Tensor:
             "direction to match. Leave that row out, or look whether the model folder is damaged."
         )
     return F.normalize(features, dim=-1)
-
-
-def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
-    """Written digits learn to find spoken ones; see `digits`.
-
-    The learning rate is one at which plain contrast does no worse than at half and at a quarter of it (seed 10).
-    """
-    found = digits(seed, smoke=smoke)
-    torch.manual_seed(seed)
-    pictures = ConvNet(ConvNetConfig(size=16, channels=1, stem_width=16, widths=(32, 64), depths=(1, 1)))
-    side = {"cwcl": "frozen", "plain": "neither", "both": "both"}[arm]
-    learner = CWCL({"image": pictures, "audio": Known(found.heard.shape[1])}, Config(frozen="audio", weighted=side))
-    train = TrainConfig(
-        batch=128,
-        epochs=1 if smoke else 25,
-        lr=4e-3,
-        seed=seed,
-        stop_on_collapse=False,  # weights on both sides come close to it
-        device="cpu",
-        progress=False,
-    )
-    Trainer(learner, Loader(found.pairs, Shuffled(len(found.pairs), train.batch, seed=seed)), train).fit()
-    return zero_shot(learner.tower.encode(found.images, normalize=True), found)
-
-
-proof = Proof(
-    claim="Candidates weighted by the frozen tower's similarity give better zero-shot classes than plain contrast, and "
-    "suffer less from a bad choice of examples.",
-    arms={
-        "cwcl": "candidates weighted from the frozen side",
-        "plain": "plain contrast in both directions",
-        "both": "candidates weighted from both sides",
-    },
-    metrics={
-        "accuracy by mean prototypes": True,
-        "accuracy by one example": True,
-        "accuracy by one example, 5th percentile": True,
-    },
-    data=("spoken-digits", "mnist"),
-    run=_run,
-    full="A frozen open image tower, a text tower on the 15 M pairs of CC3M and CC12M, zero-shot ImageNet; published: "
-    "5 to 8 points over plain contrast, 20 to 30 points in speech-to-intent and keywords.",
-    minutes=6,
-)

@@ -57,6 +57,7 @@ class Config:
     year=2021,
     modalities=("image", "text"),
     needs=("towers",),
+    usual=("towers",),
 )
 class TwoTower(Method):
     """Two modalities of one row find each other among the batch."""

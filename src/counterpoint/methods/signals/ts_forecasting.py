@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -40,16 +40,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
-from counterpoint.data.loader import Loader
-from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Row
-from counterpoint.data.sets.registry import load
-from counterpoint.data.windows import Series, Windows
 from counterpoint.encoders.decomposition import SeasonHead, TrendHead
 from counterpoint.encoders.heads import Projector
-from counterpoint.encoders.series import SeriesConfig, SeriesEncoder, of_series
+from counterpoint.encoders.series import SeriesConfig, SeriesEncoder
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.evaluate.forecast import evaluate_forecasts
+from counterpoint.memory.pending import Pending
 from counterpoint.memory.queue import Queue
 from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
@@ -58,9 +54,7 @@ from counterpoint.objectives.pairing import Diagonal, OnlyOwn
 from counterpoint.objectives.reconstruct import masked_mse
 from counterpoint.objectives.scale import LogitScale
 from counterpoint.objectives.series import frequency_contrast, hierarchical_contrast
-from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
-from counterpoint.train.loop import Trainer
 from counterpoint.views.series import jitter_scale_shift, keep_steps
 
 Contrast = Literal["moco", "hierarchical", "both", "cost", "none"]
@@ -117,6 +111,7 @@ class Config:
     year=2023,
     modalities=("series",),
     needs=("series",),
+    usual=("series",),
 )
 class TSForecasting(Method):
     """The steps after a window are foretold while its embeddings are contrasted with those of others."""
@@ -132,7 +127,7 @@ class TSForecasting(Method):
         self.masked = c.share > 0 and c.contrast in ("hierarchical", "both")
         seasonal = c.share > 0 and c.contrast == "cost"
         self.season = SeasonHead(encoder.dim, encoder.dim, length=c.length) if seasonal else None
-        self._pending: dict[int, tuple[Batch, Tensor]] = {}
+        self._pending = Pending[Tensor]()
         if self.queued:
             kernels = tuple(k for k in KERNELS if k <= c.length)
             self.query = Query(encoder.dim, kernels if c.contrast == "cost" else ())
@@ -195,8 +190,7 @@ class TSForecasting(Method):
         query = self.query(r, at)
         with torch.no_grad():
             key = self.key.model(self.embed(self.teacher, batch.one("positive")), at)
-        # Enqueued after the step, once per batch, even where an optimiser replays it.
-        self._pending[id(batch)] = batch, key
+        self._pending.put(batch, key)
         scale = self.scale()
         self.observe(anchor=query, positive=key, scale=scale)
         queue = self.queue.snapshot()
@@ -211,9 +205,8 @@ class TSForecasting(Method):
 
     def after_step(self, step: int) -> None:
         if self.queued:
-            for _, key in self._pending.values():
+            for _, key in self._pending.take():
                 self.queue.push(key)
-            self._pending.clear()
             self.teacher.update(self.encoder)
             self.key.update(self.query)
 
@@ -250,46 +243,3 @@ class Query(nn.Module):
         z = self.trend(z)
         z = z.mean(1) if at is None else z[torch.arange(len(z), device=z.device), at]
         return F.normalize(self.head(z), dim=1)
-
-
-# --- the proof -------------------------------------------------------------------------------------------------
-
-ARMS: dict[str, dict[str, Any]] = {
-    "forecast + moco": {},
-    "forecast alone": {"contrast": "none"},
-    "moco, then ridge": {"weight": 1.0},
-}
-
-
-def run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
-    """One arm on ETTh1: 24 hours foretold from 48, its test months forecast from every hour."""
-    series = load("etth1")
-    assert isinstance(series, Series)
-    recipe = TSForecasting.recipe("smoke" if smoke else "small")
-    config = replace(recipe.config, **ARMS[arm])
-    torch.manual_seed(seed)
-    encoder = SeriesEncoder(of_series(recipe.encoder, series))
-    trained = TSForecasting(encoder, config)
-    windows = Windows(series, length=config.length, horizon=config.horizon)
-    length: dict[str, Any] = {"steps": 4} if smoke else {}
-    settings = replace(recipe.train, seed=seed, progress=False, device="cpu", **length)
-    Trainer(trained, Loader(windows, Shuffled(len(windows), settings.batch, seed=seed)), settings).fit()
-    found = evaluate_forecasts(encoder, windows, baselines=(), draws=2)
-    return {name: found[name].value.value for name in ("mse", "mae")}
-
-
-proof = Proof(
-    claim="On ETTh1, 24 hours ahead, a transformer forecasts better with MoCo beside the forecast's error than with "
-    "the error alone, and better than a ridge on embeddings learned by MoCo.",
-    arms={
-        "forecast + moco": "error and contrast, half of each, one run",
-        "forecast alone": "the error alone",
-        "moco, then ridge": "contrast alone, then a ridge from the embedding of each window",
-    },
-    metrics={"mse": False, "mae": False},
-    data=("etth1",),
-    run=run,
-    full="ETTh1, ETTm1 and ECL, five horizons of 24 to 720 steps, four networks, three runs each: days on one large "
-    "GPU.",
-    minutes=6,
-)

@@ -1,1 +1,1 @@
-"""text"""
+"""Methods that embed texts."""

@@ -22,8 +22,7 @@ because every published number was measured so.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -31,25 +30,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
-from counterpoint.data.loader import Loader
-from counterpoint.data.rows import Rows
-from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Row
-from counterpoint.data.sets.docstrings import PACKAGES, held_out
 from counterpoint.encoders.base import Encoder
-from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError
-from counterpoint.evaluate.run import evaluate
+from counterpoint.memory.pending import Pending
 from counterpoint.memory.queue import Queue
 from counterpoint.memory.teacher import Teacher
-from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.methods import recipes
+from counterpoint.methods.base import LONG, Method, Recipe, Usual, method
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, OnlyOwn
 from counterpoint.objectives.scale import LogitScale
-from counterpoint.proofs.base import Proof
 from counterpoint.train.config import TrainConfig
-from counterpoint.train.loop import Trainer
 from counterpoint.views.text import delete_tokens, independent_crops
 
 
@@ -84,6 +77,13 @@ class Config:
     year=2021,
     modalities=("text",),
     needs=("texts",),
+    usual=(
+        Usual(
+            "texts",
+            least=LONG,
+            because="They are long (median {words:.0f} words), so crops of a text are contrasted.",
+        ),
+    ),
 )
 class Contriever(Method):
     """Two independent crops of a document find each other among a queue of earlier ones."""
@@ -97,7 +97,7 @@ class Contriever(Method):
         if self.config.negatives == "queue":
             self.teacher = Teacher(encoder, momentum=self.config.momentum, dropout=self.config.key_dropout)
             self.queue = Queue(self.config.queue, encoder.dim)
-        self._pending: dict[int, tuple[Batch, Tensor]] = {}
+        self._pending = Pending[Tensor]()
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
         crops: dict[str, list[list[int]]] = {"anchor": [], "positive": []}
@@ -121,9 +121,7 @@ class Contriever(Method):
         else:
             with torch.no_grad():
                 key = self._unit(self.embed(self.teacher, batch.one("positive")))
-            # Enqueued after the step, once per batch, even where an optimiser replays it. The batch is kept beside its
-            # keys so that its id stays its own.
-            self._pending[id(batch)] = batch, key
+            self._pending.put(batch, key)
             queue = self.queue.snapshot()
             loss = contrast(query, key, Diagonal() & OnlyOwn(), scale=scale, extra=queue, shared=True)
         self.observe(anchor=F.normalize(query, dim=-1), positive=F.normalize(key, dim=-1), scale=scale)
@@ -131,9 +129,8 @@ class Contriever(Method):
 
     def after_step(self, step: int) -> None:
         if self.config.negatives == "queue":
-            for _, keys in self._pending.values():
+            for _, keys in self._pending.take():
                 self.queue.push(keys)
-            self._pending.clear()
             self.teacher.update(self.encoder)
 
     @classmethod
@@ -152,55 +149,5 @@ class Contriever(Method):
                     schedule="linear",
                 ),
             )
-        small = size == "small"
-        return Recipe(
-            config=Config(queue=8_192 if small else 256, momentum=0.99, normalize=True, crop=(0.1, 0.5)),
-            encoder=StaticTextConfig(dim=256 if small else 64),
-            train=TrainConfig(batch=256 if small else 32, epochs=5 if small else 1, lr=3e-3, weight_decay=0.0),
-        )
-
-
-ARMS: dict[str, tuple[str, dict[str, Any]]] = {
-    "crops": ("two independent crops of a document, among a queue of earlier ones", {}),
-    "whole": ("both views are the whole document, less the deleted tokens", {"crop": (1.0, 1.0)}),
-    "in-batch": ("crops among those of the same batch, without queue and momentum encoder", {"negatives": "in-batch"}),
-    "untrained": ("the encoder before its first step", {}),
-    "bm25": ("words in common, nothing learned", {}),
-}
-
-
-def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
-    """Learn from the bodies of docstrings alone; then 1,000 summaries find their bodies, neither ever trained on.
-
-    The small recipe, smaller still: a batch at which the queue matters, a queue in which a document seldom meets
-    itself, subwords that weigh alike at first. Of three learning rates (seed 10) that of the recipe is kept: in-batch
-    negatives did no better at 0.001 and 0.01, and the queue gained more at 0.01. On Cranfield, CISI and NPL, with 800
-    steps, the queue was ahead by 0.009 nDCG@10 over three seeds, whose interval holds 0.
-    """
-    packages = ("numpy",) if smoke else PACKAGES
-    known, held = held_out(packages, 100 if smoke else 1_000)
-    rows = Rows.of_texts([d.body for d in known])
-    torch.manual_seed(seed)
-    encoder = StaticText.from_texts(rows.texts(), StaticTextConfig(dim=128, vocabulary=10_000, init="uniform"))
-    recipe = Contriever.recipe("smoke" if smoke else "small")
-    method = Contriever(encoder, replace(recipe.config, queue=256 if smoke else 2_048, **ARMS[arm][1]))
-    if arm not in ("untrained", "bm25"):
-        config = replace(recipe.train, batch=16, seed=seed, steps=4 if smoke else 2_000, progress=False, device="cpu")
-        Trainer(method, Loader(rows, Shuffled(len(rows), config.batch, seed=seed)), config).fit()
-    test = [{"anchor": d.summary, "positive": d.body} for d in held]
-    found = evaluate(encoder, test, baselines=("bm25",) if arm == "bm25" else (), draws=10)
-    return {m: (found[m].baselines.get(arm) or found[m]).value.value for m in proof.metrics}
-
-
-proof = Proof(
-    claim="Two independent crops of a document teach retrieval, and teach it better than the document seen twice; a "
-    "queue of earlier keys teaches it better than a small batch alone.",
-    arms={arm: what for arm, (what, _) in ARMS.items()},
-    metrics={"mrr@10": True, "recall@10": True, "recall@100": True},
-    data=("docstrings",),
-    run=_run,
-    full="BERT-base on Wikipedia and web text, batch 2,048, queue 131,072, 500,000 steps; published: nDCG@10 of 0.377 "
-    "over the sets of BEIR, and recall@100 above BM25 on 11 of 15.",
-    minutes=5,
-    against=("whole", "in-batch", "untrained"),
-)
+        config = Config(queue=8_192 if size == "small" else 256, momentum=0.99, normalize=True, crop=(0.1, 0.5))
+        return recipes.static_text(size, config, batch=256, epochs=5)

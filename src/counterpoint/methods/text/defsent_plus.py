@@ -27,46 +27,36 @@ encoders here keep neither, so it starts as the identity.
 
 from __future__ import annotations
 
-import math
-import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, cast
 
 import numpy as np
 import torch
-from datasets import Dataset
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
-from counterpoint.data.loader import Loader
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import LengthBucketed, Sampler
-from counterpoint.data.schema import Row, RowSet, Schema
-from counterpoint.data.sets.docstrings import PACKAGES, harvest
+from counterpoint.data.schema import Row, RowSet
 from counterpoint.data.stream import Stream
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.pooling import check
-from counterpoint.encoders.static import StaticText, StaticTextConfig
+from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.subwords import TEMPLATE, check_template
-from counterpoint.encoders.text import TextPooling, TextTransformer, TextTransformerConfig
+from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.encoders.transforms import independent
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.evaluate.run import evaluate
 from counterpoint.memory.teacher import Teacher
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.methods.batches import number
 from counterpoint.objectives.contrast import contrast
-from counterpoint.objectives.geometry import mean_pair_cosine
 from counterpoint.objectives.pairing import Labels
-from counterpoint.processes import rank, total, world
-from counterpoint.proofs.base import Proof
+from counterpoint.processes import gathered, rank, sizes, starts, total, world
 from counterpoint.train.config import TrainConfig
-from counterpoint.train.loop import Trainer
 
 SHARP = 100.0
 """What independent components are multiplied with."""
@@ -256,15 +246,18 @@ class DefSentPlus(Method):
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
         definitions = [r["positive"] for r in rows]
-        glossary = self.glossary or Glossary(rows)  # of rows by themselves: they are all there is
-        entries = [glossary.entry(d) for d in definitions]
         view = View(self.encoder.collate(definitions), self.encoder.modality)
-        return Batch((view,), torch.tensor([r["row"] for r in rows]), {"entry": torch.tensor(entries)})
+        # Where no glossary was read the rows are all there is, of all processes: their texts say what is the same.
+        said = [[number(definition), number(r["anchor"])] for definition, r in zip(definitions, rows)]
+        labels = {"said": torch.tensor(said, dtype=torch.long).view(-1, 2)}
+        if self.glossary is not None:
+            labels = {"entry": torch.tensor([self.glossary.entry(d) for d in definitions], dtype=torch.long)}
+        return Batch((view,), torch.tensor([r["row"] for r in rows]), labels)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         h = self.pooler(self.embed(self.encoder, batch.one("anchor")))
-        entry, own = batch.labels["entry"], slice(rank(), None, world())  # processes share the entries among them
-        targets = self.targets if self.glossary else self._of_batch(batch)
+        own = slice(rank(), None, world())  # processes share the entries among them
+        entry, targets = (batch.labels["entry"], self.targets) if self.glossary else self._of_batch(batch)
         numbers = torch.arange(len(targets), device=h.device)
         with torch.no_grad():
             positive = F.normalize(targets[entry.clamp_min(0)].float(), dim=-1)
@@ -272,13 +265,17 @@ class DefSentPlus(Method):
         pairing = Labels(entry, candidates=numbers[own])
         return {"entries": contrast(h, targets[own].to(h), pairing, scale=self.config.scale)}
 
-    def _of_batch(self, batch: Batch) -> Tensor:
-        """Targets from the definitions of a batch by themselves, where no glossary was read."""
+    def _of_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Entries ``(N,)`` and targets ``(entries, D)`` from the definitions of a batch by themselves, over all
+        processes, where no glossary was read."""
         with torch.no_grad(), self.encoder.evaluating(gradients=True):
             z = self.encoder(batch.one("anchor").data)
-        entry = batch.labels["entry"]
-        member = F.one_hot(entry.clamp_min(0)).to(z) * (entry >= 0)[:, None]
-        return member.T @ z / member.sum(0)[:, None].clamp_min(1)
+        said = batch.labels["said"]
+        counts = sizes(len(said), said.device)
+        entries, first = entries_of(gathered(said, counts)), starts(counts)[rank()]
+        entry = entries[first : first + len(said)]
+        member = F.one_hot(entry.clamp_min(0), max(int(entries.max()), 0) + 1).to(z) * (entry >= 0)[:, None]
+        return entry, total(member.T @ z) / total(member.sum(0))[:, None].clamp_min(1)
 
     @classmethod
     def recipe(cls, size: str = "published") -> Recipe:
@@ -298,6 +295,16 @@ class DefSentPlus(Method):
         )
 
 
+def entries_of(said: Tensor) -> Tensor:
+    """The entry ``(N,)`` of each definition, numbered as they come; -1: of several. said: ``(N, 2)`` long, numbers for
+    what definition and entry say."""
+    pairs = list(map(tuple, said.tolist()))
+    numbers = {entry: i for i, entry in enumerate(dict.fromkeys(entry for _, entry in pairs))}
+    times = Counter(definition for definition, _ in dict.fromkeys(pairs))
+    found = [numbers[entry] if times[definition] == 1 else -1 for definition, entry in pairs]
+    return torch.tensor(found, dtype=torch.long, device=said.device)
+
+
 SCALE = 10.0
 """Of the logits of static encoders, whose embeddings are short."""
 
@@ -309,7 +316,7 @@ def _pooled(encoder: Encoder, pooling: str, template: str) -> Encoder:
             f"pooling={pooling} is about the tokens of a transformer, and a {type(encoder).__name__} is none. Add "
             "--encoder transformer, or name a model folder or hub id; or leave it out."
         )
-    return encoder.pooled_by(cast(TextPooling, pooling), template=template)
+    return encoder.pooled_by(pooling, template=template)
 
 
 def _restore(mine: Tensor, its: Tensor) -> None:
@@ -319,105 +326,3 @@ def _restore(mine: Tensor, its: Tensor) -> None:
             its = distribute_tensor(its, mine.device_mesh, mine.placements, src_data_rank=None)
         mine, its = mine.to_local(), its.to_local()
     mine.copy_(its)
-
-
-ARMS: dict[str, tuple[str, dict[str, Any]]] = {
-    "definitions": ("the target of an entry is the mean of its definitions; one round", {}),
-    "random": ("targets of the same lengths in random directions", {"targets": "random"}),
-    "untrained": ("the encoder that all arms begin with", {}),
-    "two rounds": ("a second round, from the same start, with targets of the first", {"rounds": 2}),
-    "isotropic": (
-        "targets turned into independent components in 50 iterations (1,000 take minutes), times 100",
-        {"isotropic": True, "iterations": 50, "scale": 0.02},
-    ),
-}
-HELD, SINGLE = 300, 2_000
-"""Entries of the proof: held out, and those with one definition that are learned from."""
-FEW = ("numpy", "sklearn")
-"""Packages of a smoke test: the others take seconds to read."""
-
-
-@cache
-def names(packages: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    """What public functions and classes of each short name (fit, sum, ...) say they do: by their words, as spellings
-    that differ in case and punctuation alone are one definition."""
-    found: dict[str, dict[str, str]] = {}
-    for doc in harvest(packages):
-        found.setdefault(doc.name, {}).setdefault(" ".join(re.findall(r"\w+", doc.summary.lower())), doc.summary)
-    return found
-
-
-def glossary(seed: int, *, smoke: bool) -> tuple[Rows, list[Row]]:
-    """Rows of names and their definitions; and pairs of two definitions of names that are not among them.
-
-    No definition of a pair stands under another name. Of names with one definition, some are learned from.
-    """
-    found = names(FEW if smoke else PACKAGES)
-    times = Counter(words for definitions in found.values() for words in definitions)
-    own = {name: [t for words, t in held.items() if times[words] == 1] for name, held in found.items()}
-    rng = np.random.default_rng(seed)
-    order = [list(found)[i] for i in rng.permutation(len(found))]
-    chosen = [name for name in order if len(own[name]) > 1][: 40 if smoke else HELD]
-    held = []
-    for row, name in enumerate(chosen):
-        one, two = rng.choice(len(own[name]), 2, replace=False)
-        held.append({"anchor": own[name][one], "positive": own[name][two], "row": row})
-    rest = [name for name in order if name not in set(chosen)]
-    several = [name for name in rest if len(found[name]) > 1]
-    single = [name for name in rest if len(found[name]) == 1][: 100 if smoke else SINGLE]
-    pairs = [(name, text) for name in (*several, *single) for text in found[name].values()]
-    table = Dataset.from_dict({"entry": [n for n, _ in pairs], "definition": [d for _, d in pairs]})
-    parts = {"anchor": "entry", "positive": "definition"}
-    return Rows(table, Schema(kind="pairs", columns={**parts}, modalities=dict.fromkeys(parts, "text"))), held
-
-
-def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
-    """One definition of a held-out name must find its other one among those of all held-out names.
-
-    A plain bag of tokens. Rate (1e-3 to 0.3; embeddings begin with a variance of 1, so that it is a high one), scale,
-    share of tokens left out and epochs (3 to 9) were chosen with seeds 10 to 13, by the arm that the claim is about;
-    random targets are at their best at the same rate, and gain from more epochs too.
-    """
-    rows, held = glossary(seed, smoke=smoke)
-    torch.manual_seed(seed)
-    dim = 32 if smoke else 128
-    plain = StaticTextConfig(dim=dim, vocabulary=10_000, weights="uniform", std=math.sqrt(dim))
-    encoder = StaticText.from_texts([r["positive"] for r in rows], plain)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # some definitions are those of two names
-        learner = DefSentPlus(encoder, Config(**{"rounds": 1, "isotropic": False, "seed": seed, **ARMS[arm][1]}))
-        config = TrainConfig(
-            batch=64,
-            epochs=(0.2 if smoke else 9.0) * learner.rounds,
-            lr=0.1,
-            weight_decay=0.0,
-            seed=seed,
-            stop_on_collapse=False,
-            progress=False,
-            device="cpu",
-        )
-        sampler = learner.sampler(rows, config)
-        assert sampler is not None
-        if arm == "untrained":
-            learner.before_round(0)  # for the figure of its targets
-        else:
-            Trainer(learner, Loader(rows, sampler), config).fit()
-    back = [{**r, "anchor": r["positive"], "positive": r["anchor"]} for r in held]
-    found = [evaluate(encoder, way, baselines=(), draws=10)["mrr@10"].value.value for way in (held, back)]
-    targets = F.normalize(learner.targets, dim=1)
-    return {"definitions, mrr@10": sum(found) / 2, "mean cosine of targets": mean_pair_cosine(targets).item()}
-
-
-proof = Proof(
-    claim="Classifying definitions into the mean definitions of their entries teaches more than random targets do, and "
-    "more than the encoder knew before: the definitions of unseen words find each other.",
-    arms={arm: what for arm, (what, _) in ARMS.items()},
-    metrics={"definitions, mrr@10": True, "mean cosine of targets": False},
-    data=("docstrings",),
-    run=_run,
-    full="BERT and RoBERTa on Oxford and WordNet definitions, up to three rounds, the last one isotropic; published: "
-    "above DefSent (STS average 74 to 75 for BERT-base and large), the best of its time without human labels when "
-    "started from contrasted models.",
-    minutes=3,
-    against=("random", "untrained"),
-)

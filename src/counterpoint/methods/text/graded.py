@@ -21,9 +21,8 @@ from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch
 from counterpoint.data.schema import Row
-from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
-from counterpoint.methods import batches
+from counterpoint.methods import batches, recipes
 from counterpoint.methods.base import Method, Recipe, method
 from counterpoint.objectives.rank import angle, cosent
 from counterpoint.train.config import TrainConfig
@@ -44,6 +43,7 @@ class Config:
     year=2022,
     modalities=("text",),
     needs=("scored",),
+    usual=("scored",),
 )
 class Graded(Method):
     """The order of the cosines must be the order of the scores."""
@@ -70,9 +70,4 @@ class Graded(Method):
                 encoder=TextTransformerConfig(),
                 train=TrainConfig(batch=32, epochs=5, lr=2e-5, warmup=0.1, schedule="linear"),
             )
-        small = size == "small"
-        return Recipe(
-            config=Config(),
-            encoder=StaticTextConfig(dim=256 if small else 64),
-            train=TrainConfig(batch=64 if small else 32, epochs=5 if small else 1, lr=3e-3, weight_decay=0.0),
-        )
+        return recipes.static_text(size, Config(), batch=64, epochs=5)

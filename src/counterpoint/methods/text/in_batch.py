@@ -25,9 +25,8 @@ from torch.nn import functional as F
 from counterpoint.data.batch import Batch
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
-from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
-from counterpoint.methods import batches
+from counterpoint.methods import batches, recipes
 from counterpoint.methods.base import Method, Recipe, method
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal
@@ -51,6 +50,7 @@ class Config:
     year=2017,
     modalities=("text",),
     needs=("pairs",),
+    usual=("pairs",),
 )
 class InBatch(Method):
     """Anchor finds positive among all positives and hard negatives of the batch."""
@@ -82,9 +82,4 @@ class InBatch(Method):
                 encoder=TextTransformerConfig(),
                 train=TrainConfig(batch=64, epochs=1, lr=2e-5, warmup=0.1, schedule="linear"),
             )
-        small = size == "small"
-        return Recipe(
-            config=Config(),
-            encoder=StaticTextConfig(dim=512 if small else 64),
-            train=TrainConfig(batch=1024 if small else 32, epochs=3 if small else 1, lr=5e-3, weight_decay=0.0),
-        )
+        return recipes.static_text(size, Config(), batch=1024, epochs=3, lr=5e-3, dim=512)

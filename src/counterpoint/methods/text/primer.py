@@ -27,9 +27,8 @@ small data; 3 to 5 words as positives, 10 to 100 negatives. (These numbers are n
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -38,24 +37,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
-from counterpoint.data.loader import Loader
-from counterpoint.data.rows import Rows
-from counterpoint.data.sampler import Shuffled
 from counterpoint.data.schema import Row
-from counterpoint.data.sets.docstrings import PACKAGES, Docstring, held_out
 from counterpoint.encoders.base import Encoder
-from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.evaluate.run import evaluate
+from counterpoint.methods import recipes
 from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.methods.batches import number, places
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Soft
 from counterpoint.objectives.scale import LogitScale
-from counterpoint.proofs.base import Proof
+from counterpoint.processes import gathered, rank, sizes, starts, world
 from counterpoint.train.config import TrainConfig
-from counterpoint.train.loop import Trainer
 from counterpoint.views.text import crop_words
+
+WORDLESS = "None of these texts has a word. Drop rows without words first."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,32 +99,36 @@ class Primer(Method):
         self.names = check_labels(c.labels)
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
-        texts, number = [r["text"] for r in rows], torch.tensor([r["row"] for r in rows])
+        """Views ``anchor``, the texts, and ``label``, the candidates, each owned by the first row that drew it. Labels:
+        numbers for what is said, filled up with 0; ``held`` ``(N, L)`` of the words that stand in a text and of its
+        class, ``owned`` ``(N, W)`` of the candidates of a row in their order."""
+        texts, at = [r["text"] for r in rows], torch.tensor([r["row"] for r in rows])
         stream = self.encoder.modality
         if self.config.loss == "crops":
             crops = [[crop_words(t, rng, ratio=self.config.crop) if t.strip() else t for t in texts] for _ in range(2)]
             pair = (View(self.encoder.collate(c), stream, r) for c, r in zip(crops, ("anchor", "positive")))
-            return Batch(tuple(pair), number)
+            return Batch(tuple(pair), at)
         held = [words(t) for t in texts]
         drawn = [draw(h, rng, self.config.drawn) for h in held]
         seen = [" ".join(w for w in h if w not in out) for h, out in zip(held, drawn)]
         owner = {w: i for i, out in reversed(list(enumerate(drawn))) for w in out}
         pool, owners = list(owner), list(owner.values())
-        labels = [r["label"] for r in rows] if self.names and "label" in rows[0] else []
+        said = [list(map(number, dict.fromkeys(h))) for h in held]
+        owned = [[number(w) for w, i in owner.items() if i == row] for row in range(len(rows))]
+        labels = [r["label"] for r in rows] if self.names and rows and "label" in rows[0] else []
+        for row, label in enumerate(labels):
+            said[row].append(number(f"class {self.names[label]}"))
         for label in dict.fromkeys(labels):
             pool.append(self.names[label])
             owners.append(labels.index(label))
-        if not pool:
-            raise DataError("None of these texts has a word. Drop rows without words first.")
-        place = {w: j for j, w in enumerate(pool[: len(owner)])}
-        targets = torch.zeros(len(rows), len(pool))
-        for i, h in enumerate(held):
-            targets[i, [place[w] for w in h if w in place]] = 1
-        for i, label in enumerate(labels):
-            targets[i, pool.index(self.names[label], len(owner))] = 1
-        texts_view = View(self.encoder.collate(seen), stream, "anchor")
-        words_view = View(self.encoder.collate(pool), stream, "label", owner=torch.tensor(owners))
-        return Batch((texts_view, words_view), number, {"targets": targets})
+            owned[owners[-1]].append(number(f"class {self.names[label]}"))
+        if not pool and world() == 1:
+            raise DataError(WORDLESS)
+        views = (
+            View(self.encoder.collate(seen), stream, "anchor"),
+            View(self.encoder.collate(pool), stream, "label", owner=torch.tensor(owners, dtype=torch.long)),
+        )
+        return Batch(views, at, {"held": filled(said), "owned": filled(owned)})
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         z, scale = F.normalize(self.embed(self.encoder, batch.one("anchor")), dim=-1), self.scale()
@@ -136,13 +136,15 @@ class Primer(Method):
             other = F.normalize(self.embed(self.encoder, batch.one("positive")), dim=-1)
             self.observe(anchor=z, positive=other, scale=scale)
             return {"crops": contrast(z, other, scale=scale, both=True)}
-        w = F.normalize(self.embed(self.encoder, batch.one("label")), dim=-1)
-        targets = batch.labels["targets"]
-        some = targets.any(1)
-        self.observe(anchor=z[some], positive=w[targets[some].argmax(1)], scale=scale)
+        kept, targets, first = compared(batch)
+        w = F.normalize(self.embed(self.encoder, batch.one("label")), dim=-1)[kept]
+        own = targets[:, first : first + len(w)]
+        some = own.any(1)
+        self.observe(anchor=z[some], positive=w[F.pad(own[some], (0, 1)).argmax(1)], scale=scale)
         if self.bias is None:
-            return {"ranking": contrast(z, w, Soft(targets, normalise=True), scale=scale)}
-        return {"binary": contrast(z, w, Soft(targets), scale=scale, bias=self.bias, form="sigmoid")}
+            return {"ranking": contrast(z, w, Soft(targets, normalise=True, first=first), scale=scale)}
+        pairing = Soft(targets, first=first)
+        return {"binary": contrast(z, w, pairing, scale=scale, bias=self.bias, form="sigmoid")}
 
     @classmethod
     def recipe(cls, size: str = "published") -> Recipe:
@@ -152,12 +154,36 @@ class Primer(Method):
                 encoder=TextTransformerConfig(),
                 train=TrainConfig(batch=1024, epochs=30, lr=1e-3, weight_decay=0.0),
             )
-        small = size == "small"
-        return Recipe(
-            config=Config(),
-            encoder=StaticTextConfig(dim=256 if small else 64),
-            train=TrainConfig(batch=256 if small else 32, epochs=10 if small else 1, lr=3e-3, weight_decay=0.0),
-        )
+        return recipes.static_text(size, Config(), batch=256, epochs=10)
+
+
+def compared(batch: Batch) -> tuple[Tensor, Tensor, int]:
+    """Which words of a batch are candidates, ``(W,)`` bool, as of those that several processes drew the first counts;
+    the targets ``(N, candidates of all processes)`` of its texts; and where its own candidates begin among them."""
+    owner, held = batch.one("label").owner, batch.labels["held"]
+    assert owner is not None
+    own = batch.labels["owned"][owner, places(owner)]
+    counts = sizes(len(own), own.device)
+    every, start = gathered(own, counts), starts(counts)[rank()]
+    if not len(every):
+        raise DataError(WORDLESS)
+    order = every.argsort(stable=True)
+    again = torch.zeros_like(every, dtype=torch.bool)
+    again[order[1:]] = every[order[1:]] == every[order[:-1]]
+    candidates, place = every[~again].sort()
+    at = torch.searchsorted(candidates, held).clamp_max(len(candidates) - 1)
+    row, word = ((candidates[at] == held) & (held != 0)).nonzero(as_tuple=True)
+    targets = torch.zeros(len(held), len(candidates), device=held.device)
+    targets[row, place[at[row, word]]] = 1
+    return ~again[start : start + len(own)], targets, int((~again[:start]).sum())
+
+
+def filled(lists: Sequence[Sequence[int]]) -> Tensor:
+    """Lists of numbers as ``(N, L)`` long, L that of the longest, the others filled up with 0."""
+    out = torch.zeros(len(lists), max(map(len, lists), default=0), dtype=torch.long)
+    for row, numbers in zip(out, lists):
+        row[: len(numbers)] = torch.tensor(numbers, dtype=torch.long)
+    return out
 
 
 def words(text: str) -> list[str]:
@@ -182,98 +208,3 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
                 "apart. Rename one of them."
             )
     return names
-
-
-def rank_of_label(encoder: Encoder, texts: Sequence[str], labels: Sequence[int], names: Sequence[str]) -> np.ndarray:
-    """The place ``(N,)``, from 1, that each text's class has when classes are ranked by their names."""
-    s = encoder.encode(texts) @ encoder.encode(check_labels(names)).T
-    own = s[np.arange(len(s)), np.asarray(labels)][:, None]
-    place: np.ndarray = 1 + (s > own).sum(1) + ((s == own).sum(1) - 1) / 2  # among equal ones the middle
-    return place
-
-
-# --- the proof -------------------------------------------------------------------------------------------------------
-
-ARMS = {
-    "binary": "words, binary NCE",
-    "crops": "two crops of the text, InfoNCE",
-    "ranking": "words, ranking NCE",
-    "untrained": "the encoder before its first step",
-}
-FEWEST = 25
-"""Docstrings that a module must have, to be a class."""
-
-
-def _run(arm: str, seed: int, *, smoke: bool) -> dict[str, float]:
-    """Learn from the bodies of docstrings; then rank modules (``stats``, ``linear_model``, ...) and packages by their
-    names, for bodies that were never trained on and from which every word of those names is taken. Beside that, the
-    summaries find their bodies.
-
-    The regime is of seed 10, with as many trials for crops as for words: 20 words of a text (3 and 10 rank modules
-    worse, 40 a little better), crops of 0.02-0.2 (0.3-0.8, 0.05-0.5 and 0.01-0.1 rank modules worse), a learning rate
-    of 0.01 for both (0.003 does worse, 0.03 as well). That modules decide was chosen on that seed too: the five
-    packages are ranked by crops as well as by words, and by shorter crops better. On topics of news, in an earlier
-    proof of three seeds, words were ahead by 0.033 of reciprocal rank, with an interval that holds 0.
-    """
-    known, held = held_out(("numpy",) if smoke else PACKAGES, 100 if smoke else 1_000)
-    rows = Rows.of_texts([d.body for d in known])
-    torch.manual_seed(seed)
-    encoder = StaticText.from_texts(rows.texts(), StaticTextConfig(dim=128, vocabulary=8_000, max_length=256))
-    if arm != "untrained":
-        method = Primer(encoder, Config(loss=arm, drawn=20, crop=(0.02, 0.2)))  # type: ignore[arg-type]  # named by loss
-        config = replace(
-            Primer.recipe("small").train, steps=2 if smoke else 300, batch=64, lr=1e-2, seed=seed, progress=False,
-            device="cpu", stop_on_collapse=False,
-        )  # fmt: skip
-        Trainer(method, Loader(rows, Shuffled(len(rows), config.batch, seed=seed)), config).fit()
-    modules = _ranked(encoder, known, held, _module)
-    packages = _ranked(encoder, known, held, lambda d: d.package)
-    every = np.concatenate(list(modules.values()))
-    test = [{"anchor": d.summary, "positive": d.body} for d in held]
-    return {
-        "modules zero-shot mrr": float((1 / every).mean()),
-        "modules zero-shot accuracy": float((every == 1).mean()),
-        "modules zero-shot mrr, mean of modules": float(np.mean([(1 / places).mean() for places in modules.values()])),
-        "packages zero-shot mrr": float((1 / np.concatenate(list(packages.values()))).mean()),
-        "summary to body mrr@10": evaluate(encoder, test, baselines=(), draws=10)["mrr@10"].value.value,
-    }
-
-
-def _module(d: Docstring) -> str:
-    """``stats`` of ``scipy.stats._stats_py``; packages that have one of the same name share it. '' of a private one."""
-    _, _, below = d.module.partition(".")
-    name = below.partition(".")[0]
-    return "" if name.startswith("_") else name
-
-
-def _ranked(
-    encoder: Encoder, known: Sequence[Docstring], held: Sequence[Docstring], class_of: Callable[[Docstring], str]
-) -> dict[str, np.ndarray]:
-    """The classes of those held out, and the places that its own name has for the bodies of each."""
-    sizes = Counter(class_of(d) for d in (*known, *held))
-    names = sorted(name for name, n in sizes.items() if name and n >= FEWEST)
-    told = {word for name in check_labels(names) for word in name.split()}
-    test = [d for d in held if class_of(d) in names]
-    texts = [re.sub(r"[^\W_]+", lambda m: "" if m[0].lower() in told else m[0], d.body) for d in test]
-    own = [names.index(class_of(d)) for d in test]
-    places = rank_of_label(encoder, texts, own, names)
-    return {names[k]: places[np.array(own) == k] for k in sorted(set(own))}
-
-
-proof = Proof(
-    claim="Contrasting a text with words ranks modules by their names better than contrasting two crops of it, and "
-    "better than chance, where no word of any of these names is left in the text.",
-    arms=ARMS,
-    metrics={
-        "modules zero-shot mrr": True,
-        "modules zero-shot accuracy": True,
-        "modules zero-shot mrr, mean of modules": True,
-        "packages zero-shot mrr": True,
-        "summary to body mrr@10": True,
-    },
-    data=("docstrings",),
-    run=_run,
-    full="DeCLUTR, CONPONO, COCO-LM-style and CLESS objectives on one corpus, one encoder; few-shot and STS beside.",
-    minutes=5,
-    against=("crops", "untrained"),
-)

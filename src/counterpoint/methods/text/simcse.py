@@ -24,9 +24,9 @@ from torch.nn import functional as F
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
-from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
-from counterpoint.methods.base import Method, Recipe, method
+from counterpoint.methods import recipes
+from counterpoint.methods.base import LONG, Method, Recipe, Usual, method
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal
 from counterpoint.objectives.scale import LogitScale
@@ -48,6 +48,13 @@ class Config:
     year=2021,
     modalities=("text",),
     needs=("texts",),
+    usual=(
+        Usual(
+            "texts",
+            below=LONG,
+            because="They are short (median {words:.0f} words), so whole texts are contrasted.",
+        ),
+    ),
 )
 class SimCSE(Method):
     """Two dropout draws of one sentence find each other among the batch."""
@@ -82,9 +89,4 @@ class SimCSE(Method):
                 encoder=TextTransformerConfig(pooling="cls", max_length=32),
                 train=TrainConfig(batch=64, epochs=1, lr=3e-5, warmup=0.0, schedule="linear"),
             )
-        small = size == "small"
-        return Recipe(
-            config=Config(head=False),
-            encoder=StaticTextConfig(dim=256 if small else 64, token_dropout=0.3),
-            train=TrainConfig(batch=512 if small else 32, epochs=1, lr=3e-3, weight_decay=0.0),
-        )
+        return recipes.static_text(size, Config(head=False), batch=512, token_dropout=0.3)

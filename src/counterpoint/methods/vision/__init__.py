@@ -1,1 +1,1 @@
-"""vision"""
+"""Methods that embed images, and bags of them."""

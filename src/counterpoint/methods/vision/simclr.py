@@ -30,8 +30,8 @@ from counterpoint.encoders.heads import Projector
 from counterpoint.encoders.image import ConvNetConfig, ImageEncoder
 from counterpoint.methods.base import Method, Recipe, method
 from counterpoint.methods.batches import two_views
+from counterpoint.objectives import pairing
 from counterpoint.objectives.contrast import contrast
-from counterpoint.objectives.pairing import Labels, NotSelf
 from counterpoint.objectives.scale import LogitScale
 from counterpoint.train.config import TrainConfig
 from counterpoint.views.image import SimCLRViews
@@ -79,9 +79,7 @@ class SimCLR(Method):
         z1, z2 = (F.normalize(self.projector(self.embed(self.encoder, v)), dim=-1) for v in pair)
         scale, z = self.scale(), torch.cat((z1, z2))
         self.observe(anchor=z1, positive=z2, scale=scale)
-        # Every image is a class of its own, with two members.
-        image = torch.arange(len(z1), device=z.device).repeat(2)
-        return {"contrast": contrast(z, z, Labels(image) & NotSelf(), scale=scale)}
+        return {"contrast": contrast(z, z, pairing.views(len(z1), device=z.device), scale=scale)}
 
     @classmethod
     def recipe(cls, size: str = "published") -> Recipe:

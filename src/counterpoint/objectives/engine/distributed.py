@@ -43,6 +43,8 @@ def reductions(q: Tensor, k: Tensor, extra: Tensor | None, bias: Tensor | None, 
             f"NotSelf: {n} anchors and {m} candidates on this process: row numbers do not say which anchor is which "
             "candidate among those of all processes. Give ids: NotSelf(ids, candidates)."
         )
+    if extra is None:  # those of single anchors stay here
+        plan = plan.of_candidates(m)
     plan = plan.explicit()
     plan.check(n, m, length(extra), how.both)
     there = Shares.of(q, k, extra, how.shared)

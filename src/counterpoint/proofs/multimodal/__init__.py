@@ -1,1 +1,1 @@
-"""Proofs of multimodal methods."""
+"""Proofs of the methods for items of two modalities."""

@@ -16,13 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterpoint.data.audio import recording
-from counterpoint.data.frames import log_mel
 from counterpoint.data.rowset import Made
 from counterpoint.data.sets.registry import load
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.heads import Projected
 from counterpoint.encoders.image import ConvNet, ConvNetConfig
+from counterpoint.modalities.audio import log_mel, recording
 
 BANDS, WINDOW, HOP, SIDE = 40, 256, 64, 32
 """Mel bands; samples of a frame (32 ms at 8 kHz) and between two; side of the picture in pixels."""

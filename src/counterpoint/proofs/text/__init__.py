@@ -1,1 +1,1 @@
-"""Proofs of text methods."""
+"""Proofs of the methods that embed texts."""

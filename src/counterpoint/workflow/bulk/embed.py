@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,6 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from counterpoint.data.audio import RATES
-from counterpoint.data.column_types import is_list
 from counterpoint.encoders.bags import BagEncoder
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.fusion import ImageTable
@@ -22,8 +20,9 @@ from counterpoint.encoders.heads import Projected
 from counterpoint.encoders.table import TableTransformer
 from counterpoint.encoders.transforms import unit
 from counterpoint.errors import ConfigError, DataError, ModelError
+from counterpoint.modalities import base as modalities
+from counterpoint.modalities.base import Column, is_encoded
 from counterpoint.search.quantise import DTYPES, Dtype, quantised
-from counterpoint.workflow.cells import CELLS
 from counterpoint.workflow.models import load, model_path
 
 EMBEDDING = "embedding"
@@ -102,8 +101,9 @@ class Embed:
                     f"{self.model} encodes bags, not rows of a table. In Python: "
                     "counterpoint.encoders.folder.load(FOLDER).encode([[item, ...], ...])."
                 )
-            if encoder.modality not in CELLS:
-                raise ModelError(f"{self.model} encodes {encoder.modality}; columns of {', '.join(CELLS)} can be.")
+            modality = modalities.of(encoder.modality)
+            if modality.shape == "whole" and modality.columns == "one":
+                raise ModelError(f"{self.model} encodes {modality.many}, which no row of a table holds.")
             if self.truncate is not None and not 1 <= self.truncate <= encoder.dim:
                 raise ConfigError(
                     f"truncate={self.truncate}: the embeddings of {self.model} are {encoder.dim} wide; "
@@ -114,6 +114,11 @@ class Embed:
                 raise ConfigError(f"role={self.role!r}: {self.model} knows {', '.join(dict.fromkeys(roles))}.")
             self._encoder = encoder
         return self._encoder
+
+    @property
+    def modality(self) -> modalities.Modality:
+        """What the encoder encodes."""
+        return modalities.of(self.encoder.modality)
 
     @property
     def dim(self) -> int:
@@ -129,7 +134,7 @@ class Embed:
     @property
     def batch(self) -> int:
         """Rows encoded at once."""
-        return self._batch or CELLS[self.encoder.modality].batch
+        return self._batch or self.modality.together
 
     def settings(self) -> dict[str, Any]:
         """All that the embeddings depend on, as JSON takes it; of the model, a checksum of its files."""
@@ -162,7 +167,7 @@ class Embed:
 
     def reads(self, names: Sequence[str]) -> list[str]:
         """The columns that embeddings are made from, of rows with these columns. `DataError` for none of a table's."""
-        alone = [self.column] if self.encoder.modality != "table" else []
+        alone = [self.column] if self.modality.columns == "one" else []
         known = self._table_columns()
         there = [name for name in known if name in names]
         if known and not there:
@@ -188,20 +193,19 @@ class Embed:
         kept = [rows.field(name) for name in self.kept(rows.names)]
         cells = self._table_columns()
         for name in self.reads(rows.names):
-            modality = "table" if name in cells else self.encoder.modality.removesuffix("+table")
-            if name not in rows.names:
-                raise DataError(f"There is no column {name!r} of {modality}; the columns are {', '.join(rows.names)}.")
+            modality = self._several() if name in cells else self._single()
+            if modality is None or name not in rows.names:
+                raise DataError(f"There is no column {name!r} to encode; the columns are {', '.join(rows.names)}.")
             found = rows.field(name).type
-            if not CELLS[modality].holds(found):
-                raise DataError(f"Column {name!r} holds no {modality} ({found}).")
+            if not modality.fits(found):
+                raise DataError(f"Column {name!r} holds no {modality.name} ({found}).")
         return pa.schema([*kept, pa.field(EMBEDDING, self.type)], metadata=rows.metadata)
 
     def __call__(self, rows: pa.Table | pa.RecordBatch) -> pa.Table:
         """The rows, in their order, with their embeddings."""
         table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
         schema = self.schema(table.schema)
-        cells = self._cells(table)
-        parts = [self._part(cells.slice(at, self.batch)) for at in range(0, len(table), self.batch)]
+        parts = [self._part(table.slice(at, self.batch)) for at in range(0, len(table), self.batch)]
         kept = table.select(schema.names[:-1])
         return kept.append_column(schema.field(EMBEDDING), pa.chunked_array(parts, schema.field(EMBEDDING).type))
 
@@ -233,29 +237,42 @@ class Embed:
         ]
         return ", ".join(f"`{name}` {type_}" for name, type_ in quoted)
 
-    def _cells(self, table: pa.Table) -> pa.ChunkedArray:
-        """The cells to encode; of samples, each with its rate; of a table, all of a row."""
-        if known := self._table_columns():
-            names = [name for name in known if name in table.column_names]
-            rows = pa.StructArray.from_arrays([table.column(name).combine_chunks() for name in names], names)
-            if self.encoder.modality == "table":
-                return pa.chunked_array([rows])
-            sides = [table.column(self.column).combine_chunks(), rows]
-            return pa.chunked_array([pa.StructArray.from_arrays(sides, ["image", "table"])])
-        cells = table.column(self.column)
-        if self.encoder.modality != "audio" or not is_list(cells.type):
-            return cells
-        rate = next((name for name in RATES if name in table.column_names), None)
-        if rate is None:
-            raise DataError(
-                f"Column {self.column!r} holds samples; a column of their rate in hertz has to stand beside it, called "
-                f"{' or '.join(RATES)}."
-            )
-        chunk, rates = cells.combine_chunks(), table.column(rate).combine_chunks()
-        return pa.chunked_array([pa.StructArray.from_arrays([chunk, rates], ["array", "sampling_rate"])])
+    def _single(self) -> modalities.Modality | None:
+        """The modality whose items are in one column, None for an encoder of several columns' cells alone."""
+        parts = map(modalities.of, self.encoder.modality.split(modalities.JOINED))
+        return next((m for m in parts if m.columns == "one"), None)
 
-    def _part(self, cells: pa.ChunkedArray) -> pa.FixedSizeListArray:
-        found = [self._item(cell) for cell in cells.to_pylist()]
+    def _several(self) -> modalities.Modality | None:
+        """The modality whose items are the cells of several columns."""
+        parts = map(modalities.of, self.encoder.modality.split(modalities.JOINED))
+        return next((m for m in parts if m.columns == "several"), None)
+
+    def _cells(self, table: pa.Table) -> Iterator[Any]:
+        """The item of each row, None where there is nothing to encode."""
+        single, several = self._single(), self._several()
+        cells: list[Any] = []
+        beside: dict[str, list[Any]] = {}
+        if single is not None:
+            column = Column.of(table, self.column)
+            cells = column.cells.to_pylist()
+            beside = self._beside(table, single, column)
+        if several is not None:
+            rows = table.select([name for name in self._table_columns() if name in table.column_names]).to_pylist()
+            cells = [{single.name: c, several.name: r} for c, r in zip(cells, rows)] if single else rows
+        for i, cell in enumerate(cells):
+            yield self._item(cell, {part: found[i] for part, found in beside.items()})
+
+    def _beside(self, table: pa.Table, modality: modalities.Modality, column: Column) -> dict[str, list[Any]]:
+        """The cells that items which are no files are made with: part -> cells."""
+        if not modality.beside or is_encoded(column.type):
+            return {}
+        named = {part: column.number_beside(names) for part, names in modality.beside.items()}
+        if None in named.values():
+            raise DataError(modality.lacks(column) if modality.lacks else f"Column {column.name!r} does not do alone.")
+        return {part: table.column(name).to_pylist() for part, name in named.items()}
+
+    def _part(self, table: pa.Table) -> pa.FixedSizeListArray:
+        found = list(self._cells(table))
         there = np.array([item is not None for item in found])
         out = np.zeros((len(found), self.dim), dtype=np.float32)
         if there.any():
@@ -273,11 +290,15 @@ class Embed:
         kept = quantised(np.where(there[:, None], vectors, 0), self.dtype, self.ranges)
         return pa.FixedSizeListArray.from_arrays(pa.array(kept.ravel()), kept.shape[1], mask=pa.array(~there))
 
-    def _item(self, cell: Any) -> Any:
+    def _item(self, cell: Any, beside: Mapping[str, Any]) -> Any:
         """What the encoder eats, or None where there is nothing to encode."""
-        if self.encoder.modality == "text":
-            self.blank += cell is not None and not cell.strip()
-        return CELLS[self.encoder.modality].item(cell)
+        modality = self.modality
+        try:
+            item = None if modality.empty(cell) else modality.item(cell, beside)
+        except (OSError, DataError):
+            return None
+        self.blank += isinstance(item, str) and not item.strip()
+        return item
 
 
 def fingerprint(model: Path) -> str:

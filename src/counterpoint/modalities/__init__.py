@@ -1,0 +1,1 @@
+"""What an item is, one file per modality; `counterpoint.modalities.base` finds them."""

@@ -1,0 +1,19 @@
+"""Views of vectors: none that leave what they mean; what they are worth as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from counterpoint.views.features import Cheap, Matrix, scaled
+
+# --- cheap features ----------------------------------------------------------------------------------------------
+
+
+def vectors(train: Sequence[np.ndarray], test: Sequence[np.ndarray]) -> tuple[Matrix, Matrix, str]:
+    """Vectors as they are, but for one factor."""
+    return *scaled(*(np.stack(items).astype(np.float32) for items in (train, test))), ""
+
+
+cheap = (Cheap(name="the vectors themselves", of=vectors),)
