@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
-from counterpoint.cli.options import Data, File, Model, Name, Names, Number
+from counterpoint.cli.options import AS_FOUND, Data, File, Model, Name, Names, Number, Read
 
 if TYPE_CHECKING:
     import datasets
     import numpy as np
     import pyarrow as pa
 
+    from counterpoint.data.files.options import Reading
     from counterpoint.workflow.bulk.embed import Embed
 
 
@@ -39,6 +40,7 @@ def encode(
     workers: Number = None,
     gpus_per_worker: Annotated[float | None, arg(metavar="N", help_behavior_hint="")] = None,
     overwrite: bool = False,
+    files: Read = AS_FOUND,
 ) -> None:
     """Write the embeddings of rows: .npy (one matrix), .parquet (the rows with a column `embedding`), or a folder.
 
@@ -73,6 +75,7 @@ def encode(
         workers: actors of Ray (none: one for each GPU, or for each core).
         gpus_per_worker: share of GPUs that an actor has (none: 1 where Ray has any).
         overwrite: begin anew in a folder that holds embeddings.
+        files: how files are read, where that is not found by looking at them.
     """
     from counterpoint.errors import ConfigError
     from counterpoint.workflow.bulk.embed import Embed
@@ -118,7 +121,7 @@ def encode(
     if folder:
         _folder(embed, data, out, engine=engine, workers=workers, gpus=gpus_per_worker, overwrite=overwrite)
     else:
-        _file(embed, data, Path(out), split=split, fit=fit)
+        _file(embed, data, Path(out), split=split, fit=fit, reading=files.reading())
 
 
 def _folder(
@@ -160,7 +163,7 @@ def _folder(
         )
 
 
-def _file(embed: Embed, data: Sequence[str], out: Path, *, split: str | None, fit: bool) -> None:
+def _file(embed: Embed, data: Sequence[str], out: Path, *, split: str | None, fit: bool, reading: Reading) -> None:
     """Block by block: neither the rows, where they are large, nor the embeddings are ever all in memory.
 
     fit: write int8, whose steps are fitted to the embeddings.
@@ -177,8 +180,8 @@ def _file(embed: Embed, data: Sequence[str], out: Path, *, split: str | None, fi
             raise ConfigError("Embeddings of a series are written as float32: leave --dtype out.")
         from counterpoint.cli.series import encode_series
 
-        return encode_series(embed, data, out, split=split)
-    rows = read_all(data, split=split, log=log)
+        return encode_series(embed, data, out, split=split, reading=reading)
+    rows = read_all(data, split=split, log=log, reading=reading)
     embed.column = find_column(rows, modality, embed.column or None)
     out.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from counterpoint.cli.options import Data, File, Model, Name, Number, Sources
+from counterpoint.cli.options import AS_FOUND, Data, File, Model, Name, Number, Read, Sources
 
 if TYPE_CHECKING:
     from counterpoint.search.store import Index
@@ -31,6 +31,7 @@ def index(
     unit: int = 500,
     overlap: int = 250,
     overwrite: bool = False,
+    files: Read = AS_FOUND,
 ) -> None:
     """Encode rows and write an index: embeddings, rows, BM25 statistics, and for many rows a graph.
 
@@ -67,6 +68,7 @@ def index(
         unit: of DNA: bases of the stretches that a reference is cut into.
         overlap: of DNA: bases that two neighbouring stretches share; no read may be longer.
         overwrite: replace an index that is there.
+        files: how files are read, where that is not found by looking at them.
     """
     from counterpoint.cli.rows import find_column, read_all
     from counterpoint.data.log import Log
@@ -91,7 +93,7 @@ def index(
         raise ConfigError("--queries say how much words count, and --no-bm25 leaves the words out: give one of them.")
     encoder, log = load(model, TEXT), Log()
     check_dims([dim] if dim is not None else [], encoder.dim)
-    rows = read_all(data, split=split, log=log)
+    rows = read_all(data, split=split, log=log, reading=files.reading())
     own = pairs_in(rows, data)
     if own is not None and column is None and own.columns["positive"] == "positive" and TEXT not in rows.column_names:
         column = "positive"

@@ -10,14 +10,15 @@ from counterpoint.errors import DataError
 if TYPE_CHECKING:
     import datasets
 
+    from counterpoint.data.files.options import Said
     from counterpoint.data.log import Log
 
 
-def read_all(sources: Sequence[str], *, split: str | None = None, log: Log) -> datasets.Dataset:
-    """Every row of the sources (of one split, where one is named)."""
+def read_all(sources: Sequence[str], *, split: str | None = None, log: Log, reading: Said = None) -> datasets.Dataset:
+    """Every row of the sources (of one split, where one is named). reading: what is said of files rather than found."""
     from counterpoint.data.files.read import read
 
-    return read(list(sources), split=split or "all", streaming=False, log=log)
+    return read(list(sources), split=split or "all", streaming=False, log=log, reading=reading)
 
 
 def find_column(rows: datasets.Dataset, modality: str, asked: str | None) -> str:

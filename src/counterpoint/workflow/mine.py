@@ -12,6 +12,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from counterpoint.data.files.options import Said
 from counterpoint.data.files.read import read, train_part
 from counterpoint.data.files.tables import cache_folder
 from counterpoint.data.infer import infer
@@ -56,8 +57,11 @@ def retrieval_set(data: Sequence[str], split: str | None) -> Retrieval | None:
     return read_beir(folder, split=split or ("train" if any(folder.glob("qrels/train.*")) else "test"))
 
 
-def pairs_of(data: Sequence[str], *, columns: Mapping[str, Any], split: str | None, log: Log) -> Pairs:
-    """The pairs of files; of a retrieval set, each query with each of its relevant documents.
+def pairs_of(
+    data: Sequence[str], *, columns: Mapping[str, Any], split: str | None, log: Log, reading: Said = None
+) -> Pairs:
+    """The pairs of files; of a retrieval set, each query with each of its relevant documents. reading: what is said of
+    files rather than found.
 
     Raises `DataError` for rows that are no pairs of texts.
     """
@@ -69,7 +73,7 @@ def pairs_of(data: Sequence[str], *, columns: Mapping[str, Any], split: str | No
         positives = [found.corpus[d] for _, d in judged]
         table = datasets.Dataset.from_dict({"anchor": anchors, "positive": positives})
         return Pairs(anchors, positives, table, list(found.corpus.values()))
-    raw = read(list(data), split=split, streaming=False, log=log)
+    raw = read(list(data), split=split, streaming=False, log=log, reading=reading)
     raw = raw if split else train_part(raw, log)
     schema = infer(raw, columns=registry.parts(list(data), dict(columns)))
     if schema.kind != "pairs" or set(schema.modalities.values()) != {TEXT}:
@@ -79,7 +83,7 @@ def pairs_of(data: Sequence[str], *, columns: Mapping[str, Any], split: str | No
         )
     rows = Rows(raw, schema, log=log)
     anchors, positives = (rows.column(str(schema.columns[part])).to_pylist() for part in ("anchor", "positive"))
-    table, former = raw.select(rows.index), schema.columns.get(NEGATIVES, [])
+    table, former = rows.dataset.select(rows.index), schema.columns.get(NEGATIVES, [])
     gone = [c for c in dict.fromkeys([*former, NEGATIVES]) if c in table.column_names]
     if gone:
         log.note(f"The rows had negatives already ({', '.join(gone)}): those that are mined take their place.")
