@@ -25,10 +25,11 @@ import pyarrow as pa
 from counterpoint.data import arrange
 from counterpoint.data.arrange import Change, as_number, meaning, says, split_path, spoken_by
 from counterpoint.data.classes import is_class
-from counterpoint.data.column_types import CLASS, LISTS, NUMBER, TEXT, column_type
+from counterpoint.data.column_types import CLASS, LISTS, NUMBER, column_type
 from counterpoint.data.files import linked
 from counterpoint.data.roles import ANCHORS, LABELS, NEGATIVE, POSITIVES, SAMPLE, SCORES, Columns, find_name
 from counterpoint.errors import DataError
+from counterpoint.modalities.text import TEXT
 
 if TYPE_CHECKING:
     import datasets

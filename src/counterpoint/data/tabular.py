@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pyarrow.compute as pc
 
 from counterpoint.data.classes import holds_class
-from counterpoint.data.column_types import CLASS, NUMBER, TEXT
+from counterpoint.data.column_types import CLASS, NUMBER
 from counterpoint.data.roles import ANCHORS, LABELS, METADATA, POSITIVES, SAMPLE, TRANSCRIPTS, find_name
 from counterpoint.modalities.table import modality
+from counterpoint.modalities.text import TEXT
 
 if TYPE_CHECKING:
     import datasets

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from counterpoint.data.column_types import TEXT
 from counterpoint.data.files import options, textfile
 from counterpoint.data.files.options import Reading
 from counterpoint.data.log import Log
 from counterpoint.errors import DataError
+from counterpoint.modalities.text import TEXT
 
 SUFFIXES = (".md", ".markdown", ".txt")
 PASSAGE = 1_000

@@ -115,7 +115,7 @@ def folder(root: Path, medium: Modality, log: Log) -> datasets.Dataset:
     found = held(root).get(medium.name, [])
     if folders := [p for p in found if p.is_dir()]:
         log.note(
-            f"{len(folders):,} folders in {root} are read as {medium.many}, as what each holds follows upon each other. "
+            f"{len(folders):,} folders in {root} are read as {medium.many}, as what each holds follows in order. "
             f"To read their files by themselves, list these in {root / METADATA[1]}, in a column file_name."
         )
     paths = _readable(found, root, medium, log)
