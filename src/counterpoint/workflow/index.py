@@ -63,8 +63,9 @@ def index(
     stream: which tower of the model (None: the one whose items the rows hold; of several, the texts'). queries: files
     of pairs from which the weights of a hybrid search are learned, of texts alone. split: which part of the data
     (None: all). dtype, dim, rescore, oversample, ann, overwrite: as of `Index.build`. bm25, tokenizer: of texts alone.
-    unit, overlap: bases of the stretches that a FASTA file is cut into. log: receives what was found and left out. reading: how
-    files are read, where that is not found by looking at them, see `counterpoint.data.files.read.read`.
+    unit, overlap: bases of the stretches that a FASTA file is cut into. log: receives what was found and left
+    out. reading: how files are read, where that is not found by looking at them: see
+    `counterpoint.data.files.read.read`.
 
     A row that holds nothing to encode, or what cannot be read, is left out and counted in the log; of texts, it is an
     error. Of files (images, recordings) a hit shows the path; the column ``row`` of a hit is the number of its row in

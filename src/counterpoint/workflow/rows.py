@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from counterpoint.errors import DataError
 
@@ -11,14 +10,18 @@ if TYPE_CHECKING:
     import datasets
 
     from counterpoint.data.files.options import Said
+    from counterpoint.data.files.read import Source
     from counterpoint.data.log import Log
 
 
-def read_all(sources: Sequence[str], *, split: str | None = None, log: Log, reading: Said = None) -> datasets.Dataset:
-    """Every row of the sources (of one split, where one is named). reading: what is said of files rather than found."""
+def read_all(sources: Source | Any, *, split: str | None = None, log: Log, reading: Said = None) -> datasets.Dataset:
+    """Every row of the sources (of one split, where one is named): files, or rows that are in memory already.
+
+    reading: what is said of files rather than found.
+    """
     from counterpoint.data.files.read import read
 
-    return read(list(sources), split=split or "all", streaming=False, log=log, reading=reading)
+    return read(sources, split=split or "all", streaming=False, log=log, reading=reading)
 
 
 def find_column(rows: datasets.Dataset, modality: str, asked: str | None) -> str:
