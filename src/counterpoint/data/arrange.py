@@ -29,7 +29,7 @@ ASKS, ANSWERS = ("user", "human", "prompter"), ("assistant", "gpt", "model", "bo
 """Who speaks in a turn of a conversation."""
 YES = ("yes", "true", "1", "duplicate", "paraphrase", "similar", "same", "match", "equivalent", "relevant", "related")
 NO = ("no", "false", "0", "different", "dissimilar", "irrelevant", "unrelated", "other")
-_NOT = re.compile(r"(not?|non|in|un|dis|ir)[ _-]?")
+_NOT = re.compile(r"^(non|not?|in|un|dis|ir)[ _-]?")
 
 
 def arranged(dataset: Any, changes: Sequence[Change], log: Log) -> Any:

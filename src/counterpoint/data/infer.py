@@ -54,7 +54,10 @@ def infer(
     dataset = arranged(dataset, more, log)
     if len(dataset) == 0:
         raise DataError(f"No row is left to learn from. {' '.join(log.lines())}")
-    schema = named_schema(dataset, given) if given else decided_schema(dataset)
+    try:
+        schema = named_schema(dataset, given) if given else decided_schema(dataset)
+    except DataError as error:
+        raise DataError(f"{error}{layouts.hint(dataset)}") from error
     schema = replace(schema, changes=(*changes, *more), notes=unused(dataset, schema, given))
     return schema if len(given) == len(columns) else with_range(schema, columns[RANGE])
 

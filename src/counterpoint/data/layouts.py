@@ -89,6 +89,34 @@ def changes(dataset: datasets.Dataset, given: Columns) -> tuple[Change, ...]:
     return tuple(found)
 
 
+def hint(dataset: datasets.Dataset) -> str:
+    """How texts within nested columns are named, where there are such; else nothing."""
+    found = [leaf for name in dataset.column_names for leaf in _leaves(name, dataset.data.column(name))]
+    if not found:
+        return ""
+    parts = f"anchor={found[0]},positive={found[1]}" if len(found) > 1 else f"text={found[0]}"
+    return f" Texts within other columns are named by a path: --columns {parts}"
+
+
+def _leaves(name: str, column: pa.ChunkedArray) -> list[str]:
+    """The paths of the texts in the first filled cell of a nested column."""
+    if not pa.types.is_nested(column.type) or column.type == pa.list_(pa.string()):
+        return []
+    cell = next((c for c in (cell.as_py() for cell in column.slice(0, 100)) if c), None)
+    found: list[str] = []
+
+    def walk(path: str, value: Any) -> None:
+        if isinstance(value, str) and " " in value.strip():
+            found.append(path)
+        elif isinstance(value, dict | list):
+            steps = value.items() if isinstance(value, dict) else enumerate(value[:3])
+            for step, part in steps:
+                walk(f"{path}.{step}", part)
+
+    walk(name, cell)
+    return found[:4]
+
+
 def _spelled(name: str, types: Mapping[str, str]) -> bool:
     return "+" in name and all(part in types for part in name.split("+"))
 
@@ -198,7 +226,7 @@ def _scores(view: View) -> list[Change]:
             return []  # what was named is checked where parts are
         wrong = next(v for v in cells if as_number(v) is None)
         raise DataError(_unusable(view, name, f"words ({wrong!r})", "numbers"))
-    if view.types[name].startswith("list") and all(isinstance(v, list) and len(v) <= 1 for v in cells):
+    if all(isinstance(v, list) and len(v) <= 1 for v in cells):
         return [("one", name)]
     if view.given:
         return []

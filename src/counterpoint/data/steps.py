@@ -135,17 +135,19 @@ def _counts(table: pa.Table, name: str) -> bool:
 
 
 def _alike(table: pa.Table, channels: Sequence[str], *, within: int | None = None) -> float:
-    """Mean over the columns of the correlation of each value with the one before; 0 for few rows. within: only within
-    stretches of so many rows, as differences from their means."""
+    """Mean over the columns of the correlation of each value with the one before; 0 for few rows. within: of stretches
+    of so many rows, the median one."""
     if len(table) < FEWEST:
         return 0.0
+    size = within or len(table)
     found = []
     for name in channels:
         x = pc.fill_null(table.column(name).cast(pa.float64()), 0.0).to_numpy()
-        x = x[: len(x) // (within or len(x)) * (within or len(x))].reshape(-1, within or len(x))
+        x = x[: len(x) // size * size].reshape(-1, size)
         x = x - x.mean(axis=1, keepdims=True)
-        square = float((x * x).sum())
-        found.append(float((x[:, 1:] * x[:, :-1]).sum()) / square if square > 0 else 1.0)
+        square = (x * x).sum(axis=1)
+        like = np.divide((x[:, 1:] * x[:, :-1]).sum(axis=1), square, out=np.ones(len(x)), where=square > 0)
+        found.append(float(np.median(like)))
     return float(np.mean(found))
 
 
