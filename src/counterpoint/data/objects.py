@@ -45,6 +45,13 @@ def is_table(source: Any) -> bool:
     )
 
 
+def sources(given: Any) -> list[Any]:
+    """What was given as a list of sources: paths as they are; rows that are in memory are one source."""
+    if isinstance(given, list | tuple) and (is_paths(given) or all(map(is_table, given))):
+        return list(given)
+    return [given if is_paths(given) or is_table(given) else dataset(given)]
+
+
 def dataset(
     source: Any, *, split: str | None = None, log: Log | None = None
 ) -> datasets.Dataset | datasets.IterableDataset:

@@ -12,6 +12,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
+from counterpoint.data import objects
 from counterpoint.data.bags import Bags
 from counterpoint.data.files.read import Source, read, train_part
 from counterpoint.data.files.read import part as split_of
@@ -69,23 +70,23 @@ def gather(
 
     mix: several files stay apart, as the sources of their rows, as do those of unlike columns anyway.
     """
-    log = Log()
+    log, test = Log(), objects.sources(test)
     if (graph := one_graph(data)) is not None:
         return gather_nodes(Nodes(graph, log=log), test)
     if (series := registered_series(data)) is not None:
         windows = windows_of(series, "series: as registered.", test=test, log=log)
         return Given(windows.schema, windows, log=log)
-    sources = [data] if isinstance(data, str | Path) else list(data)
+    sources = objects.sources(data)
     if len(sources) > 1 and (mix or any(map(is_name, sources))):
         return gather_mixed(sources, columns=columns, test=test, split=split, streaming=streaming, log=log)
     try:
-        raw = read(data, split=split, streaming=streaming, log=log)
+        raw = read(sources, split=split, streaming=streaming, log=log)
     except UnlikeColumns:
         if len(sources) < 2:  # a folder, a pattern
             raise
         return gather_mixed(sources, columns=columns, test=test, split=split, streaming=streaming, log=Log())
     raw = raw if split else train_part(raw, log)
-    schema = infer(raw, columns=registry.parts(data, columns))
+    schema = infer(raw, columns=registry.parts(sources, columns))
     if schema.kind == "series":
         return Given(schema, read_windows(raw, schema, test=test, split=split, log=log), log=log)
     if isinstance(raw, datasets.IterableDataset):
@@ -110,8 +111,8 @@ def row_set(raw: datasets.Dataset, schema: Schema, log: Log) -> Rows | Bags:
 
 def one_graph(data: Source) -> Graph | None:
     """The graph that a source is, where it is one."""
-    named = [data] if isinstance(data, str | Path) else list(data)
-    if len(named) != 1:
+    named = objects.sources(data)
+    if len(named) != 1 or not objects.is_paths(named):
         return None
     if (path := Path(named[0])).exists():
         return read_graph(path) if holds_graph(path) else None
@@ -185,7 +186,7 @@ def _unmixed(name: str, schema: Schema) -> Rows:
 
 def is_name(source: str | Path) -> bool:
     """Whether a source is a registered set."""
-    return str(source) in registry.ENTRIES and not Path(source).exists()
+    return objects.is_paths(source) and str(source) in registry.ENTRIES and not Path(source).exists()
 
 
 def names_of(sources: Sequence[str | Path]) -> list[str]:
@@ -248,8 +249,8 @@ def rows_like(
     schema: Schema, source: Source, *, split: str | None = None, part: str = "test", log: Log | None = None
 ) -> Rows | Bags:
     """The rows of another source with the same columns: of the split, else of the part where it has one, else all."""
-    sources = [source] if isinstance(source, str | Path) else list(source)
-    one = len(sources) == 1 and not glob.has_magic(str(sources[0]))
+    sources = objects.sources(source)
+    one = len(sources) == 1 and objects.is_paths(sources) and not glob.has_magic(str(sources[0]))
     log = Log() if log is None else log
     if split is not None:
         raw = read(sources, split=split, streaming=False, log=log)

@@ -63,6 +63,8 @@ def read(
     Raises `DataError` for whatever cannot be read, `ConfigError` for a separator or an encoding that there is not.
     """
     log, said = Log() if log is None else log, reading_of(reading)
+    if isinstance(source, list | tuple) and len(source) == 1 and objects.is_table(source[0]):
+        source = source[0]
     if not objects.is_paths(source):
         return _object(source, split, bool(streaming), log)
     asked = [source] if isinstance(source, str | Path) else list(source)
