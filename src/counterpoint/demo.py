@@ -40,6 +40,7 @@ from counterpoint.evaluate.fusion import learn_share, lists
 from counterpoint.evaluate.intervals import difference, interval, mean
 from counterpoint.evaluate.retrieval import Judgements, measure
 from counterpoint.methods.text.in_batch import Config, InBatch
+from counterpoint.modalities.text import TEXT
 from counterpoint.report import page
 from counterpoint.report.collect import collect
 from counterpoint.search.bm25 import BM25
@@ -56,8 +57,8 @@ SEARCHES = ("parse an ISO date", "remove duplicates while keeping the order", "r
 
 SCHEMA = Schema(
     kind="pairs",
-    columns={"anchor": "text", "positive": "code"},
-    modalities={"anchor": "text", "positive": "text"},
+    columns={"anchor": TEXT, "positive": "code"},
+    modalities={"anchor": TEXT, "positive": TEXT},
     why="pairs: a docstring's first paragraph and the function it describes.",
 )
 
@@ -202,7 +203,7 @@ def count(pairs: Sequence[CodePair]) -> int:
 
 def learn(train: Sequence[CodePair], dev: Held, size: Size, folder: Path, seed: int) -> InBatch:
     """An encoder of weighted subwords, trained by in-batch ranking; the best step on dev is kept."""
-    rows = Rows(Dataset.from_dict({"text": [p.text for p in train], "code": [p.code for p in train]}), SCHEMA)
+    rows = Rows(Dataset.from_dict({TEXT: [p.text for p in train], "code": [p.code for p in train]}), SCHEMA)
     torch.manual_seed(seed)  # the embeddings are drawn here, before the trainer seeds itself
     encoder = StaticText.from_texts(
         (text[:2000] for text in rows.texts()),

@@ -301,7 +301,7 @@ def test_plain_text_and_byte_order_marks(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_bytes("\ufeffone\r\ntwo\r\n\r\ndrei ß".encode())
     one = loader(tmp_path / "x.txt", 4)
     assert sorted(row["text"] for row in next(one)) == ["drei ß", "one", "two"]
-    assert formats.kind(tmp_path / "x.txt") == "text"
+    assert formats.kind(tmp_path / "x.txt") == "txt"
 
 
 def test_a_large_batch_is_read_many_blocks_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ def test_an_image_that_cannot_be_used_is_named():
         (torch.rand(2, 4, 4), "2 channels"),
         (torch.rand(3, 0, 4), "none of them empty"),
         (b"no picture at all", "cannot identify"),
-        ("nowhere.png", "No such file"),
+        ("nowhere.png", "there is no image file"),
         (17, "a int is no image"),
     ):
         with pytest.raises(DataError, match="Image 1 of 2") as caught:

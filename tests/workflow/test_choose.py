@@ -79,11 +79,15 @@ def test_every_kind_has_words_and_a_method() -> None:
 def contested(specs: Iterable[Spec]) -> list[tuple[str, str]]:
     """Kinds and modalities for which, at some length of texts, two methods are the first choice, or none is."""
     bounds: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    otherwise: list[tuple[str, str]] = []
     for spec in specs:
         for held, modality in product(spec.needs, {"+".join(sorted(spec.modalities)), *spec.modalities}):
-            if (one := spec.first_for(held, modality)) is not None:
+            one = spec.first_for(held, modality)
+            if one is not None and one.otherwise:
+                otherwise.append((held, modality))
+            elif one is not None:
                 bounds.setdefault((held, modality), []).append((one.least, one.below))
-    found = []
+    found = [key for key in set(otherwise) if otherwise.count(key) > 1]
     for key, some in bounds.items():
         least, below = zip(*sorted(some))
         if least != (0, *below[:-1]) or below[-1] != math.inf:

@@ -96,6 +96,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         with sentences(), terminable():
+            if arguments[0] == "search":
+                from counterpoint.cli.search import items_last
+
+                arguments = items_last(arguments)
             code = tyro.extras.subcommand_cli_from_dict(
                 verbs(), prog="counterpoint", args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
             )

@@ -47,6 +47,7 @@ def align(
     """
     from counterpoint.errors import ConfigError, DataError, ModelError
     from counterpoint.files import whole_file
+    from counterpoint.modalities.dna import DNA
     from counterpoint.search.align import Aligner, Reference
     from counterpoint.search.sam import write_header, write_records
     from counterpoint.search.sequences import reads as read_all
@@ -57,7 +58,7 @@ def align(
     reference = Reference.open(folder / "index" if (folder / "index").is_dir() else folder)
     if reference.index.model is None:
         raise ModelError(f"The index {folder} does not say which model built it. Build it with `counterpoint index`.")
-    aligner = Aligner(reference, load(reference.index.model, "dna"), k=k, tries=tries, accept=accept)
+    aligner = Aligner(reference, load(reference.index.model, DNA), k=k, tries=tries, accept=accept)
     total = placed = tied = 0
     seconds = 0.0
     out.parent.mkdir(parents=True, exist_ok=True)

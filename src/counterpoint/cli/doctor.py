@@ -6,9 +6,7 @@ import importlib.metadata
 import os
 import platform
 
-EXTRAS = {
-    "image": ("pillow", "kornia"),
-    "audio": ("soundfile",),
+EXTRAS: dict[str, tuple[str, ...]] = {
     "search": ("bm25s", "usearch"),
     "report": ("plotly", "openTSNE"),
     "logs": ("tensorboard",),
@@ -42,13 +40,15 @@ def findings() -> list[tuple[str, str, str]]:
     import torch
 
     from counterpoint._version import __version__
+    from counterpoint.modalities.base import discover
 
     rows = [
         ("counterpoint", __version__, ""),
         ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}", ""),
     ]
+    modalities = {m.name: m.needs for m in discover().values() if m.needs}  # an extra is called like its modality
     rows += [(p, version(p) or "missing", "" if version(p) else f"pip install {p}") for p in CORE]
-    for extra, packages in EXTRAS.items():
+    for extra, packages in {**modalities, **EXTRAS}.items():
         for p in packages:
             rows.append((p, version(p) or "missing", "" if version(p) else f"pip install 'counterpoint[{extra}]'"))
     if torch.cuda.is_available():

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
-from counterpoint.cli.options import Data, File, Model, Name, Names, Number
+from counterpoint.cli.options import AS_FOUND, Data, File, Model, Name, Names, Number, Read
 
 if TYPE_CHECKING:
     import datasets
     import numpy as np
     import pyarrow as pa
 
+    from counterpoint.data.files.options import Reading
     from counterpoint.workflow.bulk.embed import Embed
 
 
@@ -39,6 +40,7 @@ def encode(
     workers: Number = None,
     gpus_per_worker: Annotated[float | None, arg(metavar="N", help_behavior_hint="")] = None,
     overwrite: bool = False,
+    files: Read = AS_FOUND,
 ) -> None:
     """Write the embeddings of rows: .npy (one matrix), .parquet (the rows with a column `embedding`), or a folder.
 
@@ -73,6 +75,7 @@ def encode(
         workers: actors of Ray (none: one for each GPU, or for each core).
         gpus_per_worker: share of GPUs that an actor has (none: 1 where Ray has any).
         overwrite: begin anew in a folder that holds embeddings.
+        files: how files are read, where that is not found by looking at them.
     """
     from counterpoint.errors import ConfigError
     from counterpoint.workflow.bulk.embed import Embed
@@ -118,7 +121,7 @@ def encode(
     if folder:
         _folder(embed, data, out, engine=engine, workers=workers, gpus=gpus_per_worker, overwrite=overwrite)
     else:
-        _file(embed, data, Path(out), split=split, fit=fit)
+        _file(embed, data, Path(out), split=split, fit=fit, reading=files.reading())
 
 
 def _folder(
@@ -135,11 +138,12 @@ def _folder(
 
     from counterpoint.cli.rows import find_column
     from counterpoint.errors import ConfigError, DataError
+    from counterpoint.modalities.base import of
     from counterpoint.workflow.bulk.run import encode_files
     from counterpoint.workflow.bulk.units import find, first_schema
 
     modality = embed.encoder.modality
-    if modality == "series":
+    if of(modality).shape == "whole":
         raise ConfigError(f"--out {out}: embeddings of a series are one file; end its name with .npy or .parquet.")
     inputs = find(data, out=out)
     columns = datasets.Dataset(first_schema(inputs).empty_table())
@@ -148,7 +152,7 @@ def _folder(
     did = encode_files(embed, inputs, out, engine=engine, workers=workers, gpus=gpus, overwrite=overwrite)
     if did.before:
         print(f"{did.before:,} of {did.units:,} units were done before.")
-    _tell(embed.column or "table", did.missing, did.blank, "null")
+    _tell(embed.column or modality, did.missing, did.blank, "null")
     print(f"{did.rows:,} embeddings of width {embed.dim} in {_speed(did.rows, did.seconds)}: {out}")
     if did.failed:
         shown = "".join(f"\n  {why}" for why in list(did.failed.values())[:10])
@@ -159,7 +163,7 @@ def _folder(
         )
 
 
-def _file(embed: Embed, data: Sequence[str], out: Path, *, split: str | None, fit: bool) -> None:
+def _file(embed: Embed, data: Sequence[str], out: Path, *, split: str | None, fit: bool, reading: Reading) -> None:
     """Block by block: neither the rows, where they are large, nor the embeddings are ever all in memory.
 
     fit: write int8, whose steps are fitted to the embeddings.
@@ -168,15 +172,16 @@ def _file(embed: Embed, data: Sequence[str], out: Path, *, split: str | None, fi
     from counterpoint.data.log import Log
     from counterpoint.errors import ConfigError, DataError
     from counterpoint.files import aside_of, whole_file
+    from counterpoint.modalities.base import of
 
     modality, log = embed.encoder.modality, Log()
-    if modality == "series":
+    if of(modality).shape == "whole":
         if fit or embed.dtype != "float32":
             raise ConfigError("Embeddings of a series are written as float32: leave --dtype out.")
         from counterpoint.cli.series import encode_series
 
-        return encode_series(embed, data, out, split=split)
-    rows = read_all(data, split=split, log=log)
+        return encode_series(embed, data, out, split=split, reading=reading)
+    rows = read_all(data, split=split, log=log, reading=reading)
     embed.column = find_column(rows, modality, embed.column or None)
     out.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
@@ -193,7 +198,7 @@ def _file(embed: Embed, data: Sequence[str], out: Path, *, split: str | None, fi
         waiting.unlink(missing_ok=True)
     for line in log.lines():
         print(line)
-    _tell(embed.column or "table", embed.missing, embed.blank, "NaN" if out.suffix == ".npy" else "null")
+    _tell(embed.column or modality, embed.missing, embed.blank, "NaN" if out.suffix == ".npy" else "null")
     print(f"{len(rows):,} embeddings of width {embed.dim} in {_speed(len(rows), time.perf_counter() - start)}: {out}")
     if embed.dtype != "float32":
         held = embed.type.list_size * embed.type.value_type.bit_width // 8

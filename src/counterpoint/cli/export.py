@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import arg
 
 from counterpoint.cli.options import Model, Name
+from counterpoint.modalities.text import TEXT
 
 if TYPE_CHECKING:
     from counterpoint.encoders.base import Encoder
@@ -67,7 +68,7 @@ def sentence_transformers(encoder: Encoder, out: Path) -> None:
     from counterpoint.encoders.layout import read_modules
     from counterpoint.errors import ConfigError, MissingExtra, ModelError, need
 
-    if encoder.modality != "text":
+    if encoder.modality != TEXT:
         raise ConfigError(
             f"A sentence-transformers folder holds an encoder of text; this one encodes {encoder.modality}s. "
             "Type: --to onnx --out model.onnx"

@@ -75,6 +75,7 @@ def refine(
     from counterpoint.decode import triplets
     from counterpoint.decode.generator import Cached
     from counterpoint.errors import ConfigError, DataError
+    from counterpoint.modalities.text import TEXT
 
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} exists. Name another file, or add --overwrite.")
@@ -90,7 +91,7 @@ def refine(
         if column is None and (held := _given(rows, dropped)) is not None:
             curated = triplets.judged(held, cached, keep=keep, drop=drop, say=print)
         else:
-            name = find_column(rows, "text", column)
+            name = find_column(rows, TEXT, column)
             sentences = [text or "" for text in rows[name]]
             settings = {"opposed": alpha > 0, "keep": keep, "drop": drop, "max_new": max_new}
             found = triplets.refine(sentences, cached, **settings, say=print)

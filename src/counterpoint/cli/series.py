@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from counterpoint.errors import ConfigError
 
 if TYPE_CHECKING:
+    from counterpoint.data.files.options import Reading
     from counterpoint.workflow.bulk.embed import Embed
 
 
-def encode_series(embed: Embed, data: Sequence[str], out: Path, *, split: str | None) -> None:
+def encode_series(embed: Embed, data: Sequence[str], out: Path, *, split: str | None, reading: Reading) -> None:
     """Write a matrix (.npy), NaN where too few steps came before, or the rows with their embeddings (.parquet), null
     there."""
     import numpy as np
@@ -29,7 +30,7 @@ def encode_series(embed: Embed, data: Sequence[str], out: Path, *, split: str | 
     if embed.column:
         raise ConfigError(f"--column {embed.column}: a series is read with all of its channels. Leave --column out.")
     log, start = Log(), time.perf_counter()
-    rows = read_all(data, split=split, log=log)
+    rows = read_all(data, split=split, log=log, reading=reading)
     z = np.concatenate(
         [b[:, : embed.dim] for b in embedded_steps(embed.encoder, rows, precision=embed.precision, log=log)]
     )

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.modalities.text import TEXT
 
 Data = Tensor | Mapping[str, Tensor]
 """What an encoder eats: a tensor, or a mapping of tensors (``input_ids``, ``attention_mask``), first axis = items."""
@@ -79,7 +80,7 @@ class View:
     """
 
     data: Data
-    stream: str = "text"
+    stream: str = TEXT
     role: str = "anchor"
     mask: Tensor | None = None
     owner: Tensor | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from counterpoint.data import steps
-from counterpoint.data.column_types import CLASS, LISTS, NUMBER, TEXT, column_of, column_type, describe
+from counterpoint.data.column_types import CLASS, LISTS, NUMBER, column_of, column_type, describe
 from counterpoint.data.decided import decided_schema
 from counterpoint.data.roles import NEGATIVE, Columns
 from counterpoint.data.schema import SOURCED, Kind, Schema
@@ -16,6 +16,8 @@ from counterpoint.data.schema_of import schema_of
 from counterpoint.errors import DataError
 from counterpoint.modalities import base as modalities
 from counterpoint.modalities.base import is_file
+from counterpoint.modalities.series import SERIES
+from counterpoint.modalities.text import TEXT
 
 if TYPE_CHECKING:
     import datasets
@@ -73,7 +75,7 @@ def kind_of(given: set[str]) -> Kind | None:
 
 
 def named_schema(dataset: datasets.Dataset, columns: Columns) -> Schema:
-    if steps.SERIES in columns:
+    if SERIES in columns:
         return _series(dataset, columns)
     given: dict[str, str | list[str]] = {}
     several = [m.name for m in modalities.discover().values() if m.columns == "several"]
@@ -114,12 +116,12 @@ def named_schema(dataset: datasets.Dataset, columns: Columns) -> Schema:
 
 def _series(dataset: datasets.Dataset, columns: Columns) -> Schema:
     """The channels of one series, named ``series=a+b``, and perhaps its ``time``."""
-    if others := set(columns) - {steps.SERIES, "time"}:
+    if others := set(columns) - {SERIES, "time"}:
         raise DataError(f"The part {min(others)!r} does not go with series; with it goes time: series=a+b,time=c.")
-    named = columns[steps.SERIES]
+    named = columns[SERIES]
     channels = _names(dataset, [named] if isinstance(named, str) else list(named))
     for name in channels:
-        _check(dataset, steps.SERIES, name)
+        _check(dataset, SERIES, name)
     time = columns.get("time")
     if time is not None and time not in dataset.column_names:
         raise DataError(f"There is no column {time!r} to be the time; there are {describe(dataset)}.")

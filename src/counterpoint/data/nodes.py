@@ -23,7 +23,7 @@ from counterpoint.data.log import Log
 from counterpoint.data.rowset import Numbered
 from counterpoint.data.schema import Known, Row, Schema
 from counterpoint.errors import DataError
-from counterpoint.modalities.graph import Features, Graph, Node, modality
+from counterpoint.modalities.graph import GRAPH, Features, Graph, Node
 
 PARTS = ("train", "dev", "test")
 
@@ -42,7 +42,7 @@ class Nodes(Numbered):
         self.schema = Schema(
             kind="graph",
             columns={"node": "node", **({} if graph.labels is None else {"label": "label"})},
-            modalities={"node": modality.name},
+            modalities={"node": GRAPH},
             labels=graph.names,
             why=f"graph: {len(graph):,} nodes with {graph.features.shape[1]:,} features and {edges:,} edges.",
         )

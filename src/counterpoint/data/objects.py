@@ -20,6 +20,7 @@ import pyarrow as pa
 from counterpoint.data.files import columns, media
 from counterpoint.data.log import Log
 from counterpoint.errors import DataError
+from counterpoint.modalities.text import TEXT
 
 if TYPE_CHECKING:
     import datasets
@@ -134,7 +135,7 @@ def _table(source: Any, log: Log) -> pa.Table:
     if family == "polars" and (held := [n for n, d in getattr(source, "schema", {}).items() if str(d) == "Object"]):
         raise DataError(f"Column {held[0]!r} of the {kind} holds Python objects. Give it one type.")
     if family in ("pandas", "polars") and kind == "Series":
-        source = source.to_frame(source.name or "text")
+        source = source.to_frame(source.name or TEXT)
     if family == "pandas" and hasattr(source, "columns"):
         return _pandas(source, log)
     if hasattr(source, "__arrow_c_stream__"):
@@ -197,7 +198,7 @@ def _rows(source: Sequence[Any]) -> pa.Table:
                 f"{TAKEN}."
             )
     if expected is str:
-        return pa.table({"text": _array("text", list(source))})
+        return pa.table({TEXT: _array(TEXT, list(source))})
     names = list(dict.fromkeys(name for row in source for name in row))
     if wrong := next((name for name in names if not isinstance(name, str)), None):
         raise DataError(f"The name of a column is a string; {wrong!r} is a {type(wrong).__name__}.")

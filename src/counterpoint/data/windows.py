@@ -17,6 +17,7 @@ from counterpoint.data.log import Log
 from counterpoint.data.rowset import Numbered
 from counterpoint.data.schema import Known, Row, Schema
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.modalities.series import SERIES
 
 Part: TypeAlias = Literal["train", "dev", "test"]
 PARTS: tuple[Part, ...] = ("train", "dev", "test")
@@ -117,9 +118,7 @@ class Windows(Numbered):
                 "--set length=L horizon=H."
             )
         self.why = why
-        self.schema = Schema(
-            kind="series", columns={"series": list(series.names)}, modalities={"series": "series"}, why=why
-        )
+        self.schema = Schema(kind="series", columns={SERIES: list(series.names)}, modalities={SERIES: SERIES}, why=why)
 
     def fingerprint(self) -> int:
         """32 bits of the values of the series."""
@@ -128,7 +127,7 @@ class Windows(Numbered):
     def _row(self, step: int) -> Row:
         values = self.series.values
         return {
-            "series": values[step - self.length : step],
+            SERIES: values[step - self.length : step],
             "horizon": values[step : step + self.horizon],
             "row": step,
         }

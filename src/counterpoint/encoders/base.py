@@ -392,6 +392,12 @@ def standard(modality: str) -> type[Encoder]:
     raise ConfigError(f"There is no encoder of {modality}s; there are encoders of {', '.join(modalities())}.")
 
 
+def has_published_weights(modality: str) -> bool:
+    """Whether an encoder of a modality can begin with weights that others published."""
+    classes = {cls for choice in choices(modality).values() for cls in choice.__mro__}
+    return any("published" in vars(cls) for cls in classes - {Encoder})
+
+
 def modalities() -> list[str]:
     """Modalities of which a word after ``--encoder`` picks an encoder."""
     return sorted({cls.modality for cls in discover().values() if cls.choices})

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from counterpoint.data.files.read import read
 from counterpoint.encoders import pretrained
 from counterpoint.encoders.base import evaluating
 from counterpoint.encoders.border import reading
@@ -23,6 +24,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 Pair = tuple[str, str]
+
+
+def read_pairs(path: Path | str) -> list[Pair]:
+    """The pairs of a file: its columns a and b, else its first two columns of text; rows without one are left out."""
+    table = read([path], streaming=False)
+    names = [n for n, f in table.features.items() if getattr(f, "dtype", "") in ("string", "large_string")]
+    names = ["a", "b"] if {"a", "b"} <= set(names) else names[:2]
+    if len(names) < 2:
+        raise DataError(f"{path} has no two columns of text: it holds {', '.join(table.features)}.")
+    found = [(a, b) for a, b in zip(table[names[0]], table[names[1]]) if a and b]
+    if not found:
+        raise DataError(f"{path} holds no pair of texts in {names[0]!r} and {names[1]!r}.")
+    return found
 
 
 class Scorer(Protocol):

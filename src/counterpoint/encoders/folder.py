@@ -21,6 +21,7 @@ from counterpoint.encoders.lora import merged
 from counterpoint.encoders.staged import staged
 from counterpoint.errors import ModelError
 from counterpoint.files import new_folder
+from counterpoint.modalities.text import TEXT
 
 CARD = "counterpoint.json"
 
@@ -143,7 +144,7 @@ def _write(encoder: Encoder, folder: Path) -> None:
 def _readme(encoder: Encoder, stages: Sequence[Stage]) -> str:
     weights = sum(p.numel() for p in encoder.parameters())
     header = ["library_name: sentence-transformers", "pipeline_tag: sentence-similarity"] if stages else []
-    item = '["a text"]' if encoder.modality == "text" else f"[a_{encoder.modality}]"
+    item = '["a text"]' if encoder.modality == TEXT else f"[a_{encoder.modality}]"
     lines = [
         "---",
         *header,

@@ -77,8 +77,8 @@ class StaticQueries:
         read = self._tokenizer.encode_batch([prompt + text for text in items], add_special_tokens=False)
         most = self.config["max_length"]
         tokens = [self._counted(one.ids[-most:] if self._left else one.ids[:most]) for one in read]
-        known = sorted({token for counts in tokens for token in counts})
-        table, place = self._rows(known), {token: i for i, token in enumerate(known)}
+        distinct = sorted({token for counts in tokens for token in counts})
+        table, place = self._rows(distinct), {token: i for i, token in enumerate(distinct)}
         z = np.zeros((len(items), self.dim), dtype=np.float32)
         for out, counts in zip(z, tokens):
             if counts:

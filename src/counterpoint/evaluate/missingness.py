@@ -14,7 +14,7 @@ from sklearn.ensemble import RandomForestClassifier
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate import probe
-from counterpoint.modalities.table import Columns, Table
+from counterpoint.modalities.table import TABLE, Columns, Table
 
 Pattern: TypeAlias = Literal["values", "features", "most", "least"]
 """Which cells are missing. values: any, drawn for each row (RVM). features: whole columns, drawn at random (RFM). most,
@@ -80,7 +80,7 @@ def hide(
         table = table_of(item)
         some = [n for n in (names or table) if rng.random() < rate] if gone is None else gone
         left = {name: None if name in some else cell for name, cell in table.items()}
-        out.append({**item, "table": left} if _holds_table(item) else left)
+        out.append({**item, TABLE: left} if _holds_table(item) else left)
     return out
 
 
@@ -103,9 +103,9 @@ def importance(tables: Sequence[Table], labels: np.ndarray, *, trees: int = 200,
 
 def table_of(item: Mapping[str, Any]) -> Table:
     """The table of an item: what it holds under ``table``, or itself."""
-    table: Table = item["table"] if _holds_table(item) else item
+    table: Table = item[TABLE] if _holds_table(item) else item
     return table
 
 
 def _holds_table(item: Mapping[str, Any]) -> bool:
-    return isinstance(item.get("table"), Mapping)
+    return isinstance(item.get(TABLE), Mapping)

@@ -13,6 +13,7 @@ from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, CounterpointError
 from counterpoint.evaluate.baselines import fresh
 from counterpoint.evaluate.tasks import Samples
+from counterpoint.modalities.text import TEXT
 from counterpoint.search.ngrams import hashed_ngrams
 from counterpoint.views.features import Cheap, Matrix, features_of
 
@@ -92,7 +93,7 @@ def beside(
     baseline that cannot be.
     """
     bags = isinstance(encoder, BagEncoder)
-    text = encoder.modality == "text" and not bags
+    text = encoder.modality == TEXT and not bags
     cheap = {c.name: c for c in features_of(encoder.modality, bags=bags) if kind == "labelled" or c.by == "linear"}
     if asked is None:
         names = ["majority", *cheap] if kind == "labelled" else [*cheap]

@@ -19,6 +19,7 @@ from counterpoint.data.schema import Kind, Row, RowSet
 from counterpoint.data.stream import Stream
 from counterpoint.encoders.base import Encoder, made_by, standard
 from counterpoint.errors import ConfigError
+from counterpoint.methods.catalogue import expanded
 from counterpoint.processes import world
 from counterpoint.train.budget import Budget
 from counterpoint.train.config import Statistics, TrainConfig
@@ -33,30 +34,37 @@ class Usual:
     """Rows for which a method is the first choice, where that depends on more than what they hold.
 
     kind: of the rows. least, below: bounds of the median number of words in a text. because: the sentence that says so,
-    where there are bounds; ``{words}`` stands for the median.
+    where there are bounds; ``{words}`` stands for the median. otherwise: where no other method is the first choice.
     """
 
     kind: Kind
     least: float = 0
     below: float = math.inf
     because: str = ""
+    otherwise: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
     """What a method is and what it needs; the command line, the docs page and the errors derive from it.
 
-    modalities: those it learns from; of rows of the kind ``towers``, the ones that it takes together. needs: the kinds
-    of rows. usual: kinds for which it is the first choice, with each of its modalities; no two methods may be that.
+    learns: the modalities that it learns from, as it says them (see `counterpoint.methods.catalogue.expanded`); of rows
+    of the kind ``towers``, the ones that it takes together. needs: the kinds of rows. usual: kinds for which it is the
+    first choice, with each of its modalities; no two methods may be that.
     """
 
     name: str
     title: str
     paper: str
     year: int
-    modalities: tuple[str, ...]
+    learns: tuple[str, ...]
     needs: tuple[Kind, ...]
     usual: tuple[Usual, ...] = ()
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The names of the modalities that it learns from."""
+        return expanded(self.learns)
 
     def first_for(self, kind: str, modality: str) -> Usual | None:
         """What makes it the first choice for rows of a kind and a modality (``image+text``: of both); None: nothing."""
@@ -189,7 +197,7 @@ def method(
         raise ConfigError(f"The method {name} is usual for {', '.join(o.kind for o in first)}; it needs {needs}.")
 
     def attach(cls: M) -> M:
-        cls.spec = Spec(name=name, title=title, paper=paper, year=year, modalities=modalities, needs=needs, usual=first)
+        cls.spec = Spec(name=name, title=title, paper=paper, year=year, learns=modalities, needs=needs, usual=first)
         return cls
 
     return attach

@@ -9,12 +9,18 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from counterpoint import views
 from counterpoint.errors import ConfigError
+from counterpoint.modalities.base import discover
+
+EVERY, VIEWED = "every", "every with views"
+"""What a method may name in place of modalities: all of those whose items are rows, and all of these of which
+``views/NAME.py`` has ``two_views``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +62,18 @@ def page(name: str) -> Page:
     return pages()[name]
 
 
+def expanded(said: Sequence[str]) -> tuple[str, ...]:
+    """The modalities that a method learns from, where it may say `EVERY` or `VIEWED`."""
+    rows = [m.name for m in discover().values() if m.shape == "rows"]
+    words = {EVERY: rows, VIEWED: [name for name in rows if _has_views(name)]}
+    return tuple(dict.fromkeys(name for one in said for name in words.get(one, [one])))
+
+
+def _has_views(modality: str) -> bool:
+    path = Path(views.__path__[0]) / f"{modality}.py"
+    return path.exists() and "\ndef two_views(" in path.read_text(encoding="utf-8")
+
+
 def _pages(path: Path) -> Iterator[Page]:
     source = path.read_text(encoding="utf-8")
     module = ast.parse(source)
@@ -65,6 +83,7 @@ def _pages(path: Path) -> Iterator[Page]:
             if not (isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "method"):
                 continue
             said = {k.arg: ast.literal_eval(k.value) for k in decorator.keywords if k.arg in Page.__annotations__}
+            said["modalities"] = expanded(said["modalities"])
             recipes = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "recipe"]
             yield Page(
                 name=ast.literal_eval(decorator.args[0]),

@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from counterpoint.errors import CounterpointError, DataError, need
 from counterpoint.modalities.base import Column, Modality, decoded, holds_files, is_encoded, is_numbers, source
 
+AUDIO = "audio"
 RATES = ("rate", "sampling_rate", "sample_rate", "sr")
 """Names of a column that gives the rate in hertz of the samples beside it."""
 _STARTS = (b"RIFF", b"RIFX", b"fLaC", b"OggS", b"ID3", b"FORM")
@@ -135,7 +136,7 @@ def _decoded(file: Any) -> tuple[np.ndarray, int]:
     with _opened(file) as stream:
         if _is_wav(stream):
             return _wav(stream)
-        soundfile = need("soundfile", "audio")
+        soundfile = need("soundfile", AUDIO)
         try:
             x, rate = soundfile.read(stream, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
@@ -279,7 +280,7 @@ def example(rng: np.random.Generator, seconds: float | None = None) -> Recording
 
 
 modality = Modality(
-    name="audio",
+    name=AUDIO,
     one="a recording",
     many="recordings",
     item=item,

@@ -13,6 +13,7 @@ import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
@@ -129,6 +130,8 @@ class Modality:
     """Of files that hold one item each, with the dot; a folder of them is a data set."""
     damage: Damage | None = None
     """Why such a file cannot be used."""
+    folders: Callable[[Path], list[Path]] | None = None
+    """The folders below one that are an item each, as those of the frames of a film; their files are none."""
     feature: str = ""
     """The class of `datasets` for columns of such files."""
     formats: tuple[Format, ...] = ()
@@ -177,10 +180,15 @@ def discover() -> Mapping[str, Modality]:
     return MappingProxyType(found | _registered)
 
 
+def parts(name: str) -> tuple[Modality, ...]:
+    """The modalities that one joins; of any other, itself alone."""
+    return tuple(_find(part) for part in name.split(JOINED))
+
+
 @cache
 def of(name: str) -> Modality:
     """The modality of this name, also of one that joins several, ``image+table``; `ConfigError` where there is none."""
-    first, *others = (_find(part) for part in name.split(JOINED))
+    first, *others = parts(name)
     return _joined(name, first, others) if others else first
 
 
@@ -249,13 +257,12 @@ def source(value: Mapping[str, Any] | bytes | str) -> Any:
     return io.BytesIO(value) if isinstance(value, bytes) else value
 
 
-def first_file(column: Column) -> tuple[bytes, str] | None:
-    """How the first file of a column of files begins, and its suffix; None where there is none."""
+def first_file(column: Column) -> tuple[bytes, Path] | None:
+    """How the first file of a column of files begins (b'': only its path is there), and its path; None: none is."""
     for cell in column.cells:
         value = cell.as_py()
         if value is not None and (value["bytes"] is not None or value["path"] is not None):
-            path = (value["path"] or "").lower()
-            return (value["bytes"] or b"")[:16], path[path.rfind(".") :] if "." in path else ""
+            return (value["bytes"] or b"")[:16], Path(value["path"] or "")
     return None
 
 
@@ -263,8 +270,8 @@ def holds_files(column: Column, starts: Callable[[bytes], bool], suffixes: froze
     """Whether a column holds files that begin so, or, where only their paths are there, that end so."""
     if not is_file(column.type) or (found := first_file(column)) is None:
         return False
-    head, suffix = found
-    return starts(head) if head else suffix in suffixes
+    head, path = found
+    return starts(head) if head else path.suffix.lower() in suffixes
 
 
 def is_file(type_: pa.DataType) -> bool:

@@ -21,6 +21,8 @@ from counterpoint.modalities.base import Column, Format, Modality, is_text
 if TYPE_CHECKING:
     import pyarrow as pa
 
+DNA = "dna"
+
 STRETCH = 2_048
 """Bases of a row that is cut from a contig, at most."""
 GAP = re.compile("N{10,}")
@@ -229,7 +231,7 @@ def example(rng: np.random.Generator) -> str:
 
 
 modality = Modality(
-    name="dna",
+    name=DNA,
     one="a sequence of DNA",
     many="sequences of DNA",
     none="no bases",

@@ -18,6 +18,8 @@ from counterpoint.modalities.base import Modality
 if TYPE_CHECKING:
     from scipy import sparse
 
+GRAPH = "graph"
+
 Features: TypeAlias = "np.ndarray | sparse.csr_array"
 
 
@@ -91,7 +93,7 @@ def small(rng: np.random.Generator, nodes: int = 12, features: int = 7) -> Graph
 
 
 modality = Modality(
-    name="graph",
+    name=GRAPH,
     one="a node of a graph",
     many="nodes of a graph",
     fits=lambda type_: False,

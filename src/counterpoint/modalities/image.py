@@ -15,14 +15,14 @@ from counterpoint.modalities.base import Modality, decoded, is_encoded, is_file,
 if TYPE_CHECKING:
     from torch import Tensor
 
-EXTRA = "image"
+IMAGE = "image"
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in brightness (ITU-R BT.601)."""
 
 
 def decode(value: Mapping[str, Any] | bytes | str) -> Any:
     """An encoded image to a ``PIL.Image`` in its own mode, turned as EXIF says. `OSError` when it cannot be read."""
-    need("PIL", EXTRA)
+    need("PIL", IMAGE)
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
@@ -35,7 +35,7 @@ def decode(value: Mapping[str, Any] | bytes | str) -> Any:
 
 def damage(value: Mapping[str, Any] | bytes | str, *, whole: bool = True) -> str | None:
     """Why an image cannot be used, or None. whole: read all of it (at low resolution), not the header alone."""
-    need("PIL", EXTRA)
+    need("PIL", IMAGE)
     from PIL import Image
 
     try:
@@ -52,7 +52,7 @@ def damage(value: Mapping[str, Any] | bytes | str, *, whole: bool = True) -> str
 
 def encode_png(array: Any) -> bytes:
     """A ``(H, W)`` or ``(H, W, 3)`` uint8 array as PNG bytes."""
-    need("PIL", EXTRA)
+    need("PIL", IMAGE)
     from PIL import Image
 
     out = io.BytesIO()
@@ -112,16 +112,16 @@ def _pixels(image: Any, channels: int) -> Tensor:
     if isinstance(image, (str, os.PathLike)):
         if not os.path.isfile(image):  # a folder, a pipe that nobody writes to
             raise DataError(f"there is no image file {os.fspath(image)!r}.")
-        image = need("PIL.Image", EXTRA).open(image)
+        image = need("PIL.Image", IMAGE).open(image)
     elif isinstance(image, bytes):
-        image = need("PIL.Image", EXTRA).open(io.BytesIO(image))
+        image = need("PIL.Image", IMAGE).open(io.BytesIO(image))
     if isinstance(image, torch.Tensor):
         x = image if image.ndim == 3 else image[None]
     elif isinstance(image, np.ndarray):
         x = torch.from_numpy(np.array(image))  # a copy: torch refuses read-only arrays
         x = x.movedim(-1, 0) if x.ndim == 3 else x[None]
     elif hasattr(image, "convert"):
-        image = need("PIL.ImageOps", EXTRA).exif_transpose(image)
+        image = need("PIL.ImageOps", IMAGE).exif_transpose(image)
         mode = _mode(image, channels)
         x = torch.from_numpy(np.array(image if image.mode == mode else image.convert(mode)))
         x = x.movedim(-1, 0) if x.ndim == 3 else x[None]
@@ -187,11 +187,11 @@ def luma(x: Tensor) -> Tensor:
 
 def example(rng: np.random.Generator, size: int = 32) -> Any:
     """Noise in colour, a ``PIL.Image``."""
-    return need("PIL.Image", EXTRA).fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8))
+    return need("PIL.Image", IMAGE).fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8))
 
 
 modality = Modality(
-    name="image",
+    name=IMAGE,
     one="an image",
     many="images",
     item=item,

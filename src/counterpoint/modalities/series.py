@@ -9,6 +9,8 @@ import numpy as np
 
 from counterpoint.modalities.base import Modality, is_number, is_truth
 
+SERIES = "series"
+
 LENGTH, CHANNELS = 32, 3
 """Of an example."""
 
@@ -21,7 +23,7 @@ def example(rng: np.random.Generator) -> np.ndarray:
 
 
 modality = Modality(
-    name="series",
+    name=SERIES,
     one="a window of a series",
     many="windows of a series",
     fits=lambda type_: is_number(type_) or is_truth(type_),

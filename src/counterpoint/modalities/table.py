@@ -17,6 +17,8 @@ from counterpoint.modalities.base import Modality, is_number, is_text, is_truth
 if TYPE_CHECKING:
     from torch import Tensor
 
+TABLE = "table"
+
 Table: TypeAlias = Mapping[str, Any]
 """The cells of one row: column -> a number, a text, True or False; None or NaN: the cell is missing."""
 
@@ -172,7 +174,7 @@ def example(rng: np.random.Generator) -> dict[str, Any]:
 
 
 modality = Modality(
-    name="table",
+    name=TABLE,
     one="a row of a table",
     many="table rows",
     none="no table",

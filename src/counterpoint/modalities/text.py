@@ -6,6 +6,8 @@ import numpy as np
 
 from counterpoint.modalities.base import Modality, is_text
 
+TEXT = "text"
+
 WORDS = "the quick brown fox jumps over lazy dogs while seven bright birds sing near an old stone bridge at dawn"
 """Of an example."""
 
@@ -16,7 +18,7 @@ def example(rng: np.random.Generator, words: int = 12) -> str:
 
 
 modality = Modality(
-    name="text",
+    name=TEXT,
     one="a text",
     many="texts",
     none="empty text",

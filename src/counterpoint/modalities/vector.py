@@ -9,6 +9,8 @@ import numpy as np
 
 from counterpoint.modalities.base import Column, Modality, is_numbers
 
+VECTOR = "vector"
+
 WIDTH = 7
 """Of an example."""
 
@@ -29,7 +31,7 @@ def looks(column: Column) -> bool:
 
 
 modality = Modality(
-    name="vector",
+    name=VECTOR,
     one="a vector",
     many="vectors",
     item=item,

@@ -31,6 +31,7 @@ def usual(schema: Schema, rows: RowSet | Stream) -> tuple[type[Method], str]:
     decided. Raises `ConfigError`, listing those that would take them, where there is none."""
     modality = "+".join(sorted(set(schema.modalities.values())))
     found = [(cls, u) for cls in discover().values() if (u := cls.spec.first_for(schema.kind, modality)) is not None]
+    found.sort(key=lambda pair: pair[1].otherwise)
     asked = any(one.because for _, one in found)
     words = statistics.median(len(t.split()) for t in rows.texts(1000)) if asked else 0.0
     for cls, one in found:

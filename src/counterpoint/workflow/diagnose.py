@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from counterpoint.data import objects
+from counterpoint.data.files.options import Said
 from counterpoint.data.files.read import Source, read
 from counterpoint.data.infer import infer
 from counterpoint.data.log import Log
@@ -20,6 +21,7 @@ from counterpoint.encoders.base import Encoder
 from counterpoint.errors import DataError, ModelError
 from counterpoint.evaluate import diagnose as evaluation
 from counterpoint.evaluate.findings import Diagnosis
+from counterpoint.modalities.text import TEXT
 from counterpoint.workflow.gather import one_graph, rows_like, spread
 from counterpoint.workflow.measure import found_again
 from counterpoint.workflow.models import load_towers
@@ -37,11 +39,13 @@ def diagnose(
     split: str | None = None,
     temperature: float | None = None,
     limit: int = 5_000,
+    reading: Said = None,
 ) -> Diagnosis:
     """Look at the embeddings that a model gives to rows: their shape, their pairs, the temperature of the loss.
 
     model: a run folder, a model folder, or any sentence-transformers or transformers folder. data: files, a registered
     set, a retrieval set. columns: part -> column, where names do not tell. split: None: test where there are several.
+    reading: what is said of files rather than found.
     temperature: that of the training (None: what the run folder says, if it is one). limit: most rows looked at, spread
     evenly. Raises `DataError` for rows of a kind that has no embeddings of its own to look at, or too few.
 
@@ -51,7 +55,7 @@ def diagnose(
     if not limit >= 3:
         raise DataError(f"limit={limit}: a neighbourhood needs at least 3 rows.")
     towers, log = load_towers(model), Log()
-    schema, rows = to_look_at(data, columns=columns or {}, split=split, limit=limit, log=log)
+    schema, rows = to_look_at(data, columns=columns or {}, split=split, limit=limit, log=log, reading=reading)
     held = sorted(set(schema.modalities.values()))
     if missing := sorted({*held} - towers.keys()):
         raise ModelError(
@@ -70,7 +74,13 @@ def diagnose(
 
 
 def to_look_at(
-    data: Source, *, columns: Mapping[str, str | list[str]], split: str | None, limit: int, log: Log
+    data: Source,
+    *,
+    columns: Mapping[str, str | list[str]],
+    split: str | None,
+    limit: int,
+    log: Log,
+    reading: Said = None,
 ) -> tuple[Schema, list[Row]]:
     """The rows, at most ``limit``, and the parts of their columns."""
     sources = objects.sources(data)
@@ -78,17 +88,17 @@ def to_look_at(
         schema = Schema(
             kind="pairs",
             columns={},
-            modalities={"anchor": "text", "positive": "text"},
+            modalities={"anchor": TEXT, "positive": TEXT},
             why="pairs: judged queries, each with a relevant document.",
         )
         return schema, answers(judged, limit)
     if one_graph(sources) is not None:
         raise refused("a graph")
-    whole = read(sources, split=split or "all", streaming=False)
+    whole = read(sources, split=split or "all", streaming=False, reading=reading)
     schema = infer(whole, columns=registry.parts(sources, columns))
     if schema.kind not in READ:
         raise refused(KINDS[schema.kind])
-    return schema, spread(rows_like(schema, sources, split=split, log=log), limit)
+    return schema, spread(rows_like(schema, sources, split=split, log=log, reading=reading), limit)
 
 
 def refused(what: str) -> DataError:
@@ -121,7 +131,7 @@ def answers(judged: Retrieval, limit: int) -> list[Row]:
 def two_views(encoder: Encoder, schema: Schema, rows: Sequence[Row]) -> tuple[list[Row] | None, list[str]]:
     """Two parts of each item, where rows are no pairs and items of this modality have two; and the sentence that says
     so. Of texts there are none: two passes with dropout are their views."""
-    if schema.kind not in ("labelled", "items") or encoder.modality == "text":
+    if schema.kind not in ("labelled", "items") or encoder.modality == TEXT:
         return None, []
     found = found_again(rows[: evaluation.SHAPE_ROWS], encoder)
     return (None, []) if found is None else (found[0], [found[1]])

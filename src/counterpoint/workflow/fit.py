@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from counterpoint.data.files.options import Said, reading_of
 from counterpoint.data.files.read import Source
 from counterpoint.errors import ConfigError, CounterpointError, ModelError
 from counterpoint.evaluate.fusion import told
@@ -62,6 +63,7 @@ def fit(
     train: Mapping[str, Any] | None = None,
     split: str | None = None,
     streaming: bool | None = None,
+    reading: Said = None,
     resume: bool = False,
     overwrite: bool = False,
     say: Say | None = None,
@@ -72,6 +74,7 @@ def fit(
     -> column. encoder: auto, static, transformer, or a folder or hub id; ``text=FOLDER`` names that of one tower. lora:
     rank of the adapters that learn in place of a pretrained encoder's weights (0: the weights themselves). test: rows
     to measure on (none: a part of the data is held out). size: the recipe to start from: small, published, smoke.
+    reading: what is said of files rather than found: ``{"separator": ";", "encoding": "cp1252", "header": False}``.
     settings: of the method. train: fields of `TrainConfig` that replace the recipe's. overwrite: replace the run in the
     folder. resume: continue it; whatever is left out is then as it was. say: receives each sentence about what was
     decided, and the table of figures (None: the terminal).
@@ -96,6 +99,7 @@ def fit(
             train=dict(train or {}),
             split=split,
             streaming=streaming,
+            reading=asdict(reading_of(reading)),
         )
         return _fit(asked, Path(out), team, resume=resume, overwrite=overwrite, say=say)
 
@@ -124,6 +128,7 @@ def _alone(asked: Asked, folder: Path, team: Team, *, resume: bool, overwrite: b
                     test=asked.test,
                     split=asked.split,
                     streaming=asked.streaming,
+                    reading=asked.reading,
                     mix=asked.train.get("mix") is not None,
                 )
             )

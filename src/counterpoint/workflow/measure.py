@@ -22,6 +22,7 @@ from counterpoint.evaluate.language import ISOTROPIC, isotropy, perplexity
 from counterpoint.evaluate.result import Evaluation
 from counterpoint.evaluate.run import evaluate
 from counterpoint.modalities import base as modalities
+from counterpoint.modalities.text import TEXT
 from counterpoint.views.base import counterparts, sentence
 from counterpoint.workflow.gather import Given, spread
 
@@ -118,7 +119,7 @@ def measured(
             notes.append(f"{many[0].upper()}{many[1:]} carry no judgements: {said[0].lower()}{said[1:]}")
     one = next(iter(towers.values()))
     if given.schema.kind == "texts" and isinstance(one, CausalLM):
-        notes.append(as_language(one, [row["text"] for row in given.held]))
+        notes.append(as_language(one, [row[TEXT] for row in given.held]))
     return found, notes
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from counterpoint.data import objects
+from counterpoint.data.files.options import Said
 from counterpoint.data.files.read import read, train_part
 from counterpoint.data.files.tables import cache_folder
 from counterpoint.data.infer import infer
@@ -23,6 +24,7 @@ from counterpoint.data.sets.beir import Retrieval, read_beir
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.files import whole_file, write_json
+from counterpoint.modalities.text import TEXT
 from counterpoint.search.cache import Cache
 from counterpoint.search.mine import Counts, Likeness, Mined, Mining, Problem, Scorer, dense, mine, words
 from counterpoint.workflow.bulk.embed import fingerprint
@@ -56,8 +58,11 @@ def retrieval_set(data: Sequence[str], split: str | None) -> Retrieval | None:
     return read_beir(folder, split=split or ("train" if any(folder.glob("qrels/train.*")) else "test"))
 
 
-def pairs_of(data: Sequence[str], *, columns: Mapping[str, Any], split: str | None, log: Log) -> Pairs:
-    """The pairs of files; of a retrieval set, each query with each of its relevant documents.
+def pairs_of(
+    data: Sequence[str], *, columns: Mapping[str, Any], split: str | None, log: Log, reading: Said = None
+) -> Pairs:
+    """The pairs of files; of a retrieval set, each query with each of its relevant documents. reading: what is said of
+    files rather than found.
 
     Raises `DataError` for rows that are no pairs of texts.
     """
@@ -70,17 +75,17 @@ def pairs_of(data: Sequence[str], *, columns: Mapping[str, Any], split: str | No
         positives = [found.corpus[d] for _, d in judged]
         table = datasets.Dataset.from_dict({"anchor": anchors, "positive": positives})
         return Pairs(anchors, positives, table, list(found.corpus.values()))
-    raw = read(list(data), split=split, streaming=False, log=log)
+    raw = read(list(data), split=split, streaming=False, log=log, reading=reading)
     raw = raw if split else train_part(raw, log)
     schema = infer(raw, columns=registry.parts(list(data), dict(columns)))
-    if schema.kind != "pairs" or set(schema.modalities.values()) != {"text"}:
+    if schema.kind != "pairs" or set(schema.modalities.values()) != {TEXT}:
         raise DataError(
             f"Negatives are mined for pairs of texts, and these rows are {schema.why} Name the two columns, for "
             "instance: --columns anchor=question,positive=answer"
         )
     rows = Rows(raw, schema, log=log)
     anchors, positives = (rows.column(str(schema.columns[part])).to_pylist() for part in ("anchor", "positive"))
-    table, former = raw.select(rows.index), schema.columns.get(NEGATIVES, [])
+    table, former = rows.dataset.select(rows.index), schema.columns.get(NEGATIVES, [])
     gone = [c for c in dict.fromkeys([*former, NEGATIVES]) if c in table.column_names]
     if gone:
         log.note(f"The rows had negatives already ({', '.join(gone)}): those that are mined take their place.")
@@ -108,7 +113,7 @@ def mine_pairs(
         blocks, name = words(problem, tokenizer=tokenizer), f"{BM25} {tokenizer}"
     else:
         name = fingerprint(Path(model))
-        blocks = dense(load(Path(model), "text"), problem, kept, model=name, block=block)
+        blocks = dense(load(Path(model), TEXT), problem, kept, model=name, block=block)
     judge = None if guide is None else scorer(guide)
     judge_name = "" if guide is None else fingerprint(guide)
     found = mine(
@@ -119,7 +124,7 @@ def mine_pairs(
 
 def scorer(model: Path) -> Scorer:
     """A model folder as a guide: what scores pairs itself, or an encoder by the likeness of two embeddings."""
-    found: Encoder | Scorer = load(model, "text")
+    found: Encoder | Scorer = load(model, TEXT)
     return Likeness(found) if isinstance(found, Encoder) else found
 
 

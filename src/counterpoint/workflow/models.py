@@ -17,6 +17,7 @@ from counterpoint.encoders.causal import CausalLM
 from counterpoint.encoders.text import TextTransformer
 from counterpoint.errors import ConfigError, ModelError
 from counterpoint.modalities.base import of
+from counterpoint.modalities.text import TEXT
 
 Beginning: TypeAlias = Literal["recipe", "scratch", "pretrained", "adapted"]
 """How an encoder begins: as its recipe says, as a transformer from random weights, with weights trained before, or with
@@ -145,7 +146,7 @@ def language_model(path: Path | str) -> CausalLM:
     root = model_path(path)
     if not (ours(root) or (root / "checkpoints").is_dir()):
         return CausalLM.from_pretrained(path)
-    encoder = load(path, "text")
+    encoder = load(path, TEXT)
     if not isinstance(encoder, CausalLM):
         raise ModelError(
             f"{path} holds a {type(encoder).__name__}, which gives embeddings and cannot write. Give a causal language "

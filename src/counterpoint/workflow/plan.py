@@ -17,6 +17,7 @@ from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.lora import adapt
 from counterpoint.errors import ConfigError
 from counterpoint.methods.base import Method, Recipe
+from counterpoint.modalities.text import TEXT
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.setup import find_device
 from counterpoint.workflow.advice import Start, start_for
@@ -82,7 +83,7 @@ def make_plan(asked: Asked, given: Given, start: tuple[Path, Beginning] | None, 
     train = dataclasses.replace(recipe.train, **{**SETTINGS[begins], **advice.train, **asked.train})
     if "batch" not in asked.train:
         train = fitting(train, given.rows, given.log)
-    if asked.size == "published" and begins == "recipe" and train.lr < FOR_PRETRAINED and "text" in towers:
+    if asked.size == "published" and begins == "recipe" and train.lr < FOR_PRETRAINED and TEXT in towers:
         given.log.note(
             "The published recipe goes on from a pretrained encoder; this one starts from random weights, for which "
             f"its learning rate of {train.lr:g} is small. Name one: --encoder FOLDER, or a hub id."
@@ -92,11 +93,11 @@ def make_plan(asked: Asked, given: Given, start: tuple[Path, Beginning] | None, 
 
 def _advice(asked: Asked, given: Given, recipe: Recipe) -> Start:
     """Also in a resumed run, and the same there: its settings follow from the same rows."""
-    if asked.encoder != "auto" or asked.size != "small" or list(given.modalities) != ["text"]:
+    if asked.encoder != "auto" or asked.size != "small" or list(given.modalities) != [TEXT]:
         return Start()
     rows = None if isinstance(given.rows, Stream) else len(given.rows)
     device = find_device(str(asked.train.get("device", recipe.train.device))).type
-    return start_for(rows, recipe.encoder_of("text"), device=device)
+    return start_for(rows, recipe.encoder_of(TEXT), device=device)
 
 
 def with_adapters(

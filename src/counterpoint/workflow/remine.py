@@ -16,6 +16,7 @@ from counterpoint.data.rows import Rows
 from counterpoint.data.schema import Row
 from counterpoint.errors import ConfigError
 from counterpoint.methods.base import Method
+from counterpoint.modalities.text import TEXT
 from counterpoint.search.cache import Cache
 from counterpoint.search.mine import Mining, Problem, dense, mine
 from counterpoint.train.config import TrainConfig
@@ -30,11 +31,7 @@ class Remining:
     """
 
     def __init__(self, rows: Any, config: TrainConfig, method: Method) -> None:
-        if (
-            not isinstance(rows, Rows)
-            or rows.schema.kind != "pairs"
-            or set(rows.schema.modalities.values()) != {"text"}
-        ):
+        if not isinstance(rows, Rows) or rows.schema.kind != "pairs" or set(rows.schema.modalities.values()) != {TEXT}:
             raise ConfigError(
                 "--remine mines negatives for pairs of texts that lie in one table, and these rows are a stream, a "
                 "mixture or something else. Leave --remine out."

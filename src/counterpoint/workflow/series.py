@@ -19,6 +19,7 @@ from counterpoint.data.windows import PARTS, Series, Windows
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.series import SeriesEncoder
 from counterpoint.errors import DataError, ModelError, NotFiniteError
+from counterpoint.modalities.series import SERIES
 
 BLOCK = 4096
 """Windows embedded at once."""
@@ -30,7 +31,7 @@ def registered_series(data: Source) -> Series | None:
     if not objects.is_paths(named):
         return None
     known = registry.ENTRIES.get(str(named[0])) if len(named) == 1 and not Path(named[0]).exists() else None
-    return registry.load(known.name) if known is not None and known.task == "series" else None  # type: ignore[return-value]
+    return registry.load(known.name) if known is not None and known.task == SERIES else None  # type: ignore[return-value]
 
 
 def read_windows(

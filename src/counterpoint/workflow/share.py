@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from counterpoint.data.arrange import arranged
 from counterpoint.data.files.read import read
 from counterpoint.data.infer import infer
 from counterpoint.data.log import Log
@@ -22,6 +23,7 @@ from counterpoint.errors import CounterpointError, DataError, ModelError
 from counterpoint.evaluate.fusion import DEPTH, FEWEST, learn_from_pairs, learn_share
 from counterpoint.evaluate.retrieval import Judgements
 from counterpoint.files import write_json
+from counterpoint.modalities.text import TEXT
 from counterpoint.search.hybrid import DEFAULT, Share
 from counterpoint.search.store import Index
 from counterpoint.workflow.folder import learned_from
@@ -46,7 +48,7 @@ def set_aside(given: Given) -> Given:
     They are neither trained on nor among those that the model is measured on.
     """
     rows = given.rows
-    texts = set(given.schema.modalities.values()) == {"text"}
+    texts = set(given.schema.modalities.values()) == {TEXT}
     if given.schema.kind not in ("pairs", "texts") or not texts or not isinstance(rows, Rows) or len(rows) < ROWS:
         return given
     try:
@@ -67,11 +69,11 @@ def of_run(towers: Mapping[str, Encoder], given: Given, model: Path) -> Share | 
     if not given.paired:
         return None
     texts = given.schema.kind == "texts"
-    parts = found_again(given.paired, towers["text"]) if texts else None
+    parts = found_again(given.paired, towers[TEXT]) if texts else None
     pairs = parts[0] if parts else given.paired
     what = "texts, of which one half had to find the other" if texts else "pairs"
     try:
-        share = learn_from_pairs(towers["text"], pairs, source="learned by fit on {n} held-out " + what)
+        share = learn_from_pairs(towers[TEXT], pairs, source="learned by fit on {n} held-out " + what)
     except CounterpointError as error:  # texts without a word, no bm25s: a run that is trained does not fail for it
         return Share(DEFAULT.alpha, f"the default, as it could not be learned ({str(error).rstrip('.')})")
     if share.figures:
@@ -98,8 +100,8 @@ def pairs_in(rows: datasets.Dataset, sources: Sequence[str]) -> Schema | None:
         schema = infer(rows, columns=named)
     except DataError:
         return None
-    if schema.kind != "pairs" or set(schema.modalities.values()) != {"text"}:
-        return None
+    if schema.kind != "pairs" or set(schema.modalities.values()) != {TEXT} or schema.changes:
+        return None  # where rows are changed before they are pairs, they are not those of the index
     sides = [str(schema.columns[side]).lower() for side in ("anchor", "positive")]
     return schema if named or (sides[0] in ANCHORS and sides[1] in POSITIVES) else None
 
@@ -129,7 +131,7 @@ def pairs_to_learn_from(
         return [(a, p) for a, p in _columns(rows, own) if a and p]
     raw = read(list(queries), split="all", streaming=False, log=log)
     schema = infer(raw, columns=registry.parts(list(queries), {}))
-    if schema.kind != "pairs" or set(schema.modalities.values()) != {"text"}:
+    if schema.kind != "pairs" or set(schema.modalities.values()) != {TEXT}:
         raise DataError(
             f"--queries {' '.join(queries)} holds {schema.why} Give pairs of texts, in columns with the names anchor "
             "(the question) and positive (the indexed text that answers it)."
@@ -137,7 +139,7 @@ def pairs_to_learn_from(
     if seen := learned_from(run, queries):
         log.note(f"The model was trained on {', '.join(seen)}: learned from them, a hybrid trusts it too much.")
     known = set(rows.with_format("arrow")[:][text].to_pylist())
-    asked = _columns(raw, schema)
+    asked = _columns(arranged(raw, schema.changes, log), schema)
     pairs = [(a, p) for a, p in asked if a and p and p in known]
     if not pairs:
         raise DataError(

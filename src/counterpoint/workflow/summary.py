@@ -12,7 +12,8 @@ from typing import Any
 from counterpoint._version import __version__
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.causal import CausalLM
-from counterpoint.errors import MissingExtra, NotFiniteError
+from counterpoint.errors import MissingExtra, ModelError, NotFiniteError
+from counterpoint.modalities import base as modalities
 from counterpoint.report import page
 from counterpoint.report.collect import collect
 from counterpoint.workflow.folder import Asked, as_json
@@ -39,13 +40,15 @@ def describe(plan: Plan, asked: Asked, given: Given) -> dict[str, Any]:
 
 def report(folder: Path, towers: Mapping[str, Encoder], given: Given, say: Callable[[str], None]) -> None:
     """The page of the run; a missing extra is told, not raised: the model is there."""
-    stream = "text" if "text" in towers else next(iter(towers))
-    keys = [k for k, m in given.schema.modalities.items() if m in stream.split("+")]
+    read = [stream for stream, encoder in towers.items() if modalities.of(encoder.modality).written]
+    stream = next(iter(read or towers))  # points that can be read, where there are any
+    keys = [k for k, m in given.schema.modalities.items() if m in stream.split(modalities.JOINED)]
     key = keys[0] if keys else None
     shown = [r for r in given.held if keys and all(r.get(k) is not None for k in keys)]
     if key and shown:
+        items = shown if modalities.JOINED in stream else [r[key] for r in shown]
         try:
-            vectors = towers[stream].encode(shown if "+" in stream else [r[key] for r in shown], normalize=True)
+            vectors = towers[stream].encode(items, normalize=True)
         except NotFiniteError as error:  # told where the model was measured; the page has the curves
             say(f"The report shows no neighbours and no map. {error}")
         else:
@@ -60,16 +63,9 @@ def report(folder: Path, towers: Mapping[str, Encoder], given: Given, say: Calla
 
 def next_commands(folder: Path, given: Given, towers: Mapping[str, Encoder]) -> list[str]:
     """What can be typed now."""
-    if given.schema.kind == "graph":
-        load = f"from counterpoint.encoders.folder import load; load('{folder}/model').encode(graph)"
-        return [f"python: {load}  # graph: counterpoint.data.nodes.read_graph(PATH), or its nodes"]
-    if given.schema.kind == "series":
-        load = f"from counterpoint.encoders.folder import load; load('{folder}/model').forecast(window)"
-        return [
-            f"counterpoint encode {folder} ROWS --out vectors.npy",
-            f"python: {load}  # window: the last steps, a row for each, a column for each channel",
-            f"counterpoint export {folder} --to onnx --out model.onnx",
-        ]
+    then = [line.replace("{run}", str(folder)) for e in towers.values() for line in modalities.of(e.modality).then]
+    if all(modalities.of(e.modality).shape == "whole" for e in towers.values()):
+        return then
     if given.schema.kind == "bags":
         load = f"from counterpoint.encoders.folder import load; load('{folder}/model').classify(bags)"
         return [
@@ -80,15 +76,21 @@ def next_commands(folder: Path, given: Given, towers: Mapping[str, Encoder]) -> 
     lines = [f"counterpoint encode {folder} ROWS --out vectors.npy{stream}"]
     if given.schema.kind not in ("texts", "items"):  # rows like these hold something to measure against
         lines.insert(0, f"counterpoint eval {folder} TEST_ROWS")
-    if isinstance(towers.get("text"), CausalLM):
+    if any(isinstance(encoder, CausalLM) for encoder in towers.values()):
         lines.insert(0, f'counterpoint generate {folder} "The beginning of a text"')
-    if "text" in towers:
-        lines.append(f'counterpoint index {folder} ROWS && counterpoint search {folder} "a question"')
-    if "dna" in towers:
-        lines.append(f"counterpoint index {folder} REF.fa && counterpoint align {folder} READS.fq --out reads.sam")
-    if "table" not in towers:
+    lines += then
+    if is_exportable(next(iter(towers.values()))):
         lines.append(f"counterpoint export {folder} --to onnx --out model.onnx{stream}")
     return lines
+
+
+def is_exportable(encoder: Encoder) -> bool:
+    """Whether an ONNX file can be made of it."""
+    try:
+        encoder.traced()
+    except ModelError:
+        return False
+    return True
 
 
 def title(data: list[str]) -> str:

@@ -10,12 +10,13 @@ from typing import Any
 
 from counterpoint.data.schema import Schema
 from counterpoint.encoders.bags import BagEncoder
-from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.base import Encoder, has_published_weights
 from counterpoint.encoders.border import read_json
 from counterpoint.errors import CounterpointError
 from counterpoint.evaluate.result import Below, Evaluation
 from counterpoint.evaluate.systems import BEFORE
 from counterpoint.methods.base import discover
+from counterpoint.modalities.text import TEXT
 from counterpoint.workflow.choose import fits
 from counterpoint.workflow.diagnose import READ
 from counterpoint.workflow.folder import holds_run
@@ -66,7 +67,7 @@ def to_try(
     """
     if not below:
         return []
-    schema = schema or Schema(kind="pairs", columns={}, modalities={"anchor": "text", "positive": "text"})
+    schema = schema or Schema(kind="pairs", columns={}, modalities={"anchor": TEXT, "positive": TEXT})
     place, run = shlex.quote(str(model)), run_of(model)
     out = _trainings(run, below, schema, steps) if run else []
     if run is None:
@@ -90,7 +91,8 @@ def _trainings(run: Path, below: Sequence[Below], schema: Schema, steps: int | N
     rows = _rows(asked["data"], asked["columns"]) + (f" --test {_rows(asked['test'])}" if asked["test"] else "")
     method = f" --method {asked['method']}" if asked["method"] != "auto" else ""
     out = []
-    if {*schema.modalities.values()} in ({"text"}, {"image"}) and config["begins"] in ("recipe", "scratch"):
+    held = {*schema.modalities.values()}
+    if len(held) == 1 and all(map(has_published_weights, held)) and config["begins"] in ("recipe", "scratch"):
         begun = f"counterpoint fit {rows}{method} --out {_beside(run, 'pretrained')} --encoder FOLDER_OR_HUB_ID"
         out.append(f"{begun}  # go on from weights that have seen more than these rows")
     if any(b.baseline == BEFORE and b.clear for b in below):

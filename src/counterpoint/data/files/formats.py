@@ -20,10 +20,11 @@ from counterpoint.data.files.store import File, Remote
 from counterpoint.data.log import Log
 from counterpoint.errors import DataError, NoRowsError
 from counterpoint.modalities import base as modalities
+from counterpoint.modalities.text import TEXT
 
 SUFFIXES = {
     ".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet",
-    ".arrow": "arrow", ".feather": "arrow", ".txt": "text", ".tar": "tar", ".xlsx": "excel",
+    ".arrow": "arrow", ".feather": "arrow", ".txt": "txt", ".tar": "tar", ".xlsx": "excel",
 }  # fmt: skip
 """Of tables; files of many items of one modality are known by `counterpoint.modalities`."""
 PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib", ".npy", ".npz"}
@@ -131,7 +132,7 @@ def _text(path: File, reading: Reading, log: Log) -> Iterator[pa.Table]:
     with textfile.open_text(path, reading) as stream:
         for block in textfile.blocks(stream, path):
             lines = block.decode("utf-8").removesuffix("\n").split("\n")
-            yield pa.table({"text": [line.removesuffix("\r") for line in lines]})
+            yield pa.table({TEXT: [line.removesuffix("\r") for line in lines]})
 
 
 def _say_encoding(path: File, reading: Reading, log: Log) -> None:
@@ -219,5 +220,5 @@ def _items(path: File, found: modalities.Format, reading: Reading) -> Iterator[p
 
 _READERS: dict[str, Callable[[File, Reading, Log], Iterator[pa.Table]]] = {
     "json": _json, "csv": separated.tables_of, "excel": excel.tables_of, "parquet": _parquet, "arrow": _arrow,
-    "text": _text,
+    "txt": _text,
 }  # fmt: skip

@@ -5,6 +5,7 @@ They stay encoded in Arrow until a row is taken.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ import pyarrow as pa
 from counterpoint.data.files.formats import tables
 from counterpoint.data.log import Log
 from counterpoint.errors import DataError
-from counterpoint.modalities.base import Column, Modality, discover, of_column, of_feature
+from counterpoint.modalities.base import Column, Modality, discover, of_column, of_feature, of_suffix
 
 if TYPE_CHECKING:
     import datasets
@@ -78,16 +79,26 @@ def _array(files: Iterable[Any]) -> pa.Array:
     return pa.array([cell(v) for v in files], type=ARROW)
 
 
+def below(folder: Path, name: str) -> str | None:
+    """The path of a file that a table in a folder names, where it lies below that folder; None where it does not."""
+    root = os.path.abspath(folder)
+    path = os.path.abspath(os.path.join(root, name))
+    return path if path.startswith(os.path.join(root, "")) else None
+
+
 # --- a folder --------------------------------------------------------------------------------------------------
 
 
-def inside(folder: Path, medium: Modality) -> list[Path]:
-    """Files of one modality below a folder, sorted by path; hidden ones are left out."""
-    return sorted(
-        p
-        for p in folder.rglob("*")
-        if p.suffix.lower() in medium.suffixes and not any(part.startswith(".") for part in p.relative_to(folder).parts)
-    )
+def held(root: Path) -> dict[str, list[Path]]:
+    """Modality -> its items below a folder, sorted by path: files, and folders that are an item each. Hidden ones are
+    left out."""
+    known = [m for m in discover().values() if m.suffixes]
+    folders = {m.name: m.folders(root) for m in known if m.folders}
+    taken = {p for found in folders.values() for p in found}
+    files = [p for p in root.rglob("*") if p not in taken and not taken.intersection(p.parents)]
+    shown = [p for p in files if not any(part.startswith(".") for part in p.relative_to(root).parts)]
+    found = {m.name: [*folders.get(m.name, []), *(p for p in shown if p.suffix.lower() in m.suffixes)] for m in known}
+    return {name: sorted(paths) for name, paths in found.items() if paths}
 
 
 def folder(root: Path, medium: Modality, log: Log) -> datasets.Dataset:
@@ -101,7 +112,13 @@ def folder(root: Path, medium: Modality, log: Log) -> datasets.Dataset:
     metadata = next((root / name for name in METADATA if (root / name).exists()), None)
     if metadata is not None:
         return _with_metadata(root, metadata, medium, log)
-    paths = _readable(inside(root, medium), root, medium, log)
+    found = held(root).get(medium.name, [])
+    if folders := [p for p in found if p.is_dir()]:
+        log.note(
+            f"{len(folders):,} folders in {root} are read as {medium.many}, as what each holds follows in order. "
+            f"To read their files by themselves, list these in {root / METADATA[1]}, in a column file_name."
+        )
+    paths = _readable(found, root, medium, log)
     names = [p.relative_to(root).parts[0] if p.parent != root else "" for p in paths]
     classes = sorted(set(names))
     if "" in classes or len(classes) < 2:
@@ -121,7 +138,13 @@ def _with_metadata(root: Path, metadata: Path, medium: Modality, log: Log) -> da
             f"{metadata} has no column 'file_name', only {', '.join(table.column_names)}. "
             "Add one with the path of each file, relative to the folder."
         )
-    paths = [root / str(name) for name in table["file_name"].to_pylist()]
+    names = [str(name) for name in table["file_name"].to_pylist()]
+    if outside := [n for n in names if below(root, n) is None]:
+        raise DataError(
+            f"{metadata} names {outside[0]!r}, which lies outside of {root}. Put the files below that folder."
+        )
+    paths = [root / name for name in names]
+    medium = _listed(paths, medium)
     kept = set(_readable(paths, root, medium, log))
     rest = table.drop_columns(["file_name"]).filter(pa.array([p in kept for p in paths]))
     columns = {medium.name: [p for p in paths if p in kept]}
@@ -129,13 +152,27 @@ def _with_metadata(root: Path, metadata: Path, medium: Modality, log: Log) -> da
     return dataset({**columns, **{n: rest[n].combine_chunks() for n in others}})
 
 
+def _listed(paths: list[Path], medium: Modality) -> Modality:
+    """The modality of the files or folders that are listed, as the first that is there says; else the one found."""
+    there = next((p for p in paths if p.exists()), None)
+    if there is not None and there.is_dir():
+        return next((m for m in discover().values() if m.folders), medium)
+    return (of_suffix(there.suffix.lower()) if there else None) or medium
+
+
 def _readable(paths: list[Path], root: Path, medium: Modality, log: Log) -> list[Path]:
     """The paths whose files can be read; the others are logged."""
     damage = medium.damage
     assert damage is not None  # whoever has suffixes says so
-    whole = sum(p.stat().st_size for p in paths if p.exists()) <= DECODE_ALL
+    whole = sum(_bytes(p) for p in paths) <= DECODE_ALL
+
+    def reason_of(path: Path) -> str | None:
+        if path.exists() and not path.is_file() and not (medium.folders and path.is_dir()):
+            return "no file: a folder, a pipe, a socket or a device"  # for which one would wait without end
+        return damage(str(path), whole=whole)
+
     with ThreadPoolExecutor() as pool:
-        reasons = list(pool.map(lambda p: damage(str(p), whole=whole), paths))
+        reasons = list(pool.map(reason_of, paths))
     kept = []
     for path, reason in zip(paths, reasons):
         if reason is None:
@@ -145,3 +182,10 @@ def _readable(paths: list[Path], root: Path, medium: Modality, log: Log) -> list
     if not kept:
         raise DataError(f"{root}: none of its {len(paths):,} {medium.many} can be read. {' '.join(log.lines())}")
     return kept
+
+
+def _bytes(path: Path) -> int:
+    """Of a file, or of the files of a folder; 0 where there is none."""
+    if path.is_dir():
+        return sum(p.stat().st_size for p in path.iterdir() if p.is_file())
+    return path.stat().st_size if path.exists() else 0

@@ -23,6 +23,7 @@ from counterpoint.data.files.options import AS_FOUND, Reading
 from counterpoint.data.files.store import File
 from counterpoint.data.log import Log
 from counterpoint.errors import DataError
+from counterpoint.modalities.text import TEXT
 
 PIECE = 8 * 2**20
 """Bytes between two places, about. Pieces are what an epoch shuffles, and each is opened anew."""
@@ -51,7 +52,7 @@ def places(file: File, reading: Reading = AS_FOUND) -> list[tuple[int, int]]:
                 return _merged((i, b.num_rows, b.nbytes) for i, b in enumerate(_batches(file)))
             case "tar":
                 return shards.shard_places(file, PIECE)
-            case "text" | "json":
+            case "txt" | "json":
                 return _places_of_lines(file, reading)
         try:
             return [(0, sum(map(len, formats.tables(file, reading))))]
@@ -81,7 +82,7 @@ def rows_from(
             case "tar":
                 for row in shards.shard_rows(file, log, at=at, skip=skip):
                     yield None if row is None else _only(row, columns)
-            case "text" | "json" as layout:
+            case "txt" | "json" as layout:
                 lines = itertools.islice(_lines(file, at, reading), skip, None)
                 yield from _parsed(file, lines, layout, columns, first, log)
             case _:
@@ -94,7 +95,7 @@ def _layout(file: File, reading: Reading) -> str:
     kind = formats.kind(file)
     if kind == "json":
         return "json" if _has_lines(file, store.state(file), reading) else "whole"
-    return kind if kind in ("parquet", "arrow", "tar", "text") else "whole"
+    return kind if kind in ("parquet", "arrow", "tar", "txt") else "whole"
 
 
 @lru_cache(maxsize=100_000)
@@ -205,7 +206,7 @@ def _blocks(stream: IO[bytes], at: int) -> Iterator[tuple[int, list[bytes]]]:
 
 def _counted(file: File, lines: list[bytes]) -> list[bytes]:
     """The lines that are rows: blank ones are no rows of JSON, but empty texts."""
-    return lines if formats.kind(file) == "text" else [line for line in lines if line.strip()]
+    return lines if formats.kind(file) == "txt" else [line for line in lines if line.strip()]
 
 
 def _places_of_lines(file: File, reading: Reading) -> list[tuple[int, int]]:
@@ -235,8 +236,8 @@ def _parsed(
 ) -> Iterator[Values]:
     for number, line in enumerate(lines, first):
         try:
-            if layout == "text":
-                yield {"text": line.removesuffix(b"\r").decode()}
+            if layout == "txt":
+                yield {TEXT: line.removesuffix(b"\r").decode()}
                 continue
             row = jsonfile.loads(line)
             if b"\\ud" in line.lower() and row != (row := jsonfile.mend(row)):

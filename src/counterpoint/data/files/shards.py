@@ -19,6 +19,7 @@ from counterpoint.data.files.store import File
 from counterpoint.data.log import Log
 from counterpoint.errors import DataError
 from counterpoint.modalities.base import discover, of_suffix
+from counterpoint.modalities.text import TEXT
 
 ROWS = 1_000  # per table
 
@@ -117,8 +118,8 @@ def _row(path: File, key: str, members: dict[str, bytes], log: Log) -> dict[str,
                     log.skip(f"{path.name}:{key}.{extension}", reason)
                     return None
                 row[medium.name] = file
-            elif extension in ("txt", "text", "caption"):
-                row["text"] = data.decode("utf-8")
+            elif extension in ("txt", TEXT, "caption"):
+                row[TEXT] = data.decode("utf-8")
             elif extension in ("cls", "label"):
                 label = data.decode("utf-8").strip()
                 row["label"] = int(label) if label.lstrip("-").isdigit() else label

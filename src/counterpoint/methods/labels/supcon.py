@@ -49,7 +49,7 @@ class Config:
     title="Supervised contrastive learning",
     paper="arXiv 2004.11362",
     year=2020,
-    modalities=("text", "image", "audio", "table", "dna", "vector"),
+    modalities=("text", "image", "every"),
     needs=("labelled",),
     usual=("labelled",),
 )

@@ -1,10 +1,10 @@
-"""SimCLR: two views of an image find each other among all views of the batch.
+"""SimCLR: two views of an item find each other among all views of the batch.
 
 Chen et al. 2020, "A Simple Framework for Contrastive Learning of Visual Representations", arXiv 2002.05709.
 
-For whoever has unlabelled images; the baseline that other image methods are held against. Each image enters
-as two random views; a view's positive is the other view of its image, its negatives are the 2N - 2 views of
-the other images.
+For whoever has unlabelled items of which two views can be drawn; made for images, where it is the baseline that other
+methods are held against. Each item enters as two random views; a view's positive is the other view of its item, its
+negatives are the 2N - 2 views of the other items.
 
     L_i = -log( exp(scale z_i·z_p(i)) / Σ_{a ≠ i} exp(scale z_i·z_a) ),   scale = 1 / temperature, |z| = 1
 
@@ -24,23 +24,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from counterpoint.data.batch import Batch
+from counterpoint.data.batch import Batch, View
 from counterpoint.data.schema import Row
+from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.heads import Projector
 from counterpoint.encoders.image import ConvNetConfig, ImageEncoder
-from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.methods.batches import two_views
+from counterpoint.methods import batches
+from counterpoint.methods.base import Method, Recipe, Usual, method
 from counterpoint.objectives import pairing
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.scale import LogitScale
 from counterpoint.train.config import TrainConfig
+from counterpoint.views.base import two_views
 from counterpoint.views.image import SimCLRViews
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """temperature: of the softmax. hidden, out: widths of the projector. norm: of its hidden layer (None
-    allows gradient caching, together with group norm in the encoder). augment, source: see `two_views`.
+    allows gradient caching, together with group norm in the encoder). augment, source: of images, see
+    `counterpoint.methods.batches.two_views`; other modalities have views of their own.
     """
 
     temperature: float = 0.5
@@ -53,26 +56,31 @@ class Config:
 
 @method(
     "simclr",
-    title="SimCLR: two views of an image find each other",
+    title="SimCLR: two views of an item find each other",
     paper="arXiv 2002.05709",
     year=2020,
-    modalities=("image",),
+    modalities=("image", "every with views"),
     needs=("items",),
+    usual=(Usual("items", otherwise=True),),
 )
 class SimCLR(Method):
-    """Each view's positive is the other view of its image; all other views of the batch are negatives."""
+    """Each view's positive is the other view of its item; all other views of the batch are negatives."""
 
     Config = Config
-    encoder: ImageEncoder
 
-    def __init__(self, encoder: ImageEncoder, config: Config | None = None) -> None:
+    def __init__(self, encoder: Encoder, config: Config | None = None) -> None:
         super().__init__(encoder, config)
         c = self.config
         self.scale = LogitScale(c.temperature)
         self.projector = Projector(encoder.dim, (c.hidden,), c.out, norm=c.norm)
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
-        return two_views(self.encoder, rows, rng, self.config.augment, source=self.config.source)
+        if isinstance(self.encoder, ImageEncoder):
+            return batches.two_views(self.encoder, rows, rng, self.config.augment, source=self.config.source)
+        stream = self.encoder.modality
+        pair = two_views(stream)([r[stream] for r in rows], rng, self.encoder.collate)
+        views = tuple(View(data, stream, role) for data, role in zip(pair, ("anchor", "positive")))
+        return Batch(views, torch.tensor([r["row"] for r in rows]))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         pair = [batch.one(role) for role in ("anchor", "positive")]

@@ -243,13 +243,11 @@ class Embed:
 
     def _single(self) -> modalities.Modality | None:
         """The modality whose items are in one column, None for an encoder of several columns' cells alone."""
-        parts = map(modalities.of, self.encoder.modality.split(modalities.JOINED))
-        return next((m for m in parts if m.columns == "one"), None)
+        return next((m for m in modalities.parts(self.encoder.modality) if m.columns == "one"), None)
 
     def _several(self) -> modalities.Modality | None:
         """The modality whose items are the cells of several columns."""
-        parts = map(modalities.of, self.encoder.modality.split(modalities.JOINED))
-        return next((m for m in parts if m.columns == "several"), None)
+        return next((m for m in modalities.parts(self.encoder.modality) if m.columns == "several"), None)
 
     def _cells(self, table: pa.Table) -> Iterator[Any]:
         """The item of each row, None where there is nothing to encode."""
