@@ -46,6 +46,13 @@ def is_table(source: Any) -> bool:
     )
 
 
+def sources(given: Any) -> list[Any]:
+    """What was given as a list of sources: paths as they are; rows that are in memory are one source."""
+    if isinstance(given, list | tuple) and (is_paths(given) or all(map(is_table, given))):
+        return list(given)
+    return [given if is_paths(given) or is_table(given) else dataset(given)]
+
+
 def dataset(
     source: Any, *, split: str | None = None, log: Log | None = None
 ) -> datasets.Dataset | datasets.IterableDataset:
@@ -208,10 +215,12 @@ def _array(name: str, values: Any, *, from_pandas: bool = False) -> pa.Array:
         values = list(values)
     if hasattr(values, "combine_chunks"):
         values = values.combine_chunks()
+    pictures = False
     if isinstance(values, list | tuple):
+        pictures = _is_picture(next((value for value in values if value is not None), None))
         values = [_cell(value) for value in values]
     try:
-        found = pa.array(values, from_pandas=from_pandas or None)
+        found = pa.array(values, media.ARROW if pictures else None, from_pandas=from_pandas or None)
     except (pa.ArrowException, ValueError, TypeError, OverflowError, NotImplementedError) as error:
         raise DataError(f"Column {name!r} {_why(values, error)}") from error
     return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
@@ -225,11 +234,16 @@ def _cell(value: Any) -> Any:
         return value.tolist() if value.ndim != 1 or value.dtype == object else value
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    if hasattr(value, "convert") and hasattr(value, "save"):
+    if _is_picture(value):
         import datasets
 
         return datasets.Image().encode_example(value)
     return value
+
+
+def _is_picture(value: Any) -> bool:
+    """Whether something is an image of Pillow."""
+    return hasattr(value, "convert") and hasattr(value, "save")
 
 
 def _why(values: Any, error: Exception) -> str:

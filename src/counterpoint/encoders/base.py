@@ -23,7 +23,7 @@ from counterpoint.data.batch import Data, move
 from counterpoint.data.schema import Known
 from counterpoint.encoders.bulk import buckets, each, placed, sequence
 from counterpoint.encoders.layout import Stage, read_weights, revive, write_weights
-from counterpoint.encoders.prompts import check_role, known
+from counterpoint.encoders.prompts import check_role, known_roles
 from counterpoint.errors import ConfigError, ModelError, NotFiniteError
 from counterpoint.modalities.base import of as modality_of
 
@@ -163,7 +163,7 @@ class Encoder(nn.Module, ABC):
     @property
     def roles(self) -> tuple[str, ...]:
         """The roles that `encode` takes beside None."""
-        return known(self.prompts, self.domains, self.default_prompt)
+        return known_roles(self.prompts, self.domains, self.default_prompt)
 
     def check_role(self, role: str | None) -> None:
         """Refuse a role that there is none of, with those there are."""

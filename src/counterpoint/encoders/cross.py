@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeGuard
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from counterpoint.encoders.border import reading
 from counterpoint.encoders.bulk import buckets
 from counterpoint.encoders.text import TextTransformerConfig, architecture
 from counterpoint.encoders.tokenizer import subwords, train_tokenizer
-from counterpoint.errors import ConfigError, DataError
+from counterpoint.errors import ConfigError, DataError, ItemError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -45,6 +45,20 @@ class Scorer(Protocol):
     def score(self, pairs: Sequence[Pair]) -> np.ndarray:
         """``(N,)`` scores, or ``(N, C)`` logits of C classes, float32; rows of NaN where it has none."""
         ...
+
+
+def is_pair(given: Any) -> TypeGuard[Pair]:
+    """Whether something is one pair of texts, and not a sequence of pairs."""
+    return isinstance(given, tuple | list) and len(given) == 2 and all(isinstance(text, str) for text in given)
+
+
+def check_pairs(pairs: Sequence[Any]) -> None:
+    """Refuse what is no pair of texts: two letters of a text would be one."""
+    for place, pair in enumerate(pairs):
+        if not is_pair(pair):
+            given = type(pair).__name__
+            said = f"Pair {{place}} of {{of}} is no pair of texts but a {given}: give (text, text)."
+            raise ItemError(said, place, len(pairs))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +127,14 @@ class CrossEncoder(nn.Module):
         logits: Tensor = self.model(**data).logits
         return logits
 
-    def score(self, pairs: Sequence[Pair], *, budget: int = 8_192) -> np.ndarray:
-        """Logits in eval mode, ``(N,)`` where a pair has one, else ``(N, C)``. budget: padded tokens per pass."""
+    def score(self, pairs: Pair | Sequence[Pair], *, budget: int = 8_192) -> np.ndarray:
+        """Logits in eval mode, ``(N,)`` where a pair has one, else ``(N, C)``; of one pair alone, ``()`` or ``(C,)``.
+
+        budget: padded tokens per pass. Raises `DataError` for what is no pair of texts, naming its place.
+        """
+        if is_pair(pairs):
+            return self.score([pairs], budget=budget)[0]  # type: ignore[no-any-return]
+        check_pairs(pairs)
         out = np.empty((len(pairs), self.outputs), dtype=np.float32)
         device = next(self.parameters()).device
         lengths = np.array([len(a) + len(b) for a, b in pairs], dtype=np.int64) // 4 + 3  # tokens, about

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
 from counterpoint.encoders.base import Encoder, Traced, find
-from counterpoint.encoders.cross import Pair
+from counterpoint.encoders.cross import Pair, check_pairs, is_pair
 from counterpoint.encoders.layout import Stage, read_weights, write_weights
 from counterpoint.encoders.pooling import pool
 from counterpoint.encoders.text import TextTransformer
@@ -133,8 +133,12 @@ class PairEncoder(Around):
 
     # --- pairs -----------------------------------------------------------------------------------------------------
 
-    def score(self, pairs: Sequence[Pair]) -> np.ndarray:
-        """``(N,)``, or ``(N, C)`` logits of pairs of texts; each distinct text is encoded once."""
+    def score(self, pairs: Pair | Sequence[Pair]) -> np.ndarray:
+        """``(N,)``, or ``(N, C)`` logits of pairs of texts; each distinct text is encoded once. Of one pair alone,
+        ``()`` or ``(C,)``."""
+        if is_pair(pairs):
+            return self.score([pairs])[0]  # type: ignore[no-any-return]
+        check_pairs(pairs)
         texts = list(dict.fromkeys(text for pair in pairs for text in pair))
         at = {text: i for i, text in enumerate(texts)}
         z = self.encode(texts, normalize=False)

@@ -13,7 +13,7 @@ NO_PROMPT = "none"
 """The role that asks for no prompt, of an encoder that would otherwise put one before every item."""
 
 
-def known(prompts: Mapping[str, str], domains: Iterable[str], default: str | None) -> tuple[str, ...]:
+def known_roles(prompts: Mapping[str, str], domains: Iterable[str], default: str | None) -> tuple[str, ...]:
     """The roles beside None. domains: roles of an encoder with experts. default: the role whose prompt is put where
     none is asked for (None: no prompt then)."""
     none = (NO_PROMPT,) if default is not None else ()

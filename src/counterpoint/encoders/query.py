@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from counterpoint.encoders.border import check_tokens, read_object, reading
-from counterpoint.encoders.prompts import check_role, known
+from counterpoint.encoders.prompts import check_role, known_roles
 from counterpoint.errors import ItemError, ModelError, NotFiniteError
 
 CARD = "counterpoint.json"
@@ -67,7 +67,7 @@ class StaticQueries:
         if isinstance(items, str):
             return self.encode([items], role=role, normalize=normalize)[0]  # type: ignore[no-any-return]
         of = f"the text encoder ({KIND}) of {self.folder}"
-        check_role(role, known(self.prompts, (), self.default_prompt), of)
+        check_role(role, known_roles(self.prompts, (), self.default_prompt), of)
         asked = self.default_prompt if role is None else role
         prompt = "" if asked is None else self.prompts.get(asked, "")
         for place, text in enumerate(items):

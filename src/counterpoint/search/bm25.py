@@ -62,6 +62,7 @@ class BM25:
 
         Raises ModelError where the files of an index that was loaded are damaged at these terms.
         """
+        queries = [queries] if isinstance(queries, str) else queries
         counts = self._counts(queries)
         asked, at = np.unique(counts.indices, return_inverse=True)
         some = self._weights[asked]  # of the files, what is asked for is read and no more
@@ -78,6 +79,7 @@ class BM25:
         """
         if k < 1:
             raise ConfigError(f"k is {k}; the number of results wanted must be at least 1.")
+        queries = [queries] if isinstance(queries, str) else queries  # one query, not one for each of its letters
         size = min(k, len(self))
         scores, ids = np.empty((len(queries), size), np.float32), np.empty((len(queries), size), np.int64)
         for start in range(0, len(queries), block):

@@ -109,6 +109,7 @@ class Problem:
     def of(cls, anchors: Sequence[str], positives: Sequence[str], corpus: Sequence[str] | None = None) -> Problem:
         """corpus: None: the positives themselves. Texts count as the same where they differ in case, punctuation and
         spaces at most. Raises `DataError` where nothing is left to mine."""
+        anchors, positives, corpus = (([x] if isinstance(x, str) else x) for x in (anchors, positives, corpus))
         asked, texts = _Numbers(), _Numbers()
         anchor = np.array([asked.number(a) for a in anchors], dtype=np.int64)
         given = [t for t in (positives if corpus is None else corpus) if t and t.strip()]

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args, overload
 
 import numpy as np
 import pyarrow as pa
@@ -281,18 +281,27 @@ class Index:
 
     # --- searching ---------------------------------------------------------------------------------------------
 
+    @overload
+    def search(self, queries: str, **settings: Any) -> list[Hit]: ...
+    @overload
+    def search(self, queries: Sequence[str], **settings: Any) -> list[list[Hit]]: ...
+
     def search(
         self,
-        queries: Sequence[str],
+        queries: str | Sequence[str],
         *,
         encoder: Encodes | None = None,
         k: int = 10,
         mode: Mode = "hybrid",
         alpha: float | None = None,
         oversample: int | None = None,
-    ) -> list[list[Hit]]:
-        """Best hits of each query, best first, at most k; `rank` tells what the settings mean."""
-        return self.hits(self.rank(queries, encoder=encoder, k=k, mode=mode, alpha=alpha, oversample=oversample))
+    ) -> list[list[Hit]] | list[Hit]:
+        """Best hits of each query, best first, at most k; of one query, a string, the hits of it alone.
+
+        `rank` tells what the settings mean.
+        """
+        found = self.hits(self.rank(queries, encoder=encoder, k=k, mode=mode, alpha=alpha, oversample=oversample))
+        return found[0] if isinstance(queries, str) else found
 
     def find(
         self, items: Sequence[Any], *, encoder: Encodes, k: int = 10, oversample: int | None = None
@@ -332,6 +341,7 @@ class Index:
         (see `hybrid.weighted`) over the ``depth`` best of each. alpha: the share of the dense score in it (None: that
         of the index, `share`). oversample: see `nearest`.
         """
+        queries = [queries] if isinstance(queries, str) else queries  # one query, not one for each of its letters
         if mode not in ("dense", "bm25", "hybrid"):
             raise ConfigError(f"There is no mode {mode!r}. Use dense, bm25 or hybrid.")
         if not len(queries):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from counterpoint.data import objects
 from counterpoint.data.files.options import Said
 from counterpoint.data.files.read import Source, read
 from counterpoint.data.infer import infer
@@ -82,7 +83,7 @@ def to_look_at(
     reading: Said = None,
 ) -> tuple[Schema, list[Row]]:
     """The rows, at most ``limit``, and the parts of their columns."""
-    sources = [data] if isinstance(data, str | Path) else list(data)
+    sources = objects.sources(data)
     if (judged := judgements(sources, split)) is not None:
         schema = Schema(
             kind="pairs",
@@ -109,7 +110,7 @@ def refused(what: str) -> DataError:
 
 def judgements(sources: Sequence[str | Path], split: str | None) -> Retrieval | None:
     """The retrieval set that the data are, if they are one."""
-    if len(sources) != 1:
+    if len(sources) != 1 or not objects.is_paths(sources):
         return None
     known = registry.ENTRIES.get(str(sources[0]))
     if known is not None and known.task == "retrieval":

@@ -12,6 +12,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
+from counterpoint.data import objects
 from counterpoint.data.arrange import split_path
 from counterpoint.data.bags import Bags
 from counterpoint.data.files.options import AS_FOUND, Reading, Said, reading_of
@@ -73,24 +74,24 @@ def gather(
     mix: several files stay apart, as the sources of their rows, as do those of unlike columns anyway. reading: what is
     said of files rather than found; see `counterpoint.data.files.read.read`.
     """
-    log, how = Log(), reading_of(reading)
+    log, test, how = Log(), objects.sources(test), reading_of(reading)
     if (graph := one_graph(data)) is not None:
         return gather_nodes(Nodes(graph, log=log), test)
     if (series := registered_series(data)) is not None:
         windows = windows_of(series, "series: as registered.", test=test, log=log)
         return Given(windows.schema, windows, log=log)
-    sources = [data] if isinstance(data, str | Path) else list(data)
+    sources = objects.sources(data)
     if len(sources) > 1 and (mix or any(map(is_name, sources))):
         return gather_mixed(sources, columns=columns, test=test, split=split, streaming=streaming, log=log, how=how)
     try:
-        raw = read(data, split=split, streaming=streaming, log=log, reading=how)
+        raw = read(sources, split=split, streaming=streaming, log=log, reading=how)
     except UnlikeColumns:
         if len(sources) < 2:  # a folder, a pattern
             raise
         return gather_mixed(sources, columns=columns, test=test, split=split, streaming=streaming, log=Log(), how=how)
-    own = () if test or split else test_part(data, raw, log)
+    own = () if test or split else test_part(sources, raw, log)
     raw = raw if split else train_part(raw, log)
-    schema = infer(raw, columns=registry.parts(data, columns))
+    schema = infer(raw, columns=registry.parts(sources, columns))
     if schema.kind == "series":
         return Given(schema, read_windows(raw, schema, test=test, split=split, log=log), log=log)
     if isinstance(raw, datasets.IterableDataset):
@@ -103,17 +104,18 @@ def gather(
     return found
 
 
-def test_part(data: Source, raw: datasets.Dataset | datasets.IterableDataset, log: Log) -> Source:
+def test_part(sources: list[Any], raw: datasets.Dataset | datasets.IterableDataset, log: Log) -> Source:
     """The source itself, where it has a part that is meant to be measured on, beside the one that is learned from."""
     if isinstance(raw, datasets.Dataset) and "split" in raw.column_names:
         parts = {split_of(str(name)) for name in raw.unique("split")}
     else:
-        parts = parts_of(data)
+        parts = parts_of(sources)
     named = next((name for name in ("test", "dev") if name in parts), None)
     if named is None or "train" not in parts:
         return ()
-    log.note(f"The part {named} of {data} is measured on (--test FILE: other rows).")
-    return data
+    of = ", ".join(map(str, sources)) if objects.is_paths(sources) else "the rows"
+    log.note(f"The part {named} of {of} is measured on (--test FILE: other rows).")
+    return sources
 
 
 def row_set(raw: datasets.Dataset, schema: Schema, log: Log) -> Rows | Bags:
@@ -129,8 +131,8 @@ def row_set(raw: datasets.Dataset, schema: Schema, log: Log) -> Rows | Bags:
 
 def one_graph(data: Source) -> Graph | None:
     """The graph that a source is, where it is one."""
-    named = [data] if isinstance(data, str | Path) else list(data)
-    if len(named) != 1:
+    named = objects.sources(data)
+    if len(named) != 1 or not objects.is_paths(named):
         return None
     if (path := Path(named[0])).exists():
         return read_graph(path) if holds_graph(path) else None
@@ -205,7 +207,7 @@ def _unmixed(name: str, schema: Schema) -> Rows:
 
 def is_name(source: str | Path) -> bool:
     """Whether a source is a registered set."""
-    return str(source) in registry.ENTRIES and not Path(source).exists()
+    return objects.is_paths(source) and str(source) in registry.ENTRIES and not Path(source).exists()
 
 
 def names_of(sources: Sequence[str | Path]) -> list[str]:
@@ -277,8 +279,8 @@ def rows_like(
 
     reading: what is said of its files rather than found.
     """
-    sources = [source] if isinstance(source, str | Path) else list(source)
-    one = len(sources) == 1 and not glob.has_magic(str(sources[0]))
+    sources = objects.sources(source)
+    one = len(sources) == 1 and not (objects.is_paths(sources) and glob.has_magic(str(sources[0])))
     log = Log() if log is None else log
     if split is not None:
         raw = read(sources, split=split, streaming=False, log=log, reading=reading)
@@ -298,14 +300,15 @@ def rows_like(
     return row_set(named_classes(raw, schema), schema, log)
 
 
-def part_of(sources: list[str | Path], part: str, log: Log, reading: Said = None) -> datasets.Dataset:
+def part_of(sources: list[Any], part: str, log: Log, reading: Said = None) -> datasets.Dataset:
     """The rows of a part where the source has one of that name, else all of them."""
     try:
         raw = read(sources, split=part, streaming=False, log=log, reading=reading)
     except DataError:
         return read(sources, split="all", streaming=False, log=log, reading=reading)
-    if split_of(Path(sources[0]).name.split(".")[0]) != part:  # else the file is that part
-        log.note(f"Of {sources[0]}, the part {part} is used.")
+    named = objects.is_paths(sources)
+    if not named or split_of(Path(sources[0]).name.split(".")[0]) != part:  # else the file is that part
+        log.note(f"Of {sources[0] if named else 'the rows'}, the part {part} is used.")
     return raw
 
 

@@ -12,6 +12,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from counterpoint.data import objects
 from counterpoint.data.files.options import Said
 from counterpoint.data.files.read import read, train_part
 from counterpoint.data.files.tables import cache_folder
@@ -47,7 +48,7 @@ class Pairs:
 
 def retrieval_set(data: Sequence[str], split: str | None) -> Retrieval | None:
     """The retrieval set that a source is, if it is one."""
-    if len(data) != 1:
+    if len(data) != 1 or not objects.is_paths(data):
         return None
     if data[0] in registry.ENTRIES and registry.ENTRIES[data[0]].task == "retrieval":
         return registry.load(data[0], split)  # type: ignore[return-value]  # of this task it is one
@@ -65,6 +66,7 @@ def pairs_of(
 
     Raises `DataError` for rows that are no pairs of texts.
     """
+    data = objects.sources(data)
     if (found := retrieval_set(data, split)) is not None:
         judged = [
             (q, d) for q, row in found.qrels.items() for d, gain in row.items() if gain > 0 and q in found.queries

@@ -9,6 +9,7 @@ import datasets
 import numpy as np
 import torch
 
+from counterpoint.data import objects
 from counterpoint.data.files.read import Source
 from counterpoint.data.log import Log
 from counterpoint.data.schema import Schema
@@ -26,7 +27,9 @@ BLOCK = 4096
 
 def registered_series(data: Source) -> Series | None:
     """The series that a name of the registry stands for, where it is one."""
-    named = [data] if isinstance(data, str | Path) else list(data)
+    named = objects.sources(data)
+    if not objects.is_paths(named):
+        return None
     known = registry.ENTRIES.get(str(named[0])) if len(named) == 1 and not Path(named[0]).exists() else None
     return registry.load(known.name) if known is not None and known.task == SERIES else None  # type: ignore[return-value]
 

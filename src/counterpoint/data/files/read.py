@@ -64,6 +64,8 @@ def read(
     Raises `DataError` for whatever cannot be read, `ConfigError` for a separator or an encoding that there is not.
     """
     log, said = Log() if log is None else log, reading_of(reading)
+    if isinstance(source, list | tuple) and len(source) == 1 and objects.is_table(source[0]):
+        source = source[0]
     if not objects.is_paths(source):
         return _object(source, split, bool(streaming), log)
     asked = [source] if isinstance(source, str | Path) else list(source)
@@ -116,8 +118,15 @@ def part(name: str) -> str | None:
 
 def parts_of(source: Source) -> set[str]:
     """The splits (train, test, dev) that a folder is divided into, by the names of what it holds; none for others."""
-    asked = [source] if isinstance(source, str | Path) else list(source)
-    if len(asked) != 1 or store.is_url(asked[0]) or not (root := Path(asked[0]).expanduser()).is_dir():
+    asked = objects.sources(source)
+    if len(asked) == 1 and isinstance(asked[0], dict):  # a DatasetDict
+        return {found for name in asked[0] if (found := part(str(name))) is not None}
+    if (
+        len(asked) != 1
+        or not objects.is_paths(asked)
+        or store.is_url(asked[0])
+        or not (root := Path(asked[0]).expanduser()).is_dir()
+    ):
         return set()
     saved = (root / "dataset_dict.json").exists()
     names = [

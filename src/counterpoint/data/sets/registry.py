@@ -325,7 +325,7 @@ def find(name: str) -> Entry:
 def parts(source: Any, given: Mapping[str, str | list[str]]) -> Mapping[str, str | list[str]] | None:
     """The columns' parts: those given, else the ones a registered set knows of itself, else None (to be inferred)."""
     names = [source] if isinstance(source, str) else list(source) if isinstance(source, list | tuple) else []
-    known = ENTRIES[names[0]].columns if len(names) == 1 and names[0] in ENTRIES else {}
+    known = ENTRIES[names[0]].columns if len(names) == 1 and isinstance(names[0], str) and names[0] in ENTRIES else {}
     return (known | given if given.keys() <= {"source", "range"} else given) or None  # type: ignore[operator]
 
 
