@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import counterpoint.encoders as package
 from counterpoint.encoders import base, folder
 from counterpoint.encoders.bags import BagEncoder
 from counterpoint.encoders.base import Encoder, build, choices, discover, made_by, picked
+from counterpoint.encoders.prompts import ROLES
 from counterpoint.encoders.wrapper import Around
-from counterpoint.errors import ModelError
+from counterpoint.errors import ConfigError, DataError, ModelError, NotFiniteError
 from counterpoint.modalities import base as modalities
 from tests.conformance.discovery import subclasses
 from tests.conformance.rows import WHOLE, source
@@ -105,6 +107,54 @@ def test_the_same_item_gives_the_same_vector_in_any_company_and_order(kind: str)
         assert np.abs(encoder.encode([item])[0] - whole[i]).max() <= 1e-6
     assert np.abs(encoder.encode(batch[::-1])[::-1] - whole).max() <= 1e-6
     assert np.abs(encoder.encode(batch, budget=1) - whole).max() <= 1e-6
+
+
+@every
+def test_one_item_is_one_item(kind: str) -> None:
+    encoder = make(kind)
+    for item in items(encoder):
+        alone = encoder.encode(item)
+        assert alone.shape == (encoder.dim,)
+        assert np.abs(alone - encoder.encode([item])[0]).max() == 0
+
+
+@every
+def test_what_is_no_item_is_named_with_its_place(kind: str) -> None:
+    encoder = make(kind)
+    good = items(encoder, 5)
+    for wrong in (object(), None, 3.5):
+        with pytest.raises(DataError, match=r"\b3\b"):
+            encoder.encode([*good[:3], wrong, *good[3:]])
+    for wrong in (None, 3.5, {1, 2}):
+        with pytest.raises(DataError):
+            encoder.encode(wrong)
+
+
+@every
+def test_a_role_that_there_is_none_of_is_refused_with_those_there_are(kind: str) -> None:
+    encoder = make(kind)
+    some = items(encoder, 2)
+    for role in (None, *ROLES):
+        assert encoder.encode(some, role=role).shape == (2, encoder.dim)
+    with pytest.raises((ConfigError, DataError), match=r"role='qurey'.* knows query, document.*Did you mean 'query'"):
+        encoder.encode(some, role="qurey")
+    with pytest.raises((ConfigError, DataError), match="role='none'"):
+        encoder.encode(some, role="none")
+
+
+@every
+def test_embeddings_that_are_not_finite_are_refused(kind: str) -> None:
+    encoder = make(kind)
+    parameters = [p for p in encoder.parameters() if p.ndim > 1]
+    if not parameters:  # vectors as they are: nothing in them can be broken
+        return
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.fill_(float("nan"))
+    with pytest.raises(
+        NotFiniteError, match=rf"The {re.escape(encoder.modality)} encoder \({kind}\).*not finite \(\w+"
+    ):
+        encoder.encode(items(encoder, 2))
 
 
 @every

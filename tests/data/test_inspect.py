@@ -84,3 +84,24 @@ def test_columns_that_cannot_be_decided_are_said_not_raised() -> None:
     assert "No column holds text, " in inspect(data).plays
     with pytest.raises(DataError, match="There is no file"):
         inspect("nothing-here.jsonl")
+
+
+def test_what_columns_are_taken_for_and_what_is_not_used(tmp_path: Path) -> None:
+    rows = [{"text": f"words {i}", "label": "x" if i % 2 else None, "score": i} for i in range(30)]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    found = inspect(tmp_path / "x.jsonl")
+    assert {c.name: c.part for c in found.columns} == {"text": "text", "label": "label", "score": ""}
+    assert any("Column 'score' (number) is not used" in line for line in found.lines())
+    assert "score: number, not used" in str(found)
+    (tmp_path / "y.csv").write_text("premise;hypothesis;label\n" + "".join(f"p {i};h {i};{i % 3}\n" for i in range(30)))
+    found = inspect(tmp_path / "y.csv")
+    assert {c.name: c.part for c in found.columns} == {"premise": "anchor", "hypothesis": "positive", "label": "pairs"}
+    said = " ".join(found.lines())
+    assert "separated by semicolons" in said
+    assert "10 rows of entailment are pairs" in said
+
+
+def test_long_numbers_are_counted_apart() -> None:
+    numbers = [10**17 + i % 3 for i in range(30)]
+    (column,) = inspect(datasets.Dataset.from_dict({"label": numbers})).columns
+    assert column.distinct == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 
 import numpy as np
@@ -160,8 +161,12 @@ def test_pxk_with_small_classes_repeats_their_rows_only() -> None:
 def test_pxk_needs_classes() -> None:
     with pytest.raises(DataError, match="at least two classes"):
         PxK(np.zeros(10), 4, per_class=2)
-    with pytest.raises(ConfigError, match="cannot hold two classes"):
+    with pytest.raises(ConfigError, match=r"cannot hold two classes with 2 rows each.* a larger one: --batch 8"):
         PxK(np.arange(10) % 2, 3, per_class=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # no advice to set the batch to 3 before the error says that 3 are too few
+        with pytest.raises(ConfigError, match=r"A batch of 3 rows cannot hold .* Give more labelled rows"):
+            PxK(np.array([0, 0, 1]), 8)
 
 
 def test_homogeneous_batches() -> None:

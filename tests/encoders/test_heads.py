@@ -7,7 +7,15 @@ import torch
 from torch import nn
 
 from counterpoint.encoders import folder
-from counterpoint.encoders.heads import AsymmetricHead, DynamicHead, Predictor, Projected, Projector, PrototypeHead
+from counterpoint.encoders.heads import (
+    AsymmetricHead,
+    DynamicHead,
+    Predictor,
+    Projected,
+    Projector,
+    PrototypeHead,
+    dense_pooler,
+)
 from counterpoint.errors import ConfigError, DataError
 from tests.encoders.samples import TEXTS, static
 
@@ -149,3 +157,12 @@ def test_an_ordinary_head_uses_both_batches_always_and_one_row_is_refused():
         head(a[:1], b[:1])
     with pytest.raises(ConfigError, match="warmup=0"):
         AsymmetricHead(3, 5, 2, warmup=0)
+
+
+def test_a_dense_pooler_begins_as_its_activation_alone() -> None:
+    z = torch.randn(4, 3)
+    torch.testing.assert_close(dense_pooler(3)(z), z.tanh())
+    torch.testing.assert_close(dense_pooler(3, "gelu")(z), nn.functional.gelu(z))
+    assert torch.equal(dense_pooler(3, "none")(z), z)
+    with pytest.raises(ConfigError, match="tanh, gelu or none"):
+        dense_pooler(3, "relu")  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from counterpoint.encoders import folder
-from counterpoint.encoders.cross import CrossEncoder, CrossEncoderConfig, Pair
+from counterpoint.encoders.cross import CrossEncoder, CrossEncoderConfig, Pair, read_pairs
 from counterpoint.encoders.pairs import PairEncoder, PairHead
 from counterpoint.encoders.scores import Scores, pair_id
 from counterpoint.errors import ConfigError, DataError
@@ -166,3 +166,22 @@ def test_a_file_that_is_no_file_of_scores(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("this is a text, and long enough to be no empty database file " * 20)
     with pytest.raises(DataError, match="cannot hold scores"):
         Scores(None, tmp_path / "text")
+
+
+def test_a_pair_encoder_takes_as_many_layers_as_there_are() -> None:
+    assert PairEncoder.on(transformer(), top=4).top == 2
+    assert PairEncoder.on(static(), top=4).top == 0
+    own = PairEncoder.on(transformer(), top=1, out=3)
+    assert PairEncoder.on(own, top=2, out=1) is own
+
+
+def test_pairs_of_a_file(tmp_path: Path) -> None:
+    named, unnamed = tmp_path / "named.jsonl", tmp_path / "unnamed.csv"
+    named.write_text('{"other": "x", "b": "two", "a": "one", "n": 1}\n{"other": "y", "b": "", "a": "left", "n": 2}\n')
+    unnamed.write_text("n,first,second,third\n1,one,two,three\n2,four,five,six\n")
+    assert read_pairs(named) == [("one", "two")]
+    assert read_pairs(unnamed) == [("one", "two"), ("four", "five")]
+    for text, said in (('{"a": "one", "n": 1}', "no two columns of text"), ('{"a": "one", "b": ""}', "no pair")):
+        named.write_text(text + "\n")
+        with pytest.raises(DataError, match=said):
+            read_pairs(named)

@@ -87,3 +87,18 @@ def test_bad_settings_are_a_sentence():
         Teacher(linear(0.0), schedule="linear")
     with pytest.raises(ConfigError, match="same parameters"):
         Teacher(linear(0.0)).update(nn.Linear(3, 2))
+
+
+def test_what_a_frozen_teacher_held_is_given_back():
+    student = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    teacher = Teacher(student, momentum=1.0)
+    start = {k: v.clone() for k, v in student.state_dict().items()}
+    places = [p.data_ptr() for p in student.parameters()]
+    student(torch.randn(8, 3))
+    for p in student.parameters():
+        p.data.mul_(3).add_(0.1)
+    teacher.restore(student)
+    assert all(torch.equal(v, start[k]) for k, v in student.state_dict().items())
+    assert [p.data_ptr() for p in student.parameters()] == places  # an optimiser goes on with the same weights
+    with pytest.raises(ValueError, match="shorter"):
+        teacher.restore(nn.Linear(3, 3))

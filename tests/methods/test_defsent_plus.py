@@ -11,11 +11,12 @@ import torch
 from datasets import Dataset
 from torch.nn import functional as F
 
+from counterpoint.data.glossary import Glossary
 from counterpoint.data.loader import Loader
 from counterpoint.data.rows import Rows
 from counterpoint.data.schema import Schema
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.methods.text.defsent_plus import Config, DefSentPlus, Glossary
+from counterpoint.methods.text.defsent_plus import Config, DefSentPlus
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 from tests.encoders.samples import static, transformer
@@ -93,12 +94,6 @@ def test_a_definition_of_two_entries_is_averaged_and_not_learned_from() -> None:
     torch.testing.assert_close(method.losses(method.views([rows[0], rows[3]], RNG))["entries"], one)
 
 
-def test_a_row_given_twice_is_one_definition() -> None:
-    glossary = Glossary([*ROWS, {**ROWS[0], "row": 9}])
-    assert (glossary.size, len(glossary.definitions), glossary.repeated) == (4, 5, 0)
-    assert glossary.entry("voices in counterpoint") == glossary.entry("a cat sat on the mat") == 0
-
-
 def test_rounds_restart_bit_for_bit_with_targets_made_anew() -> None:
     method = built(rounds=2)
     start = copy.deepcopy({k: v for k, v in method.state_dict().items() if k.startswith(("encoder", "pooler"))})
@@ -142,13 +137,6 @@ def test_random_targets_are_as_long_as_the_averages() -> None:
         m.before_round(0)
     torch.testing.assert_close(same.targets.norm(dim=1), method.targets.norm(dim=1))
     assert F.cosine_similarity(same.targets, method.targets).abs().max() < 0.9
-
-
-def test_averages_do_not_depend_on_the_parts_they_are_made_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    method = built()
-    whole = method.averages(method.glossary)  # type: ignore[arg-type]
-    monkeypatch.setattr("counterpoint.methods.text.defsent_plus.PART", 2)
-    torch.testing.assert_close(method.averages(method.glossary), whole)  # type: ignore[arg-type]
 
 
 def test_it_learns_on_a_transformer_too() -> None:

@@ -6,9 +6,11 @@ from torch.nn import functional as F
 
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.objectives.distill import (
+    advice_on_scale,
     binary_logit,
     embedding_cosine,
     embedding_mse,
+    head_logits,
     kl_distillation,
     logit_mse,
     margin_mse,
@@ -110,3 +112,33 @@ def test_two_logits_as_one_say_the_same():
     assert torch.allclose(torch.sigmoid(binary_logit(logits)), logits.softmax(1)[:, 1])
     with pytest.raises(DataError, match="two classes"):
         binary_logit(draw(6, 3))
+
+
+def test_a_teachers_logits_for_a_head_of_another_form():
+    one, two, three = torch.tensor([1.0, 2.0]), torch.tensor([[1.0, 4.0], [2.0, 0.0]]), torch.arange(6.0).reshape(2, 3)
+    assert head_logits(one, 1).tolist() == [[1.0], [2.0]]
+    assert head_logits(two, 1).tolist() == [[3.0], [-2.0]]
+    assert head_logits(two, 1, classes=(1, 0)).tolist() == [[-3.0], [2.0]]
+    assert head_logits(two, 2).tolist() == two.tolist()
+    assert head_logits(three, 3, classes=(2, 0, 1)).tolist() == [[2.0, 0.0, 1.0], [5.0, 3.0, 4.0]]
+    nothing = head_logits(torch.full((2,), torch.nan), 3)
+    assert nothing.shape == (2, 3)
+    assert nothing.isnan().all()
+    some = head_logits(torch.tensor([[torch.nan, torch.nan], [1.0, 2.0]]), 1)
+    assert some.isnan().tolist() == [[True], [False]]
+    with pytest.raises(DataError, match="3 logits per pair, the head 2"):
+        head_logits(three, 2)
+    with pytest.raises(DataError, match="The teacher has 3 classes"):
+        head_logits(three, 2, classes=(1, 0))
+
+
+def test_advice_where_logits_are_of_another_size():
+    calm = torch.tensor([[1.0], [torch.nan], [3.0]])
+    assert advice_on_scale(calm) == ""
+    assert "a logit of 300" in advice_on_scale(100 * calm)
+    # The standard deviation of 1 and 3, times 10 by which they were divided already.
+    assert f"logit_scale={1000 * 2**0.5:.1f} evens" in advice_on_scale(100 * calm, divided_by=10.0)
+    scores = torch.tensor([1.0, 99.0, 3.0])  # the second is not judged
+    assert advice_on_scale(calm, scores) == ""
+    assert "about 92.00 and the teacher's about 2.00" in advice_on_scale(calm, scores + 90)
+    assert advice_on_scale(calm[:2], scores[:2] + 90) == ""  # of one row there is no spread

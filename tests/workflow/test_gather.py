@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 
 from counterpoint.data.log import Log
@@ -52,6 +53,38 @@ def test_the_test_part_of_a_source(tmp_path: Path) -> None:
     assert len(found.rows) == 60  # type: ignore[arg-type]
     assert len(found.held) == 20
     assert f"Of {path}, the part test is used." in found.log.lines()
+
+
+@pytest.mark.parametrize("how", ["saved", "files", "column"])
+def test_a_part_that_is_meant_for_it_is_measured_on(tmp_path: Path, how: str) -> None:
+    train, test = made.rows("pairs", 80), made.rows("pairs", 30, seed=1)
+    path = tmp_path / "set"
+    if how == "saved":
+        parts = {"train": train, "test": test}
+        datasets.DatasetDict({k: datasets.Dataset.from_list(v) for k, v in parts.items()}).save_to_disk(path)
+    elif how == "files":
+        path.mkdir()
+        made.jsonl(path / "train.jsonl", train), made.jsonl(path / "test.jsonl", test)
+    else:
+        path = made.jsonl(path, [{**r, "split": "train"} for r in train] + [{**r, "split": "test"} for r in test])
+        path = path.rename(path.with_suffix(".jsonl"))
+    found = given(path)
+    assert (len(found.rows), len(found.held)) == (80, 30)  # type: ignore[arg-type]
+    assert [r["anchor"] for r in found.held] == [r["question"] for r in test]
+    assert f"The part test of {path} is measured on (--test FILE: other rows)." in found.log.lines()
+    other = made.jsonl(tmp_path / "other.jsonl", made.rows("pairs", 5, seed=2))
+    assert len(given(path, test=other).held) == 5
+
+
+def test_how_files_are_read_is_told_to_both_sides(tmp_path: Path) -> None:
+    for name, n in (("x.csv", 40), ("y.csv", 12)):
+        lines = [f"größe {i}|wert {i}" for i in range(n)]
+        (tmp_path / name).write_bytes("\n".join(lines).encode("cp850"))
+    found = given(
+        tmp_path / "x.csv", test=tmp_path / "y.csv", reading={"separator": "|", "encoding": "cp850", "header": False}
+    )
+    assert (len(found.rows), len(found.held)) == (40, 12)  # type: ignore[arg-type]
+    assert found.held[3]["anchor"] == "größe 3"
 
 
 def test_several_test_files_are_all_read_whatever_their_names_say(tmp_path: Path) -> None:

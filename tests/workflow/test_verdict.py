@@ -13,6 +13,7 @@ import torch
 from counterpoint import load
 from counterpoint.data.schema import Schema
 from counterpoint.encoders import folder as model_folder
+from counterpoint.encoders.static import StaticText
 from counterpoint.evaluate.intervals import Interval
 from counterpoint.evaluate.result import Below, Comparison, Evaluation, Figure
 from counterpoint.workflow.gather import gather
@@ -163,6 +164,30 @@ def test_sources_keep_their_verdicts() -> None:
     assert [(b.baseline, b.metric) for b in found.below] == [("bm25", "news/probe accuracy")]
 
 
+def test_rows_that_say_nothing_do_not_end_a_training(run: Run, tmp_path: Path) -> None:
+    """Of a stream nothing is known to learn a probe from, and the test rows have one row of each class."""
+    rows = made.rows("labelled", 60)
+    data = made.jsonl(tmp_path / "rows.jsonl", rows)
+    few = made.jsonl(tmp_path / "few.jsonl", {r["label"]: r for r in rows}.values())
+    steps = ("--size", "smoke", "--steps", "2", "--eval-every", "1", "--tensorboard", "False", "--streaming")
+    said = run("fit", data, "--test", few, "--out", tmp_path / "run", *steps)
+    assert said.code == 0, said.all
+    assert "The model is not measured while it is trained. Every class has one row only" in said.all
+    assert "The model could not be measured. Every class has one row only" in said.all
+    said = run("fit", data, "--test", few, "--out", tmp_path / "other", *steps, "--metric", "kNN accuracy")
+    assert said.code == 2
+    assert "Every class has one row only" in said.err
+
+
+def test_texts_too_short_to_be_halved_are_told(tmp_path: Path) -> None:
+    data = made.jsonl(tmp_path / "short.jsonl", [{"text": f"only {i} words"} for i in range(120)])
+    given = gather(str(data), columns={}, test=(), split=None, streaming=False)
+    encoder = StaticText.from_texts(row["text"] for row in given.rows)  # type: ignore[union-attr]
+    found, notes = measured({"text": encoder}, given)
+    assert found is None
+    assert "None of the 12 held-out texts is long enough to be cut in two" in notes[0]
+
+
 def test_embeddings_that_are_not_finite_end_in_sentences(data: Path, tmp_path: Path, run: Run) -> None:
     assert run("fit", data, "--out", tmp_path / "run", *STEPS).code == 0
     towers = load_towers(tmp_path / "run")
@@ -171,7 +196,8 @@ def test_embeddings_that_are_not_finite_end_in_sentences(data: Path, tmp_path: P
     given = gather(str(data), columns={}, test=(), split=None, streaming=False)
     found, notes = measured(towers, given)
     assert found is None
-    assert notes[0].startswith("The model could not be measured. The text encoder gives embeddings that are not finite")
+    assert notes[0].startswith("The model could not be measured. The text encoder ")
+    assert "gives embeddings with NaN" in notes[0]
     said: list[str] = []
     report(tmp_path / "run", towers, given, said.append)
     assert said[0].startswith("The report shows no neighbours and no map")

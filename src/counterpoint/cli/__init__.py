@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -79,7 +81,7 @@ def verbs() -> dict[str, Callable[..., Any]]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code.
 
-    0: done. 2: an error made on purpose, whose sentence is printed. 130: stopped by Ctrl-C.
+    0: done. 2: an error made on purpose, whose sentence is printed. 130: stopped by Ctrl-C. 143: by SIGTERM.
     """
     from counterpoint._version import __version__
 
@@ -93,7 +95,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     import tyro
 
     try:
-        with sentences():
+        with sentences(), terminable():
+            if arguments[0] == "search":
+                from counterpoint.cli.search import items_last
+
+                arguments = items_last(arguments)
             code = tyro.extras.subcommand_cli_from_dict(
                 verbs(), prog="counterpoint", args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
             )
@@ -113,6 +119,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as error:  # tyro has printed its help, or what it does not understand
         return error.code if isinstance(error.code, int) else 2
     return 2
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Inside, SIGTERM ends the verb as Ctrl-C does: what it was writing is removed. A second one ends it at once.
+
+    Nothing changes outside the main thread, where no signal arrives; where somebody else handles the signal; and under
+    a launcher of many processes, which wants them gone when it asks for it.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL or "TORCHELASTIC_RUN_ID" in os.environ:
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -47,6 +46,7 @@ def align(
         overwrite: replace a file that is there.
     """
     from counterpoint.errors import ConfigError, DataError, ModelError
+    from counterpoint.files import whole_file
     from counterpoint.modalities.dna import DNA
     from counterpoint.search.align import Aligner, Reference
     from counterpoint.search.sam import write_header, write_records
@@ -62,23 +62,18 @@ def align(
     total = placed = tied = 0
     seconds = 0.0
     out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        with aside.open("w", encoding="ascii") as file:
-            write_header(file, reference.contigs, command=f"counterpoint align {folder} {reads} --out {out}")
-            for some in blocks(read_all(reads), READS):
-                start = time.perf_counter()
-                found = aligner.align([r.bases for r in some])
-                seconds += time.perf_counter() - start
-                write_records(file, some, found)
-                total += len(some)
-                placed += sum(bool(f.places) for f in found)
-                tied += sum(len(f.places) > 1 for f in found)
+    with whole_file(out) as aside, aside.open("w", encoding="ascii") as file:
+        write_header(file, reference.contigs, command=f"counterpoint align {folder} {reads} --out {out}")
+        for some in blocks(read_all(reads), READS):
+            start = time.perf_counter()
+            found = aligner.align([r.bases for r in some])
+            seconds += time.perf_counter() - start
+            write_records(file, some, found)
+            total += len(some)
+            placed += sum(bool(f.places) for f in found)
+            tied += sum(len(f.places) > 1 for f in found)
         if not total:
             raise DataError(f"{reads} holds no reads.")
-        aside.replace(out)  # whole or not at all
-    finally:
-        aside.unlink(missing_ok=True)
     print(
         f"{total:,} reads in {seconds:.1f} s ({total / max(seconds, 1e-9):,.0f} reads/s): {placed:,} placed "
         f"({placed / total:.1%}), {tied:,} of them at several places equally well. Written: {out}"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from counterpoint.cli.options import Name, Pairs, Sources
+from counterpoint.cli.options import AS_FOUND, Name, Pairs, Read, Sources
 from counterpoint.cli.options import columns as column_parts
 
 Methods = Annotated[Positional[tuple[str, ...]], arg(metavar="METHOD...", help_behavior_hint="")]
@@ -26,6 +26,7 @@ def compare(
     test: Sources = (),
     size: Literal["small", "published", "smoke"] = "small",
     split: Name = None,
+    files: Read = AS_FOUND,
 ) -> None:
     """Train several methods on the same rows with the same number of steps or minutes, and print their figures.
 
@@ -47,6 +48,7 @@ def compare(
         test: rows to measure on (none: a part of the data is held out).
         size: which recipe of the methods: small (a laptop), published (the paper's) or smoke (a trial).
         split: which split of the data (none: train where there are several).
+        files: how files are read, where that is not found by looking at them.
     """
     from counterpoint.workflow.compare import compare as run
 
@@ -61,4 +63,5 @@ def compare(
         test=test,
         size=size,
         split=split,
+        reading=files.reading(),
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from counterpoint.cli.options import Data, File, Model, Name, Pairs
+from counterpoint.cli.options import AS_FOUND, Data, File, Model, Name, Pairs, Read
 from counterpoint.cli.options import columns as column_parts
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def diagnose(
     limit: int = 5_000,
     json: File = None,
     html: File = None,
+    files: Read = AS_FOUND,
 ) -> None:
     """Say what ails the embeddings of a model on data, and what to change: temperature, batch, data, whitening.
 
@@ -47,12 +48,21 @@ def diagnose(
         limit: most rows looked at, spread evenly.
         json: also write the figures to this file.
         html: also write a page with pictures and examples to this file.
+        files: how files are read, where that is not found by looking at them.
     """
     from counterpoint.terminal import sentences
     from counterpoint.workflow.diagnose import diagnose as run
 
     console = sentences()
-    found = run(model, list(data), columns=column_parts(columns), split=split, temperature=temperature, limit=limit)
+    found = run(
+        model,
+        list(data),
+        columns=column_parts(columns),
+        split=split,
+        temperature=temperature,
+        limit=limit,
+        reading=files.reading(),
+    )
     console.print(table(found, model.name))
     for name, rows in found.examples.items():
         if name != "hubs":

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
-from counterpoint.cli.options import Data, File, Model, Name, Names, Number
+from counterpoint.cli.options import AS_FOUND, Data, File, Model, Name, Names, Number, Read
 
 if TYPE_CHECKING:
     import datasets
     import numpy as np
     import pyarrow as pa
 
+    from counterpoint.data.files.options import Reading
     from counterpoint.workflow.bulk.embed import Embed
 
 
@@ -28,7 +29,7 @@ def encode(
     column: Name = None,
     split: Name = None,
     stream: Name = None,
-    role: str = "none",
+    role: Name = None,
     precision: Literal["float32", "bfloat16"] = "float32",
     dim: Annotated[int | None, arg(metavar="N", help_behavior_hint="", aliases=["--truncate"])] = None,
     dtype: Literal["float32", "float16", "int8", "binary", "ubinary"] = "float32",
@@ -39,6 +40,7 @@ def encode(
     workers: Number = None,
     gpus_per_worker: Annotated[float | None, arg(metavar="N", help_behavior_hint="")] = None,
     overwrite: bool = False,
+    files: Read = AS_FOUND,
 ) -> None:
     """Write the embeddings of rows: .npy (one matrix), .parquet (the rows with a column `embedding`), or a folder.
 
@@ -58,8 +60,9 @@ def encode(
         column: the column to encode (none: the only column of the model's modality, or `text`).
         split: which split of the data (none: all rows).
         stream: which tower, text or image, where the model has both.
-        role: which prompt to put before each text: none, query, document; or of which domain the texts are, where the
-            model has experts for domains.
+        role: whose prompt to put before each text: query, document or another that the model has, or none; or of which
+            domain the texts are, where the model has experts for domains. Where nothing is said: the prompt that the
+            model puts by default, if any.
         precision: of the computation: bfloat16 is faster on machines with units for it.
         dim: only the first so many dimensions, at unit length, for models trained for it (none: all).
         dtype: of what is written. int8: 256 steps between the least and the greatest value of a dimension; binary:
@@ -72,6 +75,7 @@ def encode(
         workers: actors of Ray (none: one for each GPU, or for each core).
         gpus_per_worker: share of GPUs that an actor has (none: 1 where Ray has any).
         overwrite: begin anew in a folder that holds embeddings.
+        files: how files are read, where that is not found by looking at them.
     """
     from counterpoint.errors import ConfigError
     from counterpoint.workflow.bulk.embed import Embed
@@ -106,7 +110,7 @@ def encode(
         model,
         column=column or "",
         stream=stream,
-        role=None if role == "none" else role,
+        role=role,
         precision=precision,
         batch=batch,
         keep=kept,
@@ -117,7 +121,7 @@ def encode(
     if folder:
         _folder(embed, data, out, engine=engine, workers=workers, gpus=gpus_per_worker, overwrite=overwrite)
     else:
-        _file(embed, data, Path(out), split=split, fit=fit)
+        _file(embed, data, Path(out), split=split, fit=fit, reading=files.reading())
 
 
 def _folder(
@@ -159,7 +163,7 @@ def _folder(
         )
 
 
-def _file(embed: Embed, data: Sequence[str], out: Path, *, split: str | None, fit: bool) -> None:
+def _file(embed: Embed, data: Sequence[str], out: Path, *, split: str | None, fit: bool, reading: Reading) -> None:
     """Block by block: neither the rows, where they are large, nor the embeddings are ever all in memory.
 
     fit: write int8, whose steps are fitted to the embeddings.
@@ -167,6 +171,7 @@ def _file(embed: Embed, data: Sequence[str], out: Path, *, split: str | None, fi
     from counterpoint.cli.rows import find_column, read_all
     from counterpoint.data.log import Log
     from counterpoint.errors import ConfigError, DataError
+    from counterpoint.files import aside_of, whole_file
     from counterpoint.modalities.base import of
 
     modality, log = embed.encoder.modality, Log()
@@ -175,21 +180,22 @@ def _file(embed: Embed, data: Sequence[str], out: Path, *, split: str | None, fi
             raise ConfigError("Embeddings of a series are written as float32: leave --dtype out.")
         from counterpoint.cli.series import encode_series
 
-        return encode_series(embed, data, out, split=split)
-    rows = read_all(data, split=split, log=log)
+        return encode_series(embed, data, out, split=split, reading=reading)
+    rows = read_all(data, split=split, log=log, reading=reading)
     embed.column = find_column(rows, modality, embed.column or None)
     out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f".{out.name}.new")
     start = time.perf_counter()
+    waiting = aside_of(out.with_suffix(".floats"))  # where the floats are that int8 is fitted to
     try:
-        floats = _fitted(embed, rows, out) if fit else None
-        (_matrix if out.suffix == ".npy" else _table)(embed, rows, aside, floats)
-        if embed.missing == len(rows):
-            raise DataError(f"No row could be encoded: column {embed.column!r} holds nothing that can be.")
-        aside.replace(out)  # whole or not at all
+        with whole_file(out) as aside:
+            floats = _fitted(embed, rows, waiting) if fit else None
+            (_matrix if out.suffix == ".npy" else _table)(embed, rows, aside, floats)
+            if embed.missing == len(rows):
+                raise DataError(f"No row could be encoded: column {embed.column!r} holds nothing that can be.")
+            if fit:
+                _write_ranges(embed, out)
     finally:
-        aside.unlink(missing_ok=True)
-        _aside(out).unlink(missing_ok=True)
+        waiting.unlink(missing_ok=True)
     for line in log.lines():
         print(line)
     _tell(embed.column or modality, embed.missing, embed.blank, "NaN" if out.suffix == ".npy" else "null")
@@ -212,22 +218,27 @@ def _read_ranges(path: Path) -> np.ndarray:
         raise DataError(f"The steps of int8 cannot be read from {path}: {error}") from error
 
 
-def _aside(out: Path) -> Path:
-    """Where the floats wait that int8 is fitted to."""
-    return out.with_name(f".{out.name}.floats")
+def _write_ranges(embed: Embed, out: Path) -> None:
+    import numpy as np
+
+    from counterpoint.files import whole_file
+
+    with whole_file(out.with_suffix(".ranges.npy")) as aside:
+        np.save(aside, embed.ranges, allow_pickle=False)
 
 
-def _fitted(embed: Embed, rows: datasets.Dataset, out: Path) -> np.ndarray:
-    """All embeddings, mapped from a file; from now on what is written is int8, whose steps are fitted to them."""
+def _fitted(embed: Embed, rows: datasets.Dataset, path: Path) -> np.ndarray:
+    """All embeddings, mapped from a file that is written to ``path``; from now on what is written is int8, whose steps
+    are fitted to them."""
     import numpy as np
 
     from counterpoint.errors import DataError
     from counterpoint.search.quantise import ranges_of
 
     kept = embed.keep
-    _matrix(embed, rows, _aside(out))
+    _matrix(embed, rows, path)
     embed.keep = kept
-    floats = np.load(_aside(out), mmap_mode="r", allow_pickle=False)
+    floats = np.load(path, mmap_mode="r", allow_pickle=False)
     parts = [floats[start : start + 65_536] for start in range(0, len(floats), 65_536)]
     whole = [part[~np.isnan(part[:, 0])] for part in parts]
     found = [ranges_of(part) for part in whole if len(part)]
@@ -235,7 +246,6 @@ def _fitted(embed: Embed, rows: datasets.Dataset, out: Path) -> np.ndarray:
         raise DataError(f"No row could be encoded: column {embed.column!r} holds nothing that can be.")
     embed.dtype = "int8"
     embed.ranges = np.stack([np.min([low for low, _ in found], axis=0), np.max([high for _, high in found], axis=0)])
-    np.save(out.with_suffix(".ranges.npy"), embed.ranges, allow_pickle=False)
     return floats
 
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from tyro.conf import arg
 
-from counterpoint.cli.options import Data, File, Model, Name, Names, Pairs, Sources
+from counterpoint.cli.options import AS_FOUND, Data, File, Model, Name, Names, Pairs, Read, Sources
 from counterpoint.cli.options import columns as column_parts
 from counterpoint.modalities.text import TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from counterpoint.data.files.options import Reading
     from counterpoint.data.log import Log
     from counterpoint.data.schema import Row, Schema
     from counterpoint.data.sets.beir import Retrieval
@@ -40,6 +41,7 @@ def evaluate(
     dim: Annotated[tuple[int, ...], arg(metavar="N...", help_behavior_hint="")] = (),
     dtype: Annotated[tuple[Dtype, ...], arg(metavar="TYPE...", help_behavior_hint="", aliases=["--precision"])] = (),
     json: File = None,
+    files: Read = AS_FOUND,
 ) -> None:
     """Measure an encoder. The data decide the task: retrieval, similarity, classification and clustering, pairs.
 
@@ -67,6 +69,7 @@ def evaluate(
         dim: measure vectors cut to so many dimensions (several: each).
         dtype: measure vectors kept as float32, float16, int8, binary or ubinary (several: each; with every --dim).
         json: also write the figures to this file.
+        files: how files are read, where that is not found by looking at them.
     """
     from counterpoint.data.log import Log
     from counterpoint.encoders.base import Encoder
@@ -77,7 +80,7 @@ def evaluate(
     from counterpoint.workflow.models import load_towers
     from counterpoint.workflow.verdict import begun_with, run_of, to_try, verdict
 
-    towers, log = load_towers(model), Log()
+    towers, log, reading = load_towers(model), Log(), files.reading()
     console = sentences()
     found = retrieval(data, split)
     known: Sequence[Row] | None = None
@@ -88,10 +91,10 @@ def evaluate(
         encoder: Encoder | Mapping[str, Encoder] = fitting(towers, [TEXT], model)
     else:
         schema, measured = rows_to_measure(
-            model, data, train, columns=column_parts(columns), split=split, limit=limit, log=log
+            model, data, train, columns=column_parts(columns), split=split, limit=limit, log=log, reading=reading
         )
         if train:
-            known = spread(rows_like(schema, train, part="train", log=log), train_limit)
+            known = spread(rows_like(schema, train, part="train", log=log, reading=reading), train_limit)
         encoder = fitting(towers, sorted(set(schema.modalities.values())), model)
         console.print(f"Measured as {schema.why}")
     for line in log.lines():
@@ -148,6 +151,7 @@ def rows_to_measure(
     split: str | None,
     limit: int,
     log: Log,
+    reading: Reading,
 ) -> tuple[Schema, list[Row]]:
     """The rows and the parts of their columns; classes are those of the training rows, where there are some. Rows that
     the model was trained on are told."""
@@ -158,14 +162,14 @@ def rows_to_measure(
     from counterpoint.workflow.gather import rows_like, spread
 
     first = list(train or data)
-    whole = read(first, split=None if train else split or "all", streaming=False)
+    whole = read(first, split=None if train else split or "all", streaming=False, reading=reading)
     schema = infer(whole, columns=registry.parts(first, columns))
     if "split" not in whole.column_names and (seen := learned_from(model, data)):
         log.note(
             f"{model} was trained on rows of {', '.join(seen)}, so these figures say what it remembers. What it can do "
             "with rows that were held out, fit has measured (metrics.json); else give rows it has not seen."
         )
-    return schema, spread(rows_like(schema, list(data), split=split, log=log), limit)
+    return schema, spread(rows_like(schema, list(data), split=split, log=log, reading=reading), limit)
 
 
 def fitting(towers: Mapping[str, Encoder], modalities: Sequence[str], model: Path) -> Encoder | Mapping[str, Encoder]:

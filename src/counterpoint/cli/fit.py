@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import OmitArgPrefixes, arg
 
-from counterpoint.cli.options import Data, File, Name, Pairs, Sources, key_values
+from counterpoint.cli.options import AS_FOUND, Data, File, Name, Pairs, Read, Sources, key_values
 from counterpoint.cli.options import columns as column_parts
 from counterpoint.errors import ConfigError
 from counterpoint.train import config as train_config
@@ -77,9 +77,10 @@ def fit(
     streaming: bool = False,
     resume: bool = False,
     overwrite: bool = False,
+    files: Read = AS_FOUND,
     train: OmitArgPrefixes[Train] = NONE_GIVEN,  # type: ignore[valid-type]
 ) -> int:
-    """Train an encoder on your rows, measure it beside a baseline, write its model folder and its report.
+    """Train an encoder on your rows, measure it beside cheap baselines, write its model folder and its report.
 
     When no method is named, the columns decide, and it says which and why: one text -> unsupervised text contrast;
     anchor and positive -> in-batch ranking; a, b and score -> graded similarity; text or image and label -> supervised
@@ -108,6 +109,7 @@ def fit(
         streaming: read piece by piece, for data that fits neither the disk nor memory (docs: At scale).
         resume: continue the run in this folder; whatever is left out is as it was.
         overwrite: replace the run in this folder.
+        files: how files are read, where that is not found by looking at them.
         train: settings of the training run; those left out are the recipe's.
     """
     from counterpoint.workflow.fit import fit as run
@@ -127,6 +129,7 @@ def fit(
         train=given,
         split=split,
         streaming=streaming or None,
+        reading=files.reading(),
         resume=resume,
         overwrite=overwrite,
     )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from counterpoint.cli.options import Data, File, Model, Name, Number, Sources
+from counterpoint.cli.options import AS_FOUND, Data, File, Model, Name, Number, Read, Sources
 
 if TYPE_CHECKING:
     from counterpoint.search.store import Index
@@ -19,6 +18,7 @@ def index(
     *,
     out: File = None,
     column: Name = None,
+    stream: Name = None,
     queries: Sources = (),
     split: Name = None,
     dtype: Literal["float32", "float16", "int8", "binary", "ubinary"] = "float32",
@@ -31,6 +31,7 @@ def index(
     unit: int = 500,
     overlap: int = 250,
     overwrite: bool = False,
+    files: Read = AS_FOUND,
 ) -> None:
     """Encode rows and write an index: embeddings, rows, BM25 statistics, and for many rows a graph.
 
@@ -48,11 +49,16 @@ def index(
 
     With a model of DNA, the contigs of one FASTA file, cut into units, for `counterpoint align`.
 
+    Example: counterpoint index runs/pictures pictures/
+
+    Rows of any modality that the model encodes: images, recordings, vectors, table rows. Of files a hit shows the path.
+
     Args:
         model: the run folder or model folder that encodes.
         data: files of rows, as for `fit`; a hit shows all their columns.
         out: the index folder (none: MODEL/index).
-        column: the text column (none: the only one, or `text`, or `positive`).
+        column: the column to encode (none: the only one of the modality; of texts `text`, or `positive`).
+        stream: which tower of the model, where it has several (none: that of the items that the rows hold).
         queries: pairs of a question and, word for word, the indexed text that answers it, in columns such as anchor and
             positive; pairs that the model was not trained on.
         split: which split of the data (none: all rows).
@@ -67,43 +73,22 @@ def index(
         unit: of DNA: bases of the stretches that a reference is cut into.
         overlap: of DNA: bases that two neighbouring stretches share; no read may be longer.
         overwrite: replace an index that is there.
+        files: how files are read, where that is not found by looking at them.
     """
-    from counterpoint.cli.rows import find_column, read_all
     from counterpoint.data.log import Log
-    from counterpoint.errors import ConfigError
     from counterpoint.evaluate.fusion import told
-    from counterpoint.modalities.dna import DNA
-    from counterpoint.modalities.text import TEXT
-    from counterpoint.search.quantise import check_dims
-    from counterpoint.search.store import Index
-    from counterpoint.workflow.models import load, load_towers, model_path
-    from counterpoint.workflow.share import learn_for_index, of_model, pairs_in, pairs_to_learn_from
+    from counterpoint.search.align import Reference
+    from counterpoint.workflow.index import index as build
 
-    if TEXT not in (towers := load_towers(model)) and DNA in towers:
-        if queries:
-            raise ConfigError("A reference of DNA is searched by embeddings alone: leave --queries out.")
-        if dtype in ("binary", "ubinary") or dim is not None or rescore != "auto":
-            raise ConfigError("A reference of DNA is kept as float32, float16 or int8: leave --dim and --rescore out.")
-        return _reference(
-            model, data, out or model / "index", unit=unit, overlap=overlap, dtype=dtype, ann=ann, overwrite=overwrite
-        )
-    if queries and no_bm25:
-        raise ConfigError("--queries say how much words count, and --no-bm25 leaves the words out: give one of them.")
-    encoder, log = load(model, TEXT), Log()
-    check_dims([dim] if dim is not None else [], encoder.dim)
-    rows = read_all(data, split=split, log=log)
-    own = pairs_in(rows, data)
-    if own is not None and column is None and own.columns["positive"] == "positive" and TEXT not in rows.column_names:
-        column = "positive"
-        log.note(f"The column 'positive' is indexed, as the rows hold {own.why}")
-    text = find_column(rows, TEXT, column)
-    pairs = pairs_to_learn_from(rows, text, own=own, queries=queries, data=data, model=model, log=log)
-    start = time.perf_counter()
-    built = Index.build(
-        out or model / "index",
-        rows.with_format("arrow")[:],
-        encoder=encoder,
-        text=text,
+    log, start = Log(), time.perf_counter()
+    built = build(
+        model,
+        data,
+        out=out,
+        column=column,
+        stream=stream,
+        queries=queries,
+        split=split,
         dtype=dtype,
         dim=dim,
         rescore=rescore,
@@ -111,18 +96,38 @@ def index(
         bm25=not no_bm25,
         tokenizer=tokenizer,
         ann="auto" if ann == "auto" else ann == "yes",
-        model=model_path(model),
-        share=of_model(model),
+        unit=unit,
+        overlap=overlap,
         overwrite=overwrite,
+        log=log,
+        reading=files.reading(),
     )
-    learn_for_index(built, encoder, pairs)
+    seconds = time.perf_counter() - start
+    if isinstance(built, Reference):
+        folder, contigs = built.index.folder, built.contigs
+        bases = f"{len(contigs):,} contigs ({sum(contigs.values()):,} bases)"
+        print(f"{len(built):,} units of {bases} in {seconds:.1f} s: {folder}")
+        print(f"Align reads: counterpoint align {folder} reads.fq --out reads.sam")
+        return
     for line in log.lines():
         print(line)
-    print(f"{len(built):,} rows of width {built.dim} in {time.perf_counter() - start:.1f} s: {built.folder}")
+    print(f"{len(built):,} rows of width {built.dim} in {seconds:.1f} s: {built.folder}")
     print(size(built))
     if built.bm25 is not None:
         print(told(built.share))
-    print(f'Search it: counterpoint search {model if out is None else out} "a question"')
+    print(f"Search it: counterpoint search {model if out is None else out} {_question(built)}")
+
+
+def _question(index: Index) -> str:
+    """A question that the index can be asked, as it is typed."""
+    from counterpoint.modalities.base import JOINED, of
+
+    name = index.settings["items"]["modality"]
+    modality = of(name)
+    if index.bm25 is not None or modality.written:
+        return '"a question"' if index.settings["text"] else f"--{name} LETTERS"
+    value = "FILE" if modality.suffixes else "JSON"
+    return f"--item {name}=JSON" if JOINED in name else f"--{name} {value}"
 
 
 def size(index: Index) -> str:
@@ -138,43 +143,3 @@ def size(index: Index) -> str:
 
 def _bytes(n: int) -> str:
     return f"{n / 2**20:,.1f} MiB" if n >= 2**20 else f"{n / 2**10:,.1f} KiB"
-
-
-def _reference(
-    model: Path,
-    data: tuple[str, ...],
-    out: Path,
-    *,
-    unit: int,
-    overlap: int,
-    dtype: Any,
-    ann: Literal["auto", "yes", "no"],
-    overwrite: bool,
-) -> None:
-    from counterpoint.errors import DataError
-    from counterpoint.modalities.dna import DNA
-    from counterpoint.search.align import Reference
-    from counterpoint.search.sequences import reference
-    from counterpoint.workflow.models import load, model_path
-
-    if len(data) != 1:
-        raise DataError(f"A reference is one FASTA file with all contigs; {len(data)} sources were given.")
-    contigs = reference(data[0])
-    start = time.perf_counter()
-    built = Reference.build(
-        out,
-        contigs,
-        load(model, DNA),
-        unit=unit,
-        overlap=overlap,
-        dtype=dtype,
-        ann="auto" if ann == "auto" else ann == "yes",
-        model=model_path(model),
-        overwrite=overwrite,
-    )
-    bases = sum(len(c.bases) for c in contigs)
-    print(
-        f"{len(built):,} units of {len(contigs):,} contigs ({bases:,} bases) in {time.perf_counter() - start:.1f} s: "
-        f"{out}"
-    )
-    print(f"Align reads: counterpoint align {out} reads.fq --out reads.sam")

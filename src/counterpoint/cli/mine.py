@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from counterpoint.cli.options import Data, File, Name, Pairs, Sources
+from counterpoint.cli.options import AS_FOUND, Data, File, Name, Pairs, Read, Sources
 from counterpoint.cli.options import columns as column_parts
 
 if TYPE_CHECKING:
+    from counterpoint.data.files.options import Reading
     from counterpoint.data.log import Log
 
 Share = Annotated[str, arg(metavar="SHARE|none", help_behavior_hint="")]
@@ -39,6 +40,7 @@ def mine(
     tokenizer: Literal["words", "code"] = "words",
     block: int = 16_384,
     cache: File = None,
+    files: Read = AS_FOUND,
 ) -> None:
     """Find hard negatives: for each pair, texts near the anchor that are not its positive; train on what is written.
 
@@ -75,6 +77,7 @@ def mine(
         tokenizer: what a word is for bm25: words, or code (identifiers split into parts).
         block: texts whose embeddings are in memory at once.
         cache: where embeddings and scores are kept, by model and text (none: the cache folder, which may be deleted).
+        files: how files are read, where that is not found by looking at them.
     """
     from counterpoint.data.log import Log
     from counterpoint.errors import ConfigError
@@ -90,9 +93,10 @@ def mine(
         sample=sample, seed=seed,
     )  # fmt: skip
     log, start = Log(), time.perf_counter()
-    pairs = pairs_of(data, columns=column_parts(columns), split=split, log=log)
+    reading = files.reading()
+    pairs = pairs_of(data, columns=column_parts(columns), split=split, log=log, reading=reading)
     if corpus:
-        pairs = type(pairs)(pairs.anchors, pairs.positives, pairs.table, _texts(corpus, column=corpus_column, log=log))
+        pairs = type(pairs)(pairs.anchors, pairs.positives, pairs.table, _texts(corpus, corpus_column, log, reading))
     for line in log.lines():
         print(line)
     found, kept = mine_pairs(
@@ -107,7 +111,7 @@ def mine(
     print(f"Train on it: counterpoint fit {out} --out RUN")
 
 
-def _texts(sources: Sequence[str], *, column: str | None, log: Log) -> list[str]:
+def _texts(sources: Sequence[str], column: str | None, log: Log, reading: Reading) -> list[str]:
     """The texts of files, or the documents of a retrieval set."""
     from counterpoint.cli.rows import find_column, read_all
     from counterpoint.modalities.text import TEXT
@@ -115,7 +119,7 @@ def _texts(sources: Sequence[str], *, column: str | None, log: Log) -> list[str]
 
     if (found := retrieval_set(sources, None)) is not None:
         return list(found.corpus.values())
-    rows = read_all(sources, log=log)
+    rows = read_all(sources, log=log, reading=reading)
     return [t for t in rows.with_format("arrow")[:][find_column(rows, TEXT, column)].to_pylist() if t]
 
 

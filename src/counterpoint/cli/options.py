@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from counterpoint.data.files.options import Reading
 from counterpoint.errors import ConfigError
 
 Model: TypeAlias = Annotated[Positional[Path], arg(metavar="MODEL", help_behavior_hint="")]
@@ -18,6 +20,32 @@ Names: TypeAlias = Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavi
 Name: TypeAlias = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 Number: TypeAlias = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 File: TypeAlias = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """How files are read, where that is not found by looking at them."""
+
+    separator: Name = None
+    """What stands between the fields of a csv or tsv: ',' ';' '|' or tab (none: it is found)."""
+    encoding: Name = None
+    """Of text files, for instance cp1252 or utf-16 (none: it is found)."""
+    no_header: bool = False
+    """The first line of a csv is a row: its columns are called column_1, column_2 ..."""
+    files_anywhere: bool = False
+    """A table may name images and recordings outside of its own folder."""
+
+    def reading(self) -> Reading:
+        return Reading(
+            separator=self.separator,
+            encoding=self.encoding,
+            header=False if self.no_header else None,
+            anywhere=self.files_anywhere,
+        )
+
+
+AS_FOUND = Files()
+Read: TypeAlias = OmitArgPrefixes[Files]
 
 
 def key_values(words: Sequence[str], option: str) -> dict[str, str]:

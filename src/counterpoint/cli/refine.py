@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -161,10 +160,10 @@ def _tell(cached: Cached, price: tuple[float, float] | None) -> None:
 
 
 def _write(kept: Sequence[Triplet], out: Path) -> None:
+    from counterpoint.files import whole_file
+
     out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f".{out.name}.{os.getpid()}")
-    with aside.open("w", encoding="utf-8") as file:
+    with whole_file(out) as aside, aside.open("w", encoding="utf-8") as file:
         for t in kept:
             row = {"anchor": t.anchor, "positive": t.positive, "negative": t.negative}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    aside.replace(out)  # whole or not at all

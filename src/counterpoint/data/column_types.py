@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from counterpoint.modalities.base import Column, is_list, is_number, is_text, is_truth, of_column, of_feature
 
 if TYPE_CHECKING:
@@ -23,7 +25,8 @@ def column_type(dataset: datasets.Dataset, name: str) -> str:
         return modality.name
     if is_list(column.type) and is_text(column.type.value_type):
         return LISTS
-    return NUMBER if is_number(column.type) or is_truth(column.type) else str(column.type)
+    number = is_number(column.type) or is_truth(column.type) or pa.types.is_decimal(column.type)
+    return NUMBER if number else str(column.type)
 
 
 def column_of(dataset: datasets.Dataset, name: str) -> Column:

@@ -4,6 +4,7 @@ The decision table (first match wins):
 
 =====================================================  ========
 numbers, and times or rows like those before them      series
+numbers and categories, perhaps a label                items, labelled (rows of a table)
 an item, a label by name, and what is told of it       labelled
 an item and a text column                              towers
 an item and a label                                    labelled
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
-from counterpoint.data import steps
+from counterpoint.data import steps, tabular
 from counterpoint.data.column_types import CLASS, LISTS, NUMBER, column_of, column_type, describe
 from counterpoint.data.roles import (
     ANCHORS,
@@ -57,6 +58,8 @@ def decided_schema(dataset: datasets.Dataset) -> Schema:
     types = {n: column_type(dataset, n) for n in dataset.column_names}
     if series := steps.series_schema(dataset, types, LABELS):
         return series
+    if table := tabular.parts_of(dataset, types):
+        return schema_of(dataset, "labelled" if "label" in table[0] else "items", *table)
     told = [n for n in types if not METADATA.fullmatch(n.lower())]
     items = {m: [n for n, t in types.items() if t == m.name] for m in discover().values() if m.name != TEXT}
     items = {m: found for m, found in items.items() if found}

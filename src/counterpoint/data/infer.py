@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from counterpoint.data import layouts
+from counterpoint.data.arrange import Change, arranged
 from counterpoint.data.decided import decided_schema
 from counterpoint.data.files import media
+from counterpoint.data.log import Log
 from counterpoint.data.named import named_schema
 from counterpoint.data.roles import RANGE, SAMPLE, Columns
 from counterpoint.data.schema import Schema
+from counterpoint.data.unused import unused
 from counterpoint.errors import DataError
 
 if TYPE_CHECKING:
     import datasets
 
 
-def infer(dataset: datasets.Dataset | datasets.IterableDataset, *, columns: Columns | None = None) -> Schema:
+def infer(
+    dataset: datasets.Dataset | datasets.IterableDataset,
+    *,
+    columns: Columns | None = None,
+    changes: Sequence[Change] = (),
+) -> Schema:
     """The schema of a data set: by ``columns`` (part -> column) where given, else by names, types and values.
+
+    changes: what is changed in it first, as the schema of other rows says. What its own layout needs beyond that (see
+    `counterpoint.data.layouts`) is found, and stands in the ``changes`` of the schema; `Rows` makes them.
 
     Raises `DataError`, naming the columns and the ``--columns`` to type, when a column is missing, of the wrong type
     for its part, or when the columns allow more than one reading.
@@ -36,7 +48,17 @@ def infer(dataset: datasets.Dataset | datasets.IterableDataset, *, columns: Colu
         raise DataError("The data set holds no rows. Check the source and --split.")
     columns = columns if isinstance(columns, Mapping) else {}
     given = without_range(columns)
-    schema = named_schema(dataset, given) if given else decided_schema(dataset)
+    log = Log()
+    dataset = arranged(dataset, changes, log)
+    more = layouts.changes(dataset, given)
+    dataset = arranged(dataset, more, log)
+    if len(dataset) == 0:
+        raise DataError(f"No row is left to learn from. {' '.join(log.lines())}")
+    try:
+        schema = named_schema(dataset, given) if given else decided_schema(dataset)
+    except DataError as error:
+        raise DataError(f"{error}{layouts.hint(dataset)}") from error
+    schema = replace(schema, changes=(*changes, *more), notes=unused(dataset, schema, given))
     return schema if len(given) == len(columns) else with_range(schema, columns[RANGE])
 
 

@@ -8,18 +8,25 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from counterpoint.data.arrange import arranged
+from counterpoint.data.classes import class_name
 from counterpoint.data.column_types import CLASS, NUMBER, column_type
 from counterpoint.data.files import media
+from counterpoint.data.files.options import Said
 from counterpoint.data.files.read import Source, read
 from counterpoint.data.infer import infer
 from counterpoint.data.log import Log
 from counterpoint.data.roles import METADATA
+from counterpoint.data.rows import Rows
+from counterpoint.data.schema import Schema
 from counterpoint.errors import DataError
+from counterpoint.modalities import base as modalities
 from counterpoint.modalities.base import discover
 from counterpoint.modalities.text import TEXT
 
@@ -33,7 +40,8 @@ TOP = 8  # classes shown
 
 @dataclass(frozen=True)
 class Column:
-    """One column. Lengths are quantiles (`QUANTILES`) in characters and in words, of texts only."""
+    """One column. part: what it is taken for ('': nothing). Lengths are quantiles (`QUANTILES`) in characters and in
+    words, of texts only."""
 
     name: str
     type: str
@@ -44,6 +52,7 @@ class Column:
     classes: tuple[tuple[str, int], ...] = ()
     range: tuple[float, float] | None = None
     nan: int = 0
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,11 +75,20 @@ class Inspection:
 
         table = Table(title=f"{self.rows:,} rows")
         spread = "(min · median · 95 % · max)"
-        for heading in ("column", "type", "missing", "distinct", f"characters {spread}", f"words {spread}", "values"):
+        for heading in (
+            "column",
+            "type",
+            "taken for",
+            "missing",
+            "distinct",
+            f"characters {spread}",
+            f"words {spread}",
+            "values",
+        ):
             table.add_column(heading, justify="right" if heading in ("missing", "distinct") else "left")
         for c in self.columns:
             cells = (
-                c.name, c.type, f"{c.missing:,}", "" if c.distinct is None else f"{c.distinct:,}",
+                c.name, c.type, c.part or "–", f"{c.missing:,}", "" if c.distinct is None else f"{c.distinct:,}",
                 _short(c.characters), _short(c.words), _values(c),
             )  # fmt: skip
             table.add_row(*map(Text, cells))  # as it is: brackets in the data are no markup
@@ -88,7 +106,7 @@ class Inspection:
     def __str__(self) -> str:
         head = [f"{self.rows:,} rows"]
         for c in self.columns:
-            said = [f"{c.name}: {c.type}", f"{c.missing:,} missing"]
+            said = [f"{c.name}: {c.type}", f"taken for {c.part}" if c.part else "not used", f"{c.missing:,} missing"]
             said += [f"{c.distinct:,} distinct"] if c.distinct is not None else []
             said += [f"characters {_short(c.characters)}", f"words {_short(c.words)}"] if c.characters else []
             said += [_values(c)] if _values(c) else []
@@ -96,8 +114,10 @@ class Inspection:
         return "\n".join([*head, *self.lines()])
 
 
-def inspect(source: Source | datasets.Dataset, *, limit: int = 1_000_000) -> Inspection:
+def inspect(source: Source | datasets.Dataset, *, limit: int = 1_000_000, reading: Said = None) -> Inspection:
     """Look at a source (as for `read`) or a data set; of a stream, at its first ``limit`` rows.
+
+    reading: what is said of files rather than found.
 
     Leakage is counted between the values of a column ``split``, or between the files where several were given.
     """
@@ -106,35 +126,64 @@ def inspect(source: Source | datasets.Dataset, *, limit: int = 1_000_000) -> Ins
     log = Log()
     parts: dict[str, datasets.Dataset] = {}
     if isinstance(source, list | tuple) and len(source) > 1:
-        parts = {str(one): _whole(read(one, split="all", log=log), limit) for one in source}
+        parts = {str(one): _whole(read(one, split="all", log=log, reading=reading), limit) for one in source}
         found = datasets.concatenate_datasets(list(parts.values()))
     elif isinstance(source, datasets.Dataset | datasets.IterableDataset):
         found = _whole(source, limit)
     else:
-        found = _whole(read(source, split="all", log=log), limit)
+        found = _whole(read(source, split="all", log=log, reading=reading), limit)
     if not parts and "split" in found.column_names:
         values = np.array([str(v) for v in found["split"]])
         names = list(dict.fromkeys(values.tolist()))
         if 1 < len(names) <= 10:
             parts = {n: found.select(np.flatnonzero(values == n)) for n in names}
     texts = [n for n in found.column_names if column_type(found, n) == TEXT and not METADATA.fullmatch(n.lower())]
+    parts_played: dict[str, str] = {}
+    said = texts
     try:
-        plays = infer(found).why
+        schema = infer(found)
+        plays, parts_played = schema.why, _parts(found, schema)
+        said = texts if set(schema.modalities.values()) == {TEXT} else []
+        for sentence in _learned(found, schema):
+            log.note(sentence)
     except DataError as error:
         plays = str(error)
     leaks = {
         (a, b): leakage(_first_texts(parts[a], texts), _first_texts(parts[b], texts))
         for a, b in itertools.combinations(parts, 2)
     }
-    rows = [hashlib.blake2b("\0".join(str(v) for v in r).encode(), digest_size=12).digest() for r in _zip(found, texts)]
+    rows = [hashlib.blake2b("\0".join(str(v) for v in r).encode(), digest_size=12).digest() for r in _zip(found, said)]
     return Inspection(
         rows=len(found),
-        columns=tuple(_column(found, n) for n in found.column_names),
+        columns=tuple(replace(_column(found, n), part=parts_played.get(n, "")) for n in found.column_names),
         plays=plays,
         duplicates=len(rows) - len(set(rows)),
         leakage=leaks if texts else {},
         notes=tuple(log.lines()),
     )
+
+
+def _parts(found: datasets.Dataset, schema: Schema) -> dict[str, str]:
+    """Column -> what it is taken for."""
+    out: dict[str, str] = {}
+    for part, columns in schema.columns.items():
+        for name in [columns] if isinstance(columns, str) else columns:
+            out.setdefault(name, part)
+    for _, *names in schema.changes:
+        for name in (n for n in names if n not in out and n in found.column_names):
+            out[name] = schema.kind  # the rows are made of it
+    return out
+
+
+def _learned(found: datasets.Dataset, schema: Schema) -> list[str]:
+    """What is changed before rows like these are learned from, which columns of known names are not used, and which
+    rows are left out."""
+    changed, kept = Log(), Log()
+    rows = arranged(found, schema.changes, changed)
+    if modalities.of(next(iter(schema.modalities.values()))).shape == "rows":
+        with suppress(DataError):  # of rows of which nothing can be learned, the verbs that learn say why
+            Rows(rows, replace(schema, changes=()), log=kept)
+    return [*changed.lines(), *schema.notes, *Log(skipped=kept.skipped).lines()]
 
 
 def normalise(text: str) -> str:
@@ -194,7 +243,7 @@ def _column(found: datasets.Dataset, name: str) -> Column:
     if type_ == NUMBER:
         array = np.asarray(present, dtype=np.float64)
         finite = array[np.isfinite(array)]
-        counts = Counter(f"{v:g}" for v in finite)
+        counts = Counter(class_name(v) if isinstance(v, int) else f"{v:g}" for v in present if v == v)
         spread = (float(finite.min()), float(finite.max())) if len(finite) else None
         classes = tuple(counts.most_common(TOP)) if len(counts) <= 100 else ()
         return Column(name, type_, missing, len(counts), classes=classes, range=spread, nan=int(np.isnan(array).sum()))

@@ -9,14 +9,16 @@ from typing import TypeAlias
 Columns: TypeAlias = Mapping[str, str | list[str]]
 
 ANCHORS = (
-    "anchor", "query", "question", "sentence1", "sentence_1", "text1", "text_1", "premise", "a", "left", "source",
+    "anchor", "query", "question", "sentence1", "sentence_1", "sentence_a", "text1", "text_1", "text_a", "question1",
+    "question_1", "premise", "a", "left", "source", "prompt", "instruction",
 )  # fmt: skip
 POSITIVES = (
-    "positive", "pos", "answer", "document", "passage", "context", "response", "sentence2", "sentence_2", "text2",
-    "text_2", "hypothesis", "b", "right", "target",
+    "positive", "pos", "answer", "document", "passage", "context", "response", "sentence2", "sentence_2", "sentence_b",
+    "text2", "text_2", "text_b", "question2", "question_2", "hypothesis", "b", "right", "target", "chosen",
+    "completion", "output", "answers",
 )  # fmt: skip
-NEGATIVE = re.compile(r"(hard_?)?neg(ative)?s?(_?\d+)?")
-SCORES = ("score", "similarity", "similarity_score", "relatedness", "rating")
+NEGATIVE = re.compile(r"(hard_?)?neg(ative)?s?(_?\d+)?|rejected")
+SCORES = ("score", "similarity", "similarity_score", "relatedness", "relatedness_score", "rating")
 LABELS = ("label", "labels", "class", "category", "intent", "topic", "coarse", "cls", "label_name")
 TEXTS = ("text", "sentence", "caption", "description", "content", "utterance", "document")
 TRANSCRIPTS = ("caption", "transcript", *TEXTS)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from counterpoint.data.classes import class_name
 from counterpoint.data.log import Log
 from counterpoint.data.schema import CELLS_FROM, Known, Row, Schema
 from counterpoint.errors import DataError
@@ -85,9 +86,9 @@ def _item(values: dict[str, Any], schema: Schema, key: str) -> Any:
 def _told(value: Any, schema: Schema, key: str, classes: Classes) -> Any:
     """What a part says that is no item: the number of a class, a score, what is said in a recording."""
     if (numbers := classes.get(key)) is not None:
-        if str(value) not in numbers:
+        if class_name(value) not in numbers:
             raise unknown_class(value, schema, key)
-        return numbers[str(value)]
+        return numbers[class_name(value)]
     if key == "score":
         return float(value)
     if key == "task":

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from counterpoint.data import fingerprint
+from counterpoint.data.arrange import arranged
+from counterpoint.data.classes import class_name, holds_class
 from counterpoint.data.log import Log
 from counterpoint.data.row import class_numbers, known_of, make_row, optional, unknown_class
 from counterpoint.data.schema import Known, Row, Schema
@@ -33,8 +35,11 @@ class Rows:
     """
 
     def __init__(self, dataset: datasets.Dataset, schema: Schema, *, log: Log | None = None) -> None:
-        self.dataset, self.schema = dataset, schema
         self.log = Log() if log is None else log
+        self.dataset, self.schema = arranged(dataset, schema.changes, self.log), schema
+        dataset = self.dataset
+        for sentence in schema.notes:
+            self.log.note(sentence)
         names = [c for value in schema.columns.values() for c in ([value] if isinstance(value, str) else value)]
         self._table: pa.Table = dataset.data.table.select(list(dict.fromkeys(names)))
         self._batches = self._table.to_batches()
@@ -131,9 +136,9 @@ class Rows:
             return column.to_numpy().astype(np.int64)
         encoded = column.combine_chunks().dictionary_encode()
         values = encoded.dictionary.to_pylist()
-        if unknown := [v for v in values if str(v) not in numbers]:
+        if unknown := [v for v in values if class_name(v) not in numbers]:
             raise unknown_class(unknown[0], self.schema, part)
-        return np.array([numbers[str(v)] for v in values], dtype=np.int64)[encoded.indices.to_numpy()]
+        return np.array([numbers[class_name(v)] for v in values], dtype=np.int64)[encoded.indices.to_numpy()]
 
     def codes(self, name: str) -> np.ndarray:
         """The values of any column as numbers, equal where the values are equal, ``(len(self),)`` int64."""
@@ -245,7 +250,9 @@ class Rows:
 
     def _present(self, name: str) -> np.ndarray:
         column = self._table.column(name)
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        if any(name == self.schema.columns[part] and known is not None for part, known in self._classes.items()):
+            mask = holds_class(column)
+        elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             mask = pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(column)), 0)
         elif any(name == self.schema.columns[part] and known is None for part, known in self._classes.items()):
             mask = pc.greater_equal(column, 0)  # -1 is how an unlabelled row is written

@@ -158,17 +158,17 @@ class PxK(Sampler):
     """
 
     def __init__(self, labels: np.ndarray, batch: int, *, per_class: int = 4, seed: int = 0) -> None:
-        super().__init__(len(labels), batch, seed=seed)
-        labels = np.asarray(labels)
+        labels, each = np.asarray(labels), min(2, per_class)
         names = np.unique(labels)
-        if len(names) < 2:
+        if len(names) == 1:
             raise DataError("Batches of several classes need rows of at least two classes; these rows have one.")
-        if self.batch < 2 * min(2, per_class):
-            few = f"There are only {len(labels):,} labelled rows: give more." if len(labels) < batch else ""
+        if 0 < min(batch, len(labels)) < 2 * each:
+            advice = "Give a larger one: --batch 8." if batch <= len(labels) else "Give more labelled rows."
             raise ConfigError(
-                f"A batch of {self.batch} rows cannot hold two classes with two rows each, the least that can be "
-                f"contrasted. {few or 'Give a larger one: --batch 8.'}"
+                f"A batch of {min(batch, len(labels))} rows cannot hold two classes with {each} rows each, the least "
+                f"that can be contrasted. {advice}"
             )
+        super().__init__(len(labels), batch, seed=seed)
         self.classes = max(2, min(self.batch // per_class, len(names)))
         self.per_class = self.batch // self.classes
         self.batch = self.classes * self.per_class

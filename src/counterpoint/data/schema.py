@@ -46,7 +46,8 @@ class Schema:
     text, image, ... labels: the names of the classes, in the order of their numbers (labelled only). sources: the names
     of the sources, likewise (where a column plays that part, or files are mixed). parts: of each source, what its rows
     hold (where files are mixed). range: the lowest and the highest score that there can be (scored only; None: nobody
-    said). why: the sentence that says what decided.
+    said). changes: what is changed in a table before its columns play these parts (`counterpoint.data.arrange`).
+    notes: sentences on columns that are known by their names and play none. why: the sentence that says what decided.
     """
 
     kind: Kind
@@ -56,6 +57,8 @@ class Schema:
     sources: tuple[str, ...] = ()
     parts: tuple[Schema, ...] = ()
     range: tuple[float, float] | None = None
+    changes: tuple[tuple[str, ...], ...] = ()
+    notes: tuple[str, ...] = ()
     why: str = ""
 
 

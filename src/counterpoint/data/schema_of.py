@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from counterpoint.data.classes import is_class, names_of
 from counterpoint.data.column_types import column_of, column_type
 from counterpoint.data.schema import Kind, Schema
 from counterpoint.errors import DataError
@@ -65,7 +66,7 @@ def class_names(dataset: datasets.Dataset, column: str, *, what: str = "classes"
     feature = dataset.features[column]
     if type(feature).__name__ == "ClassLabel":
         return tuple(feature.names)
-    values = [v for v in dataset.unique(column) if v is not None]
+    values = [v for v in dataset.unique(column) if is_class(v)]
     if len(values) > 1_000 and len(values) * 2 > len(dataset):
         raise DataError(
             f"Column {column!r} has {len(values):,} different values in {len(dataset):,} rows: these are no {what}. "
@@ -75,4 +76,4 @@ def class_names(dataset: datasets.Dataset, column: str, *, what: str = "classes"
                 else "Name the column of sources (--columns source=...), or leave it out."
             )
         )
-    return tuple(str(v) for v in sorted(values))
+    return names_of(values)

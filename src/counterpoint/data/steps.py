@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from counterpoint.data import tabular
 from counterpoint.data.log import Log
 from counterpoint.data.schema import Schema
 from counterpoint.data.windows import Series
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 ALIKE = 0.5
 """Mean correlation of neighbouring rows from which a table of numbers without a time counts as a series."""
+STRETCH, NEAR = 16, 0.2
+"""Rows of a short stretch, and the mean correlation of neighbours within such: rows that are sorted by a class resemble
+those before them too, but within a class they do not."""
 FEWEST = 30
 """Rows of a table that is looked at for this."""
 COUNTERS = re.compile(r"|unnamed: ?\d+|(.*_)?(id|idx|index|uuid|row|step)\d*")
@@ -49,7 +53,9 @@ def series_schema(dataset: datasets.Dataset, types: Mapping[str, str], labels: S
         return None
     if time is None:
         alike = _alike(table, channels)
-        if alike < ALIKE or any(n.lower() in labels for n in aside):
+        if alike < ALIKE or _alike(table, channels, within=STRETCH) < NEAR or any(n.lower() in labels for n in aside):
+            return None
+        if tabular.sorted_by(dataset, channels):
             return None
         why = f"numbers alone, and rows resemble those before them (mean correlation {alike:.2f})"
     else:
@@ -128,16 +134,20 @@ def _counts(table: pa.Table, name: str) -> bool:
     return bool(len(steps) and (steps == steps[0]).all() and steps[0] != 0)
 
 
-def _alike(table: pa.Table, channels: Sequence[str]) -> float:
-    """Mean over the columns of the correlation of each value with the one before; 0 for few rows."""
+def _alike(table: pa.Table, channels: Sequence[str], *, within: int | None = None) -> float:
+    """Mean over the columns of the correlation of each value with the one before; 0 for few rows. within: of stretches
+    of so many rows, the median one."""
     if len(table) < FEWEST:
         return 0.0
+    size = within or len(table)
     found = []
     for name in channels:
         x = pc.fill_null(table.column(name).cast(pa.float64()), 0.0).to_numpy()
-        x = x - x.mean()
-        square = float((x * x).sum())
-        found.append(float((x[1:] * x[:-1]).sum()) / square if square > 0 else 1.0)
+        x = x[: len(x) // size * size].reshape(-1, size)
+        x = x - x.mean(axis=1, keepdims=True)
+        square = (x * x).sum(axis=1)
+        like = np.divide((x[:, 1:] * x[:, :-1]).sum(axis=1), square, out=np.ones(len(x)), where=square > 0)
+        found.append(float(np.median(like)))
     return float(np.mean(found))
 
 

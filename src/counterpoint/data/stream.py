@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from counterpoint.data.arrange import arranged
+from counterpoint.data.classes import is_class
 from counterpoint.data.files import media
 from counterpoint.data.files.pieces import pieces_of
 from counterpoint.data.log import Log
-from counterpoint.data.row import class_numbers, known_of, make_row, optional
+from counterpoint.data.row import NUMBERED, class_numbers, known_of, make_row, optional
 from counterpoint.data.schema import Known, Row, Schema
 from counterpoint.data.sharding import Raw
 from counterpoint.errors import DataError
@@ -32,11 +34,14 @@ class Stream:
     def __init__(
         self, dataset: datasets.IterableDataset, schema: Schema, *, buffer: int = 10_000, seed: int = 0
     ) -> None:
+        self.log = Log()
+        dataset = arranged(dataset, schema.changes, self.log)
         self.pieces = pieces_of(dataset)
         # A copy that is never iterated: iterations of one data set, or of two that share a source, share a position.
         self.dataset = twin(media.encoded(dataset))
         self.schema, self.buffer, self.seed = schema, buffer, seed
-        self.log = Log()
+        for sentence in schema.notes:
+            self.log.note(sentence)
         self._classes, self._optional = class_numbers(dataset.features, schema), optional(schema)
 
     @property
@@ -72,7 +77,9 @@ class Stream:
             if key in self._optional or self.schema.kind == "towers":
                 continue
             value = values[names[0]]
-            if all(values[n] is None or (isinstance(values[n], str) and not values[n].strip()) for n in names):
+            cells = [values[n] for n in names]
+            unknown = key in NUMBERED and not is_class(value)
+            if unknown or all(c is None or (isinstance(c, str) and not c.strip()) for c in cells):
                 self.log.skip(f"row {number}", f"nothing in column {'+'.join(names)!r}")
                 return None
             if key == "score" and not np.isfinite(value):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from counterpoint.encoders import pretrained
 from counterpoint.encoders.base import evaluating
+from counterpoint.encoders.border import reading
 from counterpoint.encoders.causal import Step
 from counterpoint.encoders.subwords import backend
 from counterpoint.errors import ModelError
@@ -74,7 +75,8 @@ class Seq2SeqLM:
     def from_pretrained(cls, source: str | Path) -> Self:
         """A folder of `transformers`, or a hub id. Safetensors only; remote code is never run."""
         folder = pretrained.locate(source)
-        return cls(pretrained.model(folder, kind="AutoModelForSeq2SeqLM"), pretrained.tokenizer(folder))
+        with reading(folder):
+            return cls(pretrained.model(folder, kind="AutoModelForSeq2SeqLM"), pretrained.tokenizer(folder))
 
     @property
     def device(self) -> torch.device:

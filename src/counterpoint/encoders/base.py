@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
-from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -24,13 +23,9 @@ from counterpoint.data.batch import Data, move
 from counterpoint.data.schema import Known
 from counterpoint.encoders.bulk import buckets, each, placed, sequence
 from counterpoint.encoders.layout import Stage, read_weights, revive, write_weights
+from counterpoint.encoders.prompts import check_role, known
 from counterpoint.errors import ConfigError, ModelError, NotFiniteError
 from counterpoint.modalities.base import of as modality_of
-
-ROLES = ("query", "document")
-"""Roles that every encoder takes, whether it has a prompt for them or not."""
-NO_PROMPT = "none"
-"""The role that asks for no prompt, of an encoder that would otherwise put one before every item."""
 
 
 @contextmanager
@@ -168,16 +163,11 @@ class Encoder(nn.Module, ABC):
     @property
     def roles(self) -> tuple[str, ...]:
         """The roles that `encode` takes beside None."""
-        none = (NO_PROMPT,) if self.default_prompt is not None else ()
-        return tuple(dict.fromkeys((*ROLES, *self.prompts, *self.domains, *none)))
+        return known(self.prompts, self.domains, self.default_prompt)
 
     def check_role(self, role: str | None) -> None:
         """Refuse a role that there is none of, with those there are."""
-        if role is None or role in self.roles:
-            return
-        close = get_close_matches(str(role), self.roles, n=1)
-        meant = f" Did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(f"role={role!r}: the {self.tower} knows {', '.join(self.roles)}.{meant}")
+        check_role(role, self.roles, f"the {self.tower}")
 
     def prompt(self, role: str | None) -> str:
         """The text that is put before items of a role; '' where there is none. `ConfigError` for unknown roles."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from counterpoint.data.batch import Data
 from counterpoint.encoders import pretrained
 from counterpoint.encoders.base import VOCABULARY_FROM, Source, Traced, seeded, small_rows
+from counterpoint.encoders.border import reading
 from counterpoint.encoders.layout import Stage, revive
 from counterpoint.encoders.pooling import Pooling, check, pool
 from counterpoint.encoders.subwords import TextEncoder
@@ -157,15 +158,22 @@ class CausalLM(TextEncoder):
         """
         folder = pretrained.locate(source)
         model = pretrained.model(folder, kind="AutoModelForCausalLM")
-        tokenizer = pretrained.tokenizer(folder)
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token  # hidden by the mask wherever it fills a row
-        config = CausalLMConfig(
-            **pretrained.shape(model, tokenizer),
-            max_length=max_length or pretrained.longest(model, tokenizer),
-            pooling=pooling,
-        )
-        return cls(config, tokenizer, transformer=model, prompts=prompts)
+        if max_length:
+            pretrained.check_length(max_length, model.config)
+        with reading(folder):
+            tokenizer = pretrained.tokenizer(folder)
+            if tokenizer.pad_token_id is None:
+                tokenizer.pad_token = tokenizer.eos_token  # hidden by the mask wherever it fills a row
+            config = CausalLMConfig(
+                **pretrained.shape(model, tokenizer),
+                max_length=max_length or pretrained.longest(model, tokenizer),
+                pooling=pooling,
+            )
+            return cls(config, tokenizer, transformer=model, prompts=prompts)
+
+    @property
+    def embedded(self) -> int | None:
+        return int(self.transformer.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr]
 
     # --- as an encoder -----------------------------------------------------------------------------------------------
 

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from counterpoint.data.files.read import read
 from counterpoint.encoders import pretrained
 from counterpoint.encoders.base import evaluating
+from counterpoint.encoders.border import reading
 from counterpoint.encoders.bulk import buckets
 from counterpoint.encoders.text import TextTransformerConfig, architecture
 from counterpoint.encoders.tokenizer import subwords, train_tokenizer
@@ -22,6 +24,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 Pair = tuple[str, str]
+
+
+def read_pairs(path: Path | str) -> list[Pair]:
+    """The pairs of a file: its columns a and b, else its first two columns of text; rows without one are left out."""
+    table = read([path], streaming=False)
+    names = [n for n, f in table.features.items() if getattr(f, "dtype", "") in ("string", "large_string")]
+    names = ["a", "b"] if {"a", "b"} <= set(names) else names[:2]
+    if len(names) < 2:
+        raise DataError(f"{path} has no two columns of text: it holds {', '.join(table.features)}.")
+    found = [(a, b) for a, b in zip(table[names[0]], table[names[1]]) if a and b]
+    if not found:
+        raise DataError(f"{path} holds no pair of texts in {names[0]!r} and {names[1]!r}.")
+    return found
 
 
 class Scorer(Protocol):
@@ -65,8 +80,9 @@ class CrossEncoder(nn.Module):
     def from_pretrained(cls, source: str | Path, *, max_length: int | None = None) -> Self:
         """The classifier of a folder or of a hub id; safetensors only, and no code of its own is run."""
         folder = pretrained.locate(source)
-        model = pretrained.model(folder, kind="AutoModelForSequenceClassification")
-        return cls(model, pretrained.tokenizer(folder), max_length=max_length).eval()
+        with reading(folder):
+            model = pretrained.model(folder, kind="AutoModelForSequenceClassification")
+            return cls(model, pretrained.tokenizer(folder), max_length=max_length).eval()
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], config: CrossEncoderConfig | None = None) -> Self:

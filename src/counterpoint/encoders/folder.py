@@ -15,6 +15,7 @@ from pathlib import Path
 from counterpoint._version import __version__
 from counterpoint.encoders import layout, modules, pretrained
 from counterpoint.encoders.base import Encoder, find
+from counterpoint.encoders.border import expect, read_object, reading, shortened
 from counterpoint.encoders.layout import Stage, write_json
 from counterpoint.encoders.lora import merged
 from counterpoint.encoders.staged import staged
@@ -50,7 +51,7 @@ def load(folder: Path | str) -> Encoder:
     folder = Path(folder)
     if not folder.is_dir():
         raise ModelError(f"There is no model folder {folder}.")
-    with layout.reading(folder):
+    with reading(folder):
         encoder = _ours(folder) if (folder / CARD).exists() else _theirs(folder)
     encoder.origin = str(folder)
     if encoder.similarity != "cosine" and not (encoder.similarity == "dot" and encoder.normalize):
@@ -66,25 +67,25 @@ def load(folder: Path | str) -> Encoder:
 def _ours(folder: Path) -> Encoder:
     """The encoder that the card describes."""
     path = folder / CARD
-    held = layout.read_object(path)
+    held = read_object(path)
     if missing := sorted({"kind", "config"} - set(held)):
         raise ModelError(f"{path} does not say the {' and '.join(missing)} of the encoder; save the model again.")
-    kind, config = (layout.expect(held[key], of, f"{path}, {key!r},") for key, of in (("kind", str), ("config", dict)))
-    prompts = layout.expect(held.get("prompts") or {}, dict, f"{path}, 'prompts',")
+    kind, config = (expect(held[key], of, f"{path}, {key!r},") for key, of in (("kind", str), ("config", dict)))
+    prompts = expect(held.get("prompts") or {}, dict, f"{path}, 'prompts',")
     for name, text in prompts.items():
-        layout.expect(text, str, f"{path}, the prompt {name!r},")
+        expect(text, str, f"{path}, the prompt {name!r},")
     with layout.bounded(folder):
         encoder = find(kind).read(folder, config)
-    encoder.normalize = layout.expect(held.get("normalize", True), bool, f"{path}, 'normalize',")
+    encoder.normalize = expect(held.get("normalize", True), bool, f"{path}, 'normalize',")
     if prompts:
         encoder.prompts = prompts
     if (default := held.get("default_prompt")) is not None:
-        encoder.default_prompt = layout.expect(default, str, f"{path}, 'default_prompt',")
+        encoder.default_prompt = expect(default, str, f"{path}, 'default_prompt',")
         encoder.prompt(None)
-    encoder.similarity = layout.expect(held.get("similarity", "cosine"), str, f"{path}, 'similarity',")
+    encoder.similarity = expect(held.get("similarity", "cosine"), str, f"{path}, 'similarity',")
     if "dim" in held and held["dim"] != encoder.dim:
         raise ModelError(
-            f"{path} says dim={layout.shortened(held['dim'])}, and its encoder gives {encoder.dim}: the folder is "
+            f"{path} says dim={shortened(held['dim'])}, and its encoder gives {encoder.dim}: the folder is "
             "damaged. Save the model again."
         )
     return encoder

@@ -70,6 +70,22 @@ class Predictor(Projector):
         super().__init__(dim, (hidden,), dim, norm=norm, affine=affine)
 
 
+def dense_pooler(dim: int, activation: Literal["tanh", "gelu", "none"] = "tanh") -> nn.Sequential:
+    """A dense layer ``(N, dim)`` to ``(N, dim)`` on a pooled embedding, begun as the identity; ``none``: no layer.
+
+    As the poolers of masked language models (tanh: BERT's next-sentence head; gelu: RoBERTa's prediction of words), for
+    encoders that keep neither.
+    """
+    if activation == "none":
+        return nn.Sequential()
+    if activation not in ("tanh", "gelu"):
+        raise ConfigError(f"activation={activation!r}: type tanh, gelu or none.")
+    dense = nn.Linear(dim, dim)
+    nn.init.eye_(dense.weight)
+    nn.init.zeros_(dense.bias)
+    return nn.Sequential(dense, nn.Tanh() if activation == "tanh" else nn.GELU())
+
+
 class PrototypeHead(nn.Module):
     """Cosines ``(N, k)`` of embeddings ``(N, dim)`` with k learned prototypes; both sides are normalised at use.
 

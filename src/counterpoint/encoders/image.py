@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.encoders.base import Encoder, Traced, seeded
-from counterpoint.encoders.layout import read_json, refuse_pickles
+from counterpoint.encoders.border import read_json, reading
+from counterpoint.encoders.layout import bounded, refuse_pickles
 from counterpoint.encoders.pretrained import locate
 from counterpoint.errors import ConfigError, DataError, ModelError
 from counterpoint.modalities.image import pixels
@@ -218,23 +219,24 @@ class ConvNet(ImageEncoder):
     @classmethod
     def from_pretrained(cls, source: str) -> ConvNet:
         """A ResNet of `transformers`, from a local folder or a hub id (safetensors only)."""
-        model, images = _pretrained(source, "resnet")
-        c = model.config
-        if c.downsample_in_first_stage or c.downsample_in_bottleneck or c.hidden_act != "relu":
-            raise ModelError(f"{source!r} is a ResNet of an unusual build, which ConvNet does not have: {c}")
-        encoder = cls(
-            ConvNetConfig(
-                channels=c.num_channels,
-                stem="large",
-                stem_width=c.embedding_size,
-                block=c.layer_type,
-                widths=tuple(c.hidden_sizes),
-                depths=tuple(c.depths),
-                **images,
+        with reading(source, "a ResNet"):
+            model, images = _pretrained(source, "resnet")
+            c = model.config
+            if c.downsample_in_first_stage or c.downsample_in_bottleneck or c.hidden_act != "relu":
+                raise ModelError(f"{source!r} is a ResNet of an unusual build, which ConvNet does not have: {c}")
+            encoder = cls(
+                ConvNetConfig(
+                    channels=c.num_channels,
+                    stem="large",
+                    stem_width=c.embedding_size,
+                    block=c.layer_type,
+                    widths=tuple(c.hidden_sizes),
+                    depths=tuple(c.depths),
+                    **images,
+                )
             )
-        )
-        encoder.body.load_state_dict(model.state_dict())
-        return encoder
+            encoder.body.load_state_dict(model.state_dict())
+            return encoder
 
 
 class ImageTransformer(ImageEncoder):
@@ -284,18 +286,19 @@ class ImageTransformer(ImageEncoder):
     @classmethod
     def from_pretrained(cls, source: str, *, pooling: Literal["cls", "mean"] = "cls") -> ImageTransformer:
         """A ViT, DeiT, DINOv2 ... of `transformers`, from a local folder or a hub id (safetensors only)."""
-        model, images = _pretrained(source, "")
-        c = model.config
-        if not hasattr(c, "patch_size") or not isinstance(c.patch_size, int):
-            raise ModelError(f"{source!r} is a {c.model_type}, not a transformer over square patches; try ConvNet.")
-        architecture = c.to_diff_dict() | {"model_type": c.model_type}
-        config = ImageTransformerConfig(
-            channels=c.num_channels, patch=c.patch_size, pooling=pooling, architecture=architecture, **images
-        )
-        encoder = cls(config)
-        weights = {k: v for k, v in model.state_dict().items() if not k.startswith("pooler.")}
-        encoder.body.load_state_dict(weights)
-        return encoder
+        with reading(source, "a vision transformer"):
+            model, images = _pretrained(source, "")
+            c = model.config
+            if not hasattr(c, "patch_size") or not isinstance(c.patch_size, int):
+                raise ModelError(f"{source!r} is a {c.model_type}, not a transformer over square patches; try ConvNet.")
+            architecture = c.to_diff_dict() | {"model_type": c.model_type}
+            config = ImageTransformerConfig(
+                channels=c.num_channels, patch=c.patch_size, pooling=pooling, architecture=architecture, **images
+            )
+            encoder = cls(config)
+            weights = {k: v for k, v in model.state_dict().items() if not k.startswith("pooler.")}
+            encoder.body.load_state_dict(weights)
+            return encoder
 
 
 def _check_images(config: ConvNetConfig | ImageTransformerConfig) -> None:
@@ -304,8 +307,10 @@ def _check_images(config: ConvNetConfig | ImageTransformerConfig) -> None:
             raise ConfigError(f"{name} has {len(getattr(config, name))} entries for {config.channels} channels.")
     if min(config.std) <= 0:
         raise ConfigError(f"std={config.std}: every deviation must be positive.")
-    if config.size < 1 or config.channels < 1:
-        raise ConfigError(f"size={config.size}, channels={config.channels}: both must be at least 1.")
+    if not 1 <= config.size <= 16_384 or not 1 <= config.channels <= 1_024:
+        raise ConfigError(
+            f"size={config.size}, channels={config.channels}: expected at least 1 of both, at most 16,384 and 1,024."
+        )
 
 
 def _stem(config: ConvNetConfig) -> nn.Sequential:
@@ -375,8 +380,9 @@ def _pretrained(source: str, model_type: str) -> tuple[PreTrainedModel, dict[str
     if (folder / "config.json").exists():
         refuse_pickles(folder)
     try:
-        model = AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+        with reading(folder, "an image model"), bounded(folder):
+            model = AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False)
+    except ModelError as error:
         raise ModelError(
             f"No image model could be read from {source!r}: {error} "
             "Give a folder with config.json and model.safetensors, or a hub id while the network is up."

@@ -21,13 +21,19 @@ EXAMPLES = ("ACGTTGCAACTTGACCATTG" * 4, "GATTACA", "TTTTCCNCAAGG")
 """Sequences that ONNX files are checked with."""
 
 
-def cleaned(sequences: Sequence[Any]) -> list[str]:
-    """Each sequence as `counterpoint.modalities.dna.clean` gives it. `ItemError` names the place of what is no DNA."""
-    out = []
+def check(sequences: Sequence[Any]) -> None:
+    """Sequences are strings: `ItemError` otherwise, with the place and the type."""
     for place, sequence in enumerate(sequences):
         if not isinstance(sequence, str):
             said = f"Sequence {{place}} is of the type {type(sequence).__name__}, where a string is expected."
             raise ItemError(said, place, len(sequences))
+
+
+def cleaned(sequences: Sequence[Any]) -> list[str]:
+    """Each sequence as `counterpoint.modalities.dna.clean` gives it. `ItemError` names the place of what is no DNA."""
+    check(sequences)
+    out = []
+    for place, sequence in enumerate(sequences):
         try:
             out.append(clean(sequence))
         except (DataError, UnicodeEncodeError) as error:
@@ -94,6 +100,9 @@ class KmerBag(Encoder):
         for row, f in zip(out, found):
             row[: len(f)] = f
         return {"words": torch.from_numpy(out)}
+
+    def check(self, items: Sequence[Any]) -> None:
+        check(items)
 
     def lengths(self, items: Sequence[Any]) -> np.ndarray:
         """Bases of each sequence, ``(N,)`` int."""

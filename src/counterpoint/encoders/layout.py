@@ -1,8 +1,5 @@
-"""The files of a model folder: weights without pickles, configurations as JSON, and what goes wrong while reading them.
-
-Foreign errors become sentences here (`reading`), and a folder that declares more than its weights hold is refused
-before memory is given to it (`bounded`).
-"""
+"""The files of a model folder: weights without pickles, configurations as JSON; and a folder that declares more than
+its weights hold is refused before memory is given to it."""
 
 from __future__ import annotations
 
@@ -13,16 +10,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from counterpoint.errors import CounterpointError, MissingExtra, ModelError
-
-T = TypeVar("T")
+from counterpoint.encoders.border import expect, said, shortened
+from counterpoint.errors import ModelError
 
 LARGEST = 10**8
 """Of a whole number in a configuration. What is larger is damage: it would be a list of so many layers."""
@@ -36,41 +32,7 @@ class Stage:
     path: str
 
 
-# --- the border ------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def reading(path: Path | str, what: str = "a model") -> Iterator[None]:
-    """Whatever goes wrong inside becomes a `ModelError` that names ``path`` and the reason.
-
-    path: the file or folder that is read. what: what it should hold. A `ModelError` from inside, which names its own
-    file, and a missing extra pass as they are.
-    """
-    try:
-        yield
-    except (ModelError, MissingExtra):
-        raise
-    except CounterpointError as error:
-        raise ModelError(f"{path}: {error}") from error
-    except FileNotFoundError as error:
-        raise ModelError(f"{path} cannot be read as {what}: {error.filename or error} is missing. {_REPAIR}") from error
-    except Exception as error:
-        raise ModelError(f"{path} cannot be read as {what} ({said(error)}). {_REPAIR}") from error
-    except BaseException as error:  # a library in Rust that gives up: an exception that no `except Exception` sees
-        if type(error).__name__ != "PanicException":
-            raise
-        raise ModelError(f"{path} cannot be read as {what} ({said(error)}). {_REPAIR}") from error
-
-
-_REPAIR = "It is damaged, incomplete or of another kind: save the model again, or copy or download it again."
-
-
-def said(error: BaseException) -> str:
-    """What an error of another library says, in one line with its kind."""
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    line = " ".join(str(error).split())
-    return f"{type(error).__name__}: {line[:300]}" if line else type(error).__name__
+# --- what is declared --------------------------------------------------------------------------------------------
 
 
 class _Bounded(TorchDispatchMode):
@@ -114,47 +76,11 @@ def shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise _unreadable(path, error) from error
 
 
-# --- JSON ------------------------------------------------------------------------------------------------------
+# --- files ---------------------------------------------------------------------------------------------------
 
 
 def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file of a model folder holds; `ModelError` names the file and the place where it breaks off."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(
-            f"{path} cannot be read as JSON ({said(error)}). The model folder is damaged or incomplete: save the model "
-            "again, or copy or download it again."
-        ) from error
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """As `read_json`, of a file that holds one JSON object."""
-    return expect(read_json(path), dict, str(path))
-
-
-def expect(value: Any, kind: type[T], where: str) -> T:
-    """The value, where it is of this type; `ModelError` says what stands in its place. where: the file and the key."""
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        names = {dict: "an object {...}", list: "a list [...]", str: "a string", int: "a whole number", bool: "a bool"}
-        raise ModelError(
-            f"{where} holds {shortened(value)}, where {names.get(kind, kind.__name__)} is expected. The model folder "
-            "is damaged or of another kind: save the model again, or copy or download it again."
-        )
-    return value
-
-
-def shortened(value: Any) -> str:
-    """A value as it is written, cut to a length that can be read."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-# --- weights ---------------------------------------------------------------------------------------------------
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:

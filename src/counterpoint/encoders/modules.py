@@ -15,7 +15,8 @@ from typing import Any
 
 from torch import nn
 
-from counterpoint.encoders.layout import Stage, expect, read_json, read_object, shortened, write_json
+from counterpoint.encoders.border import expect, read_json, read_object, shortened
+from counterpoint.encoders.layout import Stage, write_json
 from counterpoint.encoders.pooling import JOINT
 from counterpoint.errors import ModelError
 

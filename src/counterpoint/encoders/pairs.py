@@ -87,6 +87,14 @@ class PairEncoder(Around):
         self.head = PairHead(self.dim, out, hidden=hidden, kind=head)
         self._hidden = hidden
 
+    @classmethod
+    def on(cls, encoder: Encoder, *, top: int = 4, head: Head = "features", hidden: int = 512, out: int = 1) -> Self:
+        """On an encoder, with as many of the top layers as there are; one that scores pairs already stays as it is."""
+        if isinstance(encoder, cls):
+            return encoder
+        layers = encoder.transformer.config.num_hidden_layers if isinstance(encoder, TextTransformer) else 0
+        return cls(encoder, top=min(top, layers), head=head, hidden=hidden, out=out)
+
     @property
     def config(self) -> PairConfig:  # type: ignore[override]
         inner = asdict(self.encoder.config)

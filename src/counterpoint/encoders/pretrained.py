@@ -14,7 +14,8 @@ from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as Normalizers
 
 from counterpoint.encoders import modules
-from counterpoint.encoders.layout import Stage, bounded, read_object, reading, refuse_pickles, shortened, write_json
+from counterpoint.encoders.border import check_tokens, read_object, reading, shortened
+from counterpoint.encoders.layout import Stage, bounded, refuse_pickles, write_json
 from counterpoint.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -209,6 +210,11 @@ def tokenizer(folder: Path, settings: Mapping[str, Any] | None = None) -> PreTra
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     path = folder / "tokenizer.json"
+    if path.exists():
+        check_tokens(path)
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):  # their own errors would not name them
+        if (folder / name).exists():
+            read_object(folder / name)
     with reading(path if path.exists() else folder, "a tokenizer"):
         found = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, **(settings or {})

@@ -6,7 +6,6 @@ for a few texts at a time: of its table only the rows of their tokens are read.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from counterpoint.errors import ModelError
+from counterpoint.encoders.border import check_tokens, read_object, reading
+from counterpoint.encoders.prompts import check_role, known
+from counterpoint.errors import ItemError, ModelError, NotFiniteError
 
 CARD = "counterpoint.json"
 KIND = "static-text"
@@ -35,35 +36,49 @@ class StaticQueries:
         self.folder, self.config = folder, card["config"]
         self.dim, self.normalize = int(self.config["dim"]), bool(card.get("normalize", True))
         self.prompts: dict[str, str] = dict(card.get("prompts") or {})
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.default_prompt: str | None = card.get("default_prompt")
+        check_tokens(folder / "tokenizer.json")
+        with reading(folder / "tokenizer.json", "a tokenizer"):
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        said = read_object(folder / "tokenizer_config.json")
         pad = said.get("pad_token")
         pad = self._tokenizer.token_to_id(pad["content"] if isinstance(pad, dict) else pad) if pad else None
         self.pad: int = 0 if pad is None else pad
+        self._left = said.get("truncation_side") == "left"
 
     @classmethod
     def read(cls, folder: Path | str) -> StaticQueries | None:
         """The reader of a model folder; None where it holds another kind of encoder. Raises `ModelError` where it holds
         a static one that is damaged."""
         folder = Path(folder)
-        try:
-            card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-            return cls(folder, card) if card["kind"] == KIND else None
-        except FileNotFoundError:
+        if not (folder / CARD).exists():
             return None
-        except Exception as error:  # the tokenizer's errors have no class of their own
-            raise ModelError(f"The model folder {folder} is damaged: {error}. Save the model again.") from error
+        card = read_object(folder / CARD)
+        with reading(folder):
+            return cls(folder, card) if card["kind"] == KIND else None
 
-    def encode(self, items: Sequence[str], *, role: str | None = None, normalize: bool | None = None) -> np.ndarray:
-        """Embeddings ``(N, D)`` float32. role: whose prompt is put before each text. normalize: unit length (None: the
-        encoder's own default)."""
-        prompt = self.prompts.get(role, "") if role else ""
+    def encode(
+        self, items: str | Sequence[str], *, role: str | None = None, normalize: bool | None = None
+    ) -> np.ndarray:
+        """Embeddings ``(N, D)`` float32; of one text, ``(D,)``. role: whose prompt is put before each text (None: the
+        default one, where there is one). normalize: unit length (None: the encoder's own default)."""
+        if isinstance(items, str):
+            return self.encode([items], role=role, normalize=normalize)[0]  # type: ignore[no-any-return]
+        of = f"the text encoder ({KIND}) of {self.folder}"
+        check_role(role, known(self.prompts, (), self.default_prompt), of)
+        asked = self.default_prompt if role is None else role
+        prompt = "" if asked is None else self.prompts.get(asked, "")
+        for place, text in enumerate(items):
+            if not isinstance(text, str):
+                said = f"Texts are strings; item {{place}} is of the type {type(text).__name__}."
+                raise ItemError(said, place, len(items))
         read = self._tokenizer.encode_batch([prompt + text for text in items], add_special_tokens=False)
-        tokens = [self._counted(encoded.ids[: self.config["max_length"]]) for encoded in read]
-        known = sorted({token for counts in tokens for token in counts})
-        table, place = self._rows(known), {token: i for i, token in enumerate(known)}
+        most = self.config["max_length"]
+        tokens = [self._counted(one.ids[-most:] if self._left else one.ids[:most]) for one in read]
+        distinct = sorted({token for counts in tokens for token in counts})
+        table, place = self._rows(distinct), {token: i for i, token in enumerate(distinct)}
         z = np.zeros((len(items), self.dim), dtype=np.float32)
         for out, counts in zip(z, tokens):
             if counts:
@@ -72,7 +87,8 @@ class StaticQueries:
         if self.normalize if normalize is None else normalize:
             z /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
         if not np.isfinite(z).all():
-            raise ModelError(f"The text encoder in {self.folder} gives embeddings that are not finite. Train it again.")
+            rows = tuple(np.flatnonzero(~np.isfinite(z).all(axis=1)).tolist())
+            raise NotFiniteError(of.removeprefix("the "), rows, len(items))
         return z
 
     def _counted(self, ids: Sequence[int]) -> dict[int, float]:

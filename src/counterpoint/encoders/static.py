@@ -18,15 +18,8 @@ from torch.nn import functional as F
 from counterpoint.data.batch import Data
 from counterpoint.encoders import pretrained
 from counterpoint.encoders.base import VOCABULARY_FROM, Source, Traced, config_of, seeded, small_rows
-from counterpoint.encoders.layout import (
-    Stage,
-    read_weights,
-    reading,
-    refuse_pickles,
-    revive,
-    write_json,
-    write_weights,
-)
+from counterpoint.encoders.border import check_tokens, reading
+from counterpoint.encoders.layout import Stage, read_weights, refuse_pickles, revive, write_json, write_weights
 from counterpoint.encoders.pooling import pool
 from counterpoint.encoders.spelling import spelled
 from counterpoint.encoders.subwords import TextEncoder
@@ -155,6 +148,10 @@ class StaticText(TextEncoder):
     def example(cls, seed: int = 0) -> Self:
         with seeded(seed):
             return cls.build(config_of(cls)(dim=16), small_rows(cls.modality))
+
+    @property
+    def embedded(self) -> int | None:
+        return len(self.table)
 
     def idf(self, texts: list[str]) -> Tensor:
         """``(V,)`` inverse document frequency ``log((N + 1) / (df + 0.5))``, at least 0.1; df: texts that hold it."""
@@ -321,6 +318,7 @@ def _tokenizer_of(folder: Path) -> tuple[PreTrainedTokenizerFast, dict[str, Any]
     from transformers import PreTrainedTokenizerFast
 
     path = folder / "tokenizer.json"
+    check_tokens(path)
     with reading(path, "a tokenizer"):
         plain = Tokenizer.from_file(str(path))
         cut = plain.truncation or {}

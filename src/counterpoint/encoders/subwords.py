@@ -78,6 +78,11 @@ class TextEncoder(Encoder):
         self._before, self._after = self._around() if self.special else ([], [])
         self._check_room()
 
+    @property
+    def embedded(self) -> int | None:
+        """Tokens that there is an embedding of; None: nobody knows."""
+        return None
+
     def _check_room(self) -> None:
         if self.max_length <= (around := len(self._before) + len(self._after)):
             raise DataError(
@@ -181,6 +186,13 @@ class TextEncoder(Encoder):
         real = np.arange(lengths.max(initial=1)) < lengths[:, None]
         out = np.full(real.shape, self.pad, dtype=np.int64)
         out[real] = np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum()))
+        if (size := self.embedded) and out.max(initial=0) >= size:
+            token = int(out.max())
+            raise ModelError(
+                f"The tokenizer gives the token {token:,} ({self._backend.id_to_token(token)!r}), and the "
+                f"{self.tower} has embeddings of {size:,}: they do not belong together. Take the tokenizer that the "
+                "model was trained with."
+            )
         return {"input_ids": torch.from_numpy(out), "attention_mask": torch.from_numpy(real.astype(np.int64))}
 
     def _reduced(self, row: Sequence[int]) -> Sequence[int]:

@@ -202,6 +202,10 @@ class TextTransformer(TextEncoder):
             encoder.default_prompt, encoder.similarity = said.default_prompt, said.similarity
         return encoder
 
+    @property
+    def embedded(self) -> int | None:
+        return int(self.transformer.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr]
+
     def pooled_by(self, pooling: str, *, template: str = TEMPLATE) -> Self:
         """An encoder of the same weights (shared, not copied) that pools otherwise."""
         twin = copy.copy(self)

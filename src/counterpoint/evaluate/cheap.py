@@ -18,7 +18,6 @@ from counterpoint.errors import ConfigError
 from counterpoint.evaluate.intervals import Interval, Sample, interval, percentiles
 from counterpoint.evaluate.retrieval import METRICS
 from counterpoint.evaluate.run import kind_of
-from counterpoint.evaluate.systems import embedder
 from counterpoint.evaluate.tasks import Labelled, Ranking, Samples, Scored, split
 from counterpoint.search.quantise import Dtype, Vectors, check_dims, truncated
 
@@ -137,15 +136,14 @@ def costs(
     if kind == "towers" or isinstance(encoder, Mapping):
         raise ConfigError("Cheap vectors are measured on rows of one modality. Leave --dim and --dtype out.")
     check_dims(dims, encoder.dim)
-    embed = embedder(encoder, normalize=True)
     if isinstance(data, Retrieval) or kind == "pairs":
         ranking = (
             Ranking.of_retrieval(data, exclude_self=False)
             if isinstance(data, Retrieval)
             else Ranking.of_pairs(data, "anchor", "positive")
         )
-        queries = embed(ranking.queries, "query")
-        documents = embed(ranking.documents, "document")
+        queries = encoder.encode(ranking.queries, role="query", normalize=True)
+        documents = encoder.encode(ranking.documents, role="document", normalize=True)
         counts, task, notes = ranking.counts(), "retrieval", list(ranking.notes)
 
         def measured(kept: Kept) -> Samples:
@@ -153,7 +151,7 @@ def costs(
 
     elif kind == "scored":
         scored = Scored.of_rows(data)
-        pairs = embed(scored.a + scored.b, None)
+        pairs = encoder.encode(scored.a + scored.b, normalize=True)
         counts, task, notes = {"pairs": len(scored.a)}, "pair classification" if scored.binary else "similarity", []
 
         def measured(kept: Kept) -> Samples:
@@ -166,7 +164,7 @@ def costs(
             train, data = split(data, seed=seed)
             notes.append("No training rows were given: 70 % of the rows, drawn by class, train; the rest is tested on.")
         labelled = Labelled.of_rows(train, data)
-        items = embed(labelled.train + labelled.test, None)
+        items = encoder.encode(labelled.train + labelled.test, normalize=True)
         task, n = "classification", len(labelled.train)
         counts = {"training rows": n, "test rows": len(labelled.test), "classes": labelled.classes}
 

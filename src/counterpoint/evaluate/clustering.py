@@ -23,7 +23,8 @@ def kmeans(x: np.ndarray | sparse.csr_array, k: int, *, restarts: int = 4, seed:
         raise DataError(f"{x.shape[0]} rows cannot form {k} clusters.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different rows than clusters: some stay empty
-        return KMeans(k, n_init=restarts, random_state=seed).fit_predict(normalize(x.astype(np.float32)))
+        found = KMeans(k, n_init=restarts, random_state=seed).fit_predict(normalize(x.astype(np.float32)))
+    return np.asarray(found)
 
 
 def nmi(labels: np.ndarray, clusters: np.ndarray) -> float:

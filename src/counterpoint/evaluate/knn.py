@@ -27,12 +27,12 @@ def votes(train: Matrix, labels: np.ndarray, test: Matrix, *, k: int = 20, tempe
     classes = int(labels.max()) + 1
     cell = np.arange(test.shape[0])[:, None] * classes + labels[near]
     out = np.bincount(cell.ravel(), weights=weights.ravel(), minlength=test.shape[0] * classes).reshape(-1, classes)
-    return out / out.sum(axis=1, keepdims=True)
+    return np.asarray(out / out.sum(axis=1, keepdims=True))
 
 
 def predict(train: Matrix, labels: np.ndarray, test: Matrix, *, k: int = 20, temperature: float = 0.07) -> np.ndarray:
     """Class with the largest vote for each test row, ``(N',)``; of equal votes the smaller class number."""
-    return votes(train, labels, test, k=k, temperature=temperature).argmax(axis=1)
+    return np.asarray(votes(train, labels, test, k=k, temperature=temperature).argmax(axis=1))
 
 
 def nearest(queries: Matrix, corpus: Matrix, k: int) -> tuple[np.ndarray, np.ndarray]:

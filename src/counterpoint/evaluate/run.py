@@ -27,7 +27,6 @@ from counterpoint.evaluate.systems import (
     alike,
     beside,
     beside_towers,
-    embedder,
 )
 from counterpoint.evaluate.tasks import KNN, PROBE, Labelled, Ranking, Samples, Scored, geometry, only, split, streams
 from counterpoint.views.features import features_of, narrow
@@ -88,8 +87,8 @@ def evaluate(
     k: neighbours of kNN. most: training rows that are used, spread evenly; the same for the model and its baselines.
     draws: resamples behind the intervals. seed: of everything random here.
 
-    Raises DataError for rows that fit no task and for embeddings that are not finite, ConfigError for a baseline that
-    the task cannot have.
+    Raises DataError for rows that fit no task, ConfigError for a baseline that the task cannot have, NotFiniteError for
+    an encoder that gives NaN.
     """
     began = time.perf_counter()
     kind = kind_of(data)
@@ -141,8 +140,8 @@ def kind_of(data: Retrieval | Rows | Sequence[Row]) -> str:
 
 
 def _retrieval(ranking: Ranking, encoder: Encoder, others: Beside, *, tokenizer: str, depth: int, seed: int) -> _Found:
-    embed = embedder(encoder)
-    queries, documents = embed(ranking.queries, "query"), embed(ranking.documents, "document")
+    queries = encoder.encode(ranking.queries, role="query")
+    documents = encoder.encode(ranking.documents, role="document")
 
     def measured(name: str) -> Samples:
         if name == "bm25":
@@ -160,7 +159,7 @@ def _retrieval(ranking: Ranking, encoder: Encoder, others: Beside, *, tokenizer:
 
 def _scored(pairs: Scored, encoder: Encoder, others: Beside) -> _Found:
     both, n = pairs.a + pairs.b, len(pairs.a)
-    z = embedder(encoder)(both, None)
+    z = encoder.encode(both)
     model = pairs.samples(z[:n], z[n:])
     notes = ["Best F1 and best accuracy use the threshold that suits these pairs best."] if pairs.binary else []
     if isinstance(encoder, PairEncoder) and encoder.head.out == 1:
@@ -195,7 +194,7 @@ def _labelled(
         notes.append(f"Of {len(train):,} training rows {most:,}, spread evenly, are learned from, by all systems.")
     task = Labelled.of_rows(thinned(train, most), rows)
     notes += task.remarks()
-    known, unseen = (embedder(encoder)(items, None) for items in (task.train, task.test))
+    known, unseen = encoder.encode(task.train), encoder.encode(task.test)
     model, note = task.samples(known, unseen, k=k, seed=seed)
 
     def measured(name: str) -> Samples:
@@ -249,9 +248,9 @@ def _towers(
                 return ranking.samples(ranking.rank(*_mapped(known, ranking, ways, encoders), depth=depth))
             by = before if name == BEFORE else {s: fresh(encoders[s], seed=seed) for s in ways}
             assert by is not None
-            return ranking.samples(ranking.rank(*_encoded(ranking, ways, by, name), depth=depth))
+            return ranking.samples(ranking.rank(*_encoded(ranking, ways, by), depth=depth))
 
-        queries, documents = _encoded(ranking, ways, encoders, MODEL)
+        queries, documents = _encoded(ranking, ways, encoders)
         own = ranking.samples(ranking.rank(queries, documents, depth=depth))
         for name, samples in ((MODEL, own), *others.measured(measured).items()):
             held = found.model if name == MODEL else found.baselines.setdefault(name, {})
@@ -263,12 +262,10 @@ def _towers(
     return replace(found, deciding=tuple((f"{a} → {b}: ndcg@10",) for a, b in both_ways))
 
 
-def _encoded(
-    ranking: Ranking, ways: tuple[str, str], encoders: Mapping[str, Encoder], name: str
-) -> tuple[np.ndarray, np.ndarray]:
+def _encoded(ranking: Ranking, ways: tuple[str, str], encoders: Mapping[str, Encoder]) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings of the queries by the encoder of their stream, and of the documents by that of theirs."""
-    query, document = (embedder(encoders[stream], name=name) for stream in ways)
-    return query(ranking.queries, "query"), document(ranking.documents, "document")
+    query, document = (encoders[stream] for stream in ways)
+    return query.encode(ranking.queries, role="query"), document.encode(ranking.documents, role="document")
 
 
 def _whole(rows: Sequence[Row], left: str, right: str) -> list[Row]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from counterpoint.encoders.bags import BagEncoder
 from counterpoint.encoders.base import Encoder
-from counterpoint.errors import ConfigError, CounterpointError, DataError
+from counterpoint.errors import ConfigError, CounterpointError
 from counterpoint.evaluate.baselines import fresh
 from counterpoint.evaluate.tasks import Samples
 from counterpoint.modalities.text import TEXT
@@ -96,9 +96,10 @@ def beside(
     text = encoder.modality == TEXT and not bags
     cheap = {c.name: c for c in features_of(encoder.modality, bags=bags) if kind == "labelled" or c.by == "linear"}
     if asked is None:
-        first = ["majority"] if kind == "labelled" else ["bm25"] if text and kind in _RANKED else []
-        names = [*first, *([] if "bm25" in first else cheap), RANDOM if start is None else BEFORE]
-        found = _usual(names, kind, items)
+        names = ["majority", *cheap] if kind == "labelled" else [*cheap]
+        if kind in _RANKED:
+            names = ["bm25"] if text else ["random ranking", *cheap]
+        found = _usual([*names, RANDOM if start is None else BEFORE], kind, items)
     else:
         for name in asked:
             _check(name, kind, cheap, text=text, kept=start is not None)
@@ -138,31 +139,17 @@ def _check(name: str, kind: str, cheap: Mapping[str, Cheap], *, text: bool, kept
         raise ConfigError(f"Nobody has kept the {BEFORE}: name a run folder (start=...), or the baseline {RANDOM!r}.")
 
 
-def embedder(encoder: Encoder, *, name: str = MODEL, normalize: bool | None = None) -> Embed:
-    """What embeds items by an encoder; normalize: as of its `encode`. Raises `DataError` for embeddings that are not
-    finite."""
-
-    def embed(items: Sequence[Any], role: str | None) -> np.ndarray:
-        z = encoder.encode(items, role=role, normalize=normalize)
-        if len(bad := np.flatnonzero(~np.isfinite(z).all(axis=1))):
-            whose = f"The {encoder.modality} encoder" + ("" if name == MODEL else f" ({name})")
-            raise DataError(
-                f"{whose} gives embeddings that are not finite (NaN or infinity) for {len(bad):,} of {len(z):,} items, "
-                f"the first of them item {bad[0]}: nothing can be measured. Its weights are damaged, or its training "
-                "diverged: train it again with a smaller learning rate (--lr)."
-            )
-        return z
-
-    return embed
-
-
 def _embedding(encoder: Encoder, names: Sequence[str], start: Encoder | None, *, seed: int) -> dict[str, Embed]:
     """Those of the baselines that embed items one by one, as encoders do."""
+
+    def by(one: Encoder) -> Embed:
+        return lambda items, role: one.encode(items, role=role)
+
     out: dict[str, Embed] = {}
     if BEFORE in names and start is not None:
-        out[BEFORE] = embedder(start, name=BEFORE)
+        out[BEFORE] = by(start)
     if RANDOM in names:
-        out[RANDOM] = embedder(fresh(encoder, seed=seed), name=RANDOM)
+        out[RANDOM] = by(fresh(encoder, seed=seed))
     if "hashed n-grams" in names:
         out["hashed n-grams"] = lambda items, role: hashed_ngrams(items)
     return out

@@ -205,6 +205,8 @@ class Labelled:
         out = []
         if leaked := self.leaked():
             out.append(f"{leaked:,} of {len(self.test):,} test texts are training texts too; accuracies flatter.")
+        if strange := int((~np.isin(self.test_labels, self.train_labels)).sum()):
+            out.append(f"{strange:,} of {len(self.test):,} test rows are of classes that no training row has.")
         if self.classes == 1:
             out.append(
                 "All test rows are of one class: there is nothing to cluster, and accuracy is that of one class."

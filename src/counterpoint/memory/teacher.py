@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from counterpoint.errors import ConfigError
 from counterpoint.memory.base import Memory, Update
@@ -80,6 +80,18 @@ class Teacher(Memory):
         if self.copy_buffers:
             for mine, new in zip(self.model.buffers(), student.buffers(), strict=True):
                 mine.copy_(new)
+
+    @torch.no_grad()
+    def restore(self, student: nn.Module) -> None:
+        """Set the student's weights and buffers to the teacher's, as far as this process holds them."""
+        own, its = ((*m.parameters(), *m.buffers()) for m in (self.model, student))
+        for mine, new in zip(own, its, strict=True):
+            held, given = mine.detach(), new.detach()
+            if isinstance(given, DTensor):
+                if not isinstance(held, DTensor):
+                    held = distribute_tensor(held, given.device_mesh, given.placements, src_data_rank=None)
+                held, given = held.to_local(), given.to_local()
+            given.copy_(held)
 
     @classmethod
     def example(cls, seed: int = 0) -> tuple[Teacher, Update]:

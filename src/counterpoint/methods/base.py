@@ -34,7 +34,7 @@ class Usual:
     """Rows for which a method is the first choice, where that depends on more than what they hold.
 
     kind: of the rows. least, below: bounds of the median number of words in a text. because: the sentence that says so,
-    where there are bounds; ``{words}`` stands for the median. otherwise: only where no other method is first.
+    where there are bounds; ``{words}`` stands for the median. otherwise: where no other method is the first choice.
     """
 
     kind: Kind

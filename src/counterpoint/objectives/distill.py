@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -128,3 +129,56 @@ def logit_mse(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, r
     # Replaced before the difference: the teacher's missing logits may be NaN.
     target = torch.where(mask[:, None], teacher.detach(), student.detach())
     return weighted((student - target).square().sum(-1), mask, reduction)
+
+
+LARGE = 20.0
+"""A logit above which a squared error is about size, not about order."""
+
+
+def advice_on_scale(logits: Tensor, scores: Tensor | None = None, *, divided_by: float = 1.0) -> str:
+    """A sentence where a teacher's logits are of another size than what they stand beside; '' where all is well.
+
+    logits: ``(N, C)``, NaN where it says nothing. scores: ``(N,)`` that the same head is to learn as numbers, NaN where
+    there is none (None: what is looked at is whether the logits are too large). divided_by: what they were divided by.
+    """
+    if scores is None:
+        if not (large := logits.abs().nan_to_num().max()) > LARGE:
+            return ""
+        spread = logits[~logits.isnan()].std() * divided_by
+        return (
+            f"The teacher is very sure (a logit of {large:.0f}), so its error is about size more than about "
+            f"order. Its logits spread by {spread:.1f}: --set logit_scale={spread:.1f} evens them out."
+        )
+    both = ~scores.isnan() & ~logits.isnan().any(1)
+    t, y = logits[both, 0], scores[both]
+    if len(y) < 2 or not (t.mean() - y.mean()).abs() > 2 * y.std():
+        return ""
+    return (
+        f"Scores are about {y.mean():.2f} and the teacher's about {t.mean():.2f}: the two terms pull apart. Bring the "
+        "scores to the teacher's scale, or learn from it alone: --set weight=1."
+    )
+
+
+def head_logits(teacher: Tensor, out: int, *, classes: Sequence[int] = ()) -> Tensor:
+    """A teacher's logits ``(N,)`` or ``(N, C)`` as those of a head with ``out`` outputs, ``(N, out)``.
+
+    classes: the teacher's class for each of the head's, where they are numbered otherwise. Two logits become the one
+    that says the same, for a head of one. A teacher that has said nothing of any row (all NaN) says nothing of every
+    output. Raises `DataError` where the numbers do not go together.
+    """
+    found = teacher
+    if found.dim() == 2 and classes:
+        if found.shape[1] != len(classes):
+            raise DataError(f"The teacher has {found.shape[1]} classes, class_map={tuple(classes)} does not.")
+        found = found[:, list(classes)]
+    if found.dim() == 2 and out == 1 and found.shape[1] == 2:
+        found = binary_logit(found)
+    found = found.unsqueeze(1) if found.dim() == 1 else found
+    if found.isnan().all():  # which does not say how many there would be
+        found = found[:, :1].expand(-1, out)
+    if found.shape[1] != out:
+        raise DataError(
+            f"The teacher gives {found.shape[1]} logits per pair, the head {out}. Say how many classes there are: "
+            f"--set task=classes classes={found.shape[1]}; or take another teacher."
+        )
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,35 @@ def read(path: Path, kind: type, left_out: list[str]) -> Any:
     what = f"{type(held).__name__}: {held}" if isinstance(held, Exception) else f"it holds a {type(held).__name__}"
     left_out.append(f"{path.name} cannot be read and is left out of this page ({what}).")
     return None
+
+
+def whole(name: str, held: Any, left_out: list[str], use: Callable[[Any], Any]) -> Any:
+    """What a file of the run holds, where it can be used as it is meant to be; else None, which is told."""
+    try:
+        use(held or [])
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        if held:
+            left_out.append(f"{name} is damaged and is left out of this page.")
+        return None
+    return held
+
+
+def neighbours(near: Sequence[Mapping[str, Any]]) -> str:
+    """A card for each of a few rows, with the rows nearest to it."""
+    body = ""
+    for item in near:
+        hits = "".join(
+            f"<div class=hit><span>{h['score']:.3f}</span><span>{html.escape(h['text'])}</span></div>"
+            for h in item["hits"]
+        )
+        body += f"<div class=card><div class=query>{html.escape(item['query'])}</div>{hits}</div>"
+    return body
+
+
+def mapped(points: Mapping[str, Any]) -> tuple[str, figures.Figure]:
+    """What the map shows, in a sentence, and its figure."""
+    note = f"{len(points['x']):,} of {points['rows']:,} rows, {points['projection']}. Hover shows the row."
+    return note, figures.scatter(points)
 
 
 def read_records(path: Path, left_out: list[str]) -> list[dict[str, Any]]:
@@ -155,6 +184,8 @@ def write(folder: Path | str) -> Path:
     page = Page()
     near = read(folder / "report" / "neighbours.json", list, damaged)
     points = read(folder / "report" / "map.json", dict, damaged)
+    near = whole("neighbours.json", near, damaged, neighbours)
+    points = whole("map.json", points, damaged, mapped)
     for note in [*damaged, *(metrics.get("notes") or [])]:
         page.parts.append(f"<div class=note>{html.escape(str(note))}</div>")
     evaluation(page, metrics)
@@ -177,21 +208,14 @@ def write(folder: Path | str) -> Path:
             f"<div class=grid>{''.join(cards)}</div>",
         )
     if near:
-        body = ""
-        for item in near:
-            hits = "".join(
-                f"<div class=hit><span>{h['score']:.3f}</span><span>{html.escape(h['text'])}</span></div>"
-                for h in item["hits"]
-            )
-            body += f"<div class=card><div class=query>{html.escape(item['query'])}</div>{hits}</div>"
         page.section(
             "Neighbours",
             "For a few rows, the nearest others, with their cosine.",
-            f"<div class=grid>{body}</div>",
+            f"<div class=grid>{neighbours(near)}</div>",
         )
     if points:
-        note = f"{len(points['x']):,} of {points['rows']:,} rows, {points['projection']}. Hover shows the row."
-        page.section("Map", note, page.figure(figures.scatter(points)))
+        note, figure = mapped(points)
+        page.section("Map", note, page.figure(figure))
     if config:
         pretty = html.escape(json.dumps(config, indent=2, ensure_ascii=False))
         page.section(

@@ -66,6 +66,7 @@ _LATER: dict[str, tuple[_Check, str]] = {
     "rescore": (lambda value: value is None or _dtype(value), f"one of {', '.join(DTYPES)}, or null"),
     "oversample": (_whole, "a number from 1"),
     "hybrid": (_object, "an object"),
+    "items": (_object, "an object"),
 }
 """Keys that indexes of the first versions lack."""
 

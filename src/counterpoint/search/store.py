@@ -39,6 +39,7 @@ Rescore: TypeAlias = Literal["auto", "none", "int8", "float16", "float32"]
 
 ANN_ROWS = 200_000  # below, the exact search takes some ten milliseconds a query and no graph pays
 _PROBE = "read a file and count its words"  # what the encoder makes of it tells one model from another
+_PROBED = TEXT  # the modality of it
 _FORMAT = 2
 _ANN = "ann.usearch"
 _GRAPH = 4
@@ -172,6 +173,7 @@ class Index:
         ann: bool | Literal["auto"] = "auto",
         model: str | Path | None = None,
         share: Share | None = None,
+        items: Mapping[str, Any] | None = None,
         overwrite: bool = False,
     ) -> Index:
         """Write an index and open it.
@@ -183,7 +185,7 @@ class Index:
         length (None: all). rescore: vectors of the whole width that are kept too, by which the ``oversample · k`` best
         are scored again. ann: whether to build a graph (auto: from 200,000 rows; binary vectors need none). model:
         folder of the model, remembered relative to the index. share: how much the dense score counts in a hybrid
-        (None: the default, told as such).
+        (None: the default, told as such). items: what the vectors are of, as JSON takes it; kept under ``items``.
 
         The folder appears whole or not at all; an index that it replaces stays until then.
         Raises DataError for no rows, missing columns and embeddings that do not fit, ConfigError for more dimensions
@@ -231,6 +233,7 @@ class Index:
             "ann": len(table) >= ANN_ROWS and not signs if ann == "auto" else ann,
             "model": None if model is None else os.path.relpath(Path(model).resolve(), folder.resolve()),
             **({} if share is None else {"hybrid": share.to_json()}),
+            **({} if items is None else {"items": dict(items)}),
         }
         aside = folder.with_name(f".{folder.name}.new-{uuid.uuid4().hex[:8]}")
         try:
@@ -243,7 +246,7 @@ class Index:
                 BM25(texts or [], tokenizer=tokenizer).save(aside / "bm25")
             if settings["ann"]:
                 Ann(cheap, dtype="i8" if dtype == "int8" else "f16").save(aside / _ANN)
-            if encoder is not None and encoder.modality == TEXT:
+            if encoder is not None and encoder.modality == _PROBED:
                 np.save(aside / "probe.npy", _probe(encoder), allow_pickle=False)
             settings["files"] = {
                 str(f.relative_to(aside)): {"bytes": f.stat().st_size, "sha256": intact.sha256(f)}
@@ -289,7 +292,22 @@ class Index:
         oversample: int | None = None,
     ) -> list[list[Hit]]:
         """Best hits of each query, best first, at most k; `rank` tells what the settings mean."""
-        scores, ids = self.rank(queries, encoder=encoder, k=k, mode=mode, alpha=alpha, oversample=oversample)
+        return self.hits(self.rank(queries, encoder=encoder, k=k, mode=mode, alpha=alpha, oversample=oversample))
+
+    def find(
+        self, items: Sequence[Any], *, encoder: Encodes, k: int = 10, oversample: int | None = None
+    ) -> list[list[Hit]]:
+        """Best hits of items of any modality, by the cosine of their embeddings alone.
+
+        encoder: of the items' modality, into the space of the index. k, oversample: as of `nearest`. Raises ModelError
+        where its embeddings have another width.
+        """
+        self._check(encoder)
+        return self.hits(self.nearest(encoder.encode(items, role="query", normalize=True), k, oversample=oversample))
+
+    def hits(self, run: Run) -> list[list[Hit]]:
+        """Scores and row numbers of `rank` or `nearest` with their rows."""
+        scores, ids = run
         flat = ids[ids >= 0]
         shown = iter(self.rows.take(pa.array(flat)).to_pylist())
         return [
@@ -372,7 +390,8 @@ class Index:
                 f"{encoder.dim}: another model built it. Build the index again, or search with the model that built it."
             )
         file = self.folder / "probe.npy"
-        made = intact.array(self.folder, file.name, "float32", (self.width,)) if file.is_file() else None
+        probed = file.is_file() and encoder.modality == _PROBED
+        made = intact.array(self.folder, file.name, "float32", (self.width,)) if probed else None
         if made is not None and not float(_probe(encoder) @ made) >= 0.99:
             raise ModelError(
                 f"The index {self.folder} was built by another model, or by this one before it was trained further: "

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from counterpoint.errors import ModelError
+from counterpoint.files import aside_of
 
 _SUMS = "SHA256SUMS"
 
@@ -42,13 +43,14 @@ def save(path: Path, groups: Mapping[str, Mapping[str, Tensor]], state: Mapping[
 
     Raises `ModelError` where it cannot be written; what was there before is then untouched.
     """
-    aside = path.with_name(f".{path.name}.writing")
+    aside = aside_of(path)
     try:
-        shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         for name, tensors in groups.items():
             save_file(_separate(tensors), aside / f"{name}.safetensors")
         (aside / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+        for file in aside.glob("*.safetensors"):  # otherwise for their owner alone, whatever the umask says
+            file.chmod((aside / "state.json").stat().st_mode & 0o777)
         files = sorted(aside.iterdir())
         (aside / _SUMS).write_text("".join(f"{_digest(f)}  {f.name}\n" for f in files), encoding="utf-8")
         for file in (*files, aside / _SUMS, aside):
@@ -57,7 +59,6 @@ def save(path: Path, groups: Mapping[str, Mapping[str, Tensor]], state: Mapping[
         aside.rename(path)
         _sync(path.parent)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(aside, ignore_errors=True)
         full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
         bytes_needed = sum(t.nbytes for tensors in groups.values() for t in tensors.values())
         reason = (
@@ -68,6 +69,8 @@ def save(path: Path, groups: Mapping[str, Mapping[str, Tensor]], state: Mapping[
         raise ModelError(
             f"The checkpoint {path} could not be written: {reason}; the checkpoints written before are untouched."
         ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def load(path: Path) -> Checkpoint:
@@ -120,9 +123,7 @@ def number(path: Path) -> int:
 def remove(paths: Iterable[Path]) -> None:
     """Delete checkpoints. Each is renamed first, so that a kill never leaves half of one under its final name."""
     for path in paths:
-        aside = path.with_name(f".{path.name}.removing")
-        shutil.rmtree(aside, ignore_errors=True)
-        path.rename(aside)
+        aside = path.rename(aside_of(path))
         shutil.rmtree(aside, ignore_errors=True)
 
 

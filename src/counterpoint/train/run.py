@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from counterpoint.errors import ConfigError, ModelError
+from counterpoint.files import write_json
 from counterpoint.train import checkpoint
 from counterpoint.train.checkpoint import Checkpoint
 from counterpoint.train.config import TrainConfig
@@ -67,10 +68,8 @@ class Run:
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:
         """Write ``config.json``; at a resume only once it has succeeded, so that a failed one loses nothing."""
-        aside = self.folder / ".config.json.new"
         try:
-            aside.write_text(json.dumps(settings, indent=2), encoding="utf-8")
-            aside.replace(self.folder / "config.json")
+            write_json(self.folder / "config.json", settings)
         except OSError as error:
             raise self._unwritable(error) from error
 

@@ -33,13 +33,41 @@ def improves(state: State, config: TrainConfig) -> bool:
 
 
 def find_device(name: str) -> torch.device:
-    """The device of a name (``auto``: the best there is). Each of many processes takes the GPU of its number."""
+    """The device of a name (``auto``: the best there is). Each of many processes takes the GPU of its number.
+
+    Raises `ConfigError` for a device that there is not, here or at all.
+    """
     if name in ("auto", "cuda") and torch.cuda.is_available():
         return torch.device("cuda", local_rank()) if launched()[1] > 1 else torch.device("cuda")
     if name != "auto":
-        return torch.device(name)
+        return _named(name)
     several = launched()[1] > 1  # which no Mac can be, as its GPU has no collectives
     return torch.device("mps" if torch.backends.mps.is_available() and not several else "cpu")
+
+
+def _named(name: str) -> torch.device:
+    """The device of a name that torch knows and this machine has."""
+    try:
+        device = torch.device(name)
+        if device.type == "meta":
+            raise RuntimeError("nothing can be computed there")
+    except (RuntimeError, TypeError) as error:
+        raise ConfigError(f"device={name!r} is no device. Type auto, cpu, cuda, cuda:1 or mps.") from error
+    if device.type == "cpu":
+        return device
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= there:
+        has = f"{there} GPUs, cuda:0 to cuda:{there - 1}" if there else "no GPU that torch can use (no CUDA)"
+        raise ConfigError(
+            f"device={name!r}: this machine has {has}. Type auto or cpu; `counterpoint doctor` tells more."
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"device={name!r}: this machine has no GPU by Apple (no MPS). Type auto or cpu.")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, NotImplementedError, AssertionError) as error:
+        raise ConfigError(f"device={name!r}: this machine has none such. Type auto or cpu.") from error
+    return device
 
 
 def share(loader: Loader, rank: int, world: int, batch: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
+from counterpoint.data.files.options import Said
 from counterpoint.data.files.read import Source
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.evaluate.intervals import Interval, over_runs
@@ -50,6 +51,7 @@ def compare(
     test: Source = (),
     size: str = "small",
     split: str | None = None,
+    reading: Said = None,
     say: Say | None = None,
 ) -> list[Trained]:
     """Train each method with each seed under the same budget, measure all on the same held-out rows, print one table.
@@ -66,7 +68,7 @@ def compare(
         find(name)  # before anything is read
     if not data:
         raise DataError("Say what to learn from: --data FILE, or the name of a registered set (`counterpoint data`).")
-    given = gather(data, columns=columns or {}, test=test, split=split, streaming=False)
+    given = gather(data, columns=columns or {}, test=test, split=split, streaming=False, reading=reading)
     for name in methods:
         check(find(name), given.schema)
     if not given.held:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from counterpoint.data.files.options import Said
 from counterpoint.data.files.read import Source, read
 from counterpoint.data.infer import infer
 from counterpoint.data.log import Log
@@ -37,11 +38,13 @@ def diagnose(
     split: str | None = None,
     temperature: float | None = None,
     limit: int = 5_000,
+    reading: Said = None,
 ) -> Diagnosis:
     """Look at the embeddings that a model gives to rows: their shape, their pairs, the temperature of the loss.
 
     model: a run folder, a model folder, or any sentence-transformers or transformers folder. data: files, a registered
     set, a retrieval set. columns: part -> column, where names do not tell. split: None: test where there are several.
+    reading: what is said of files rather than found.
     temperature: that of the training (None: what the run folder says, if it is one). limit: most rows looked at, spread
     evenly. Raises `DataError` for rows of a kind that has no embeddings of its own to look at, or too few.
 
@@ -51,7 +54,7 @@ def diagnose(
     if not limit >= 3:
         raise DataError(f"limit={limit}: a neighbourhood needs at least 3 rows.")
     towers, log = load_towers(model), Log()
-    schema, rows = to_look_at(data, columns=columns or {}, split=split, limit=limit, log=log)
+    schema, rows = to_look_at(data, columns=columns or {}, split=split, limit=limit, log=log, reading=reading)
     held = sorted(set(schema.modalities.values()))
     if missing := sorted({*held} - towers.keys()):
         raise ModelError(
@@ -70,7 +73,13 @@ def diagnose(
 
 
 def to_look_at(
-    data: Source, *, columns: Mapping[str, str | list[str]], split: str | None, limit: int, log: Log
+    data: Source,
+    *,
+    columns: Mapping[str, str | list[str]],
+    split: str | None,
+    limit: int,
+    log: Log,
+    reading: Said = None,
 ) -> tuple[Schema, list[Row]]:
     """The rows, at most ``limit``, and the parts of their columns."""
     sources = [data] if isinstance(data, str | Path) else list(data)
@@ -84,11 +93,11 @@ def to_look_at(
         return schema, answers(judged, limit)
     if one_graph(sources) is not None:
         raise refused("a graph")
-    whole = read(sources, split=split or "all", streaming=False)
+    whole = read(sources, split=split or "all", streaming=False, reading=reading)
     schema = infer(whole, columns=registry.parts(sources, columns))
     if schema.kind not in READ:
         raise refused(KINDS[schema.kind])
-    return schema, spread(rows_like(schema, sources, split=split, log=log), limit)
+    return schema, spread(rows_like(schema, sources, split=split, log=log, reading=reading), limit)
 
 
 def refused(what: str) -> DataError:

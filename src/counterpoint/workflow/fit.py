@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from counterpoint.data.files.options import Said, reading_of
 from counterpoint.data.files.read import Source
 from counterpoint.errors import ConfigError, CounterpointError, ModelError
 from counterpoint.evaluate.fusion import told
@@ -19,6 +20,7 @@ from counterpoint.terminal import sentences
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer
 from counterpoint.train.protocols import Result
+from counterpoint.train.setup import find_device
 from counterpoint.train.team import Team, restarts, started
 from counterpoint.workflow import folder as place
 from counterpoint.workflow.batches import make_loader
@@ -61,16 +63,18 @@ def fit(
     train: Mapping[str, Any] | None = None,
     split: str | None = None,
     streaming: bool | None = None,
+    reading: Said = None,
     resume: bool = False,
     overwrite: bool = False,
     say: Say | None = None,
 ) -> Fitted:
-    """Train an encoder on rows, measure it beside a baseline, write its model folder and its report.
+    """Train an encoder on rows, measure it beside cheap baselines, write its model folder and its report.
 
     data: whatever `counterpoint.data.files.read.read` takes. method: its name (auto: the columns decide). columns: part
     -> column. encoder: auto, static, transformer, or a folder or hub id; ``text=FOLDER`` names that of one tower. lora:
     rank of the adapters that learn in place of a pretrained encoder's weights (0: the weights themselves). test: rows
     to measure on (none: a part of the data is held out). size: the recipe to start from: small, published, smoke.
+    reading: what is said of files rather than found: ``{"separator": ";", "encoding": "cp1252", "header": False}``.
     settings: of the method. train: fields of `TrainConfig` that replace the recipe's. overwrite: replace the run in the
     folder. resume: continue it; whatever is left out is then as it was. say: receives each sentence about what was
     decided, and the table of figures (None: the terminal).
@@ -95,6 +99,7 @@ def fit(
             train=dict(train or {}),
             split=split,
             streaming=streaming,
+            reading=asdict(reading_of(reading)),
         )
         return _fit(asked, Path(out), team, resume=resume, overwrite=overwrite, say=say)
 
@@ -123,6 +128,7 @@ def _alone(asked: Asked, folder: Path, team: Team, *, resume: bool, overwrite: b
                     test=asked.test,
                     split=asked.split,
                     streaming=asked.streaming,
+                    reading=asked.reading,
                     mix=asked.train.get("mix") is not None,
                 )
             )
@@ -167,6 +173,7 @@ def open_folder(asked: Asked, folder: Path, *, resume: bool, overwrite: bool) ->
         resume = resume and place.holds_run(folder)
     place.refuse(folder, resume=resume, overwrite=overwrite)
     asked = replace(asked, train=typed(TrainConfig, asked.train, of="the training run", option="--{} VALUE"))
+    find_device(str(asked.train.get("device", "auto")))  # before rows are read for nothing
     begun = resume and place.has_checkpoint(folder)
     return Opened(place.continued(folder, asked) if resume else asked, resume, begun)
 
@@ -192,7 +199,7 @@ def set_up(begin: Opened, given: Given, folder: Path, team: Team, *, overwrite: 
 def prepare(plan: Plan, begin: Opened, given: Given, folder: Path, *, overwrite: bool) -> Trainer:
     """Everything is checked before the first file is written: a slip does not cost the run that is there."""
     if given.held and plan.train.metric:
-        _check_metric(plan.train.metric, _watch(given)(plan.learner))
+        _check_metric(plan.train.metric, _watch(given, plan.train.metric)(plan.learner))
     trainer = make_trainer(plan, begin, given, folder, overwrite=overwrite)
     if overwrite:
         place.clear(folder)
@@ -205,12 +212,13 @@ def prepare(plan: Plan, begin: Opened, given: Given, folder: Path, *, overwrite:
 def make_trainer(plan: Plan, begin: Opened, given: Given, folder: Path, *, overwrite: bool) -> Trainer:
     renewal = Remining(given.rows, plan.train, plan.learner) if plan.train.remine else None
     learned = replace(given, rows=renewal.rows) if renewal else given
+    watch = _watch(given, plan.train.metric)
     return Trainer(
         plan.learner,
         make_loader(learned, plan.train, plan.learner),
         plan.train,
         folder=folder,
-        evaluate=_watch(given) if given.held and (plan.train.eval_every or plan.train.metric) else None,
+        evaluate=watch if given.held and (plan.train.eval_every or plan.train.metric) else None,
         resume=begin.resume,
         overwrite=overwrite,
         extra=describe(plan, begin.asked, given),
@@ -288,11 +296,16 @@ def taught_nothing(still: float) -> str:
     )
 
 
-def _watch(given: Given) -> Callable[[Method], dict[str, float]]:
+def _watch(given: Given, metric: str) -> Callable[[Method], dict[str, float]]:
+    """What measures the model while it is trained. metric: that which decides; without one, rows on which nothing can
+    be measured are no reason to stop."""
+
     def watch(trained: Method) -> dict[str, float]:
         try:
             return {f.metric: f.value.value for f in measure(trained.towers(), given, beside=False).figures}
-        except CounterpointError as error:  # rows that say nothing should not end a training
+        except CounterpointError as error:
+            if metric:
+                raise
             warnings.warn(f"The model is not measured while it is trained. {error}", stacklevel=2)
             return {}
 

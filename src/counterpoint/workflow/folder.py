@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from counterpoint.encoders.layout import read_json
+from counterpoint.data.files.options import AS_FOUND
+from counterpoint.encoders.border import read_json
 from counterpoint.errors import ConfigError
 from counterpoint.train import checkpoint
 from counterpoint.train.run import Run
@@ -36,6 +37,7 @@ class Asked:
     train: dict[str, Any] = field(default_factory=dict)
     split: str | None = None
     streaming: bool | None = None
+    reading: dict[str, Any] = field(default_factory=lambda: asdict(AS_FOUND))
 
 
 def refuse(folder: Path, *, resume: bool, overwrite: bool) -> None:

@@ -12,8 +12,10 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
+from counterpoint.data.arrange import split_path
 from counterpoint.data.bags import Bags
-from counterpoint.data.files.read import Source, read, train_part
+from counterpoint.data.files.options import AS_FOUND, Reading, Said, reading_of
+from counterpoint.data.files.read import Source, parts_of, read, train_part
 from counterpoint.data.files.read import part as split_of
 from counterpoint.data.files.tables import UnlikeColumns
 from counterpoint.data.infer import infer, with_range, without_range
@@ -64,12 +66,14 @@ def gather(
     split: str | None,
     streaming: bool | None,
     mix: bool = False,
+    reading: Said = None,
 ) -> Given:
     """Read the rows, find the parts that their columns play, and set aside what is measured on.
 
-    mix: several files stay apart, as the sources of their rows, as do those of unlike columns anyway.
+    mix: several files stay apart, as the sources of their rows, as do those of unlike columns anyway. reading: what is
+    said of files rather than found; see `counterpoint.data.files.read.read`.
     """
-    log = Log()
+    log, how = Log(), reading_of(reading)
     if (graph := one_graph(data)) is not None:
         return gather_nodes(Nodes(graph, log=log), test)
     if (series := registered_series(data)) is not None:
@@ -77,24 +81,39 @@ def gather(
         return Given(windows.schema, windows, log=log)
     sources = [data] if isinstance(data, str | Path) else list(data)
     if len(sources) > 1 and (mix or any(map(is_name, sources))):
-        return gather_mixed(sources, columns=columns, test=test, split=split, streaming=streaming, log=log)
+        return gather_mixed(sources, columns=columns, test=test, split=split, streaming=streaming, log=log, how=how)
     try:
-        raw = read(data, split=split, streaming=streaming, log=log)
+        raw = read(data, split=split, streaming=streaming, log=log, reading=how)
     except UnlikeColumns:
         if len(sources) < 2:  # a folder, a pattern
             raise
-        return gather_mixed(sources, columns=columns, test=test, split=split, streaming=streaming, log=Log())
+        return gather_mixed(sources, columns=columns, test=test, split=split, streaming=streaming, log=Log(), how=how)
+    own = () if test or split else test_part(data, raw, log)
     raw = raw if split else train_part(raw, log)
     schema = infer(raw, columns=registry.parts(data, columns))
     if schema.kind == "series":
         return Given(schema, read_windows(raw, schema, test=test, split=split, log=log), log=log)
     if isinstance(raw, datasets.IterableDataset):
         found = Given(schema, Stream(raw, schema), log=log)
+        log.notes += [n for n in found.rows.log.notes if n not in log.notes]
         found.rows.log = log
     else:
         found = Given(schema, row_set(raw, schema, log), log=log)
-    hold_out(found, test)
+    hold_out(found, test or own, how)
     return found
+
+
+def test_part(data: Source, raw: datasets.Dataset | datasets.IterableDataset, log: Log) -> Source:
+    """The source itself, where it has a part that is meant to be measured on, beside the one that is learned from."""
+    if isinstance(raw, datasets.Dataset) and "split" in raw.column_names:
+        parts = {split_of(str(name)) for name in raw.unique("split")}
+    else:
+        parts = parts_of(data)
+    named = next((name for name in ("test", "dev") if name in parts), None)
+    if named is None or "train" not in parts:
+        return ()
+    log.note(f"The part {named} of {data} is measured on (--test FILE: other rows).")
+    return data
 
 
 def row_set(raw: datasets.Dataset, schema: Schema, log: Log) -> Rows | Bags:
@@ -141,6 +160,7 @@ def gather_mixed(
     split: str | None,
     streaming: bool | None,
     log: Log,
+    how: Reading,
 ) -> Given:
     """Several sources, each read by itself; columns are named for those sources that have all of them."""
     if "source" in columns:
@@ -149,14 +169,14 @@ def gather_mixed(
     played = without_range(columns)
     taken = not played
     for name, source in zip(names_of(sources), sources):
-        raw = read(source, split=split, streaming=streaming, log=log)
+        raw = read(source, split=split, streaming=streaming, log=log, reading=how)
         raw = raw if split else train_part(raw, log)
         if isinstance(raw, datasets.IterableDataset):
             raise DataError(
                 f"{name} is a stream. Of several sources with batches of their own, none can be: leave --streaming out."
             )
         named = [c for some in played.values() for c in ([some] if isinstance(some, str) else some)]
-        has = set(named) <= set(raw.column_names)
+        has = all(n in raw.column_names or split_path(n, raw.column_names) for n in named)
         taken |= has
         try:
             schema = infer(raw, columns=registry.parts(source, played if has else {}))
@@ -172,7 +192,7 @@ def gather_mixed(
     rows = Mixed(parts, log=log)
     log.note(f"{len(parts)} sources: {', '.join(f'{name} ({len(part):,} rows)' for name, part in parts.items())}.")
     given = Given(rows.schema, rows, log=log)
-    hold_out(given, test)
+    hold_out(given, test, how)
     return given
 
 
@@ -194,7 +214,7 @@ def names_of(sources: Sequence[str | Path]) -> list[str]:
     return short if len(set(short)) == len(short) else [str(s) for s in dict.fromkeys(sources)]
 
 
-def mixed_like(rows: Mixed, test: Source, log: Log) -> Mixed:
+def mixed_like(rows: Mixed, test: Source, log: Log, how: Reading = AS_FOUND) -> Mixed:
     """Test rows as those of the parts that they are like: each source of the first part with its columns that has none
     yet."""
     held = {name: part.subset([]) for name, part in zip(rows.names, rows.parts)}
@@ -202,7 +222,7 @@ def mixed_like(rows: Mixed, test: Source, log: Log) -> Mixed:
         why: DataError | None = None
         for name, part in sorted(zip(rows.names, rows.parts), key=lambda one: len(held[one[0]]) > 0):
             try:
-                found = rows_like(part.schema, source, log=log)
+                found = rows_like(part.schema, source, log=log, reading=how)
             except DataError as error:
                 why = why or error
                 continue
@@ -215,14 +235,14 @@ def mixed_like(rows: Mixed, test: Source, log: Log) -> Mixed:
     return Mixed(held, log=log)
 
 
-def hold_out(given: Given, test: Source) -> None:
+def hold_out(given: Given, test: Source, how: Reading = AS_FOUND) -> None:
     """Set rows aside to be measured on: the test rows given, else a part of the data; notes go to the log."""
     log, rows = given.log, given.rows
     if test and isinstance(rows, Mixed):
-        given.held = spread(mixed_like(rows, test, log), MOST_HELD)
+        given.held = spread(mixed_like(rows, test, log, how), MOST_HELD)
         return
     if test:
-        held = rows_like(given.schema, test, log=log)
+        held = rows_like(given.schema, test, log=log, reading=how)
         given.held = spread(held, MOST_HELD)
         if isinstance(rows, Rows) and isinstance(held, Rows) and (repeated := overlap(rows, held)):
             log.note(repeated)
@@ -245,32 +265,45 @@ def hold_out(given: Given, test: Source) -> None:
 
 
 def rows_like(
-    schema: Schema, source: Source, *, split: str | None = None, part: str = "test", log: Log | None = None
+    schema: Schema,
+    source: Source,
+    *,
+    split: str | None = None,
+    part: str = "test",
+    log: Log | None = None,
+    reading: Said = None,
 ) -> Rows | Bags:
-    """The rows of another source with the same columns: of the split, else of the part where it has one, else all."""
+    """The rows of another source with the same columns: of the split, else of the part where it has one, else all.
+
+    reading: what is said of its files rather than found.
+    """
     sources = [source] if isinstance(source, str | Path) else list(source)
     one = len(sources) == 1 and not glob.has_magic(str(sources[0]))
     log = Log() if log is None else log
     if split is not None:
-        raw = read(sources, split=split, streaming=False, log=log)
+        raw = read(sources, split=split, streaming=False, log=log, reading=reading)
     else:
         # Several files, or a pattern, mean all of them, whatever their names say.
-        raw = part_of(sources, part, log) if one else read(sources, split="all", streaming=False, log=log)
+        raw = (
+            part_of(sources, part, log, reading)
+            if one
+            else read(sources, split="all", streaming=False, log=log, reading=reading)
+        )
     if "source" in schema.columns:  # test rows need not say it, and may be from others
         schema = replace(schema, columns={k: c for k, c in schema.columns.items() if k != "source"}, sources=())
     try:
-        infer(raw, columns=schema.columns)
+        infer(raw, columns=schema.columns, changes=schema.changes)
     except DataError as error:
         raise DataError(f"The test rows do not have the columns of the training rows. {error}") from error
     return row_set(named_classes(raw, schema), schema, log)
 
 
-def part_of(sources: list[str | Path], part: str, log: Log) -> datasets.Dataset:
+def part_of(sources: list[str | Path], part: str, log: Log, reading: Said = None) -> datasets.Dataset:
     """The rows of a part where the source has one of that name, else all of them."""
     try:
-        raw = read(sources, split=part, streaming=False, log=log)
+        raw = read(sources, split=part, streaming=False, log=log, reading=reading)
     except DataError:
-        return read(sources, split="all", streaming=False, log=log)
+        return read(sources, split="all", streaming=False, log=log, reading=reading)
     if split_of(Path(sources[0]).name.split(".")[0]) != part:  # else the file is that part
         log.note(f"Of {sources[0]}, the part {part} is used.")
     return raw

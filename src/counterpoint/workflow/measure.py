@@ -16,7 +16,7 @@ from counterpoint.data.windows import Windows
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.causal import CausalLM
 from counterpoint.encoders.series import SeriesEncoder
-from counterpoint.errors import CounterpointError
+from counterpoint.errors import CounterpointError, DataError
 from counterpoint.evaluate.forecast import evaluate_forecasts
 from counterpoint.evaluate.language import ISOTROPIC, isotropy, perplexity
 from counterpoint.evaluate.result import Evaluation
@@ -53,6 +53,12 @@ def measure(
     one, kind = next(iter(towers.values())), given.schema.kind
     data: Sequence[Row] = given.held
     if kind in UNJUDGED and (pairs := found_again(data, one)) is not None:
+        if not pairs[0]:
+            many = modalities.of(one.modality).many
+            raise DataError(
+                f"None of the {len(data):,} held-out {many} is long enough to be cut in two parts that could find each "
+                "other. Measure on rows that say what belongs together: counterpoint eval MODEL LABELLED_ROWS"
+            )
         data = pairs[0]
     learns = kind in ("labelled", "bags") or (kind == "towers" and beside)
     known = spread(given.known, MOST_KNOWN) if learns and given.known is not None else None

@@ -12,6 +12,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from counterpoint.data.files.options import Said
 from counterpoint.data.files.read import read, train_part
 from counterpoint.data.files.tables import cache_folder
 from counterpoint.data.infer import infer
@@ -21,7 +22,7 @@ from counterpoint.data.sets import registry
 from counterpoint.data.sets.beir import Retrieval, read_beir
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.files import write_json
+from counterpoint.files import whole_file, write_json
 from counterpoint.modalities.text import TEXT
 from counterpoint.search.cache import Cache
 from counterpoint.search.mine import Counts, Likeness, Mined, Mining, Problem, Scorer, dense, mine, words
@@ -56,8 +57,11 @@ def retrieval_set(data: Sequence[str], split: str | None) -> Retrieval | None:
     return read_beir(folder, split=split or ("train" if any(folder.glob("qrels/train.*")) else "test"))
 
 
-def pairs_of(data: Sequence[str], *, columns: Mapping[str, Any], split: str | None, log: Log) -> Pairs:
-    """The pairs of files; of a retrieval set, each query with each of its relevant documents.
+def pairs_of(
+    data: Sequence[str], *, columns: Mapping[str, Any], split: str | None, log: Log, reading: Said = None
+) -> Pairs:
+    """The pairs of files; of a retrieval set, each query with each of its relevant documents. reading: what is said of
+    files rather than found.
 
     Raises `DataError` for rows that are no pairs of texts.
     """
@@ -69,7 +73,7 @@ def pairs_of(data: Sequence[str], *, columns: Mapping[str, Any], split: str | No
         positives = [found.corpus[d] for _, d in judged]
         table = datasets.Dataset.from_dict({"anchor": anchors, "positive": positives})
         return Pairs(anchors, positives, table, list(found.corpus.values()))
-    raw = read(list(data), split=split, streaming=False, log=log)
+    raw = read(list(data), split=split, streaming=False, log=log, reading=reading)
     raw = raw if split else train_part(raw, log)
     schema = infer(raw, columns=registry.parts(list(data), dict(columns)))
     if schema.kind != "pairs" or set(schema.modalities.values()) != {TEXT}:
@@ -79,7 +83,7 @@ def pairs_of(data: Sequence[str], *, columns: Mapping[str, Any], split: str | No
         )
     rows = Rows(raw, schema, log=log)
     anchors, positives = (rows.column(str(schema.columns[part])).to_pylist() for part in ("anchor", "positive"))
-    table, former = raw.select(rows.index), schema.columns.get(NEGATIVES, [])
+    table, former = rows.dataset.select(rows.index), schema.columns.get(NEGATIVES, [])
     gone = [c for c in dict.fromkeys([*former, NEGATIVES]) if c in table.column_names]
     if gone:
         log.note(f"The rows had negatives already ({', '.join(gone)}): those that are mined take their place.")
@@ -128,29 +132,25 @@ def write(pairs: Pairs, found: Mined, out: Path, *, scores: bool) -> None:
     scores: also the judge's, as ``positive_score`` and ``negative_scores``.
     """
     texts, size = found.texts(), (found.negatives >= 0).sum(axis=1)
-    arrow, aside = pairs.table.with_format("arrow"), out.with_name(f".{out.name}.new")
+    arrow = pairs.table.with_format("arrow")
     out.parent.mkdir(parents=True, exist_ok=True)
     writer = None
-    try:
-        with aside.open("wb") as file:
-            for start in range(0, len(texts), _BLOCK):
-                some = slice(start, start + _BLOCK)
-                table = arrow[some].append_column(NEGATIVES, pa.array(texts[some], pa.list_(pa.string())))
-                if scores:
-                    listed = [s[:n].tolist() for s, n in zip(found.scores[some], size[some])]
-                    table = table.append_column("positive_score", pa.array(found.positive[some], pa.float32()))
-                    table = table.append_column("negative_scores", pa.array(listed, pa.list_(pa.float32())))
-                if out.suffix == ".parquet":
-                    writer = writer or pq.ParquetWriter(file, table.schema)
-                    writer.write_table(table)
-                    continue
-                for row in table.to_pylist():
-                    file.write((json.dumps(row, ensure_ascii=False, default=str) + "\n").encode("utf-8"))
-            if writer is not None:
-                writer.close()
-        aside.replace(out)
-    finally:
-        aside.unlink(missing_ok=True)
+    with whole_file(out) as aside, aside.open("wb") as file:
+        for start in range(0, len(texts), _BLOCK):
+            some = slice(start, start + _BLOCK)
+            table = arrow[some].append_column(NEGATIVES, pa.array(texts[some], pa.list_(pa.string())))
+            if scores:
+                listed = [s[:n].tolist() for s, n in zip(found.scores[some], size[some])]
+                table = table.append_column("positive_score", pa.array(found.positive[some], pa.float32()))
+                table = table.append_column("negative_scores", pa.array(listed, pa.list_(pa.float32())))
+            if out.suffix == ".parquet":
+                writer = writer or pq.ParquetWriter(file, table.schema)
+                writer.write_table(table)
+                continue
+            for row in table.to_pylist():
+                file.write((json.dumps(row, ensure_ascii=False, default=str) + "\n").encode("utf-8"))
+        if writer is not None:
+            writer.close()
     write_json(out.with_name(f"{out.name}.stats.json"), asdict(found.counts))
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from counterpoint.data.sets import registry
-from counterpoint.encoders.layout import read_json
+from counterpoint.encoders.border import read_json
 from counterpoint.errors import ConfigError, ModelError
 from counterpoint.evaluate.intervals import over_runs
 from counterpoint.files import write_json

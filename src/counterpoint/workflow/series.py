@@ -17,7 +17,7 @@ from counterpoint.data.steps import named, series_of, times
 from counterpoint.data.windows import PARTS, Series, Windows
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.series import SeriesEncoder
-from counterpoint.errors import DataError, ModelError
+from counterpoint.errors import DataError, ModelError, NotFiniteError
 from counterpoint.modalities.series import SERIES
 
 BLOCK = 4096
@@ -83,4 +83,8 @@ def embedded_steps(
     yield np.full((length - 1, encoder.dim), np.nan, dtype=np.float32)
     for first in range(length, len(values) + 1, BLOCK):
         ends = range(first, min(first + BLOCK, len(values) + 1))
-        yield encoder.encode([values[end - length : end] for end in ends], precision=precision)
+        try:
+            yield encoder.encode([values[end - length : end] for end in ends], precision=precision)
+        except NotFiniteError as error:
+            steps = tuple(ends[row] - 1 for row in error.rows)  # of each window the row that it ends with
+            raise NotFiniteError(error.tower, steps, error.of, error.weights) from error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from counterpoint.data.arrange import arranged
 from counterpoint.data.files.read import read
 from counterpoint.data.infer import infer
 from counterpoint.data.log import Log
@@ -17,7 +18,7 @@ from counterpoint.data.rows import Rows
 from counterpoint.data.schema import Schema
 from counterpoint.data.sets import registry
 from counterpoint.encoders.base import Encoder
-from counterpoint.encoders.layout import read_json
+from counterpoint.encoders.border import read_json
 from counterpoint.errors import CounterpointError, DataError, ModelError
 from counterpoint.evaluate.fusion import DEPTH, FEWEST, learn_from_pairs, learn_share
 from counterpoint.evaluate.retrieval import Judgements
@@ -99,8 +100,8 @@ def pairs_in(rows: datasets.Dataset, sources: Sequence[str]) -> Schema | None:
         schema = infer(rows, columns=named)
     except DataError:
         return None
-    if schema.kind != "pairs" or set(schema.modalities.values()) != {TEXT}:
-        return None
+    if schema.kind != "pairs" or set(schema.modalities.values()) != {TEXT} or schema.changes:
+        return None  # where rows are changed before they are pairs, they are not those of the index
     sides = [str(schema.columns[side]).lower() for side in ("anchor", "positive")]
     return schema if named or (sides[0] in ANCHORS and sides[1] in POSITIVES) else None
 
@@ -138,7 +139,7 @@ def pairs_to_learn_from(
     if seen := learned_from(run, queries):
         log.note(f"The model was trained on {', '.join(seen)}: learned from them, a hybrid trusts it too much.")
     known = set(rows.with_format("arrow")[:][text].to_pylist())
-    asked = _columns(raw, schema)
+    asked = _columns(arranged(raw, schema.changes, log), schema)
     pairs = [(a, p) for a, p in asked if a and p and p in known]
     if not pairs:
         raise DataError(

@@ -9,12 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from counterpoint._version import __version__
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.causal import CausalLM
-from counterpoint.errors import MissingExtra, ModelError
+from counterpoint.errors import MissingExtra, ModelError, NotFiniteError
 from counterpoint.modalities import base as modalities
 from counterpoint.report import page
 from counterpoint.report.collect import collect
@@ -49,13 +47,14 @@ def report(folder: Path, towers: Mapping[str, Encoder], given: Given, say: Calla
     shown = [r for r in given.held if keys and all(r.get(k) is not None for k in keys)]
     if key and shown:
         items = shown if modalities.JOINED in stream else [r[key] for r in shown]
-        vectors = towers[stream].encode(items, normalize=True)
-        if np.isfinite(vectors).all():
+        try:
+            vectors = towers[stream].encode(items, normalize=True)
+        except NotFiniteError as error:  # told where the model was measured; the page has the curves
+            say(f"The report shows no neighbours and no map. {error}")
+        else:
             names = [r[key] if isinstance(r[key], str) else f"row {r['row']}" for r in shown]
             groups = [given.schema.labels[r["label"]] for r in shown] if given.schema.labels else None
             collect(folder, vectors, names, groups=groups)
-        else:
-            say("The report shows no neighbours and no map: the embeddings are not finite (NaN or infinity).")
     try:
         say(f"Report: {page.write(folder)}")
     except MissingExtra as error:

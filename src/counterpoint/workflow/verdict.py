@@ -11,7 +11,7 @@ from typing import Any
 from counterpoint.data.schema import Schema
 from counterpoint.encoders.bags import BagEncoder
 from counterpoint.encoders.base import Encoder, has_published_weights
-from counterpoint.encoders.layout import read_json
+from counterpoint.encoders.border import read_json
 from counterpoint.errors import CounterpointError
 from counterpoint.evaluate.result import Below, Evaluation
 from counterpoint.evaluate.systems import BEFORE

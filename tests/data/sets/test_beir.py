@@ -75,3 +75,65 @@ def test_folders_that_are_no_retrieval_set(tmp_path: Path) -> None:
     (root / "corpus.jsonl").write_text("{\n")
     with pytest.raises(DataError, match=r"corpus.jsonl, line 1: not JSON"):
         read_beir(root)
+
+
+def retrieval(
+    root: Path, *, documents: list[Any] | None = None, queries: list[Any] | None = None, judged: list[str] | None = None
+) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "qrels").mkdir(exist_ok=True)
+    texts = {"d1": "one", "d2": "two"}
+    some = [{"_id": k, "text": v} for k, v in texts.items()] + (documents or [])
+    asked = [{"_id": "q1", "text": "find"}, {"_id": "q2", "text": "look"}] + (queries or [])
+    (root / "corpus.jsonl").write_text(lines(some))
+    (root / "queries.jsonl").write_text(lines(asked))
+    (root / "qrels" / "test.tsv").write_text(
+        "\n".join(["query-id\tcorpus-id\tscore", "q1\td1\t1", "q2\td2\t2", *(judged or [])])
+    )
+    return root
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"documents": [{"_id": "d1", "text": "another"}]},
+         r"corpus.jsonl, line 3: 1 documents have an id .* \(first: 'd1'\)"),
+        ({"queries": [{"_id": "q2", "text": "another"}]},
+         r"queries.jsonl, line 3: 1 queries have an id .* \(first: 'q2'\)"),
+        ({"judged": ["q1\td1\t0", "q2\td2\t1"]},
+         r"test.tsv, line 4: document 'd1' is judged for query 'q1' with 0, and before with 1 \(2 such lines\)"),
+        ({"judged": ["q1\td2\tnan"]}, r"line 4: the gain of document 'd2' for query 'q1' is nan"),
+        ({"judged": ["q1\td2\tinf"]}, r"line 4: the gain of document 'd2' for query 'q1' is inf"),
+        ({"documents": [5]}, r"corpus.jsonl, line 3: expected an object like .* found 5"),
+        ({"documents": ["text"]}, r"corpus.jsonl, line 3: expected an object like .* found 'text'"),
+        ({"documents": [{"_id": None, "text": "x"}]}, r"corpus.jsonl, line 3: the id in '_id' is None"),
+        ({"queries": [{"_id": ["x"], "text": "x"}]}, r"queries.jsonl, line 3: the id in '_id' is \['x'\]"),
+        ({"documents": [{"_id": "x", "y": json.loads("[" * 99 + "]" * 99)}]}, r"line 3: it nests 100 levels"),
+    ],
+)  # fmt: skip
+def test_judgements_that_contradict_each_other_and_lines_that_are_none(
+    tmp_path: Path, more: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(DataError, match=says):
+        read_beir(retrieval(tmp_path / "set", **more))
+
+
+def test_what_stands_twice_and_what_is_empty_is_counted(tmp_path: Path) -> None:
+    found = read_beir(
+        retrieval(
+            tmp_path / "set",
+            documents=[{"_id": "d2", "text": "two"}, {"_id": "d3", "text": ""}, {"_id": 7, "text": "seven"}],
+            queries=[{"_id": "q3", "text": " "}, {"_id": "q1", "text": "find"}],
+            judged=["q1\td1\t1", "q3\td1\t1", "q2\t7\t1"],
+        )
+    )
+    assert found.corpus == {"d1": "one", "d2": "two", "d3": "", "7": "seven"}
+    assert found.queries == {"q1": "find", "q2": "look"}
+    assert found.qrels == {"q1": {"d1": 1.0}, "q2": {"d2": 2.0, "7": 1.0}}
+    assert found.notes == [
+        "1 documents stand twice, word for word (first: 'd2'); each counts once.",
+        "1 queries stand twice, word for word (first: 'q1'); each counts once.",
+        "1 judgements stand twice (first: query 'q1', document 'd1'); each counts once.",
+        "1 queries have no text (first: 'q3'); they are left out.",
+        "1 documents have no text (first: 'd3'); they stay, and are hardly found.",
+    ]

@@ -41,6 +41,10 @@ FIRST, MOST_ROWS, BATCH = 64, 50_000, 32 * 2**20
 """Rows of a parquet file that are looked at first, rows that are read at once, and bytes that they should take."""
 
 
+LOOKED_AT = 2**32
+"""Bytes of an Arrow file whose every value is looked at before it is used."""
+
+
 def suffix(path: File) -> str:
     """The ending that decides, without ``.gz``: ``rows.jsonl.gz`` -> ``.jsonl``."""
     name = path.name.lower().removesuffix(".gz")
@@ -201,6 +205,9 @@ def _arrow(path: File, reading: Reading, log: Log) -> Iterator[pa.Table]:
         total += batch.nbytes
         if total > most:
             raise DataError(options.too_large(str(path), store.size(path)))
+        # Places in a damaged file can lie outside of it, and nothing looks where it reads afterwards. Of a very large
+        # file, which is mapped so as not to be read, the beginning is looked at.
+        batch.validate(full=total <= LOOKED_AT)
         batches.append(batch)
     yield pa.Table.from_batches(batches, file.schema)
 

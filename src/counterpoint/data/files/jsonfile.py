@@ -98,6 +98,7 @@ def _lines(path: File, block: bytes, line: int, log: Log) -> pa.Table:
     _check_depth(path, block, line)
     try:
         table = pa.json.read_json(io.BytesIO(block), read_options=pa.json.ReadOptions(block_size=len(block) + 1))
+        table.validate(full=True)  # texts are UTF-8, which its parser does not ask
         if not any(_temporal(f.type) for f in table.schema) and not any(map(_lossy, table.columns)):
             return table
     except pa.ArrowInvalid:

@@ -5,6 +5,7 @@ They stay encoded in Arrow until a row is taken.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -78,6 +79,13 @@ def _array(files: Iterable[Any]) -> pa.Array:
     return pa.array([cell(v) for v in files], type=ARROW)
 
 
+def below(folder: Path, name: str) -> str | None:
+    """The path of a file that a table in a folder names, where it lies below that folder; None where it does not."""
+    root = os.path.abspath(folder)
+    path = os.path.abspath(os.path.join(root, name))
+    return path if path.startswith(os.path.join(root, "")) else None
+
+
 # --- a folder --------------------------------------------------------------------------------------------------
 
 
@@ -130,7 +138,12 @@ def _with_metadata(root: Path, metadata: Path, medium: Modality, log: Log) -> da
             f"{metadata} has no column 'file_name', only {', '.join(table.column_names)}. "
             "Add one with the path of each file, relative to the folder."
         )
-    paths = [root / str(name) for name in table["file_name"].to_pylist()]
+    names = [str(name) for name in table["file_name"].to_pylist()]
+    if outside := [n for n in names if below(root, n) is None]:
+        raise DataError(
+            f"{metadata} names {outside[0]!r}, which lies outside of {root}. Put the files below that folder."
+        )
+    paths = [root / name for name in names]
     medium = _listed(paths, medium)
     kept = set(_readable(paths, root, medium, log))
     rest = table.drop_columns(["file_name"]).filter(pa.array([p in kept for p in paths]))
@@ -152,8 +165,14 @@ def _readable(paths: list[Path], root: Path, medium: Modality, log: Log) -> list
     damage = medium.damage
     assert damage is not None  # whoever has suffixes says so
     whole = sum(_bytes(p) for p in paths) <= DECODE_ALL
+
+    def reason_of(path: Path) -> str | None:
+        if path.exists() and not path.is_file() and not (medium.folders and path.is_dir()):
+            return "no file: a folder, a pipe, a socket or a device"  # for which one would wait without end
+        return damage(str(path), whole=whole)
+
     with ThreadPoolExecutor() as pool:
-        reasons = list(pool.map(lambda p: damage(str(p), whole=whole), paths))
+        reasons = list(pool.map(reason_of, paths))
     kept = []
     for path, reason in zip(paths, reasons):
         if reason is None:

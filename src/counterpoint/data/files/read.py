@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from counterpoint.data import objects
-from counterpoint.data.files import formats, hub, media, store, tables
+from counterpoint.data.files import documents, formats, hub, linked, media, store, tables
 from counterpoint.data.files.options import Reading, Said, reading_of
 from counterpoint.data.files.store import File
 from counterpoint.data.log import Log
@@ -50,10 +50,11 @@ def read(
 
     source: files (jsonl, json, csv, tsv, txt, each also .gz; parquet; arrow; xlsx; webdataset .tar), globs of them,
     a folder of them, a folder of images or recordings (class sub-folders, or metadata.jsonl / .csv with ``file_name``),
-    a folder written by ``save_to_disk``, addresses of such files in any store that fsspec reaches (``s3://``, ``gs://``,
-    ``https://``, ``hf://``, with ``*`` or ``{000..127}``), the name of a set in the registry, or a hub id
-    ``owner/name[:configuration]``; or rows that are in memory already, see `counterpoint.data.objects.dataset` (texts,
-    since a list of strings names files, as ``{"text": [...]}``).
+    a folder of documents (.md, .txt; each is cut into passages), a folder written by ``save_to_disk``, addresses of
+    such files in any store that fsspec reaches (``s3://``, ``gs://``, ``https://``, ``hf://``, with ``*`` or
+    ``{000..127}``), the name of a set in the registry, or a hub id ``owner/name[:configuration]``; or rows that are in
+    memory already, see `counterpoint.data.objects.dataset` (texts, since a list of strings names files, as
+    ``{"text": [...]}``).
     split: which part. None: ``train`` where the parts lie apart (in files, folders, or under a name of the registry or
     the hub), else every row, whatever a column ``split`` says (see `train_part`); ``all``: every row.
     streaming: rows one after another, without random access (None: only above `STREAM_ABOVE` bytes).
@@ -75,6 +76,8 @@ def read(
             return _registered(remote, split, bool(streaming), log)
         return hub.load(remote, split="all" if split == "all" else split, streaming=bool(streaming))
     paths = [p for one in asked for p in (_remote(one) if store.is_url(one) else _expand(one))]
+    if paths and all(isinstance(p, Path) and p.suffix.lower() in documents.SUFFIXES[:2] for p in paths):
+        return _documents(paths[0].parent, [p for p in paths if isinstance(p, Path)], streaming, log, said)
     if len(paths) == 1 and isinstance(paths[0], Path) and paths[0].is_dir():
         return _folder(paths[0], split, streaming, log, said)
     return _files(_flatten(paths), split, streaming, log, said)
@@ -109,6 +112,18 @@ def train_part(dataset: Any, log: Log) -> Any:
 def part(name: str) -> str | None:
     """The split that a name speaks of: ``valid-00001`` -> ``dev``; None where it speaks of none."""
     return next((_SPLITS[w] for w in re.split(r"[^a-z]+", name.lower()) if w in _SPLITS), None)
+
+
+def parts_of(source: Source) -> set[str]:
+    """The splits (train, test, dev) that a folder is divided into, by the names of what it holds; none for others."""
+    asked = [source] if isinstance(source, str | Path) else list(source)
+    if len(asked) != 1 or store.is_url(asked[0]) or not (root := Path(asked[0]).expanduser()).is_dir():
+        return set()
+    saved = (root / "dataset_dict.json").exists()
+    names = [
+        p for p in root.iterdir() if not p.name.startswith(".") and (p.is_dir() or (not saved and formats.kind(p)))
+    ]
+    return {found for p in names if (found := part(p.name.split(".")[0])) is not None}
 
 
 _OF_MODELS = ("checkpoints", "counterpoint.json", "modules.json", "model.safetensors")
@@ -193,6 +208,8 @@ def _folder(root: Path, split: str | None, streaming: bool | None, log: Log, rea
             f"{root} holds both {' and '.join(m.many for m in held)}. Give a folder of one of them, or parquet files "
             "with a column of each."
         )
+    if held and (found := _naming(files, split, log, reading)) is not None:
+        return found.to_iterable_dataset() if streaming else found
     if held:
         folders = [p for p in sorted(root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
         parts = {_SPLITS.get(p.name.lower(), ""): p for p in folders}
@@ -202,6 +219,15 @@ def _folder(root: Path, split: str | None, streaming: bool | None, log: Log, rea
             raise DataError(f"{root} has no sub-folder for the split {split!r}. Leave --split out.")
         found = media.folder(root, held[0], log)
         return found.to_iterable_dataset() if streaming else found
+    texts = documents.inside(root)
+    if len(texts) > 1 and set(files) <= set(texts) and not any(part(p.stem) for p in texts if p.parent == root):
+        tops = {p.relative_to(root).parts[0] for p in texts}
+        parts = {_SPLITS.get(top.lower(), ""): root / top for top in sorted(tops)}
+        if "" not in parts:
+            root = _choose(parts, split, root, log)
+        elif split not in (None, "all"):
+            raise DataError(f"{root} has no sub-folder for the split {split!r}. Leave --split out.")
+        return _documents(root, documents.inside(root), streaming, log, reading)
     if not files:
         words = ", no ".join(m.many for m in modalities.discover().values() if m.suffixes)
         raise DataError(
@@ -212,6 +238,31 @@ def _folder(root: Path, split: str | None, streaming: bool | None, log: Log, rea
             f"{root} holds files of several formats ({', '.join(kinds)}). Name one, as in '{root}/*.jsonl'."
         )
     return _files(files, split, streaming, log, reading, chosen=True)
+
+
+def _naming(files: Sequence[Path], split: str | None, log: Log, reading: Reading) -> Any:
+    """The rows of the one table in a folder of pictures or recordings, where it names these; else None."""
+    kinds = ("csv", "json", "parquet", "excel")
+    tables_ = [p for p in files if p.name not in media.METADATA and formats.kind(p) in kinds]
+    if len(tables_) != 1:
+        return None
+    aside = Log()
+    try:
+        found = _files(tables_, split, False, aside, reading)
+    except DataError as error:
+        log.note(f"{tables_[0]} is not read: {error}")
+        return None
+    if not any(modalities.of_feature(f) for f in found.features.values()):
+        log.note(f"{tables_[0]} names none of the files beside it; it is not read.")
+        return None
+    for sentence in aside.notes:
+        log.note(sentence)
+    return found
+
+
+def _documents(root: Path, paths: list[Path], streaming: bool | None, log: Log, reading: Reading) -> Any:
+    found = documents.table(root, paths, reading, log)
+    return found.to_iterable_dataset() if streaming else found
 
 
 def _choose(parts: dict[str, Any], split: str | None, what: Path, log: Log) -> Any:
@@ -291,6 +342,7 @@ def _files(
         stream = tables.stream(list(paths), log, reading)
         return stream.filter(_Equal(str(split))) if in_column else stream
     found = tables.table(list(paths), size, log, reading)
+    found = linked.with_files(found, paths[0].parent, reading, log) if _together(paths) else found
     if in_column:
         return _where_split(found, str(split), ", ".join(map(str, paths[:3])))
     if split is None and "split" in found.column_names and found.features["split"].dtype == "string":
@@ -317,6 +369,11 @@ def _where_split(found: datasets.Dataset, split: str, what: str) -> datasets.Dat
     if found.data.nbytes > tables.MAP_ABOVE or found._indices is not None:
         return found.select(np.flatnonzero(mask.to_numpy()))
     return datasets.Dataset(found.data.table.filter(mask).combine_chunks())
+
+
+def _together(paths: Sequence[File]) -> bool:
+    """Whether all files lie in one folder of this machine."""
+    return all(isinstance(p, Path) for p in paths) and len({p.parent for p in paths}) == 1
 
 
 class _Equal:

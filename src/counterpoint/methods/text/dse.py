@@ -27,6 +27,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -34,26 +35,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
-from counterpoint.data.files.read import read
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import Sampler
 from counterpoint.data.schema import Row, RowSet
 from counterpoint.data.stream import Stream
 from counterpoint.encoders.base import Encoder
-from counterpoint.encoders.cross import CrossEncoder, Pair, Scorer
+from counterpoint.encoders.cross import CrossEncoder, Pair, Scorer, read_pairs
 from counterpoint.encoders.pairs import Head, PairEncoder
 from counterpoint.encoders.scores import Scores
 from counterpoint.encoders.static import StaticTextConfig
-from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
-from counterpoint.errors import ConfigError, DataError
+from counterpoint.encoders.text import TextTransformerConfig
+from counterpoint.errors import ConfigError
 from counterpoint.methods.base import Method, Recipe, method
-from counterpoint.objectives.distill import binary_logit, logit_mse
-from counterpoint.objectives.reduce import weighted
+from counterpoint.objectives.distill import advice_on_scale, head_logits, logit_mse
+from counterpoint.objectives.pointwise import Task, pointwise
 from counterpoint.train.config import TrainConfig
-
-LARGE = 20.0
-"""A logit above which a squared error is about size, not about order."""
-TASKS = ("auto", "binary", "regression", "classes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +71,7 @@ class Config:
     unlabelled: str = ""
     extra: float = 2.0
     weight: float = 0.5
-    task: str = "auto"
+    task: Literal["auto", "binary", "regression", "classes"] = "auto"
     classes: int = 0
     class_map: tuple[int, ...] = ()
     logit_scale: float = 1.0
@@ -87,8 +83,8 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= 1:
             raise ConfigError(f"weight={self.weight}: give a share from 0 (labels only) to 1 (teacher only).")
-        if self.task not in TASKS:
-            raise ConfigError(f"task={self.task!r}: type one of {', '.join(TASKS)}.")
+        if self.task not in ("auto", *get_args(Task)):
+            raise ConfigError(f"task={self.task!r}: type one of auto, {', '.join(get_args(Task))}.")
         if (self.task == "classes") != (self.classes > 1):
             raise ConfigError(f"task={self.task}, classes={self.classes}: type task=classes and classes=3, or neither.")
         if not self.logit_scale > 0 or self.extra < 0:
@@ -120,31 +116,23 @@ class DSE(Method):
     ) -> None:
         """teacher, unlabelled: instead of those that the config names."""
         c: Config = config or Config()
-        if not isinstance(encoder, PairEncoder):  # one that was trained so before goes on
-            top = (
-                min(c.top, encoder.transformer.config.num_hidden_layers) if isinstance(encoder, TextTransformer) else 0
-            )
-            encoder = PairEncoder(encoder, top=top, head=c.head, hidden=c.hidden, out=max(1, c.classes))
-        super().__init__(encoder, c)
+        super().__init__(PairEncoder.on(encoder, top=c.top, head=c.head, hidden=c.hidden, out=max(1, c.classes)), c)
         if teacher is None and c.teacher:
             teacher = CrossEncoder.from_pretrained(c.teacher)
         # No module: nothing of a teacher is trained or saved with the student.
         self.teacher = Scores(teacher, c.logits or None, name=c.teacher) if teacher is not None or c.logits else None
-        self.unlabelled = list(unlabelled) or (pairs_of(c.unlabelled) if c.unlabelled else [])
+        self.unlabelled = list(unlabelled) or (read_pairs(c.unlabelled) if c.unlabelled else [])
         if self.unlabelled and self.teacher is None:
             raise ConfigError("Pairs without scores teach nothing without a teacher. Name one: --set teacher=FOLDER.")
-        self.task = "regression" if c.task == "auto" else c.task
-        self._told: set[str] = set()
+        self.task: Task = "regression" if c.task == "auto" else c.task
+        self._told = False
 
     def sampler(self, rows: RowSet | Stream, config: TrainConfig) -> Sampler | None:
         """Batches as usual; the scores say what the task is."""
         if self.config.task == "auto":
             if not isinstance(rows, Rows):
-                raise ConfigError(
-                    "Whether scores are classes is not seen in a stream. Type --set task=binary, or regression."
-                )
-            scores = rows.column(str(rows.schema.columns["score"])).to_numpy().astype(np.float64)
-            self.task = "binary" if np.isin(scores, (0.0, 1.0)).all() else "regression"
+                raise ConfigError("A stream does not show what scores are: type --set task=binary, or regression.")
+            self.task = "binary" if np.isin(rows.scores(), (0.0, 1.0)).all() else "regression"
         if self.teacher is None and self.config.weight:
             warnings.warn(
                 "No teacher is named, so the head learns from the scores alone. Name a classifier of pairs: "
@@ -169,38 +157,16 @@ class DSE(Method):
 
     def judged(self, pairs: Sequence[Pair]) -> Tensor:
         """What the teacher says of pairs as logits of the student's head, ``(N, C)``, NaN where it says nothing."""
-        out = max(1, self.config.classes)
+        c, out = self.config, max(1, self.config.classes)
         if self.teacher is None:
             return torch.full((len(pairs), out), float("nan"))
-        found = torch.from_numpy(self.teacher.score(pairs))
-        if found.dim() == 2 and self.config.class_map:
-            if found.shape[1] != len(self.config.class_map):
-                raise DataError(
-                    f"The teacher has {found.shape[1]} classes, class_map={self.config.class_map} does not."
-                )
-            found = found[:, list(self.config.class_map)]
-        if found.dim() == 2 and out == 1 and found.shape[1] == 2:
-            found = binary_logit(found)
-        found = found.unsqueeze(1) if found.dim() == 1 else found
-        if found.isnan().all():  # a file that knows none of them does not say how many there would be
-            found = found[:, :1].expand(-1, out)
-        if found.shape[1] != out:
-            raise DataError(
-                f"The teacher gives {found.shape[1]} logits per pair, the head {out}. Say how many classes there are: "
-                f"--set task=classes classes={found.shape[1]}; or take another teacher."
-            )
-        found = found / self.config.logit_scale
-        if (large := found.abs().nan_to_num().max()) > LARGE:
-            spread = found[~found.isnan()].std() * self.config.logit_scale
-            self._tell(
-                f"The teacher is very sure (a logit of {large:.0f}), so its error is about size more than about "
-                f"order. Its logits spread by {spread:.1f}: --set logit_scale={spread:.1f} evens them out."
-            )
+        found = head_logits(torch.from_numpy(self.teacher.score(pairs)), out, classes=c.class_map) / c.logit_scale
+        self._tell(advice_on_scale(found, divided_by=c.logit_scale))
         return found
 
     def _tell(self, sentence: str) -> None:
-        if not self._told:
-            self._told.add(sentence)
+        if sentence and not self._told:
+            self._told = True
             warnings.warn(sentence, stacklevel=3)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -209,33 +175,13 @@ class DSE(Method):
         self.observe(anchor=F.normalize(u, dim=-1), positive=F.normalize(v, dim=-1))
         u, v = (F.dropout(z, self.config.dropout, training=self.training) for z in (u, v))
         s, y, t = self.encoder.head(u, v), batch.labels["score"].to(u), batch.labels["teacher"].to(u)
-        known, judged = ~y.isnan(), ~t.isnan().any(1)
-        values = self._task(s, y.nan_to_num())
+        task = pointwise(s, y, task=self.task, mask=~y.isnan())
         if self.teacher is None:
-            return {"task": weighted(values, known)}
+            return {"task": task}
         share = self.config.weight
-        if self.task == "regression" and not self._told and (both := known & judged).sum() > 1:
-            off = (t[both, 0].mean() - y[both].mean()).abs()
-            if off > 2 * y[both].std():
-                self._tell(
-                    f"Scores are about {y[both].mean():.2f} and the teacher's about {t[both, 0].mean():.2f}: the two "
-                    "terms pull apart. Bring the scores to the teacher's scale, or learn from it alone: --set weight=1."
-                )
-        return {
-            "task": (1 - share) * weighted(values, known),
-            "distillation": share * logit_mse(s, t, mask=judged),
-        }
-
-    def _task(self, s: Tensor, y: Tensor) -> Tensor:
-        """The loss ``(N,)`` of logits ``(N, C)`` against scores ``(N,)``."""
-        if self.task == "regression":
-            return (s[:, 0] - y).square()
-        classes = max(2, self.config.classes)
-        if not bool(((y >= 0) & (y < classes) & (y == y.round())).all()):
-            raise DataError(f"task={self.task}: scores are whole numbers from 0 to {classes - 1}; others were given.")
-        if self.task == "binary":
-            return F.binary_cross_entropy_with_logits(s[:, 0], y, reduction="none")
-        return F.cross_entropy(s, y.long(), reduction="none")
+        if self.task == "regression" and not self._told:
+            self._tell(advice_on_scale(t, y))
+        return {"task": (1 - share) * task, "distillation": share * logit_mse(s, t, mask=~t.isnan().any(1))}
 
     @classmethod
     def recipe(cls, size: str = "published") -> Recipe:
@@ -251,16 +197,3 @@ class DSE(Method):
             encoder=StaticTextConfig(dim=256 if small else 32),
             train=TrainConfig(batch=64 if small else 32, epochs=10 if small else 1, lr=1e-3, weight_decay=0.01),
         )
-
-
-def pairs_of(path: str) -> list[Pair]:
-    """The pairs of a file: its columns a and b, else its first two columns of text; rows without one are left out."""
-    table = read([path], streaming=False)
-    names = [n for n, f in table.features.items() if getattr(f, "dtype", "") in ("string", "large_string")]
-    names = ["a", "b"] if {"a", "b"} <= set(names) else names[:2]
-    if len(names) < 2:
-        raise DataError(f"{path} has no two columns of text: it holds {', '.join(table.features)}.")
-    found = [(a, b) for a, b in zip(table[names[0]], table[names[1]]) if a and b]
-    if not found:
-        raise DataError(f"{path} holds no pair of texts in {names[0]!r} and {names[1]!r}.")
-    return found

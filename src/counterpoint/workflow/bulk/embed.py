@@ -17,9 +17,10 @@ from counterpoint.encoders.bags import BagEncoder
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.fusion import ImageTable
 from counterpoint.encoders.heads import Projected
+from counterpoint.encoders.prompts import NO_PROMPT, check_role
 from counterpoint.encoders.table import TableTransformer
 from counterpoint.encoders.transforms import unit
-from counterpoint.errors import ConfigError, DataError, ModelError
+from counterpoint.errors import ConfigError, DataError, ModelError, NotFiniteError
 from counterpoint.modalities import base as modalities
 from counterpoint.modalities.base import Column, is_encoded
 from counterpoint.search.quantise import DTYPES, Dtype, quantised
@@ -42,18 +43,20 @@ class Embed:
     """A function from rows to the same rows with a column ``embedding``, fixed-size list of D float32.
 
     model: a run folder or model folder, at a path that every worker sees. column: what is encoded; of a table, whose
-    columns the model knows, nothing (or the image beside it). stream: which tower, where there are several. role: which
-    prompt to put before each text. precision: ``float32`` or ``bfloat16``. batch: rows encoded at once (None: as many
-    as suit the modality). keep: the other columns that are given back (None: all). truncate: only the first so many
-    dimensions, brought back to unit length where the encoder's embeddings have it: for models trained so that their
-    first dimensions do on their own (Kusupati et al. 2022, arXiv 2205.13147). dtype: what embeddings are written as
-    (`counterpoint.search.quantise.Dtype`): the column then holds lists of these, of signs one byte for eight. ranges:
-    ``(2, D)``, of int8, which it needs (`quantise.ranges_of` a sample).
+    columns the model knows, nothing (or the image beside it). stream: which tower, where there are several. role: whose
+    prompt to put before each text (None: the model's default one, where it has one; ``none``: no prompt). precision:
+    ``float32`` or ``bfloat16``. batch: rows encoded at once (None: as many as suit the modality). keep: the other
+    columns that are given back (None: all). truncate: only the first so many dimensions, brought back to unit length
+    where the encoder's embeddings have it: for models trained so that their first dimensions do on their own (Kusupati
+    et al. 2022, arXiv 2205.13147). dtype: what embeddings are written as (`counterpoint.search.quantise.Dtype`): the
+    column then holds lists of these, of signs one byte for eight. ranges: ``(2, D)``, of int8, which it needs
+    (`quantise.ranges_of` a sample).
 
     It travels to other processes without weights; each loads the model at its first batch, once, and onto its GPU where
     it has one. A row is never lost: one that cannot be encoded (no value, an image that cannot be read) has a null as
     its embedding and is counted in `missing`; a blank text has the embedding of an empty text and is counted in
-    `blank`.
+    `blank`. An embedding that is not finite is refused (`NotFiniteError`) with the number of its row; `seen` counts the
+    rows so far.
     """
 
     def __init__(
@@ -82,12 +85,12 @@ class Embed:
         self.model = Path(model).expanduser().absolute()
         self.column, self.stream, self.role, self.precision = column, stream, role, precision
         self.keep, self.truncate = None if keep is None else tuple(keep), truncate
-        self.missing = self.blank = 0
+        self.missing = self.blank = self.seen = 0
         self._batch = batch
         self._encoder: Encoder | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_encoder": None, "missing": 0, "blank": 0}
+        return {**self.__dict__, "_encoder": None, "missing": 0, "blank": 0, "seen": 0}
 
     # --- the model -------------------------------------------------------------------------------------------------
 
@@ -109,9 +112,9 @@ class Embed:
                     f"truncate={self.truncate}: the embeddings of {self.model} are {encoder.dim} wide; "
                     f"give a number from 1 to {encoder.dim}."
                 )
-            roles = ("query", "document", *encoder.prompts, *encoder.domains)
-            if self.role is not None and self.role not in roles:
-                raise ConfigError(f"role={self.role!r}: {self.model} knows {', '.join(dict.fromkeys(roles))}.")
+            if self.role == NO_PROMPT and encoder.default_prompt is None:
+                self.role = None
+            check_role(self.role, encoder.roles, str(self.model))
             self._encoder = encoder
         return self._encoder
 
@@ -138,11 +141,12 @@ class Embed:
 
     def settings(self) -> dict[str, Any]:
         """All that the embeddings depend on, as JSON takes it; of the model, a checksum of its files."""
+        role = None if self.role == NO_PROMPT and self.encoder.default_prompt is None else self.role
         return {
             "model": fingerprint(self.model),
             "column": self.column,
             "stream": self.stream,
-            "role": self.role,
+            "role": role,
             "precision": self.precision,
             "truncate": self.truncate,
             "keep": None if self.keep is None else list(self.keep),
@@ -278,14 +282,21 @@ class Embed:
             if torch.cuda.is_available() and encoder.device.type == "cpu":
                 encoder.to("cuda")
             items = [item for item in found if item is not None]
-            vectors = encoder.encode(items, role=self.role, precision=self.precision)[:, : self.dim]
+            try:
+                vectors = encoder.encode(items, role=self.role, precision=self.precision)[:, : self.dim]
+            except NotFiniteError as error:
+                rows = self.seen + np.flatnonzero(there)[list(error.rows)]
+                raise NotFiniteError(error.tower, tuple(rows.tolist()), error.of, error.weights) from error
             out[there] = unit(vectors) if encoder.normalize and self.dim < encoder.dim else vectors
         self.missing += int((~there).sum())
+        self.seen += len(found)
         return self._written(out, there)
 
     def _written(self, vectors: np.ndarray, there: np.ndarray) -> pa.FixedSizeListArray:
         """Vectors ``(N, D)`` as the column holds them, null where they are not there."""
         kept = quantised(np.where(there[:, None], vectors, 0), self.dtype, self.ranges)
+        if self.dtype == "float16" and not np.isfinite(kept).all():
+            raise ConfigError(f"The embeddings of {self.model} exceed what float16 can hold (65,504): write float32.")
         return pa.FixedSizeListArray.from_arrays(pa.array(kept.ravel()), kept.shape[1], mask=pa.array(~there))
 
     def _item(self, cell: Any, beside: Mapping[str, Any]) -> Any:

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from counterpoint.errors import ConfigError, CounterpointError, DataError, need
 from counterpoint.workflow.bulk.embed import Embed
-from counterpoint.workflow.bulk.units import UNIT_ROWS, Input, Unit, filesystem, prepare, tidy
+from counterpoint.workflow.bulk.units import UNIT_ROWS, Input, Plan, Unit, alone, filesystem, prepare, tidy
 
 TRIES = 3
 """How often a unit is begun by workers that die."""
@@ -72,7 +72,22 @@ def encode_files(
     gpus: of each of them (None: one where Ray has any). A unit that fails is named in the summary and the others are
     done. Raises `ConfigError` and `DataError` where the job cannot begin: see `units.prepare`.
     """
-    plan = prepare(inputs, out, settings=embed.settings(), overwrite=overwrite, unit_rows=unit_rows)
+    with alone(out):  # what another process is writing is not to be tidied away
+        plan = prepare(inputs, out, settings=embed.settings(), overwrite=overwrite, unit_rows=unit_rows)
+        return _encoded(plan, embed, out, engine=engine, workers=workers, gpus=gpus, say=say)
+
+
+def _encoded(
+    plan: Plan,
+    embed: Embed,
+    out: str,
+    *,
+    engine: Literal["local", "ray"],
+    workers: int | None,
+    gpus: float | None,
+    say: Callable[[str], None],
+) -> Summary:
+    """Do the units of a plan that are not done."""
     todo = [unit for unit in plan.units if unit.part not in plan.done]
     summary = Summary(len(plan.units), before=len(plan.units) - len(todo), left=len(todo), failed=dict(plan.damaged))
     paths = {unit.part: unit.path for unit in todo}
@@ -107,7 +122,7 @@ def encode_unit(embed: Embed, out: str, unit: Unit) -> Result:
     fs, root = filesystem(out)
     aside = f"{root}/.{unit.part}.{uuid.uuid4().hex[:8]}"
     begun = f"{aside}.begun"  # stays where a worker dies, which leaves no other trace in every store
-    missing, blank = embed.missing, embed.blank
+    missing, blank, embed.seen = embed.missing, embed.blank, unit.start
     try:
         # It can be there: a worker that died after it had written the unit, but before it could say so.
         if not fs.exists(f"{root}/{unit.part}"):

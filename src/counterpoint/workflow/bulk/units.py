@@ -14,7 +14,9 @@ import re
 import uuid
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -24,6 +26,7 @@ from fsspec.utils import glob_translate
 
 from counterpoint._version import __version__
 from counterpoint.errors import ConfigError, DataError
+from counterpoint.files import locked
 
 UNIT_ROWS = 2**16
 """Rows of a unit, at most: what a killed worker has to do again, and the size of an output file. Row groups of the
@@ -212,6 +215,12 @@ def prepare(
         for start in range(0, max(one.rows, 1), unit_rows)  # a file without rows is a part without rows
     ]
     return Plan(units, done, damaged)
+
+
+def alone(out: str) -> AbstractContextManager[None]:
+    """Inside, no other process of this machine works on a job in this folder; other stores know no such locks."""
+    fs, root = filesystem(out)
+    return locked(Path(root)) if "file" in _protocols(fs) else nullcontext()
 
 
 def tidy(out: str) -> None:

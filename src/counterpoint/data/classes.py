@@ -1,0 +1,46 @@
+"""Names of classes: a class is what is written, and what says that nothing is known is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+UNKNOWN = ("", "nan", "null", "<na>", "n/a", "#n/a")
+"""What programs write, in small letters, where no class is known."""
+
+
+def class_name(value: Any) -> str:
+    """The name of the class that a cell holds. Whole numbers are named as such: missing labels make them decimals.
+
+    >>> [class_name(v) for v in ("01", 1, 1.0, 1.5, True)]
+    ['01', '1', '1', '1.5', 'True']
+    """
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def is_class(value: Any) -> bool:
+    """Whether a cell holds a class at all: not null, NaN, blank, or a word of `UNKNOWN`.
+
+    >>> [is_class(v) for v in ("a", 0, None, float("nan"), " ", "NaN", "none")]
+    [True, True, False, False, False, False, True]
+    """
+    if isinstance(value, str):
+        return value.strip().lower() not in UNKNOWN
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+
+def names_of(values: Iterable[Any]) -> tuple[str, ...]:
+    """The classes among cells, by value, each once."""
+    return tuple(dict.fromkeys(class_name(v) for v in sorted(v for v in values if is_class(v))))
+
+
+def holds_class(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Which cells of a column hold a class, ``(N,)`` of truth values."""
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        known = pc.utf8_lower(pc.utf8_trim_whitespace(column))
+        return pc.and_(pc.is_valid(column), pc.invert(pc.is_in(known, pa.array(UNKNOWN, known.type))))
+    return pc.invert(pc.is_null(column, nan_is_null=pa.types.is_floating(column.type)))
