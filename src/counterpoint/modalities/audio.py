@@ -246,7 +246,8 @@ def log_mel(recording: Recording, *, bands: int, window: int, hop: int) -> np.nd
 def item(cell: Any, beside: Mapping[str, Any]) -> Recording:
     """The recording in a cell; samples need their ``rate`` beside them. `OSError` for one that cannot be used."""
     try:
-        return decoded(cell, lambda value: recording(value, beside.get("rate")))
+        found: Recording = decoded(cell, lambda value: recording(value, beside.get("rate")))
+        return found
     except OSError as error:
         raise OSError(f"cannot be used: {error}") from error
 

@@ -286,7 +286,7 @@ def is_encoded(type_: pa.DataType) -> bool:
     import pyarrow as pa
 
     if pa.types.is_struct(type_):
-        return type_.get_field_index("bytes") >= 0
+        return bool(type_.get_field_index("bytes") >= 0)
     return bool(pa.types.is_binary(type_) or pa.types.is_large_binary(type_))
 
 

@@ -19,7 +19,8 @@ def example(rng: np.random.Generator) -> np.ndarray:
     """``(L, C)`` float32: waves of three periods and sizes in noise."""
     at = rng.integers(12) + np.arange(LENGTH)[:, None]
     waves = np.sin(at * 2 * np.pi / np.array([6, 8, 12])) * [1, 5, 0.1]
-    return (waves + 0.2 * rng.normal(size=waves.shape)).astype(np.float32)
+    window: np.ndarray = (waves + 0.2 * rng.normal(size=waves.shape)).astype(np.float32)
+    return window
 
 
 modality = Modality(

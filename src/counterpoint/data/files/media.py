@@ -115,8 +115,8 @@ def folder(root: Path, medium: Modality, log: Log) -> datasets.Dataset:
     found = held(root).get(medium.name, [])
     if folders := [p for p in found if p.is_dir()]:
         log.note(
-            f"{len(folders):,} folders in {root} are read as {medium.many}, as what each holds follows in order. "
-            f"To read their files by themselves, list these in {root / METADATA[1]}, in a column file_name."
+            f"{len(folders):,} folders in {root} are read as {medium.many}, as the files of each follow one upon the "
+            f"other. To read files by themselves, list them in {root / METADATA[1]}, in a column file_name."
         )
     paths = _readable(found, root, medium, log)
     names = [p.relative_to(root).parts[0] if p.parent != root else "" for p in paths]
