@@ -108,6 +108,11 @@ class Page:
         )
 
 
+def row_of(held: Mapping[str, Any], text: str) -> str:
+    """A row among neighbours: its text, and what shows it where no text does (HTML that `Modality.shown` made)."""
+    return f"{held.get('shown', '')} {html.escape(text)}".strip()
+
+
 def evaluation(page: Page, metrics: Mapping[str, Any]) -> None:
     """The section of the final figures: a chart, a table per system, the differences with their intervals."""
     systems: dict[str, dict[str, Any]] = metrics.get("systems") or {}
@@ -180,10 +185,10 @@ def write(folder: Path | str) -> Path:
         body = ""
         for item in near:
             hits = "".join(
-                f"<div class=hit><span>{h['score']:.3f}</span><span>{html.escape(h['text'])}</span></div>"
+                f"<div class=hit><span>{h['score']:.3f}</span><span>{row_of(h, h['text'])}</span></div>"
                 for h in item["hits"]
             )
-            body += f"<div class=card><div class=query>{html.escape(item['query'])}</div>{hits}</div>"
+            body += f"<div class=card><div class=query>{row_of(item, item['query'])}</div>{hits}</div>"
         page.section(
             "Neighbours",
             "For a few rows, the nearest others, with their cosine.",
