@@ -46,7 +46,8 @@ def report(folder: Path, towers: Mapping[str, Encoder], given: Given, say: Calla
     shown = [r for r in given.held if keys and all(r.get(k) is not None for k in keys)]
     if key and shown:
         items = shown if "+" in stream else [r[key] for r in shown]
-        show = of(towers[stream].modality).shown
+        bags = isinstance(items[0], list)  # of which no one item is shown
+        show = None if bags else of(towers[stream].modality).shown
         try:
             vectors = towers[stream].encode(items, normalize=True)
         except NotFiniteError as error:  # told where the model was measured; the page has the curves
