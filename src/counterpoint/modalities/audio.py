@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import struct
+import wave
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +22,8 @@ from counterpoint.modalities.base import Column, Modality, decoded, holds_files,
 AUDIO = "audio"
 RATES = ("rate", "sampling_rate", "sample_rate", "sr")
 """Names of a column that gives the rate in hertz of the samples beside it."""
+HEARD, HEARD_RATE = 3, 16_000
+"""Seconds of a recording that a report plays, and samples in a second, at most."""
 _STARTS = (b"RIFF", b"RIFX", b"fLaC", b"OggS", b"ID3", b"FORM")
 _OTHERS = (b"WEBP", b"AVI ")  # which begin with RIFF too
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"})
@@ -252,6 +257,20 @@ def item(cell: Any, beside: Mapping[str, Any]) -> Recording:
         raise OSError(f"cannot be used: {error}") from error
 
 
+def shown(recording: Recording) -> str:
+    """How a recording begins, as an HTML player of a .wav of 16 bits."""
+    begins = recording.part(0, HEARD * recording.rate)
+    begins = begins.at(min(begins.rate, HEARD_RATE))
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(begins.rate)
+        file.writeframes((begins.samples.clip(-1, 1) * (2**15 - 1)).astype("<i2").tobytes())
+    data = base64.b64encode(out.getvalue()).decode("ascii")
+    return f'<audio controls preload="none" src="data:audio/wav;base64,{data}"></audio>'
+
+
 def looks(column: Column) -> bool:
     """Whether a column holds sound files, or samples beside a column of their rate."""
     if is_numbers(column.type):
@@ -291,10 +310,12 @@ modality = Modality(
     lacks=lacks,
     beside={"rate": RATES},
     together=256,
+    shown=shown,
     with_label=("text", "task"),  # what is said in it, and the number of the task that it comes in
     suffixes=SUFFIXES,
     damage=damage,
     feature="Audio",
     needs=("soundfile",),
+    then=("counterpoint index {run} ROWS && counterpoint search {run} --audio FILE",),
     example=example,
 )

@@ -113,6 +113,9 @@ class Modality:
     """Items are strings, from which a vocabulary can be learned."""
     together: int = 8_192
     """Items encoded at once; fewer where a decoded one is large."""
+    shown: Callable[[Any], str] | None = None
+    """An item as a small piece of HTML that needs nothing else, with whatever it says escaped; '' where it cannot be
+    shown. None: it is told by its words, or by the number of its row."""
 
     # --- rows ---
     shape: Literal["rows", "whole"] = "rows"
@@ -219,6 +222,7 @@ def _joined(name: str, first: Modality, others: list[Modality]) -> Modality:
         together=min(m.together for m in parts),
         needs=tuple(dict.fromkeys(n for m in parts for n in m.needs)),
         then=(),
+        shown=lambda cell: "".join(m.shown(cell[m.name]) for m in parts if m.shown),
         example=lambda rng: {m.name: m.example(rng) for m in parts},
     )
 

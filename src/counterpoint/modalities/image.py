@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 IMAGE = "image"
+THUMBNAIL = 96
+"""Pixels of the longer side of an image in a report, at most."""
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in brightness (ITU-R BT.601)."""
 
@@ -66,6 +69,19 @@ def item(cell: Any, beside: Mapping[str, Any]) -> Any:
         return decoded(cell, decode)
     except OSError as error:
         raise OSError("cannot be read") from error
+
+
+def shown(image: Any) -> str:
+    """A ``PIL.Image`` as an HTML image of at most `THUMBNAIL` pixels; '' for one of a mode that is no picture's."""
+    transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    try:
+        small = image.convert("RGBA" if transparent else "RGB")
+    except ValueError:
+        return ""
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    out = io.BytesIO()
+    small.save(out, format="PNG", optimize=True)
+    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(out.getvalue()).decode("ascii")}">'
 
 
 # --- pixels ----------------------------------------------------------------------------------------------------
@@ -198,10 +214,12 @@ modality = Modality(
     fits=is_encoded,
     looks=lambda column: is_file(column.type),  # other files are told by how they begin
     together=512,
+    shown=shown,
     bags=True,
     suffixes=frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}),
     damage=damage,
     feature="Image",
     needs=("pillow", "kornia"),
+    then=("counterpoint index {run} ROWS && counterpoint search {run} --image FILE",),
     example=example,
 )

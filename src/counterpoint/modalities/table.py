@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -28,6 +29,8 @@ float, standardised; ``missing`` (N, K + M) bool, categories first. What is miss
 
 MOST_VALUES = 1_000
 """Values of a column of categories above which at least half of its cells must repeat another."""
+CELLS = 12
+"""Of a row in a report, at most."""
 FAR = 20.0
 """Standard deviations from the mean at which a squared error is about one cell."""
 
@@ -166,6 +169,14 @@ def _number(name: str, cell: Any) -> float:
     return value
 
 
+def shown(row: Table) -> str:
+    """The cells that are there, each with the name of its column, escaped."""
+    cells = [(name, f"{cell:.4g}" if isinstance(cell, float) else str(cell)) for name, cell in row.items()
+             if not is_missing(cell)]  # fmt: skip
+    told = "".join(f"<span><b>{escape(name)}</b> {escape(cell[:40])}</span> " for name, cell in cells[:CELLS])
+    return f"<span class=cells>{told}{'…' if len(cells) > CELLS else ''}</span>"
+
+
 def example(rng: np.random.Generator) -> dict[str, Any]:
     """Cells of two categories and two numbers, one in five of them missing."""
     cells = {"kind": str(rng.choice(["a", "b", "c"])), "sold": bool(rng.random() < 0.5)}
@@ -181,5 +192,7 @@ modality = Modality(
     empty=lambda cell: all(is_missing(value) for value in cell.values()),
     fits=lambda type_: is_text(type_) or is_number(type_) or is_truth(type_),
     columns="several",
+    shown=shown,
+    then=("counterpoint index {run} ROWS && counterpoint search {run} --table '{\"column\": 1}'",),
     example=example,
 )

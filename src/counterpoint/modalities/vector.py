@@ -39,5 +39,6 @@ modality = Modality(
     looks=looks,
     with_text="yields",
     bags=True,
+    then=("counterpoint index {run} ROWS && counterpoint search {run} --vector '[0.1, 0.2]'",),
     example=lambda rng: rng.normal(size=WIDTH).astype(np.float32),
 )

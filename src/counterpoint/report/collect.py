@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,34 @@ from counterpoint.files import write_text
 
 
 def neighbours(
-    embeddings: np.ndarray, texts: Sequence[str], *, queries: int = 6, k: int = 5
+    embeddings: np.ndarray,
+    texts: Sequence[str],
+    *,
+    queries: int = 6,
+    k: int = 5,
+    show: Callable[[int], str] | None = None,
 ) -> list[dict[str, object]]:
-    """The `k` nearest other rows of a few rows spread evenly over the data; embeddings ``(N, D)`` of unit length."""
+    """The `k` nearest other rows of a few rows spread evenly over the data; embeddings ``(N, D)`` of unit length.
+
+    show: row -> HTML that shows it, kept as ``shown`` beside the text; asked of these few rows alone.
+    """
+
+    @cache
+    def told(row: int) -> dict[str, str]:
+        shown = show(row) if show else ""
+        return {"shown": shown} if shown else {}
+
     n = len(embeddings)
     chosen = np.linspace(0, n - 1, min(queries, n)).astype(int)
     scores = embeddings[chosen] @ embeddings.T
     scores[np.arange(len(chosen)), chosen] = -np.inf
     nearest = np.argsort(-scores, axis=1, kind="stable")[:, : min(k, n - 1)]
     return [
-        {"query": texts[q], "hits": [{"score": round(float(row[j]), 4), "text": texts[j]} for j in near]}
+        {
+            "query": texts[q],
+            **told(int(q)),
+            "hits": [{"score": round(float(row[j]), 4), "text": texts[j], **told(int(j))} for j in near],
+        }
         for q, near, row in zip(chosen, nearest, scores)
     ]
 
@@ -51,12 +70,14 @@ def collect(
     texts: Sequence[str],
     *,
     groups: Sequence[str] | None = None,
+    show: Callable[[int], str] | None = None,
     most: int = 1500,
     seed: int = 0,
 ) -> None:
     """Write ``neighbours.json`` and ``map.json`` of (at most `most` of) these rows into ``folder/report``.
 
     embeddings: (N, D) of unit length. texts: (N,) shown on hover. groups: (N,) what colours a point.
+    show: row -> HTML that shows it beside its neighbours, for what no text tells (`Modality.shown`).
     """
     if len(embeddings) != len(texts) or (groups is not None and len(groups) != len(texts)):
         raise DataError(
@@ -69,7 +90,8 @@ def collect(
     out = Path(folder) / "report"
     out.mkdir(parents=True, exist_ok=True)
     if len(rows) > 1:
-        write_text(out / "neighbours.json", json.dumps(neighbours(z, shown), ensure_ascii=False))
+        near = neighbours(z, shown, show=(lambda i: show(int(rows[i]))) if show else None)
+        write_text(out / "neighbours.json", json.dumps(near, ensure_ascii=False))
         points, name = project(z, seed=seed)
         data = {
             "projection": name,

@@ -59,10 +59,10 @@ def neighbours(near: Sequence[Mapping[str, Any]]) -> str:
     body = ""
     for item in near:
         hits = "".join(
-            f"<div class=hit><span>{h['score']:.3f}</span><span>{html.escape(h['text'])}</span></div>"
+            f"<div class=hit><span>{h['score']:.3f}</span><span>{row_of(h, h['text'])}</span></div>"
             for h in item["hits"]
         )
-        body += f"<div class=card><div class=query>{html.escape(item['query'])}</div>{hits}</div>"
+        body += f"<div class=card><div class=query>{row_of(item, item['query'])}</div>{hits}</div>"
     return body
 
 
@@ -135,6 +135,11 @@ class Page:
             f"const figures = {data};figures.forEach((f, i) => Plotly.newPlot('figure' + i, f.data, f.layout, "
             "{displayModeBar: false, responsive: true}));</script></body></html>"
         )
+
+
+def row_of(held: Mapping[str, Any], text: str) -> str:
+    """A row among neighbours: its text, and what shows it where no text does (HTML that `Modality.shown` made)."""
+    return f"{held.get('shown', '')} {html.escape(text)}".strip()
 
 
 def evaluation(page: Page, metrics: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.causal import CausalLM
 from counterpoint.errors import MissingExtra, ModelError, NotFiniteError
 from counterpoint.modalities import base as modalities
+from counterpoint.modalities.base import of
 from counterpoint.report import page
 from counterpoint.report.collect import collect
 from counterpoint.workflow.folder import Asked, as_json
@@ -47,6 +48,8 @@ def report(folder: Path, towers: Mapping[str, Encoder], given: Given, say: Calla
     shown = [r for r in given.held if keys and all(r.get(k) is not None for k in keys)]
     if key and shown:
         items = shown if modalities.JOINED in stream else [r[key] for r in shown]
+        bags = isinstance(items[0], list)  # of which no one item is shown
+        show = None if bags else of(towers[stream].modality).shown
         try:
             vectors = towers[stream].encode(items, normalize=True)
         except NotFiniteError as error:  # told where the model was measured; the page has the curves
@@ -54,7 +57,7 @@ def report(folder: Path, towers: Mapping[str, Encoder], given: Given, say: Calla
         else:
             names = [r[key] if isinstance(r[key], str) else f"row {r['row']}" for r in shown]
             groups = [given.schema.labels[r["label"]] for r in shown] if given.schema.labels else None
-            collect(folder, vectors, names, groups=groups)
+            collect(folder, vectors, names, groups=groups, show=(lambda i: show(items[i])) if show else None)
     try:
         say(f"Report: {page.write(folder)}")
     except MissingExtra as error:
