@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.schema import Schema
 from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig
+from counterpoint.encoders.states import MaskedFrames
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.methods.signals.w2v_bert import Config, Frames, W2vBert
+from counterpoint.methods.signals.w2v_bert import Config, W2vBert
 from counterpoint.methods.vision.simclr import SimCLR
 from counterpoint.modalities.audio import Recording
 from counterpoint.workflow.choose import check
@@ -116,7 +117,7 @@ def test_what_is_hidden_does_not_reach_the_blocks():
     batch = batch_of(method)
     data = batch.views[0].data
     torch.manual_seed(0)
-    frames = Frames(method.encoder, 2, data["hidden"].shape[1], 0.1)
+    frames = MaskedFrames(method.encoder, 2, data["hidden"].shape[1], 0.1)
     e, _ = method.encoder.features(data)
     x = torch.where(data["hidden"].unsqueeze(-1), 0.1 * torch.randn_like(e), e)
     blocks = method.encoder.layers(x, method.encoder.features(data)[1])
@@ -143,7 +144,7 @@ def test_micro_batches_give_the_same_frames():
     method = build().eval()  # without noise in the choice of codes
     batch = batch_of(method, seconds=(0.5, 0.9, 0.3, 0.2))
     encoder, places = method.encoder, batch.views[0].data["hidden"].shape[1]
-    frames = Frames(encoder, 2, places, 0.0)
+    frames = MaskedFrames(encoder, 2, places, 0.0)
     real = encoder.features(batch.views[0].data)[1]
     whole = method.embed(frames, batch.views[0])
     method.micro_batch = 2
