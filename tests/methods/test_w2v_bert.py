@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.schema import Schema
 from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig
+from counterpoint.encoders.states import MaskedFrames
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.methods.signals.w2v_bert import Config, Frames, W2vBert
+from counterpoint.methods.signals.w2v_bert import Config, W2vBert
 from counterpoint.methods.vision.simclr import SimCLR
 from counterpoint.modalities.audio import Recording
 from counterpoint.workflow.choose import check
@@ -115,13 +116,10 @@ def test_what_is_hidden_does_not_reach_the_blocks():
     method = build()
     batch = batch_of(method)
     data = batch.views[0].data
-    torch.manual_seed(0)
-    frames = Frames(method.encoder, 2, data["hidden"].shape[1], 0.1)
-    e, _ = method.encoder.features(data)
-    x = torch.where(data["hidden"].unsqueeze(-1), 0.1 * torch.randn_like(e), e)
-    blocks = method.encoder.layers(x, method.encoder.features(data)[1])
-    torch.manual_seed(0)
-    found = frames(data)
+    e, mask = method.encoder.features(data)
+    noise = 0.1 * torch.randn_like(e)
+    blocks = method.encoder.layers(torch.where(data["hidden"].unsqueeze(-1), noise, e), mask)
+    found = MaskedFrames(method.encoder, 2, data["hidden"].shape[1])(dict(data, noise=noise))
     torch.testing.assert_close(found[..., : method.encoder.width], e)  # the quantiser sees what was there
     torch.testing.assert_close(found[..., -16:], blocks[2])
 
@@ -143,11 +141,12 @@ def test_micro_batches_give_the_same_frames():
     method = build().eval()  # without noise in the choice of codes
     batch = batch_of(method, seconds=(0.5, 0.9, 0.3, 0.2))
     encoder, places = method.encoder, batch.views[0].data["hidden"].shape[1]
-    frames = Frames(encoder, 2, places, 0.0)
-    real = encoder.features(batch.views[0].data)[1]
-    whole = method.embed(frames, batch.views[0])
+    frames = MaskedFrames(encoder, 2, places)
+    e, real = encoder.features(batch.views[0].data)
+    data = dict(batch.views[0].data, noise=torch.zeros_like(e))
+    whole = method.embed(frames, data)
     method.micro_batch = 2
-    parts = method.embed(frames, batch.views[0])
+    parts = method.embed(frames, data)
     torch.testing.assert_close(parts[real], whole[real], atol=1e-5, rtol=1e-4)
 
 

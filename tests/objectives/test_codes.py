@@ -9,8 +9,10 @@ from torch.nn import functional as F
 from counterpoint.errors import DataError
 from counterpoint.objectives.codes import (
     assignment_perplexity,
+    code_contrast,
     code_cross_entropy,
     code_diversity,
+    few_codes,
     others_of_group,
     perplexity,
 )
@@ -86,3 +88,37 @@ def test_nothing_to_draw_from():
         assert len(owner) == len(drawn) == 0
     with pytest.raises(DataError, match="count=0"):
         others_of_group(torch.zeros(3, dtype=torch.long), 0)
+
+
+def frames(n=9):
+    torch.manual_seed(0)
+    anchors, targets = (F.normalize(torch.randn(n, 4), dim=1) for _ in range(2))
+    codes = torch.tensor([[0, 1], [0, 1], [1, 0], [1, 1], [2, 2], [0, 1], [2, 0], [2, 1], [1, 0]])
+    return anchors, targets, codes, torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 1])
+
+
+def test_frames_find_their_code_among_others_of_their_sequence():
+    anchors, targets, codes, groups = frames()
+    found = code_contrast(anchors, targets, codes=codes, size=3, groups=groups, scale=5.0)
+    scores = 5 * anchors @ targets.T
+    out = (groups[:, None] != groups) | (codes[:, None] == codes).all(-1) & ~torch.eye(9, dtype=torch.bool)
+    torch.testing.assert_close(found, F.cross_entropy(scores.masked_fill(out, -torch.inf), torch.arange(9)))
+
+
+def test_distractors_are_drawn_for_each_frame_and_none_has_its_code():
+    anchors, targets, codes, groups = frames()
+    torch.manual_seed(1)
+    found = code_contrast(anchors, targets, codes=codes, size=3, groups=groups, scale=5.0, distractors=6)
+    torch.manual_seed(1)
+    owner, drawn = others_of_group(groups, 6)
+    expected = []
+    for i in range(9):
+        others = [int(j) for j in drawn[owner == i] if not torch.equal(codes[j], codes[i])]
+        scores = 5 * anchors[i] @ targets[[i, *others]].T
+        expected.append(F.cross_entropy(scores[None], torch.tensor([0])))
+    torch.testing.assert_close(found, torch.stack(expected).mean())
+
+
+def test_few_codes_are_told():
+    assert few_codes(torch.tensor(2.1), 100) == ""
+    assert "their perplexity is 1.5 of 100" in few_codes(torch.tensor(1.5), 100)

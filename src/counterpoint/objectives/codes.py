@@ -9,9 +9,14 @@ from torch import Tensor
 
 from counterpoint.errors import DataError
 from counterpoint.objectives.base import objective
+from counterpoint.objectives.contrast import contrast
+from counterpoint.objectives.pairing import Diagonal, NotSame, OnlyOwn, OnlySame
 from counterpoint.objectives.ranks import RankBehaviour
 from counterpoint.objectives.reduce import Reduction, at_least_float32, reduced, same_shape
 from counterpoint.processes import drawing_alike, gathered, rank, sizes, starts, total
+
+FEW = 0.02
+"""Share of the codes below which their perplexity is a collapse."""
 
 
 def _example_logits(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -56,6 +61,34 @@ def code_cross_entropy(logits: Tensor, target: Tensor, *, reduction: Reduction =
     return reduced(-(target * log_p).sum(-1).mean(-1), reduction)
 
 
+def _example_frames(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    generator = torch.Generator().manual_seed(seed)
+    anchors, targets = torch.randn(2, 6, 4, dtype=torch.float64, generator=generator)
+    codes = torch.randint(4, (6, 2), generator=generator)
+    return (anchors, targets), {"codes": codes, "size": 4, "groups": torch.tensor([0, 0, 0, 1, 1, 1]), "scale": 2.0}
+
+
+@objective(rank=RankBehaviour.GATHER, example=_example_frames)
+def code_contrast(
+    anchors: Tensor, targets: Tensor, *, codes: Tensor, size: int, groups: Tensor, scale: float, distractors: int = 0
+) -> Tensor:
+    """``L_i = -log exp(scale a_i·t_i) / Σ_j exp(scale a_i·t_j)``, j over i itself and distractors of another code.
+
+    anchors, targets: ``(N, D)``, of unit length. codes: ``(N, G)`` long, what a target stands for in each of G
+    codebooks of ``size`` codes. groups: ``(N,)`` long, the sequence that an item is of: distractors are of the same
+    one. distractors: so many others, drawn with replacement; 0: all, once. Returns ``()``.
+
+    Sources: Baevski et al. 2020 (wav2vec 2.0), arXiv 2006.11477, eq. 3; without those of the same code: Chung et al.
+    2021 (w2v-BERT), arXiv 2108.06209.
+    """
+    code = (codes * size ** torch.arange(codes.shape[1], device=codes.device)).sum(1)
+    if not distractors:
+        return contrast(anchors, targets, Diagonal() & OnlySame(groups) & NotSame(code), scale=scale)
+    owner, drawn = others_of_group(groups, distractors)
+    pairing = Diagonal() & OnlyOwn() & NotSame(code, torch.cat([code, code[drawn]]))
+    return contrast(anchors, targets, pairing, scale=scale, extra=targets[drawn], owner=owner)
+
+
 def perplexity(codes: Tensor, size: int) -> Tensor:
     """``exp H`` of the codes ``(N,)`` or ``(N, G)`` in use, of ``size`` there are; ``()``, the mean over the codebooks.
 
@@ -67,6 +100,16 @@ def perplexity(codes: Tensor, size: int) -> Tensor:
     p = p / p.sum(-1, keepdim=True).clamp_min(1)
     found: Tensor = torch.special.entr(p).sum(-1).exp().mean()
     return found
+
+
+def few_codes(perplexity: Tensor, size: int) -> str:
+    """A sentence where the codes in use have collapsed: their perplexity ``()`` is below `FEW` of ``size``; '' else."""
+    if perplexity >= FEW * size:
+        return ""
+    return (
+        f"the codes have collapsed: their perplexity is {float(perplexity):.1f} of {size}. Give diversity more weight "
+        "(--set diversity=1), or codes fewer."
+    )
 
 
 def assignment_perplexity(p: Tensor) -> Tensor:

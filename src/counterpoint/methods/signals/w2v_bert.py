@@ -40,24 +40,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint import processes
-from counterpoint.data.batch import Batch, Data, View
+from counterpoint.data.batch import Batch, View
 from counterpoint.data.schema import Row
 from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig
 from counterpoint.encoders.quantiser import GumbelQuantiser
+from counterpoint.encoders.states import MaskedFrames
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.base import Method, Recipe, method
 from counterpoint.modalities.audio import recording
-from counterpoint.objectives.codes import code_cross_entropy, code_diversity, others_of_group, perplexity
-from counterpoint.objectives.contrast import contrast
-from counterpoint.objectives.pairing import Diagonal, NotSame, OnlyOwn, OnlySame
+from counterpoint.objectives.codes import (
+    code_contrast,
+    code_cross_entropy,
+    code_diversity,
+    few_codes,
+    perplexity,
+)
 from counterpoint.processes import total, world
 from counterpoint.train.config import TrainConfig
 from counterpoint.views.audio import crop, span_mask
 
 LOOK = 100
 """Steps between two looks at how many codes are in use."""
-FEW = 0.02
-"""Share of the codes below which their perplexity is a collapse."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +159,7 @@ class W2vBert(Method):
         assert not isinstance(view.data, Tensor)
         hidden: Tensor = view.data["hidden"]
         data = {**view.data, "noise": self._noise(hidden)}
-        heard = self.embed(Frames(self.encoder, self.split, hidden.shape[1]), data)[hidden]
+        heard = self.embed(MaskedFrames(self.encoder, self.split, hidden.shape[1]), data)[hidden]
         e, below, above = heard.split([self.encoder.width, self.encoder.dim, self.encoder.dim], 1)
         chosen = self.quantiser(torch.lerp(e.detach(), e, c.front_grad))
         anchors, targets = (F.normalize(z, dim=-1) for z in (self.context(below), self.code(chosen.vectors)))
@@ -165,14 +168,16 @@ class W2vBert(Method):
         out: dict[str, Tensor] = {}
         if c.contrastive:
             sequence = batch.rows.to(hidden.device).repeat_interleave(hidden.sum(1))
-            out["contrast"] = c.contrastive * self.contrast(anchors, targets, chosen.codes, sequence)
+            out["contrast"] = c.contrastive * code_contrast(
+                anchors, targets, codes=chosen.codes, size=c.codes, groups=sequence, scale=1 / c.kappa,
+                distractors=c.distractors,
+            )  # fmt: skip
         if c.diversity:
             out["diversity"] = c.diversity * code_diversity(chosen.logits)
         if c.prediction:
             target = chosen.choice if c.target_grad else chosen.choice.detach()
-            out["prediction"] = c.prediction * code_cross_entropy(
-                self.names(above).unflatten(-1, (c.groups, c.codes)), target
-            )
+            names = self.names(above).unflatten(-1, (c.groups, c.codes))
+            out["prediction"] = c.prediction * code_cross_entropy(names, target)
         return out
 
     def _noise(self, hidden: Tensor) -> Tensor:
@@ -183,78 +188,29 @@ class W2vBert(Method):
         drawn = processes.drawn(lambda n: like.new_empty(n, *shape).normal_(), len(hidden), like.device)
         return self.config.noise * drawn[:, : hidden.shape[1]]
 
-    def contrast(self, anchors: Tensor, targets: Tensor, codes: Tensor, sequence: Tensor) -> Tensor:
-        """InfoNCE of hidden frames ``(M, D)`` with distractors of their own ``sequence`` ``(M,)`` and another code."""
-        c = self.config
-        code = (codes * c.codes ** torch.arange(c.groups, device=codes.device)).sum(1)
-        if not c.distractors:
-            return contrast(anchors, targets, Diagonal() & OnlySame(sequence) & NotSame(code), scale=1 / c.kappa)
-        owner, drawn = others_of_group(sequence, c.distractors)
-        pairing = Diagonal() & OnlyOwn() & NotSame(code, torch.cat([code, code[drawn]]))
-        return contrast(anchors, targets, pairing, scale=1 / c.kappa, extra=targets[drawn], owner=owner)
-
     def after_step(self, step: int) -> None:
+        c = self.config
         self.quantiser.cool()
-        if step % LOOK == 0 and self._perplexity is not None and self._perplexity < FEW * self.config.codes:
-            warnings.warn(
-                f"After step {step} the codes have collapsed: their perplexity is {float(self._perplexity):.1f} of "
-                f"{self.config.codes}. Give diversity more weight (--set diversity=1), or codes fewer.",
-                stacklevel=2,
-            )
+        if step % LOOK == 0 and self._perplexity is not None and (said := few_codes(self._perplexity, c.codes)):
+            warnings.warn(f"After step {step} {said}", stacklevel=2)
 
     @classmethod
     def recipe(cls, size: str = "published") -> Recipe:
         """``small`` is for speech of short utterances at any rate; a step takes about 0.1 s on two cores."""
         if size == "published":
-            return Recipe(
-                config=Config(),
-                encoder=AudioTransformerConfig(dim=1024, depth=24, heads=8, channels=64, kernel=31, layer=18),
-                train=TrainConfig(
-                    batch=2048, steps=400_000, lr=2e-3, betas=(0.9, 0.98), warmup=0.0625, weight_decay=0.01
-                ),
-            )
+            encoder = AudioTransformerConfig(dim=1024, depth=24, heads=8, channels=64, kernel=31, layer=18)
+            train = TrainConfig(batch=2048, steps=400_000, lr=2e-3, betas=(0.9, 0.98), warmup=0.0625, weight_decay=0.01)
+            return Recipe(config=Config(), encoder=encoder, train=train)
         small = size == "small"
         config = Config(
-            split=2 if small else 1,
-            codes=64 if small else 16,
-            width=64 if small else 8,
-            projection=64 if small else 8,
-            coldest=0.5,
-            cooling=0.997,
-            distractors=0,
-            rate=0.0,
-            span=3,
-            least=5,
-            seconds=4.0,
-            diversity=0.3,
+            split=2 if small else 1, codes=64 if small else 16, width=64 if small else 8, projection=64 if small else 8,
+            coldest=0.5, cooling=0.997, distractors=0, rate=0.0, span=3, least=5, seconds=4.0, diversity=0.3,
             front_grad=0.0,
-        )
+        )  # fmt: skip
         encoder = AudioTransformerConfig(
-            rate=8000,
-            bands=40 if small else 20,
-            channels=16 if small else 4,
-            blocks="transformer",
-            dim=96 if small else 16,
-            depth=4 if small else 2,
-            heads=4 if small else 2,
+            rate=8000, bands=40 if small else 20, channels=16 if small else 4, blocks="transformer",
+            dim=96 if small else 16, depth=4 if small else 2, heads=4 if small else 2,
             layer=3 if small else None,  # the middle of the predicting part
-        )
+        )  # fmt: skip
         train = TrainConfig(batch=16, epochs=20 if small else 1, lr=1e-3, weight_decay=0.01)
         return Recipe(config=config, encoder=encoder, train=train)
-
-
-class Frames(nn.Module):
-    """What the losses need of every place, side by side in one tensor ``(N, places, width + 2 dim)``, so that it can be
-    computed in micro-batches: features of the front, the contrastive part's output and the last block's."""
-
-    def __init__(self, encoder: AudioTransformer, split: int, places: int) -> None:
-        super().__init__()
-        self.encoder, self.split, self.places = encoder, split, places
-
-    def forward(self, data: Data) -> Tensor:
-        assert not isinstance(data, Tensor)
-        e, mask = self.encoder.features(data)
-        hidden, noise = (data[name][:, : e.shape[1]] for name in ("hidden", "noise"))
-        layers = self.encoder.layers(torch.where(hidden.unsqueeze(-1), noise.to(e), e), mask)
-        z = torch.cat((e, layers[self.split - 1], layers[-1]), -1)
-        return F.pad(z, (0, 0, 0, self.places - z.shape[1]))

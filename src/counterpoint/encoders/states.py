@@ -1,0 +1,74 @@
+"""Hidden states of an encoder as one tensor, so that gradient caching can compute them in micro-batches.
+
+`counterpoint.train.gradcache.embed` calls a module that turns the items of a batch into a tensor whose first axis are
+these items. What a loss needs beside the embeddings (several layers, tokens with their mask, a part that is computed
+from hidden input) stands side by side in that tensor, as wide in every micro-batch as in all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from counterpoint.data.batch import Data
+from counterpoint.encoders.base import Encoder
+
+if TYPE_CHECKING:
+    from counterpoint.encoders.audio import AudioTransformer
+
+
+class LayerStates(nn.Module):
+    """Embeddings ``(N, len(layers), D)`` of several layers of a transformer (None: of the last one, of any encoder).
+
+    encoder: one with ``exits`` where layers are named. layers: numbers from 1.
+    """
+
+    def __init__(self, encoder: Encoder, layers: Sequence[int] | None) -> None:
+        super().__init__()
+        self.encoder, self.layers = encoder, layers
+
+    def forward(self, data: Data) -> Tensor:
+        out: Tensor = (
+            self.encoder(data).unsqueeze(1) if self.layers is None else self.encoder.exits(data, self.layers)  # type: ignore[operator]
+        )
+        return out
+
+
+class TokenStates(nn.Module):
+    """The tokens of an encoder, and in a last column which of them are real: ``(N, places, D + 1)``.
+
+    places: how many there are of the longest item of the whole batch; what is beyond an item's own is 0.
+    """
+
+    def __init__(self, encoder: Encoder, places: int) -> None:
+        super().__init__()
+        self.encoder, self.places = encoder, places
+
+    def forward(self, data: Data) -> Tensor:
+        x, mask = self.encoder.tokens(data)
+        return F.pad(torch.cat((x, mask.unsqueeze(-1).to(x)), -1), (0, 0, 0, self.places - x.shape[1]))
+
+
+class MaskedFrames(nn.Module):
+    """Of recordings in which places are hidden behind noise: features of the front as they are, the output of the block
+    ``split`` and that of the last one, side by side ``(N, places, width + 2 dim)``.
+
+    split: from 1. places: as of `TokenStates`. The data's ``hidden`` ``(N, places)`` bool names the places, its
+    ``noise`` ``(N, places, width)`` is what stands there. For `views.audio.span_mask`.
+    """
+
+    def __init__(self, encoder: AudioTransformer, split: int, places: int) -> None:
+        super().__init__()
+        self.encoder, self.split, self.places = encoder, split, places
+
+    def forward(self, data: Data) -> Tensor:
+        assert not isinstance(data, Tensor)
+        e, mask = self.encoder.features(data)
+        hidden, noise = (data[name][:, : e.shape[1]] for name in ("hidden", "noise"))
+        layers = self.encoder.layers(torch.where(hidden.unsqueeze(-1), noise.to(e), e), mask)
+        z = torch.cat((e, layers[self.split - 1], layers[-1]), -1)
+        return F.pad(z, (0, 0, 0, self.places - z.shape[1]))
