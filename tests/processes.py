@@ -8,6 +8,8 @@ import sys
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cache
+from multiprocessing import forkserver
 from typing import Any
 
 import torch
@@ -15,16 +17,34 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 
-def spread(function: Callable[..., None], world: int, *args: Any, seconds: int = 60, start: str = "spawn") -> None:
+def spread(
+    function: Callable[..., None], world: int, *args: Any, seconds: int = 60, forked: tuple[str, ...] = ()
+) -> None:
     """``function(rank, world, *args)`` in ``world`` processes joined by gloo; an error of one ends all.
 
-    function: of a module, so that it can be sent. seconds: how long a process waits for the others. start: ``spawn``,
-    or ``forkserver``: all are forked from one process that has imported its module, which saves seconds.
+    function: of a module, so that it can be sent. seconds: how long a process waits for the others. forked: modules
+    that take long to import: one process does it, once for all calls, and the others are forked from it.
     """
-    multiprocessing.set_forkserver_preload([function.__module__])
+    if forked:
+        _import_once(forked)
     with tempfile.TemporaryDirectory() as folder:
         given = world, f"file://{folder}/meet", function, seconds, args
-        mp.start_processes(_begin, args=given, nprocs=world, start_method=start)
+        mp.start_processes(_begin, args=given, nprocs=world, start_method="forkserver" if forked else "spawn")
+
+
+@cache
+def _import_once(modules: tuple[str, ...]) -> None:
+    """Start the process that others are forked from. It finds modules by PYTHONPATH alone (Python 3.11 and 3.12)."""
+    held = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    try:
+        multiprocessing.set_forkserver_preload(list(modules))
+        forkserver.ensure_running()
+    finally:
+        if held is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = held
 
 
 def _begin(rank: int, world: int, address: str, function: Callable[..., None], seconds: int, args: Any) -> None:

@@ -22,7 +22,7 @@ from tests.conformance.rows import build, rows
 ROWS, STEPS = 9, 2
 SHARES = {2: (1, 8), 3: (5, 0, 4)}
 """Rows of each process, by the number of processes."""
-TRANSPORT = {1: "gather", 2: "gather", 3: "ring"}
+TRANSPORT = {1: "gather", 2: "ring", 3: "gather"}
 
 SETTINGS: dict[str, tuple[dict[str, Any], ...]] = {
     "ccp": ({"mixed": True}, {"asymmetric": False}),
@@ -56,7 +56,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], ...]] = {
 """Settings beside the usual ones by which a method takes other ways through its losses and memories."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """A method on rows of one kind, with some settings of its own."""
 
@@ -109,14 +109,20 @@ def found_in_steps(case: Case, world: int = 1, rank: int = 0) -> dict[str, Tenso
                 method.zero_grad()
                 torch.stack(list(losses.values())).sum().backward()
                 out |= {f"{name} of step {step}": loss.detach() for name, loss in losses.items()}
-                for name, weight in weights.items():
-                    grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
-                    if world > 1:
-                        dist.all_reduce(grad)
-                    out[f"gradient of {name} in step {step}"] = grad / world
-                    weight.data.sub_(0.01 * grad / world)
+                for (name, weight), grad in zip(weights.items(), averaged(list(weights.values()), world)):
+                    out[f"gradient of {name} in step {step}"] = grad
+                    weight.data.sub_(0.01 * grad)
                 method.after_step(step)
     return out | {f"{name} at the end": x for name, x in method.state_dict().items()}
+
+
+def averaged(weights: list[Tensor], world: int) -> list[Tensor]:
+    """Their gradients, as DDP leaves them: 0 where a process has none, and the mean over the processes."""
+    flat = torch.cat([(torch.zeros_like(w) if w.grad is None else w.grad).flatten() for w in weights])
+    if world > 1:
+        dist.all_reduce(flat)
+    parts = (flat / world).split([w.numel() for w in weights])
+    return [part.view_as(w) for part, w in zip(parts, weights)]
 
 
 @contextmanager

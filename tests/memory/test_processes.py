@@ -40,6 +40,8 @@ def updated(part: slice) -> dict[str, dict[str, torch.Tensor]]:
         with torch.no_grad():
             student.weight.add_(1)
         teacher.update(student)
+    last = codebook(z)
+    codebook.register_buffer("read", torch.stack([last.commitment, codebook.perplexity(last.codes)]))
     every = (queue, bank, codebook, prototypes, moment, variance, teacher)
     return {type(m).__name__: m.state_dict() for m in every}
 

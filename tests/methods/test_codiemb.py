@@ -19,7 +19,7 @@ from counterpoint.encoders.base import build as build_encoder
 from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformerConfig
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.methods.text.codiemb import CoDiEmb, Config, places
+from counterpoint.methods.text.codiemb import CoDiEmb, Config, places, predecessors
 from counterpoint.train.config import TrainConfig
 from tests.conformance.rows import rows, source, text
 
@@ -73,6 +73,12 @@ def test_full_slots_weigh_the_same_and_no_negatives_leave_in_batch_ranking() -> 
              for ps in ([r["positive"] for r in two], [r["positives"][0] for r in two])]  # fmt: skip
     one_by_one = [losses(method, slot)["rank"] for slot in apart]
     assert losses(method, two)["rank"] == pytest.approx(np.mean(one_by_one), rel=1e-5)
+
+
+def test_the_positive_before_is_that_of_the_row_before_in_its_slot() -> None:
+    owner = torch.tensor([0, 1, 2, 0, 2, 2])  # slot by slot
+    assert predecessors(owner).tolist() == torch.arange(6).roll(1).tolist()
+    assert predecessors(owner[:1]).tolist() == [0]
 
 
 def test_only_as_many_positives_and_negatives_as_asked_are_drawn() -> None:
@@ -178,8 +184,7 @@ def test_one_loss_for_both_tasks_is_what_the_comparison_says() -> None:
 def test_a_batch_of_both_tasks_is_refused_unless_asked_for() -> None:
     with pytest.raises(DataError, match="3 pairs and 5 scored pairs"):
         build().views([*RANKED, *SCORED], np.random.default_rng(0))
-    with pytest.raises(DataError, match="no row of the batch"):
-        build().views([], np.random.default_rng(0))
+    assert [len(v) for v in build().views([], np.random.default_rng(0)).views] == [0, 0]  # others know the task
     with pytest.raises(DataError, match="not from rows of text"):
         build().views(rows("texts", 2), np.random.default_rng(0))
     both = build(apart=False)

@@ -313,9 +313,63 @@ def shared_owned_and_counted(rank: int, world: int, transport: str) -> None:
             contrast(here["q"], bad)
 
 
+def same(one: Tensor, there: dict[str, Tensor], many: Tensor, here: dict[str, Tensor], cuts: dict[str, Any]) -> None:
+    """A loss by this process alone and by all, with the gradients of ``there`` and of this process's parts of them."""
+    close(many, one, "loss")
+    with alone():
+        expected = gradients(one, there)
+    for name, found in gradients(many, here).items():
+        close(found / len(cuts["shares"]), expected[name][cuts[name]], name)  # type: ignore[index, operator]
+
+
+def known_of_single_anchors_and_of_all(rank: int, world: int, transport: str) -> None:
+    whole = UNEQUAL[world]
+    part, N = whole._replace(rank=rank), whole.n
+    g = torch.Generator().manual_seed(4)
+    y, matrix = torch.randint(4, (N + 5,), generator=g), torch.rand(N, N, generator=g, dtype=torch.float64)
+    cuts: dict[str, Any] = {"shares": whole.shares, "q": part.rows, "k": part.rows, "extra": part.more}
+
+    def given(part: Given, *names: str) -> dict[str, Tensor]:
+        return {name: leaves(part)[name] for name in names}
+
+    with transported(transport):  # type: ignore[arg-type]
+        # Rules that know of the hard negatives of single anchors too, which do not travel.
+        owner = torch.tensor([0, 4, 4, 10, 6])
+        inside = (owner >= part.rows.start) & (owner < part.rows.stop)
+        there, here = given(whole, "q", "k", "extra"), given(part, "q", "k")
+        here["extra"] = there["extra"].detach()[inside].requires_grad_()
+        kept = torch.cat([part.row(y[:N]), y[N:][inside]])
+        with alone():
+            pairing = Diagonal() & NotSame(y[:N], y)
+            one = contrast(there["q"], there["k"], pairing, extra=there["extra"], owner=owner)
+        pairing = Diagonal() & NotSame(part.row(y[:N]), kept)
+        mine = owner[inside] - part.rows.start
+        many = contrast(here["q"], here["k"], pairing, extra=here["extra"], owner=mine)
+        same(one, there, many, here, {**cuts, "extra": inside})
+
+        # Targets of the candidates of all processes.
+        for form in ("softmax", "sigmoid"):
+            there, here = given(whole, "q", "k"), given(part, "q", "k")
+            with alone():
+                one = contrast(there["q"], there["k"], Soft(matrix), form=form)  # type: ignore[arg-type]
+            targets = Soft(matrix[part.rows], first=part.rows.start)
+            same(one, there, contrast(here["q"], here["k"], targets, form=form), here, cuts)  # type: ignore[arg-type]
+
+        # A process that has no hard negative, where others have.
+        some = Given(whole.shares, (0, *whole.extra[1:]))
+        there, here = given(some, "q", "k", "extra"), given(some._replace(rank=rank), "q", "k", "extra")
+        with alone():
+            one = contrast(there["q"], there["k"], extra=there["extra"], both=True)
+        if rank == 0:
+            del here["extra"]
+        many = contrast(here["q"], here["k"], extra=here.get("extra"), both=True)
+        same(one, there, many, here, {**cuts, "extra": some._replace(rank=rank).more})
+
+
 def both_transports(rank: int, world: int) -> None:
     for transport in ("gather", "ring"):
         shared_owned_and_counted(rank, world, transport)
+        known_of_single_anchors_and_of_all(rank, world, transport)
 
 
 @pytest.mark.parametrize("world", [2, 3])

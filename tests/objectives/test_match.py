@@ -31,6 +31,17 @@ def test_it_is_never_the_row_itself() -> None:
     assert hard_negatives(torch.zeros(2, 2), torch.zeros(2)).tolist() == [1, 0]
 
 
+def test_anchors_of_one_process_among_the_candidates_of_all() -> None:
+    similarity = torch.randn(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    uniform = torch.tensor([0.1, 0.9, 0.4, 0.7, 1.0], dtype=torch.float64)
+    whole = hard_negatives(similarity, uniform)
+    for rows in (slice(0, 2), slice(2, 5), slice(0, 0)):
+        found = hard_negatives(similarity[rows], uniform[rows], own=torch.arange(5)[rows])
+        assert torch.equal(found, whole[rows])
+    with pytest.raises(DataError, match="own"):
+        hard_negatives(similarity[:2], uniform[:2], own=torch.arange(5))
+
+
 def test_the_most_alike_is_the_likeliest_and_no_gradient_flows() -> None:
     similarity = torch.zeros(6, 6)
     similarity[:, 3], similarity[3, 1] = 30.0, 30.0

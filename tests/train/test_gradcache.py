@@ -128,6 +128,28 @@ def test_mappings_are_cut_item_by_item() -> None:
     assert torch.equal(embed(net, data, 3), net(data))
 
 
+def test_of_no_item_embeddings_still_have_a_gradient() -> None:
+    class Skipping(nn.Module):
+        """An encoder that runs no layer where there is nothing to encode."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, data: Tensor) -> Tensor:
+            return self.layer(data) if len(data) else data.new_zeros(0, 2)
+
+    encoder, nothing = Skipping(), torch.zeros(0, 3)
+    for micro in (None, 2):
+        z = embed(encoder, nothing, micro)
+        assert z.shape == (0, 2)
+        z.sum().backward()
+        assert not any(p.grad is not None and p.grad.any() for p in encoder.parameters())
+    with torch.no_grad():
+        assert not embed(encoder, nothing).requires_grad
+    assert not embed(encoder.requires_grad_(False), nothing).requires_grad
+
+
 def test_without_gradient_nothing_is_recorded() -> None:
     net, x = encoder(), torch.randn(6, 5)
     with torch.no_grad():

@@ -30,7 +30,8 @@ class Ring:
     """What travels beside the embeddings, and what to do where it arrives.
 
     candidates, extra: numbers on every process; travels: whether extra candidates go around (or are the same
-    everywhere, and are looked at by each process with its own block). known: what the pairing knows of the columns of
+    everywhere, and are looked at by each process with its own block). wanted: whether a process wants gradients of its
+    candidates, and of its extra ones, so that all have to find them. known: what the pairing knows of the columns of
     this process; counts: their lengths on every process. job: the work on the block of a process: of its number, its
     candidates, the extra ones looked at with it, and what is known of both.
     """
@@ -38,6 +39,7 @@ class Ring:
     candidates: Sequence[int]
     extra: Sequence[int]
     travels: bool
+    wanted: tuple[bool, bool]
     known: Sequence[Tensor]
     counts: Sequence[Sequence[int]]
     asked: Asked
@@ -90,7 +92,8 @@ class _Ring(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         q, k, extra, bias, *lse = ctx.saved_tensors
-        ring, needed = ctx.ring, ctx.needs_input_grad[1:5]
+        ring, own = ctx.ring, ctx.needs_input_grad[1:5]
+        needed = (own[0], ring.wanted[0], ring.wanted[1] if ring.travels else own[2], own[3])
         rows = Pull(Sums(lse[0], lse[1]), Grads(*grads[:DIFFERENTIABLE]))
         columns = _by_block(lse[2:], grads[FIELDS : FIELDS + DIFFERENTIABLE], ring)
         of_q, of_bias, of_shared = (None if x is None else torch.zeros_like(x) for x in (q, bias, extra))
@@ -112,7 +115,7 @@ class _Ring(torch.autograd.Function):
         assert arriving is not None
         of_k, of_extra = arriving()
         found = (of_q, of_k, of_extra if ring.travels else of_shared, of_bias)
-        return None, *(x if need else None for x, need in zip(found, needed)), None
+        return None, *(x if need else None for x, need in zip(found, own)), None
 
 
 def _for(candidates: Tensor, backend: Backend) -> Backend:

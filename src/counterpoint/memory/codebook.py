@@ -9,12 +9,13 @@ from torch import Tensor
 
 from counterpoint.errors import ConfigError
 from counterpoint.memory.base import Memory, Update, checked
-from counterpoint.processes import gathered
+from counterpoint.objectives.reduce import reduced
+from counterpoint.processes import gathered, total
 
 
 class Quantised(NamedTuple):
     """vectors: ``(N, D)`` codes, whose gradient passes straight through to z. codes: ``(N,)`` long.
-    commitment: ``()`` mean squared distance of z to its codes, gradient to z only."""
+    commitment: ``()`` mean squared distance of z to its codes, over the rows of all processes; gradient to z only."""
 
     vectors: Tensor
     codes: Tensor
@@ -63,7 +64,7 @@ class Codebook(Memory):
     def forward(self, z: Tensor) -> Quantised:
         codes = self.assign(z)
         nearest = self.weight[codes].to(z)
-        commitment = (z - nearest).square().sum() / max(1, z.numel())
+        commitment = reduced((z - nearest).square().flatten(), "mean")
         return Quantised(z + (nearest - z).detach(), codes, commitment)
 
     @torch.no_grad()
@@ -85,8 +86,12 @@ class Codebook(Memory):
         self.weight[dead], self.sums[dead], self.mass[dead] = fresh, fresh, 1.0
 
     def perplexity(self, codes: Tensor) -> Tensor:
-        """``exp(-Σ_k p_k log p_k)`` of the codes ``(N,)`` in use, ``()``: 1 (one code) to ``size`` (all alike)."""
-        p = torch.bincount(codes, minlength=len(self.mass)).to(self.weight) / max(1, len(codes))
+        """``exp(-Σ_k p_k log p_k)`` of the codes ``(N,)`` in use, ``()``: 1 (one code) to ``size`` (all alike).
+
+        Codes of all processes count.
+        """
+        used = total(torch.bincount(codes, minlength=len(self.mass)).to(self.weight))
+        p = used / used.sum().clamp_min(1)
         entropy: Tensor = torch.special.entr(p).sum()
         return entropy.exp()
 

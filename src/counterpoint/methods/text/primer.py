@@ -113,8 +113,10 @@ class Primer(Method):
         seen = [" ".join(w for w in h if w not in out) for h, out in zip(held, drawn)]
         owner = {w: i for i, out in reversed(list(enumerate(drawn))) for w in out}
         pool, owners = list(owner), list(owner.values())
-        said = [list(map(number, dict.fromkeys(h))) for h in held]
-        owned = [[number(w) for w, i in owner.items() if i == row] for row in range(len(rows))]
+        known = {w: number(w) for w in {w for h in held for w in h}}
+        said, owned = [[known[w] for w in dict.fromkeys(h)] for h in held], [list[int]() for _ in rows]
+        for w, row in owner.items():
+            owned[row].append(known[w])
         labels = [r["label"] for r in rows] if self.names and rows and "label" in rows[0] else []
         for row, label in enumerate(labels):
             said[row].append(number(f"class {self.names[label]}"))

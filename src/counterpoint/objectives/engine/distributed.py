@@ -57,18 +57,21 @@ def reductions(q: Tensor, k: Tensor, extra: Tensor | None, bias: Tensor | None, 
 
 @dataclass(frozen=True)
 class Shares:
-    """Numbers of anchors, candidates and extra candidates of every process. shared: the extra ones are the same."""
+    """Numbers of anchors, candidates and extra candidates of every process. shared: the extra ones are the same.
+    wanted: whether any process wants gradients of its candidates, and of its extra ones (others may have none)."""
 
     anchors: list[int]
     candidates: list[int]
     extra: list[int]
     shared: bool
+    wanted: tuple[bool, bool]
 
     @classmethod
     def of(cls, q: Tensor, k: Tensor, extra: Tensor | None, shared: bool) -> Shares:
-        numbers = torch.tensor([[len(q), len(k), length(extra)]], device=q.device)
-        n, m, more = gathered(numbers, [1] * world()).T.tolist()
-        return cls(n, m, more, shared)
+        wanted = k.requires_grad, extra is not None and extra.requires_grad
+        numbers = torch.tensor([[len(q), len(k), length(extra), *wanted]], device=q.device)
+        n, m, more, of_k, of_extra = gathered(numbers, [1] * world()).T.tolist()
+        return cls(n, m, more, shared, (any(of_k), any(of_extra)))
 
     @property
     def all_extra(self) -> int:
@@ -126,7 +129,8 @@ def collected(
     columns = there.joined(plan, parts, own=True)
     everywhere = extra
     if not there.shared and there.all_extra:
-        everywhere = gathered(k[:0] if extra is None else extra, there.extra)
+        none = k[:0] if there.wanted[1] else k[:0].detach()  # backward too, all processes meet or none does
+        everywhere = gathered(none if extra is None else extra, there.extra)
     k = gathered(k, there.candidates)
     return alone(q, k, everywhere, bias, plan.on(there.whole(), columns), how)
 
@@ -147,7 +151,8 @@ def travelled(
     def work(b: int, here: Tensor, more: Tensor | None, parts: Sequence[Tensor]) -> Job:
         return job(rules(b, parts), how, side, None if watch is None else watch.over(here, more), linear=False)
 
-    loop = ring.Ring(there.candidates, there.extra, not there.shared, known, counts, asked_of(plan, how), work)
+    travels, asked = not there.shared, asked_of(plan, how)
+    loop = ring.Ring(there.candidates, there.extra, travels, there.wanted, known, counts, asked, work)
     if how.stats is not None:
         # What a positive scores has to be known before the first negative is looked at.
         best = q.new_full((len(q),), -torch.inf)
