@@ -25,7 +25,7 @@ from counterpoint import fit
 from counterpoint.data.sets.beir import Retrieval
 from counterpoint.data.sets.registry import load
 from counterpoint.encoders import folder
-from counterpoint.evaluate.fusion import ALPHAS, learn_share, lists
+from counterpoint.evaluate.hybrid_share import ALPHAS, learn_share, lists
 from counterpoint.evaluate.intervals import difference, mean
 from counterpoint.evaluate.retrieval import Judgements, measure
 from counterpoint.search.bm25 import BM25

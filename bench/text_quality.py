@@ -52,7 +52,7 @@ from counterpoint.data.sets.registry import load
 from counterpoint.encoders import folder
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
-from counterpoint.evaluate.fusion import lists
+from counterpoint.evaluate.hybrid_share import lists
 from counterpoint.evaluate.intervals import Sample, difference, mean
 from counterpoint.evaluate.retrieval import measure
 from counterpoint.evaluate.similarity import samples, spearman

@@ -41,7 +41,7 @@ from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.encoders.vectors import VectorConfig, Vectors
 from counterpoint.errors import CounterpointError
 from counterpoint.report.page import write as write_page
-from counterpoint.search.store import Index
+from counterpoint.search.index import Index
 
 PATIENCE = 10
 ROWS = [{"text": f"row {i} of words", "label": "ab"[i % 2], "score": i / 7} for i in range(40)]

@@ -12,7 +12,7 @@ import pytest
 
 from counterpoint.encoders import folder
 from counterpoint.encoders.static import StaticText, StaticTextConfig
-from counterpoint.search.store import Index
+from counterpoint.search.index import Index
 from tests.conformance.rows import texts
 
 HEAVY = {"torch", "torch._dynamo", "transformers", "transformers.modeling_utils", "sklearn", "plotly", "datasets"}

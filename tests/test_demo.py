@@ -13,7 +13,7 @@ from counterpoint import demo
 from counterpoint.cli import main
 from counterpoint.data.sets.code import CodePair
 from counterpoint.errors import ConfigError
-from counterpoint.search.store import Index
+from counterpoint.search.index import Index
 
 pytest.importorskip("bm25s")
 VERBS = ["open", "close", "read", "write", "parse", "merge", "split", "sort", "filter", "count", "join", "copy", "move"]

@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 import counterpoint
 from counterpoint.encoders import folder
 from counterpoint.modalities.audio import Recording
-from counterpoint.search.store import Index
+from counterpoint.search.index import Index
 
 
 @cache

@@ -36,7 +36,7 @@ from counterpoint.encoders import folder as model_folder
 from counterpoint.encoders.layout import write_json
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.errors import DataError
-from counterpoint.evaluate.fusion import learn_share, lists
+from counterpoint.evaluate.hybrid_share import learn_share, lists
 from counterpoint.evaluate.intervals import difference, interval, mean
 from counterpoint.evaluate.retrieval import Judgements, measure
 from counterpoint.methods.text.in_batch import Config, InBatch
@@ -46,7 +46,7 @@ from counterpoint.report.collect import collect
 from counterpoint.search.bm25 import BM25
 from counterpoint.search.exact import Run, top_k
 from counterpoint.search.hybrid import Share, weighted
-from counterpoint.search.store import Index
+from counterpoint.search.index import Index
 from counterpoint.terminal import Console
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.loop import Trainer

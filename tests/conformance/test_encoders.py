@@ -13,7 +13,7 @@ import torch
 
 import counterpoint.encoders as package
 from counterpoint.encoders import base, folder
-from counterpoint.encoders.bags import BagEncoder
+from counterpoint.encoders.bag_attention import BagEncoder
 from counterpoint.encoders.base import Encoder, build, choices, discover, made_by, picked
 from counterpoint.encoders.prompts import ROLES
 from counterpoint.encoders.wrapper import Around

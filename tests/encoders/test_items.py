@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from counterpoint.encoders.audio import AudioTransformer
-from counterpoint.encoders.bags import BagEncoder
+from counterpoint.encoders.bag_attention import BagEncoder
 from counterpoint.encoders.image import ConvNet, ConvNetConfig
 from counterpoint.encoders.moe import Upcycled
 from counterpoint.encoders.series import SeriesEncoder

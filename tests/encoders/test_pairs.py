@@ -15,7 +15,7 @@ from counterpoint.encoders.cross import CrossEncoder, CrossEncoderConfig, Pair, 
 from counterpoint.encoders.pairs import PairEncoder, PairHead
 from counterpoint.encoders.scores import Scores, pair_id
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.evaluate.run import evaluate
+from counterpoint.evaluate.evaluate import evaluate
 from tests.encoders.samples import TEXTS, static, transformer
 
 PAIRS = list(pairwise(TEXTS))

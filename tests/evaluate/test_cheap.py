@@ -7,8 +7,8 @@ import torch
 from counterpoint.data.sets.beir import Retrieval
 from counterpoint.errors import ConfigError
 from counterpoint.evaluate.cheap import costs
+from counterpoint.evaluate.evaluate import evaluate
 from counterpoint.evaluate.retrieval import METRICS
-from counterpoint.evaluate.run import evaluate
 from tests.toys import Vectors
 
 DIM, N = 16, 60

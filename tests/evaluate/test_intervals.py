@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from counterpoint.errors import DataError
-from counterpoint.evaluate import clustering, pairs
+from counterpoint.evaluate import clustering, pair_classification
 from counterpoint.evaluate.intervals import Sample, difference, interval, mean, over_runs, randomisation
 from counterpoint.evaluate.result import compare
 from counterpoint.evaluate.similarity import pearson, spearman
@@ -73,9 +73,9 @@ def ranked(n, seed, *, agree):
 STATISTICS = {
     "nmi": (partitions, clustering.nmi),
     "ari": (partitions, clustering.ari),
-    "average precision": (judged, pairs.average_precision),
-    "best F1": (judged, pairs.best_f1),
-    "best accuracy": (judged, pairs.best_accuracy),
+    "average precision": (judged, pair_classification.average_precision),
+    "best F1": (judged, pair_classification.best_f1),
+    "best accuracy": (judged, pair_classification.best_accuracy),
     "spearman": (ranked, spearman),
     "pearson": (ranked, pearson),
 }

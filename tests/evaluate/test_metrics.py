@@ -16,7 +16,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClas
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from counterpoint.evaluate import bias, clustering, forecast, knn, pairs, probe, similarity
+from counterpoint.evaluate import bias, clustering, forecast, knn, pair_classification, probe, similarity
 from counterpoint.evaluate.alignment import share
 from counterpoint.evaluate.diagnose import skewness, tolerance
 from counterpoint.evaluate.intervals import score_interval
@@ -84,13 +84,13 @@ def test_pair_classification(made: tuple[np.ndarray, np.ndarray]) -> None:
     scores, labels = made[0] / 4, made[1]
     assume(0 < labels.sum() < len(labels))
     found = metrics.average_precision_score(labels, scores)
-    assert pairs.average_precision(scores, labels) == pytest.approx(found)
+    assert pair_classification.average_precision(scores, labels) == pytest.approx(found)
     precision, recall, _ = metrics.precision_recall_curve(labels, scores)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    assert pairs.best_f1(scores, labels) == pytest.approx(f1.max())
+    assert pair_classification.best_f1(scores, labels) == pytest.approx(f1.max())
     passing = [scores >= t for t in (*np.unique(scores), 2)]
     best = max(metrics.accuracy_score(labels, p) for p in passing)
-    assert pairs.best_accuracy(scores, labels) == pytest.approx(best)
+    assert pair_classification.best_accuracy(scores, labels) == pytest.approx(best)
 
 
 @settings(max_examples=20)

@@ -18,8 +18,8 @@ from counterpoint.data.sets.beir import Retrieval  # noqa: E402
 from counterpoint.encoders.folder import save  # noqa: E402
 from counterpoint.encoders.static import StaticText, StaticTextConfig  # noqa: E402
 from counterpoint.errors import DataError  # noqa: E402
+from counterpoint.evaluate.evaluate import evaluate  # noqa: E402
 from counterpoint.evaluate.mteb import ForMteb  # noqa: E402
-from counterpoint.evaluate.run import evaluate  # noqa: E402
 
 CORPUS = {
     "d0": "a canon is a melody that follows itself at a distance",

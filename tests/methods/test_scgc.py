@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from counterpoint.data.nodes import Nodes
-from counterpoint.encoders.nodes import NodeMLP, NodeMLPConfig
+from counterpoint.encoders.node_mlp import NodeMLP, NodeMLPConfig
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.structure.scgc import SCGC, Config, neighbour_contrast
 from counterpoint.modalities.graph import Graph

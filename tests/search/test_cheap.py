@@ -10,7 +10,7 @@ import pytest
 
 from counterpoint.errors import ConfigError, ModelError
 from counterpoint.search.exact import INT8_SCALE, top_k
-from counterpoint.search.store import Index
+from counterpoint.search.index import Index
 from tests.search.encoders import Counts
 
 ROWS = [{"n": i} for i in range(300)]

@@ -21,8 +21,8 @@ from counterpoint.files import whole_folder
 from counterpoint.search.ann import Ann
 from counterpoint.search.bm25 import BM25
 from counterpoint.search.hybrid import DEFAULT, Share
+from counterpoint.search.index import Index
 from counterpoint.search.intact import sha256
-from counterpoint.search.store import Index
 from tests.search.encoders import Counts
 
 WORDS = ["read", "file", "parse", "date", "count", "words", "its"]
@@ -84,7 +84,7 @@ def test_a_damaged_graph_is_told_and_the_search_is_exact(built: Path, tmp_path: 
                 Ann(np.eye(7, dtype=np.float32), threads=1).save(file)
                 forgive(folder)
     script = (
-        "import sys; from counterpoint.search.store import Index; import numpy as np\n"
+        "import sys; from counterpoint.search.index import Index; import numpy as np\n"
         "for folder in sys.argv[1:]:\n"
         "    index = Index.open(folder); q = np.eye(7, dtype=np.float32)[:3]\n"
         "    full = index.full.nearest(q, 5); found = index.nearest(q, 5, oversample=60); index.nearest(q, 2)\n"

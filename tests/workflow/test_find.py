@@ -26,7 +26,7 @@ from counterpoint.errors import ConfigError, CounterpointError, DataError, Model
 from counterpoint.modalities import base as modalities
 from counterpoint.report import page
 from counterpoint.report.collect import collect
-from counterpoint.search.store import Index
+from counterpoint.search.index import Index
 from tests.workflow import made
 from tests.workflow.conftest import Run
 

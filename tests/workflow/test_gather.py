@@ -15,7 +15,7 @@ from counterpoint.errors import DataError, MissingExtra
 from counterpoint.evaluate.intervals import Interval
 from counterpoint.evaluate.result import Comparison, Evaluation, Figure
 from counterpoint.train.config import TrainConfig
-from counterpoint.workflow.batches import fitting, make_loader
+from counterpoint.workflow.batching import fitting, make_loader
 from counterpoint.workflow.gather import Given, gather, rows_like, spread
 from counterpoint.workflow.measure import as_metrics, found_again, measured
 from tests.workflow import made

@@ -15,7 +15,7 @@ from counterpoint.cli import main
 from counterpoint.encoders.layout import read_weights
 from counterpoint.errors import ConfigError
 from counterpoint.workflow.fit import open_folder
-from counterpoint.workflow.folder import Asked
+from counterpoint.workflow.run_folder import Asked
 from tests.workflow import made
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import torch
 
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.train.config import TrainConfig
-from counterpoint.workflow.batches import make_loader
+from counterpoint.workflow.batching import make_loader
 from counterpoint.workflow.fit import fit
 from counterpoint.workflow.gather import gather, names_of
 from tests.conformance.rows import rows

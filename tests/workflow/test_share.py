@@ -13,7 +13,7 @@ from counterpoint.data.files.read import read
 from counterpoint.data.log import Log
 from counterpoint.errors import DataError, ModelError
 from counterpoint.search.hybrid import Share
-from counterpoint.search.store import Index
+from counterpoint.search.index import Index
 from counterpoint.workflow.gather import gather
 from counterpoint.workflow.share import FILE, learn_for_index, of_model, pairs_in, pairs_to_learn_from, set_aside
 from tests.search.encoders import Counts

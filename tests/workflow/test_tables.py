@@ -18,7 +18,7 @@ from counterpoint.encoders.fusion import ImageTable
 from counterpoint.encoders.table import TableTransformer, TableTransformerConfig
 from counterpoint.errors import ConfigError, DataError, ModelError
 from counterpoint.workflow.bulk.embed import Embed
-from counterpoint.workflow.bulk.run import encode_files
+from counterpoint.workflow.bulk.encode import encode_files
 from counterpoint.workflow.bulk.units import find
 from counterpoint.workflow.fit import fit
 from counterpoint.workflow.models import load, load_towers

@@ -139,7 +139,7 @@ def _folder(
     from counterpoint.cli.rows import find_column
     from counterpoint.errors import ConfigError, DataError
     from counterpoint.modalities.base import of
-    from counterpoint.workflow.bulk.run import encode_files
+    from counterpoint.workflow.bulk.encode import encode_files
     from counterpoint.workflow.bulk.units import find, first_schema
 
     modality = embed.encoder.modality

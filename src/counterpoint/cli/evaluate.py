@@ -74,7 +74,7 @@ def evaluate(
     from counterpoint.data.log import Log
     from counterpoint.encoders.base import Encoder
     from counterpoint.evaluate.cheap import costs
-    from counterpoint.evaluate.run import evaluate as run
+    from counterpoint.evaluate.evaluate import evaluate as run
     from counterpoint.terminal import sentences
     from counterpoint.workflow.gather import rows_like, spread
     from counterpoint.workflow.models import load_towers
@@ -158,8 +158,8 @@ def rows_to_measure(
     from counterpoint.data.files.read import read
     from counterpoint.data.infer import infer
     from counterpoint.data.sets import registry
-    from counterpoint.workflow.folder import learned_from
     from counterpoint.workflow.gather import rows_like, spread
+    from counterpoint.workflow.run_folder import learned_from
 
     first = list(train or data)
     whole = read(first, split=None if train else split or "all", streaming=False, reading=reading)

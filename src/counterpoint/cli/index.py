@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from counterpoint.cli.options import AS_FOUND, Data, File, Model, Name, Number, Read, Sources
 
 if TYPE_CHECKING:
-    from counterpoint.search.store import Index
+    from counterpoint.search.index import Index
 
 
 def index(
@@ -76,7 +76,7 @@ def index(
         files: how files are read, where that is not found by looking at them.
     """
     from counterpoint.data.log import Log
-    from counterpoint.evaluate.fusion import told
+    from counterpoint.evaluate.hybrid_share import told
     from counterpoint.search.align import Reference
     from counterpoint.workflow.index import index as build
 

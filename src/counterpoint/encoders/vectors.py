@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from counterpoint.data.batch import Data
 from counterpoint.encoders.base import Encoder, Source, Traced, noise, seeded, small_rows
 from counterpoint.encoders.bulk import is_vector
-from counterpoint.encoders.nodes import dense
+from counterpoint.encoders.node_mlp import dense
 from counterpoint.errors import ConfigError, ItemError
 
 

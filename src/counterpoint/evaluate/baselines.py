@@ -12,7 +12,7 @@ from torch import nn
 from counterpoint.encoders.base import Encoder
 from counterpoint.search.bm25 import BM25
 from counterpoint.search.exact import Run
-from counterpoint.search.tokens import Tokenizer
+from counterpoint.search.terms import Tokenizer
 
 
 def bm25(documents: Sequence[str], queries: Sequence[str], *, k: int, tokenizer: str | Tokenizer = "words") -> Run:

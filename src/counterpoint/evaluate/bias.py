@@ -11,7 +11,7 @@ from counterpoint.data.surface import Surface
 from counterpoint.errors import DataError
 from counterpoint.evaluate.intervals import Sample
 from counterpoint.evaluate.similarity import pearson
-from counterpoint.search.tokens import Tokenizer, words
+from counterpoint.search.terms import Tokenizer, words
 
 
 def partial_spearman(x: np.ndarray, y: np.ndarray, given: np.ndarray) -> float:

@@ -15,9 +15,9 @@ from counterpoint.data.schema import Row
 from counterpoint.data.sets.beir import Retrieval
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError
+from counterpoint.evaluate.evaluate import kind_of
 from counterpoint.evaluate.intervals import Interval, Sample, interval, percentiles
 from counterpoint.evaluate.retrieval import METRICS
-from counterpoint.evaluate.run import kind_of
 from counterpoint.evaluate.tasks import Labelled, Ranking, Samples, Scored, split
 from counterpoint.search.quantise import Dtype, Vectors, check_dims, truncated
 

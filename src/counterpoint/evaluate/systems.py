@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from counterpoint.encoders.bags import BagEncoder
+from counterpoint.encoders.bag_attention import BagEncoder
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, CounterpointError
 from counterpoint.evaluate.baselines import fresh

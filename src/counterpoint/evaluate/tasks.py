@@ -15,7 +15,7 @@ from counterpoint.data.schema import Row
 from counterpoint.data.sets.beir import Retrieval
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.evaluate import clustering, knn, pairs, probe, similarity
+from counterpoint.evaluate import clustering, knn, pair_classification, probe, similarity
 from counterpoint.evaluate.baselines import majority
 from counterpoint.evaluate.intervals import Sample, mean
 from counterpoint.evaluate.knn import Matrix
@@ -150,7 +150,11 @@ class Scored:
 
     def of_scores(self, found: np.ndarray) -> Samples:
         """Metrics of what an encoder with a head of its own says of the pairs, ``(N,)``."""
-        return pairs.of_scores(found, self.scores) if self.binary else similarity.of_scores(found, self.scores)
+        return (
+            pair_classification.of_scores(found, self.scores)
+            if self.binary
+            else similarity.of_scores(found, self.scores)
+        )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import counterpoint
 from counterpoint.search.bm25 import BM25
 from counterpoint.search.exact import top_k
-from counterpoint.search.store import Hit, Index
+from counterpoint.search.index import Hit, Index
 
 __all__ = ["BM25", "Hit", "Index", "top_k"]
 

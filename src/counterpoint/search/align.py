@@ -21,8 +21,8 @@ import torch
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError, ModelError
 from counterpoint.modalities.dna import Contig, codes, reverse_complement
+from counterpoint.search.index import Index
 from counterpoint.search.local import Alignment, Scoring, local_alignments, local_scores
-from counterpoint.search.store import Index
 
 WORD = 9
 """Bases of the words that a read and a unit share: few enough for a table of all words to stay in a core's cache, and

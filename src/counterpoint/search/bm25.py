@@ -19,7 +19,7 @@ from counterpoint.errors import ConfigError, DataError, ModelError, need
 from counterpoint.files import whole_folder, write_json
 from counterpoint.search.exact import Run, largest
 from counterpoint.search.intact import again
-from counterpoint.search.tokens import TOKENIZERS, Tokenizer, Vocabulary
+from counterpoint.search.terms import TOKENIZERS, Tokenizer, Vocabulary
 
 _ARRAYS = ("data", "indices", "indptr")
 _SETTINGS = "bm25.json"

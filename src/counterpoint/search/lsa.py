@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.utils.extmath import randomized_svd
 
-from counterpoint.search.tokens import words
+from counterpoint.search.terms import words
 
 
 def lsa(texts: Sequence[str], dim: int = 128, *, seed: int = 0) -> np.ndarray:

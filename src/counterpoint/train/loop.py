@@ -24,7 +24,7 @@ from counterpoint.train.average import Average
 from counterpoint.train.best import Keeper
 from counterpoint.train.budget import Budget
 from counterpoint.train.config import TrainConfig
-from counterpoint.train.log import Logger, loggers
+from counterpoint.train.loggers import Logger, loggers
 from counterpoint.train.monitors import PATIENCE, Watch, readings
 from counterpoint.train.optim import lr_factors, optimizer_of, sam_gradient, set_lr
 from counterpoint.train.parallel import spread

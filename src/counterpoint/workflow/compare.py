@@ -16,12 +16,12 @@ from counterpoint.evaluate.intervals import Interval, over_runs
 from counterpoint.methods.base import find
 from counterpoint.terminal import sentences
 from counterpoint.train.loop import Trainer
-from counterpoint.workflow.batches import fitting, make_loader
+from counterpoint.workflow.batching import fitting, make_loader
 from counterpoint.workflow.choose import check
-from counterpoint.workflow.folder import Asked
 from counterpoint.workflow.gather import Given, gather
 from counterpoint.workflow.measure import measure
 from counterpoint.workflow.plan import Plan, make_plan
+from counterpoint.workflow.run_folder import Asked
 
 Say = Callable[[Any], None]
 TRIAL = 12

@@ -13,7 +13,7 @@ from typing import Any
 from counterpoint.data.files.options import Said, reading_of
 from counterpoint.data.files.read import Source
 from counterpoint.errors import ConfigError, CounterpointError, ModelError
-from counterpoint.evaluate.fusion import told
+from counterpoint.evaluate.hybrid_share import told
 from counterpoint.files import locked, write_json
 from counterpoint.methods.base import Method
 from counterpoint.terminal import sentences
@@ -22,14 +22,14 @@ from counterpoint.train.loop import Trainer
 from counterpoint.train.protocols import Result
 from counterpoint.train.setup import find_device
 from counterpoint.train.team import Team, restarts, started
-from counterpoint.workflow import folder as place
-from counterpoint.workflow.batches import make_loader
-from counterpoint.workflow.folder import Asked
+from counterpoint.workflow import run_folder as place
+from counterpoint.workflow.batching import make_loader
 from counterpoint.workflow.gather import Given, gather
 from counterpoint.workflow.measure import as_metrics, measure, measured
 from counterpoint.workflow.models import Beginning, save_towers
 from counterpoint.workflow.plan import Plan, make_plan
 from counterpoint.workflow.remine import Remining
+from counterpoint.workflow.run_folder import Asked
 from counterpoint.workflow.settings import typed
 from counterpoint.workflow.share import of_run, set_aside
 from counterpoint.workflow.summary import describe, next_commands, report, title, versions

@@ -21,9 +21,9 @@ from counterpoint.modalities.base import JOINED, is_encoded, is_numbers, of
 from counterpoint.modalities.dna import modality as DNA
 from counterpoint.modalities.text import TEXT
 from counterpoint.search.align import Reference
+from counterpoint.search.index import Index, Rescore
 from counterpoint.search.quantise import Dtype, check_dims
 from counterpoint.search.sequences import FASTA, reference
-from counterpoint.search.store import Index, Rescore
 from counterpoint.workflow.bulk.embed import EMBEDDING, Embed
 from counterpoint.workflow.models import load_towers, model_path
 from counterpoint.workflow.questions import weights

@@ -17,10 +17,10 @@ from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.causal import CausalLM
 from counterpoint.encoders.series import SeriesEncoder
 from counterpoint.errors import CounterpointError, DataError
+from counterpoint.evaluate.evaluate import evaluate
 from counterpoint.evaluate.forecast import evaluate_forecasts
 from counterpoint.evaluate.language import ISOTROPIC, isotropy, perplexity
 from counterpoint.evaluate.result import Evaluation
-from counterpoint.evaluate.run import evaluate
 from counterpoint.modalities import base as modalities
 from counterpoint.modalities.text import TEXT
 from counterpoint.views.base import counterparts, sentence

@@ -21,11 +21,11 @@ from counterpoint.modalities.text import TEXT
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.setup import find_device
 from counterpoint.workflow.advice import Start, start_for
-from counterpoint.workflow.batches import fitting
+from counterpoint.workflow.batching import fitting
 from counterpoint.workflow.choose import choose, configured
-from counterpoint.workflow.folder import Asked
 from counterpoint.workflow.gather import MOST_HELD, Given, spread
 from counterpoint.workflow.models import SETTINGS, Beginning, choice_for, make_encoder
+from counterpoint.workflow.run_folder import Asked
 from counterpoint.workflow.series import sized
 
 SIZES = ("small", "published", "smoke")

@@ -15,7 +15,7 @@ from counterpoint.encoders.query import StaticQueries
 from counterpoint.errors import DataError, ModelError
 from counterpoint.modalities.base import JOINED, Modality, of
 from counterpoint.modalities.text import TEXT
-from counterpoint.search.store import Encodes
+from counterpoint.search.index import Encodes
 
 
 def encoder_for(model: Path, modality: str = TEXT) -> Encodes:

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from counterpoint.errors import ConfigError, DataError, ModelError
 from counterpoint.modalities.text import TEXT
 from counterpoint.search.hybrid import Share
-from counterpoint.search.store import Encodes, Hit, Index, Mode
+from counterpoint.search.index import Encodes, Hit, Index, Mode
 from counterpoint.workflow.questions import encoder_for, read_item, weights
 
 How: TypeAlias = Literal["auto", "dense", "bm25", "hybrid"]

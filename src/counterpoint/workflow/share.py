@@ -20,16 +20,16 @@ from counterpoint.data.sets import registry
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.border import read_json
 from counterpoint.errors import CounterpointError, DataError, ModelError
-from counterpoint.evaluate.fusion import DEPTH, FEWEST, learn_from_pairs, learn_share
+from counterpoint.evaluate.hybrid_share import DEPTH, FEWEST, learn_from_pairs, learn_share
 from counterpoint.evaluate.retrieval import Judgements
 from counterpoint.files import write_json
 from counterpoint.modalities.text import TEXT
 from counterpoint.search.hybrid import DEFAULT, Share
-from counterpoint.search.store import Index
-from counterpoint.workflow.folder import learned_from
+from counterpoint.search.index import Index
 from counterpoint.workflow.gather import Given, spread
 from counterpoint.workflow.measure import found_again
 from counterpoint.workflow.models import model_path
+from counterpoint.workflow.run_folder import learned_from
 
 if TYPE_CHECKING:
     import datasets

@@ -17,9 +17,9 @@ from counterpoint.modalities import base as modalities
 from counterpoint.modalities.base import of
 from counterpoint.report import page
 from counterpoint.report.collect import collect
-from counterpoint.workflow.folder import Asked, as_json
 from counterpoint.workflow.gather import Given
 from counterpoint.workflow.plan import Plan
+from counterpoint.workflow.run_folder import Asked, as_json
 
 
 def describe(plan: Plan, asked: Asked, given: Given) -> dict[str, Any]:

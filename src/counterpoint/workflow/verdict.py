@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from counterpoint.data.schema import Schema
-from counterpoint.encoders.bags import BagEncoder
+from counterpoint.encoders.bag_attention import BagEncoder
 from counterpoint.encoders.base import Encoder, has_published_weights
 from counterpoint.encoders.border import read_json
 from counterpoint.errors import CounterpointError
@@ -19,8 +19,8 @@ from counterpoint.methods.base import discover
 from counterpoint.modalities.text import TEXT
 from counterpoint.workflow.choose import fits
 from counterpoint.workflow.diagnose import READ
-from counterpoint.workflow.folder import holds_run
 from counterpoint.workflow.models import load_towers
+from counterpoint.workflow.run_folder import holds_run
 
 
 def run_of(model: Path) -> Path | None:

@@ -27,7 +27,7 @@ from counterpoint.encoders.image import ConvNet, ConvNetConfig
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.workflow.bulk.embed import Embed, fingerprint
-from counterpoint.workflow.bulk.run import blocks, encode_files, encode_unit
+from counterpoint.workflow.bulk.encode import blocks, encode_files, encode_unit
 from counterpoint.workflow.bulk.units import Unit, find
 from counterpoint.workflow.models import load
 from tests.workflow import made

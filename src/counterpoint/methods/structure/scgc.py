@@ -36,7 +36,7 @@ from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.schema import Row
-from counterpoint.encoders.nodes import NodeMLP, NodeMLPConfig, dense
+from counterpoint.encoders.node_mlp import NodeMLP, NodeMLPConfig, dense
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.base import Method, Recipe, method
 from counterpoint.modalities.graph import Graph, Node

@@ -37,7 +37,7 @@ from torch.nn import functional as F
 
 from counterpoint.data.batch import Batch, View
 from counterpoint.data.schema import Row
-from counterpoint.encoders.bags import BagEncoder, check
+from counterpoint.encoders.bag_attention import BagEncoder, check
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.heads import Projector
 from counterpoint.encoders.image import ConvNetConfig

@@ -12,7 +12,7 @@ import torch
 
 from counterpoint.data.nodes import Nodes, neighbour_graph
 from counterpoint.data.sampler import Together
-from counterpoint.encoders.nodes import NodeMLP
+from counterpoint.encoders.node_mlp import NodeMLP
 from counterpoint.evaluate.clustering import accuracy, ari, nmi
 from counterpoint.methods.structure.scgc import SCGC
 from counterpoint.proofs.base import Proof, train

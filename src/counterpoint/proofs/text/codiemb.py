@@ -20,7 +20,7 @@ from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import NoDuplicates, Sampler, Shuffled
 from counterpoint.data.sets.registry import load
 from counterpoint.encoders.static import StaticText
-from counterpoint.evaluate.run import evaluate
+from counterpoint.evaluate.evaluate import evaluate
 from counterpoint.methods.text.codiemb import CoDiEmb
 from counterpoint.proofs.base import Proof, train
 

@@ -18,7 +18,7 @@ import torch
 from counterpoint.data.rows import Rows
 from counterpoint.data.sets.docstrings import PACKAGES, held_out
 from counterpoint.encoders.static import StaticText, StaticTextConfig
-from counterpoint.evaluate.run import evaluate
+from counterpoint.evaluate.evaluate import evaluate
 from counterpoint.methods.text.contriever import Contriever
 from counterpoint.proofs.base import Proof, train
 

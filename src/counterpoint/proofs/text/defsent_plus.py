@@ -24,7 +24,7 @@ from counterpoint.data.rows import Rows
 from counterpoint.data.schema import Row, Schema
 from counterpoint.data.sets.docstrings import PACKAGES, harvest
 from counterpoint.encoders.static import StaticText, StaticTextConfig
-from counterpoint.evaluate.run import evaluate
+from counterpoint.evaluate.evaluate import evaluate
 from counterpoint.methods.text.defsent_plus import Config, DefSentPlus
 from counterpoint.objectives.geometry import mean_pair_cosine
 from counterpoint.proofs.base import Proof, train

@@ -15,7 +15,7 @@ from counterpoint.data.rows import Rows
 from counterpoint.data.schema import Schema
 from counterpoint.data.sets.registry import load
 from counterpoint.encoders.static import StaticText, StaticTextConfig
-from counterpoint.evaluate.run import evaluate
+from counterpoint.evaluate.evaluate import evaluate
 from counterpoint.methods.text.loss_behaviour import Config, LossBehaviour
 from counterpoint.proofs.base import Proof, train
 

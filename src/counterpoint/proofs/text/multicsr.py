@@ -25,7 +25,7 @@ from counterpoint.data.rows import Rows
 from counterpoint.data.schema import Schema
 from counterpoint.data.sets.registry import load
 from counterpoint.encoders.static import StaticText, StaticTextConfig
-from counterpoint.evaluate.run import evaluate
+from counterpoint.evaluate.evaluate import evaluate
 from counterpoint.evaluate.similarity import cosines
 from counterpoint.methods.text.multicsr import Config, MultiCSR
 from counterpoint.methods.text.simcse import Config as SimCSEConfig

@@ -24,7 +24,7 @@ from counterpoint.data.rows import Rows
 from counterpoint.data.sets.docstrings import PACKAGES, Docstring, held_out
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.static import StaticText, StaticTextConfig
-from counterpoint.evaluate.run import evaluate
+from counterpoint.evaluate.evaluate import evaluate
 from counterpoint.methods.text.primer import Config, Primer, check_labels
 from counterpoint.proofs.base import Proof, train
 

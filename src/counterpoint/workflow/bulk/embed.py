@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from counterpoint.encoders.bags import BagEncoder
+from counterpoint.encoders.bag_attention import BagEncoder
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.fusion import ImageTable
 from counterpoint.encoders.heads import Projected

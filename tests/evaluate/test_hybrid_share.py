@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from counterpoint.evaluate.fusion import ALPHAS, FEWEST, learn_from_pairs, learn_share, told
+from counterpoint.evaluate.hybrid_share import ALPHAS, FEWEST, learn_from_pairs, learn_share, told
 from counterpoint.evaluate.retrieval import Judgements, measure
 from counterpoint.search.exact import Run, top_k
 from counterpoint.search.hybrid import DEFAULT, Share, weighted

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from counterpoint.encoders import folder
-from counterpoint.encoders.bags import BagAttention, BagEncoder
+from counterpoint.encoders.bag_attention import BagAttention, BagEncoder
 from counterpoint.encoders.vectors import VectorConfig, Vectors
 from counterpoint.errors import ConfigError, DataError, ModelError
 

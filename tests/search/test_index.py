@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from counterpoint.errors import ConfigError, DataError, ModelError
-from counterpoint.search.store import Index
+from counterpoint.search.index import Index
 from tests.search.encoders import Counts
 
 ROWS = [
@@ -101,7 +101,7 @@ def test_a_failed_build_leaves_the_former_index(tmp_path, encoder, monkeypatch):
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("counterpoint.search.store.pq.write_table", full)
+    monkeypatch.setattr("counterpoint.search.index.pq.write_table", full)
     with pytest.raises(ModelError, match="No space left"):
         Index.build(tmp_path / "i", ROWS[:1], encoder=encoder, overwrite=True)
     assert len(Index.open(tmp_path / "i")) == 3

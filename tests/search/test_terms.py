@@ -1,6 +1,6 @@
 import pytest
 
-from counterpoint.search.tokens import Vocabulary, code, words
+from counterpoint.search.terms import Vocabulary, code, words
 
 
 @pytest.mark.parametrize(

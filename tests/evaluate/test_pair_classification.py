@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score
 
 from counterpoint.errors import DataError
-from counterpoint.evaluate.pairs import average_precision, best_accuracy, best_f1, samples
+from counterpoint.evaluate.pair_classification import average_precision, best_accuracy, best_f1, samples
 
 
 def test_by_hand():

@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from counterpoint.errors import MissingExtra
-from counterpoint.train import log
+from counterpoint.train import loggers as adapters
 from counterpoint.train.config import TrainConfig
-from counterpoint.train.log import JsonLines, Lines, Live, TensorBoard, describe, loggers
+from counterpoint.train.loggers import JsonLines, Lines, Live, TensorBoard, describe, loggers
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ def test_wandb_and_mlflow_get_the_figures(tmp_path: Path, monkeypatch: pytest.Mo
         log_metrics=lambda values, step: calls.append(("mlflow", values, step)),
         end_run=lambda: calls.append("end"),
     )
-    monkeypatch.setattr(log, "_package", {"wandb": wandb, "mlflow": mlflow}.__getitem__)
+    monkeypatch.setattr(adapters, "_package", {"wandb": wandb, "mlflow": mlflow}.__getitem__)
     config = TrainConfig(log_to=("wandb", "mlflow"), progress=False)
     made = loggers(config, folder=None, steps=10, step=0, settings={"seed": 1})
     for logger in made:
@@ -90,7 +90,7 @@ def test_wandb_and_mlflow_get_the_figures(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_missing_package_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    monkeypatch.setattr(log.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(adapters.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="pip install wandb"):
         loggers(TrainConfig(log_to=("wandb",)), folder=None, steps=1, step=0, settings={})
 
