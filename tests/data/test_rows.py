@@ -252,6 +252,18 @@ def test_positives_that_are_their_anchor_are_counted() -> None:
     assert not any("word for word" in line for line in rows(anchor=["a", "b"], positive=["b", "a"]).log.lines())
 
 
+def test_negatives_that_are_the_row_itself_are_counted() -> None:
+    said = "a negative is the row's own anchor or positive word for word"
+    found = rows(anchor=["a", "b", "c", "d"], positive=["p", "q", "r", "s"], negative=["x", " q", "c", "p"])
+    assert any(
+        line.startswith("In 2 of 4 rows " + said) for line in found.log.lines()
+    )  # the last is another's positive
+    lists = rows(anchor=["a", "b"], positive=["p", "q"], negatives=[["x", "y", "p", "p"], []])
+    assert any(line.startswith("In 1 of 2 rows " + said) for line in lists.log.lines())
+    other = rows(anchor=["a", "b"], positive=["p", "q"], negatives=[["q", "b"], ["a"]])
+    assert not any(said in line for line in other.log.lines())
+
+
 def test_scores_that_contradict_each_other_are_told() -> None:
     one, two = ["x", "a", "b", "a", "c"], ["y", "b", "a", "b", "d"]
     told = rows(sentence1=one, sentence2=two, score=[1.0, 0.0, 5.0, 2.0, 3.0]).log.lines()

@@ -146,17 +146,7 @@ class Rows:
 
     def keys(self) -> np.ndarray:
         """Each row's texts as numbers, ``(len(self), K)`` int64, equal where the trimmed texts are; -1: none."""
-        parts: list[pa.ChunkedArray] = []
-        owners: list[np.ndarray] = []
-        for name in self._text_columns():
-            column, owner = _flat(self.column(name))
-            parts.append(column.cast(pa.large_string()))
-            owners.append(owner)
-        if not parts:
-            return np.full((len(self), 1), -1, dtype=np.int64)
-        texts = pa.chunked_array([c for part in parts for c in part.chunks], pa.large_string())
-        codes = _codes(pc.utf8_trim_whitespace(texts))
-        owner = np.concatenate(owners)
+        codes, owner = self._coded(self._text_columns())
         order = np.argsort(owner, kind="stable")
         codes, owner = codes[order], owner[order]
         place = np.arange(len(owner)) - np.searchsorted(owner, owner)  # 0, 1, 2 ... within a row
@@ -297,6 +287,11 @@ class Rows:
                 f"In {same:,} of {len(self):,} rows the positive is its anchor word for word: that teaches nothing. "
                 "They are kept; leave them out, or give them another positive."
             )
+        if kind == "pairs" and (bad := self._against_themselves()):
+            self.log.note(
+                f"In {bad:,} of {len(self):,} rows a negative is the row's own anchor or positive word for word: "
+                "training would push apart what belongs together. They are kept; take these negatives out."
+            )
         if kind == "scored":
             scores = self.scores()
             _, pair = np.unique(np.sort(sides, axis=1), axis=0, return_inverse=True)
@@ -357,6 +352,30 @@ class Rows:
             if key in self.schema.modalities and modalities.of(self.schema.modalities[key]).written
             for c in ([value] if isinstance(value, str) else value)
         ]
+
+    def _coded(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The trimmed texts of columns as numbers, ``(n,)``, equal where the texts are, and the row each belongs to."""
+        found = [_flat(self.column(name)) for name in names]
+        if not found:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        parts = [column.cast(pa.large_string()) for column, _ in found]
+        texts = pa.chunked_array([c for part in parts for c in part.chunks], pa.large_string())
+        return _codes(pc.utf8_trim_whitespace(texts)), np.concatenate([owner for _, owner in found])
+
+    def _against_themselves(self) -> int:
+        """Rows of pairs in which a negative is the anchor or the positive."""
+        named = self.schema.columns
+        parts = {
+            key: [c] if isinstance(c, str) else list(c) for key, c in named.items() if key in self.schema.modalities
+        }
+        against = parts.pop("negatives", [])
+        if not against:
+            return 0
+        own = [name for columns in parts.values() for name in columns]
+        codes, owner = self._coded([*own, *against])
+        first = sum(len(_flat(self.column(name))[1]) for name in own)  # where the negatives begin
+        keys = owner * (int(codes.max(initial=0)) + 2) + codes
+        return len(np.unique(owner[first:][np.isin(keys[first:], keys[:first]) & (codes[first:] >= 0)]))
 
     def _first_text(self) -> np.ndarray:
         if set(self.schema.modalities.values()) != {TEXT}:

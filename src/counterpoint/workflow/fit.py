@@ -255,6 +255,7 @@ def finish(
     found, advice = None, list[str]()
     if result.still > STILL:
         notes.insert(0, taught_nothing(result.still))
+        say(notes[0])  # before any figure
     if not interrupted:
         with clock("evaluate"):
             found, more = measured(towers, given, start=begun_with(folder, towers))
@@ -271,7 +272,7 @@ def finish(
     if found:
         for line in (*verdict(found, advice), found.table()):
             say(line)
-    for note in notes:
+    for note in notes[result.still > STILL :]:
         say(note)
     if interrupted:
         say(f"Interrupted. The model so far: {folder / 'model'}. Continue: counterpoint fit --out {folder} --resume")
