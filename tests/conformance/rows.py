@@ -30,9 +30,9 @@ def series(steps: int = 160, seed: int = 0) -> Series:
     return Series(values=waves + 0.2 * rng.normal(size=waves.shape), names=("a", "b", "c"))
 
 
-WHOLE: dict[str, Callable[[int], Nodes | Windows]] = {
-    "graph": lambda seed: Nodes(small(np.random.default_rng(seed))),
-    "series": lambda seed: Windows(series(seed=seed), length=32, horizon=16),
+WHOLE: dict[str, Callable[..., Nodes | Windows]] = {
+    "graph": lambda seed, n=12: Nodes(small(np.random.default_rng(seed), n)),
+    "series": lambda seed, n=0: Windows(series(seed=seed), length=32, horizon=16),
 }
 """Modality -> the rows of what is no table of items."""
 
@@ -40,7 +40,7 @@ WHOLE: dict[str, Callable[[int], Nodes | Windows]] = {
 def rows(kind: str, n: int, modality: str = "text", seed: int = 0) -> list[Row]:
     rng = np.random.default_rng(seed)
     if modality in WHOLE:
-        return list(WHOLE[modality](seed)[:n])
+        return list(WHOLE[modality](seed, n)[:n])
     if kind == "mixed":  # a batch of it is of one source
         return [{**row, "source": seed % len(MIXED)} for row in rows(MIXED[seed % len(MIXED)], n, modality, seed)]
     item = modalities.of(modality).example

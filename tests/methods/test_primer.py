@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.methods.text.primer import Config, Primer, check_labels, draw
+from counterpoint.methods.text.primer import Config, Primer, check_labels, compared, draw
 from tests.conformance.rows import build
 
 TEXTS = ["red apple on a tree", "a boat on the sea", "the apple boat", "seven birds sing at dawn near a tree"]
@@ -31,10 +31,18 @@ def views(method, *, seed=0, **given):
     return batch, *seen
 
 
+def targets_of(batch):
+    """Which candidates are said by which texts; all are compared, as there is one process."""
+    kept, targets, first = compared(batch)
+    assert kept.all()
+    assert first == 0
+    return targets
+
+
 def test_drawn_words_leave_the_text_and_are_positives_wherever_they_stand():
     batch, seen, pool = views(made(drawn=2))
     assert len(set(pool)) == len(pool)
-    targets = batch.labels["targets"]
+    targets = targets_of(batch)
     for i, text in enumerate(TEXTS):
         for j, word in enumerate(pool):
             assert targets[i, j] == (word in text.split())
@@ -52,7 +60,7 @@ def test_the_loss_written_out(loss):
     batch, seen, pool = views(method)
     found = method.losses(batch)[loss]
     z, w = (torch.from_numpy(method.encoder.encode(x)) for x in (seen, pool))
-    s, t = z @ w.T / 0.2, batch.labels["targets"]
+    s, t = z @ w.T / 0.2, targets_of(batch)
     if loss == "binary":
         s = s - 1
         expected = -(t * s.sigmoid().log() + (1 - t) * (1 - s.sigmoid()).log()).sum(1).mean()
@@ -76,14 +84,14 @@ def test_class_names_are_words_of_their_rows():
     method = made(drawn=1, labels=("fruit_tree", "open-sea", "dawn"))
     batch, _, pool = views(method, labels=[0, 1, 1, 2])
     assert pool[-3:] == ["fruit tree", "open sea", "dawn"]
-    assert batch.labels["targets"][:, -3:].tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1]]
+    assert targets_of(batch)[:, -3:].tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1]]
     assert batch.one("label").owner[-3:].tolist() == [0, 1, 3]
 
 
 def test_a_text_without_words_has_no_positive_and_one_without_any_is_refused():
     method = made()
     batch, *_ = views(method, texts=["a boat on the sea", "…", "red apple"])
-    assert not batch.labels["targets"][1].any()
+    assert not targets_of(batch)[1].any()
     losses = method.losses(batch)
     assert torch.isfinite(losses["binary"])
     assert len(method.observed["anchor"]) == 2

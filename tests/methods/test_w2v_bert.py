@@ -14,7 +14,7 @@ from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig
 from counterpoint.encoders.states import MaskedFrames
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods.signals.w2v_bert import Config, W2vBert
-from counterpoint.methods.vision.simclr import SimCLR
+from counterpoint.methods.vision.obow import OBoW
 from counterpoint.modalities.audio import Recording
 from counterpoint.workflow.choose import check
 
@@ -231,4 +231,4 @@ def test_rows_of_another_kind_are_refused():
         check(W2vBert, images)
     recordings = replace(images, columns={"audio": "audio"}, modalities={"audio": "audio"})
     with pytest.raises(ConfigError, match="learns from image"):
-        check(SimCLR, recordings)
+        check(OBoW, recordings)

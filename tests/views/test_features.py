@@ -15,6 +15,7 @@ from counterpoint.evaluate.tasks import Labelled
 from counterpoint.modalities.audio import Recording
 from counterpoint.modalities.base import discover
 from counterpoint.modalities.graph import Graph
+from counterpoint.modalities.video import Video
 from counterpoint.views.features import Cheap, cheap, features_of, narrow
 from counterpoint.views.graph import around
 from counterpoint.views.table import columns
@@ -90,6 +91,17 @@ def nodes(labels: np.ndarray, rng: np.random.Generator) -> list[Any]:
     return [graph[i] for i in range(n)]
 
 
+def videos(labels: np.ndarray, rng: np.random.Generator) -> list[Video]:
+    """A bright bar that stands still, or moves."""
+    found = []
+    for label in labels:
+        frames = rng.integers(0, 60, (8, 16, 16, 3)).astype(np.uint8)
+        for t in range(8):
+            frames[t, :, (4 + label * t) % 16] += np.uint8(160)
+        found.append(Video(frames, 8.0))
+    return found
+
+
 MADE = {
     "text": texts,
     "image": images,
@@ -98,6 +110,7 @@ MADE = {
     "vector": vectors,
     "table": tables,
     "graph": nodes,
+    "video": videos,
 }
 ALL = [(modality, each) for modality, several in FEATURES.items() for each in several]
 NAMES = [each.name for _, each in ALL]

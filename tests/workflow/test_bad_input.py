@@ -214,7 +214,7 @@ def test_test_rows_with_another_class(run: Run, tmp_path: Path) -> None:
     [
         ("--method simclear", "There is no method 'simclear'. Type one of: ccp, coconut,"),
         ("--method graded", "The method graded needs scored pairs, but the rows hold pairs"),
-        ("--method simclr", "The method simclr needs images, but the rows hold pairs"),
+        ("--method obow", "The method obow needs images, but the rows hold pairs"),
         (
             "--set temprature=1",
             "The method in-batch has no setting 'temprature'. It has: both, learnable,",

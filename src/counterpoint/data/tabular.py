@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from counterpoint.data.classes import holds_class
 from counterpoint.data.column_types import CLASS, NUMBER
-from counterpoint.data.roles import ANCHORS, LABELS, METADATA, POSITIVES, SAMPLE, TRANSCRIPTS, find_name
+from counterpoint.data.roles import ANCHORS, LABELS, METADATA, POSITIVES, SAMPLE, SCORES, TRANSCRIPTS, find_name
 from counterpoint.modalities.table import modality
 from counterpoint.modalities.text import TEXT
 
@@ -23,6 +23,8 @@ SAID = tuple(n for n in (*TRANSCRIPTS, *ANCHORS, *POSITIVES) if n not in VAGUE)
 """Names of columns of text that are learned from, however short their texts are."""
 SHORT = 4
 """Words of a typical text up to which it names something rather than says something."""
+PHRASE = 3
+"""Words of a typical text from which it is a phrase rather than a category, where something else says so too."""
 MOST_CLASSES = 100
 
 
@@ -36,7 +38,7 @@ def parts_of(dataset: datasets.Dataset, types: Mapping[str, str]) -> tuple[dict[
         return None
     numbers = [n for n in told if types[n] == NUMBER]
     words = [n for n in told if types[n] == TEXT]
-    if any(n.lower() in SAID for n in words):
+    if any(n.lower() in SAID for n in words) or (len(words) == 2 and _scored(dataset, words, numbers)):
         return None
     names = [n for n in words if not is_category(dataset, n)]
     if any(_typical_words(dataset, n) > SHORT for n in names) or (names and len(numbers) < 2):
@@ -53,6 +55,12 @@ def parts_of(dataset: datasets.Dataset, types: Mapping[str, str]) -> tuple[dict[
         return {modality.name: cells}, what + left
     other = f" (without it: --columns table={'+'.join(cells)})" if why else ""
     return {modality.name: cells, "label": label}, f"{what} and their label ({label}{why}){other}{left}"
+
+
+def _scored(dataset: datasets.Dataset, words: Sequence[str], numbers: Sequence[str]) -> bool:
+    """Whether two texts and a number are said to be alike, though the texts repeat: a score by its name, and phrases."""
+    score = find_name(numbers, SCORES)
+    return score is not None and all(_typical_words(dataset, n) >= PHRASE for n in words)
 
 
 def _label(

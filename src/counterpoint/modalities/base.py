@@ -265,7 +265,7 @@ def first_file(column: Column) -> tuple[bytes, Path] | None:
     """How the first file of a column of files begins (b'': only its path is there), and its path; None: none is."""
     for cell in column.cells:
         value = cell.as_py()
-        if value is not None and (value["bytes"] is not None or value["path"] is not None):
+        if value is not None and (value["bytes"] or value["path"]):
             return (value["bytes"] or b"")[:16], Path(value["path"] or "")
     return None
 

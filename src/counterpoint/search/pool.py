@@ -118,7 +118,7 @@ def pool_of(
 ) -> Pool:
     """Candidates of every text among the others, with both similarities.
 
-    texts: the corpus; each counts once, without the spaces around it. tokenize, length: see `Surface`. neighbours_of:
+    texts: the corpus; each counts once, without the spaces around it. tokenize, length: see `Surface`. neighbours:
     near candidates of a text, the nearest by the guide. lookalikes, strangers: far candidates, those with most
     words in common and others drawn at random. upper, lower: quantiles of a over all near and over all far candidates.
 
