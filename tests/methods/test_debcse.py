@@ -234,7 +234,7 @@ def same(ours: Pool, theirs: Pool) -> None:
     for a, b in ((ours.near, theirs.near), (ours.far, theirs.far)):
         assert a.ids.shape == b.ids.shape
         assert np.allclose(a.a, b.a, atol=1e-6)
-        at = a.ids == b.ids  # of candidates that are as near, the order is a matter of rounding in blocks of other sizes
+        at = a.ids == b.ids  # those that are as near come in any order: blocks of other sizes round otherwise
         assert (~at).sum() <= 0.1 * at.size
         assert np.array_equal(a.b[at], b.b[at])
 

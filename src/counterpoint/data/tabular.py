@@ -58,7 +58,7 @@ def parts_of(dataset: datasets.Dataset, types: Mapping[str, str]) -> tuple[dict[
 
 
 def _scored(dataset: datasets.Dataset, words: Sequence[str], numbers: Sequence[str]) -> bool:
-    """Whether two texts and a number are said to be alike, though the texts repeat: a score by its name, and phrases."""
+    """Whether rows are scored pairs though texts repeat: a number has the name of a score, the texts are phrases."""
     score = find_name(numbers, SCORES)
     return score is not None and all(_typical_words(dataset, n) >= PHRASE for n in words)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
 
 from counterpoint.modalities.base import Modality, is_text
+
+if TYPE_CHECKING:
+    import numpy as np
 
 TEXT = "text"
 

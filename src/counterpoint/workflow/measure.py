@@ -16,7 +16,7 @@ from counterpoint.data.windows import Windows
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.causal import CausalLM
 from counterpoint.encoders.series import SeriesEncoder
-from counterpoint.errors import CounterpointError, DataError
+from counterpoint.errors import CounterpointError, DataError, MissingExtra
 from counterpoint.evaluate.evaluate import evaluate
 from counterpoint.evaluate.forecast import evaluate_forecasts
 from counterpoint.evaluate.language import ISOTROPIC, isotropy, perplexity
@@ -107,11 +107,16 @@ def measured(
     start: as of `measure`."""
     if not given.held:
         return None, []
+    missing = []
     try:
-        found = measure(towers, given, beside=True, start=start)
+        try:
+            found = measure(towers, given, beside=True, start=start)
+        except MissingExtra as error:  # of a baseline, or of the model, which then fails again
+            missing = [f"No baseline was measured. {error}"]
+            found = measure(towers, given, beside=False)
     except CounterpointError as error:
         return None, [f"The model could not be measured. {error}"]
-    notes = list(found.notes)
+    notes = [*missing, *found.notes]
     unjudged = [next(iter(s.modalities.values())) for s in (given.schema, *given.schema.parts) if s.kind in UNJUDGED]
     for modality in dict.fromkeys(unjudged):
         if (parts := counterparts(modality)) is not None:
