@@ -220,3 +220,10 @@ def test_a_class_of_two_tasks_is_refused():
         InTurn(np.array([0, 1, 1, 2]), np.array([0, 0, 2, 2]), 2)
     with pytest.raises(DataError, match="Class b comes"):
         InTurn(np.array([0, 1, 1, 2]), np.array([0, 0, 2, 2]), 2, classes=("a", "b", "c"))
+
+
+def test_rows_of_an_epoch_where_many_share_texts() -> None:
+    keys = np.array([[i % 4, 10 + i] for i in range(30)])  # of every batch of more than four rows, two share a text
+    assert NoDuplicates(keys, 4).rows_of_epoch >= 24
+    assert NoDuplicates(keys, 5).rows_of_epoch == 0
+    assert NoDuplicates(np.arange(30), 8).rows_of_epoch == 24

@@ -123,6 +123,16 @@ def test_few_rows_get_a_batch_that_leaves_steps(tmp_path: Path) -> None:
     assert fitting(TrainConfig(batch=10), rows, Log()).batch == 10
 
 
+def test_rows_that_share_texts_get_a_batch_in_which_they_need_not_meet(tmp_path: Path) -> None:
+    shared = ({"anchor": f"question {i % 4}", "positive": f"answer {i}"} for i in range(60))
+    rows, log = given(made.jsonl(tmp_path / "x.jsonl", shared)).rows, Log()
+    assert fitting(TrainConfig(batch=64), rows, log).batch == 4
+    assert log.notes == [
+        "Many of the 60 rows share texts, which must not meet in a batch, so the batch is 4 instead of 64 (--batch N "
+        "sets another)."
+    ]
+
+
 @pytest.mark.parametrize(
     ("kind", "sampler"),
     [("pairs", NoDuplicates), ("labelled", PxK), ("texts", LengthBucketed), ("scored", LengthBucketed)],

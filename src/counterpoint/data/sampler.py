@@ -122,6 +122,12 @@ class NoDuplicates(Sampler):
                 )
         return self._length
 
+    @property
+    def rows_of_epoch(self) -> int:
+        """Rows in the full batches of the first epoch; 0 where so many share texts that no batch is full."""
+        whole = self.rows // self.batch if self._plain else sum(len(b) == self.batch for b in self.batches(0))
+        return whole * self.batch
+
     def batches(self, epoch: int) -> Iterator[np.ndarray]:
         fresh = iter(self.rng(epoch).permutation(self.rows).tolist())
         waiting: deque[int] = deque()

@@ -24,21 +24,41 @@ from counterpoint.workflow.gather import Given
 
 STEPS_OF_SMALL = 8
 """Steps an epoch should have: where a recipe's batch would leave fewer, a smaller one is taken."""
+SMALLEST = 8
+"""Rows of the smallest batch that is taken for this reason."""
 
 
 def fitting(config: TrainConfig, rows: RowSet | Stream, log: Log) -> TrainConfig:
-    """The recipe's settings with a batch that suits few rows: an epoch of one step teaches little."""
+    """The recipe's settings with a batch that suits the rows: an epoch of one step teaches little, and rows that share
+    texts cannot stand in one batch."""
     if isinstance(rows, Stream):
         return config
     if isinstance(rows, Nodes):
         return replace(config, batch=len(rows))
-    batch = max(8, len(rows) // STEPS_OF_SMALL)
-    if batch >= config.batch:
+    of_number = min(config.batch, suited(len(rows)))
+    batch = of_number if isinstance(rows, Mixed) else apart(rows, of_number, config.seed)
+    if batch == config.batch:
         return config
-    log.note(
-        f"There are {len(rows):,} rows, so the batch is {batch:,} instead of {config.batch:,} (--batch N sets another)."
-    )
+    shared = f"Many of the {len(rows):,} rows share texts, which must not meet in a batch"
+    why = f"There are {len(rows):,} rows" if batch == of_number else shared
+    log.note(f"{why}, so the batch is {batch:,} instead of {config.batch:,} (--batch N sets another).")
     return replace(config, batch=batch)
+
+
+def suited(rows: int) -> int:
+    """The largest batch that few rows should have."""
+    return max(min(SMALLEST, rows), rows // STEPS_OF_SMALL)
+
+
+def apart(rows: Any, batch: int, seed: int) -> int:
+    """The largest of ``batch``, its half, its quarter … in which at least half of the rows find a place where those
+    that share a text must not meet."""
+    if rows.schema.kind != "pairs":
+        return batch
+    keys = rows.keys()
+    while batch > 2 and NoDuplicates(keys, batch, seed=seed).rows_of_epoch < len(rows) / 2:
+        batch //= 2
+    return batch
 
 
 def make_loader(given: Given, config: TrainConfig, method: Method | None = None) -> Loader | StreamLoader:
@@ -100,7 +120,10 @@ def mixture(rows: RowSet | Stream, config: TrainConfig, log: Log) -> Mixture:
     if unknown := sorted(set(config.batch_of) - {*parts, *SOURCED}):
         raise ConfigError(f"batch_of names the source {unknown[0]!r}; there are {', '.join(parts)}.")
     asked = {n: config.batch_of.get(n, config.batch_of.get(p.schema.kind, config.batch)) for n, p in parts.items()}
-    size = {n: b if n in config.batch_of else min(b, max(8, len(parts[n]) // STEPS_OF_SMALL)) for n, b in asked.items()}
+    size = {
+        n: b if n in config.batch_of else apart(parts[n], min(b, suited(len(parts[n]))), config.seed)
+        for n, b in asked.items()
+    }
     samplers = [usual(part, size[name], config.seed) for name, part in parts.items()]
     if isinstance(rows, Mixed):
         members = np.split(np.arange(len(rows)), np.cumsum([len(p) for p in rows.parts])[:-1])
