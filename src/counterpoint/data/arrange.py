@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from counterpoint.data.classes import is_class
 from counterpoint.data.files import media
+from counterpoint.data.files.plain import Plain, is_plain, is_stream
 from counterpoint.data.log import Log
 
 Change: TypeAlias = tuple[str, ...]
@@ -34,14 +35,13 @@ _NOT = re.compile(r"^(non|not?|in|un|dis|ir)[ _-]?")
 
 def arranged(dataset: Any, changes: Sequence[Change], log: Log) -> Any:
     """A data set, or a stream, with the changes made; what was left out and decided goes to the log."""
-    import datasets
-
     if not changes:
         return dataset
-    if isinstance(dataset, datasets.IterableDataset):
+    if is_stream(dataset):
         return _stream(media.encoded(dataset), changes, log)
     table = dataset.data.table if dataset._indices is None else dataset.with_format("arrow")[:]
-    return _dataset(changed(table, changes, log), dataset.features)
+    table = changed(table, changes, log)
+    return Plain(table) if isinstance(dataset, Plain) and is_plain(table.schema) else _dataset(table, dataset.features)
 
 
 def changed(table: pa.Table, changes: Sequence[Change], log: Log) -> pa.Table:
@@ -52,7 +52,7 @@ def changed(table: pa.Table, changes: Sequence[Change], log: Log) -> pa.Table:
 
 
 def _dataset(table: pa.Table, features: Any) -> Any:
-    import datasets
+    import datasets  # here: importing it takes long
 
     kept = {
         n: f for n, f in features.items() if n in table.column_names and f.__class__.__name__ in ("ClassLabel", "Audio")

@@ -11,6 +11,7 @@ from counterpoint.data import layouts
 from counterpoint.data.arrange import Change, arranged
 from counterpoint.data.decided import decided_schema
 from counterpoint.data.files import media
+from counterpoint.data.files.plain import is_stream
 from counterpoint.data.log import Log
 from counterpoint.data.named import named_schema
 from counterpoint.data.roles import RANGE, SAMPLE, Columns
@@ -36,9 +37,9 @@ def infer(
     Raises `DataError`, naming the columns and the ``--columns`` to type, when a column is missing, of the wrong type
     for its part, or when the columns allow more than one reading.
     """
-    from datasets import Dataset, IterableDataset
+    if is_stream(dataset):
+        from datasets import Dataset  # here: importing it takes long
 
-    if isinstance(dataset, IterableDataset):
         dataset = media.encoded(dataset)
         rows = list(dataset.take(SAMPLE))
         if not rows:

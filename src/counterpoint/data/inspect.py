@@ -19,7 +19,7 @@ from counterpoint.data.classes import class_name
 from counterpoint.data.column_types import CLASS, NUMBER, column_type
 from counterpoint.data.files import media
 from counterpoint.data.files.options import Said
-from counterpoint.data.files.read import Source, read
+from counterpoint.data.files.read import Source, read, read_plain
 from counterpoint.data.infer import infer
 from counterpoint.data.log import Log
 from counterpoint.data.roles import METADATA
@@ -121,19 +121,20 @@ def inspect(source: Source | datasets.Dataset, *, limit: int = 1_000_000, readin
 
     Leakage is counted between the values of a column ``split``, or between the files where several were given.
     """
-    import datasets
-
     log = Log()
-    parts: dict[str, datasets.Dataset] = {}
+    parts: dict[str, Any] = {}
+    found: Any
     if isinstance(source, list | tuple) and len(source) > 1:
+        import datasets  # here: importing it takes long
+
         parts = {str(one): _whole(read(one, split="all", log=log, reading=reading), limit) for one in source}
         found = datasets.concatenate_datasets(list(parts.values()))
-    elif isinstance(source, datasets.Dataset | datasets.IterableDataset):
-        found = _whole(source, limit)
+    elif (plain := read_plain(source, log=log, reading=reading)) is not None:
+        found = plain
     else:
         found = _whole(read(source, split="all", log=log, reading=reading), limit)
     if not parts and "split" in found.column_names:
-        values = np.array([str(v) for v in found["split"]])
+        values = np.array([str(v) for v in found.with_format("arrow")["split"].to_pylist()])
         names = list(dict.fromkeys(values.tolist()))
         if 1 < len(names) <= 10:
             parts = {n: found.select(np.flatnonzero(values == n)) for n in names}

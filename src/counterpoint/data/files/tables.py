@@ -66,19 +66,24 @@ def _agreeing(paths: list[File], log: Log, reading: Reading) -> Iterator[pa.Tabl
 
 def table(paths: list[File], size: int, log: Log, reading: Reading = AS_FOUND) -> datasets.Dataset:
     """The rows of all files as one table. size: bytes that they take. reading: what is said of them."""
-    import datasets
+    import datasets  # here: importing it takes long
 
     if size > MAP_ABOVE and not all(formats.kind(p) == "arrow" for p in paths):
         return datasets.Dataset.from_file(str(_mapped(paths, lambda: _agreeing(paths, log, reading), reading)))
-    parts = list(_agreeing(paths, log, reading))
-    try:
-        table = pa.concat_tables(parts, promote_options="permissive")
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        other = next(t.schema for t in parts if not _fits(parts[0].schema, t.schema))
-        raise _conflict(parts[0].schema, other, paths) from error
+    table = joined(paths, log, reading)
     if size <= MAP_ABOVE:
         table = table.combine_chunks()  # one chunk: rows are taken twenty times faster
     return datasets.Dataset(table.cast(media.features(table).arrow_schema))
+
+
+def joined(paths: list[File], log: Log, reading: Reading = AS_FOUND) -> pa.Table:
+    """The rows of all files, in memory. Raises `DataError` for files that are no one table."""
+    parts = list(_agreeing(paths, log, reading))
+    try:
+        return pa.concat_tables(parts, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        other = next(t.schema for t in parts if not _fits(parts[0].schema, t.schema))
+        raise _conflict(parts[0].schema, other, paths) from error
 
 
 def _fits(a: pa.Schema, b: pa.Schema) -> bool:
