@@ -20,7 +20,7 @@ import torch
 
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError, ModelError
-from counterpoint.modalities.dna import Contig, codes, reverse_complement
+from counterpoint.modalities.dna import DNA, Contig, codes, reverse_complement
 from counterpoint.search.index import Index
 from counterpoint.search.local import Alignment, Scoring, local_alignments, local_scores
 
@@ -72,13 +72,13 @@ class Reference:
 
     def __init__(self, index: Index) -> None:
         rows = index.rows
-        if not {"contig", "start", "size", "dna"} <= set(rows.column_names):
+        if not {"contig", "start", "size", DNA} <= set(rows.column_names):
             raise ModelError(f"The index {index.folder} holds no reference. Build one: counterpoint index RUN ref.fa")
         self.index = index
         self.names = rows["contig"].to_pylist()
         self.starts = rows["start"].to_numpy()
         self.contigs: dict[str, int] = dict(zip(self.names, rows["size"].to_pylist()))
-        units = rows["dna"].to_pylist()
+        units = rows[DNA].to_pylist()
         self.unit = max(map(len, units))
         steps = [b - a for a, b, m, n in zip(self.starts, self.starts[1:], self.names, self.names[1:]) if m == n]
         self.overlap = self.unit - min(steps, default=0)  # units in a gap are missing: others are further apart
@@ -128,7 +128,7 @@ class Reference:
         if not rows:
             raise DataError("The reference holds no known base: its contigs are empty or N throughout.")
         names, starts, sizes, texts = map(list, zip(*rows))
-        table = pa.table({"contig": names, "start": starts, "size": sizes, "dna": texts})
+        table = pa.table({"contig": names, "start": starts, "size": sizes, DNA: texts})
         vectors = encoder.encode(texts, role="document", normalize=True)
         index = Index.build(
             folder, table, embeddings=vectors, text=None, bm25=False, dtype=dtype, ann=ann, model=model,

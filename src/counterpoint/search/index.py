@@ -163,7 +163,7 @@ class Index:
         *,
         encoder: Encodes | None = None,
         embeddings: np.ndarray | None = None,
-        text: str | None = "text",
+        text: str | None = TEXT,
         dtype: Dtype = "float32",
         dim: int | None = None,
         rescore: Rescore = "auto",
