@@ -59,7 +59,7 @@ BELOW["workflow"] = {*BELOW, "workflow"}
 BELOW["cli"] = {*BELOW, "demo"}
 BELOW["demo"] = {*BELOW} - {"cli"}
 BELOW["docs"] = {*BELOW} - {"docs"}
-BELOW["__init__"] = {"workflow"}
+BELOW["__init__"] = {"workflow", "data"}
 BELOW["__main__"] = {"cli"}
 
 

@@ -26,6 +26,7 @@ import torch
 from datasets import Dataset
 from rich.table import Table
 
+import counterpoint
 from counterpoint._version import __version__
 from counterpoint.data.loader import Loader
 from counterpoint.data.rows import Rows
@@ -82,7 +83,8 @@ def run(
 ) -> dict[str, Any]:
     """Harvest, train, measure, index; returns what ``metrics.json`` holds.
 
-    folder: the run folder. size: ``full`` (a few minutes on two cores) or ``smoke``. overwrite: replace a run there.
+    folder: the run folder. size: ``full`` (a few minutes on two cores) or ``smoke``.
+    seed: of what is drawn. overwrite: replace a run there.
     """
     folder, chosen, console = Path(folder), SIZES[size], Console(highlight=False)
     RunFolder(folder, resume=False, overwrite=overwrite)  # refuses before the work, not after it
@@ -317,3 +319,6 @@ def show(console: Console, metrics: dict[str, Any], folder: Path, encoder: Stati
         for hit in hits:
             row = hit.row
             console.print(f"  {hit.score:.3f}  {row['file']}:{row['line']}  {row['name']}", soft_wrap=True)
+
+
+counterpoint.call_as_verb(__name__)

@@ -56,7 +56,7 @@ def test_fewer_tokens_are_written_where_no_more_fit(run: Run, trained: Path) -> 
 
 
 def test_states_that_are_alike_are_told(run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("counterpoint.evaluate.language.isotropy", lambda *a, **k: 0.12)
+    monkeypatch.setattr("counterpoint.workflow.generate.isotropy", lambda *a, **k: 0.12)
     said = run("generate", trained / "run", "the quick brown", "--max-new", "4")
     assert said.code == 0, said.all
     assert "isotropy 0.12, below 0.3" in said.err

@@ -184,12 +184,12 @@ def test_methods(run: Run) -> None:
 
 
 def test_doctor(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import counterpoint.cli.doctor as doctor
+    import counterpoint.workflow.doctor as doctor
 
     monkeypatch.setenv("COUNTERPOINT_DATA", str(tmp_path / "none"))
     honest = doctor.version
     monkeypatch.setattr(doctor, "version", lambda p: None if p == "bm25s" else honest(p))
-    found = {what: (stands, todo) for what, stands, todo in doctor.findings()}
+    found = {what: (stands, todo) for what, stands, todo in doctor.doctor()}
     assert found["bm25s"] == ("missing", "pip install 'counterpoint[search]'")
     assert found["torch"][1] == ""
     assert found["COUNTERPOINT_DATA"][0].endswith("no such folder")

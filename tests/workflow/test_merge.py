@@ -11,7 +11,7 @@ import torch
 from counterpoint.cli import main
 from counterpoint.errors import ConfigError, ModelError
 from counterpoint.workflow.fit import fit
-from counterpoint.workflow.merge import merge_runs
+from counterpoint.workflow.merge import merge
 from counterpoint.workflow.models import load
 from tests.conformance.rows import rows
 
@@ -30,7 +30,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_the_merged_model_lies_between_its_runs(runs: list[Path], tmp_path: Path) -> None:
-    merge_runs(runs[:2], tmp_path / "soup", by="uniform")
+    merge(runs[:2], out=tmp_path / "soup", by="uniform")
     assert main(["merge", str(runs[0]), str(runs[1]), "--out", str(tmp_path / "delta")]) == 0
     [start, slow, fast, soup, delta] = (
         {k: v.double() for k, v in load(path).state_dict().items() if v.is_floating_point()}
@@ -47,11 +47,11 @@ def test_the_merged_model_lies_between_its_runs(runs: list[Path], tmp_path: Path
 
 def test_runs_that_cannot_be_merged(runs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="did not begin with the same weights"):
-        merge_runs([runs[0], runs[2]], tmp_path / "out")
+        merge([runs[0], runs[2]], out=tmp_path / "out")
     with pytest.raises(ConfigError, match="two or more runs"):
-        merge_runs(runs[:1], tmp_path / "out")
+        merge(runs[:1], out=tmp_path / "out")
     with pytest.raises(ConfigError, match="exists"):
-        merge_runs(runs[:2], runs[2])
+        merge(runs[:2], out=runs[2])
     with pytest.raises(ModelError, match="no run of `counterpoint fit`"):
-        merge_runs([runs[0], runs[1] / "model"], tmp_path / "out")
+        merge([runs[0], runs[1] / "model"], out=tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from tyro.conf import Positional, arg
-
-T = TypeVar("T")
-
-READS = 8_192  # in memory at once
-
-
-def blocks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    rest = iter(items)
-    while some := list(islice(rest, size)):
-        yield some
 
 
 def align(
@@ -45,36 +32,12 @@ def align(
         accept: least share of a perfect alignment score; a read below it is written as unmapped.
         overwrite: replace a file that is there.
     """
-    from counterpoint.errors import ConfigError, DataError, ModelError
-    from counterpoint.files import whole_file
-    from counterpoint.modalities.dna import DNA
-    from counterpoint.search.align import Aligner, Reference
-    from counterpoint.search.sam import write_header, write_records
-    from counterpoint.search.sequences import reads as read_all
-    from counterpoint.workflow.models import load
+    from counterpoint.terminal import say
+    from counterpoint.workflow.align import align as run
 
-    if out.exists() and not overwrite:
-        raise ConfigError(f"{out} exists. Name another file, or add --overwrite.")
-    reference = Reference.open(folder / "index" if (folder / "index").is_dir() else folder)
-    if reference.index.model is None:
-        raise ModelError(f"The index {folder} does not say which model built it. Build it with `counterpoint index`.")
-    aligner = Aligner(reference, load(reference.index.model, DNA), k=k, tries=tries, accept=accept)
-    total = placed = tied = 0
-    seconds = 0.0
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(out) as aside, aside.open("w", encoding="ascii") as file:
-        write_header(file, reference.contigs, command=f"counterpoint align {folder} {reads} --out {out}")
-        for some in blocks(read_all(reads), READS):
-            start = time.perf_counter()
-            found = aligner.align([r.bases for r in some])
-            seconds += time.perf_counter() - start
-            write_records(file, some, found)
-            total += len(some)
-            placed += sum(bool(f.places) for f in found)
-            tied += sum(len(f.places) > 1 for f in found)
-        if not total:
-            raise DataError(f"{reads} holds no reads.")
-    print(
-        f"{total:,} reads in {seconds:.1f} s ({total / max(seconds, 1e-9):,.0f} reads/s): {placed:,} placed "
-        f"({placed / total:.1%}), {tied:,} of them at several places equally well. Written: {out}"
+    found = run(folder, reads, out=out, k=k, tries=tries, accept=accept, overwrite=overwrite)
+    say(
+        f"{found.reads:,} reads in {found.seconds:.1f} s ({found.reads / max(found.seconds, 1e-9):,.0f} reads/s): "
+        f"{found.placed:,} placed ({found.placed / found.reads:.1%}), {found.tied:,} of them at several places equally "
+        f"well. Written: {out}"
     )

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json as writer
-import warnings
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from counterpoint.cli.options import Model
-
-if TYPE_CHECKING:
-    from counterpoint.encoders.causal import CausalLM
+from counterpoint.modalities.text import TEXT
 
 
 def generate(
@@ -53,59 +50,27 @@ def generate(
     """
     from rich.text import Text
 
-    from counterpoint.decode.generate import decoder
-    from counterpoint.decode.generate import generate as run
-    from counterpoint.errors import DataError
-    from counterpoint.terminal import Console
-    from counterpoint.workflow.models import language_model
+    from counterpoint.terminal import Console, say
+    from counterpoint.workflow.generate import generate as run
 
-    if not prefixes:
-        raise DataError(f'There is nothing to continue. Type for instance: counterpoint generate {model} "Once"')
-    settings: dict[str, dict[str, Any]] = {
-        "contrastive": {"k": k, "alpha": alpha, "sampled": sampled, "p": p, "seed": seed},
-        "greedy": {},
-        "nucleus": {"p": p, "temperature": temperature, "seed": seed},
-        "beam": {"width": width, "length": length},
-    }
-    lm = language_model(model)
-    room = fitting(lm, prefixes, max_new)
-    found = run(lm, prefixes, decoder(decode, **settings[decode]), max_new=room)
+    found = run(
+        model,
+        prefixes,
+        decode=decode,
+        max_new=max_new,
+        k=k,
+        alpha=alpha,
+        sampled=sampled,
+        p=p,
+        temperature=temperature,
+        width=width,
+        length=length,
+        seed=seed,
+    )
     console = Console(highlight=False)
     for one in found:
         if json:
-            print(writer.dumps({"prefix": one.prefix, "text": one.text, "tokens": len(one.tokens), "ended": one.ended}))
+            said = {"prefix": one.prefix, TEXT: one.text, "tokens": len(one.tokens), "ended": one.ended}
+            say(writer.dumps(said, ensure_ascii=False))
             continue
         console.print(Text(one.prefix, style="bold").append(one.text, style="not bold"), soft_wrap=True)
-    if decode == "contrastive" and alpha:
-        check(lm, [one.prefix + one.text for one in found])
-
-
-def fitting(lm: CausalLM, prefixes: tuple[str, ...], asked: int) -> int:
-    """The tokens that can be written behind every prefix; a sentence where they are fewer than asked for."""
-    longest = max(1, *map(len, lm.prefix(prefixes)))
-    room = asked if lm.places is None else min(asked, lm.places - longest)
-    if 0 < room < asked:
-        warnings.warn(
-            f"This model has positions for {lm.places} tokens, and the longest prefix takes {longest}: "
-            f"{room} new tokens are written instead of {asked}.",
-            stacklevel=2,
-        )
-    return room if room > 0 else asked  # nothing fits: decoding says so
-
-
-def check(lm: CausalLM, texts: list[str]) -> None:
-    """Tell where the states of these texts are too much alike for contrastive search."""
-    from counterpoint.errors import DataError
-    from counterpoint.evaluate.language import ISOTROPIC, isotropy
-
-    try:
-        apart = isotropy(lm, texts)
-    except DataError:  # texts of one token
-        return
-    if apart < ISOTROPIC:
-        warnings.warn(
-            f"The states of these texts are much alike (isotropy {apart:.2f}, below {ISOTROPIC}), so contrastive "
-            "search can hardly tell candidates apart and writes much as greedy decoding does. Train the model with "
-            "--method contrastive-search, or take --decode nucleus.",
-            stacklevel=2,
-        )

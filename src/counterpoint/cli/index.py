@@ -78,6 +78,7 @@ def index(
     from counterpoint.data.log import Log
     from counterpoint.evaluate.hybrid_share import told
     from counterpoint.search.align import Reference
+    from counterpoint.terminal import say
     from counterpoint.workflow.index import index as build
 
     log, start = Log(), time.perf_counter()
@@ -106,16 +107,16 @@ def index(
     if isinstance(built, Reference):
         folder, contigs = built.index.folder, built.contigs
         bases = f"{len(contigs):,} contigs ({sum(contigs.values()):,} bases)"
-        print(f"{len(built):,} units of {bases} in {seconds:.1f} s: {folder}")
-        print(f"Align reads: counterpoint align {folder} reads.fq --out reads.sam")
+        say(f"{len(built):,} units of {bases} in {seconds:.1f} s: {folder}")
+        say(f"Align reads: counterpoint align {folder} reads.fq --out reads.sam")
         return
     for line in log.lines():
-        print(line)
-    print(f"{len(built):,} rows of width {built.dim} in {seconds:.1f} s: {built.folder}")
-    print(size(built))
+        say(line)
+    say(f"{len(built):,} rows of width {built.dim} in {seconds:.1f} s: {built.folder}")
+    say(size(built))
     if built.bm25 is not None:
-        print(told(built.share))
-    print(f"Search it: counterpoint search {model if out is None else out} {_question(built)}")
+        say(told(built.share))
+    say(f"Search it: counterpoint search {model if out is None else out} {_question(built)}")
 
 
 def _question(index: Index) -> str:

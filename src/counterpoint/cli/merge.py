@@ -29,9 +29,9 @@ def merge(
         each: whether a tensor, or each number in it, is weighed by itself.
         overwrite: replace the model in this folder.
     """
-    from counterpoint.workflow.merge import merge_runs
+    from counterpoint.terminal import say
+    from counterpoint.workflow.merge import merge as run
 
-    merge_runs(runs, out, by=by, each=each, overwrite=overwrite)
-    print(
-        f"Model: {out}\nNext:\n  counterpoint eval {out} TEST_ROWS\n  counterpoint encode {out} ROWS --out vectors.npy"
-    )
+    run(runs, out=out, by=by, each=each, overwrite=overwrite)
+    say(f"Model: {out}")
+    say(f"Next:\n  counterpoint eval {out} TEST_ROWS\n  counterpoint encode {out} ROWS --out vectors.npy")

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from counterpoint.cli.options import AS_FOUND, Data, File, Name, Pairs, Read, Sources
 from counterpoint.cli.options import columns as column_parts
-
-if TYPE_CHECKING:
-    from counterpoint.data.files.options import Reading
-    from counterpoint.data.log import Log
 
 Share = Annotated[str, arg(metavar="SHARE|none", help_behavior_hint="")]
 
@@ -79,48 +73,35 @@ def mine(
         cache: where embeddings and scores are kept, by model and text (none: the cache folder, which may be deleted).
         files: how files are read, where that is not found by looking at them.
     """
-    from counterpoint.data.log import Log
-    from counterpoint.errors import ConfigError
-    from counterpoint.search.mine import Mining
-    from counterpoint.search.mine import ranks as window
-    from counterpoint.workflow.mine import BM25, mine_pairs, pairs_of, told, write
+    from counterpoint.terminal import say
+    from counterpoint.workflow.mine import mine as run
 
-    if out.suffix not in (".jsonl", ".parquet"):
-        raise ConfigError(f"--out {out}: the rows are written as .jsonl or .parquet; end the name with one of them.")
-    auto = None if model == BM25 and guide is None else 0.95
-    mining = Mining(
-        ranks=window(ranks), ratio=auto if ratio == "auto" else _share(ratio), margin=margin, number=number,
-        sample=sample, seed=seed,
-    )  # fmt: skip
-    log, start = Log(), time.perf_counter()
-    reading = files.reading()
-    pairs = pairs_of(data, columns=column_parts(columns), split=split, log=log, reading=reading)
-    if corpus:
-        pairs = type(pairs)(pairs.anchors, pairs.positives, pairs.table, _texts(corpus, corpus_column, log, reading))
-    for line in log.lines():
-        print(line)
-    found, kept = mine_pairs(
-        pairs, model, mining, guide=guide, tokenizer=tokenizer, block=block, cache=cache, say=print
-    )  # fmt: skip
-    write(pairs, found, out, scores=scores)
-    for line in told(found.counts, mining):
-        print(line)
-    if kept.read:
-        print(f"{kept.read:,} of {kept.read + kept.made:,} blocks of work were done before ({kept.folder}).")
-    print(f"{time.perf_counter() - start:.1f} s: {out}")
-    print(f"Train on it: counterpoint fit {out} --out RUN")
-
-
-def _texts(sources: Sequence[str], column: str | None, log: Log, reading: Reading) -> list[str]:
-    """The texts of files, or the documents of a retrieval set."""
-    from counterpoint.cli.rows import find_column, read_all
-    from counterpoint.modalities.text import TEXT
-    from counterpoint.workflow.mine import retrieval_set
-
-    if (found := retrieval_set(sources, None)) is not None:
-        return list(found.corpus.values())
-    rows = read_all(sources, log=log, reading=reading)
-    return [t for t in rows.with_format("arrow")[:][find_column(rows, TEXT, column)].to_pylist() if t]
+    found = run(
+        model,
+        list(data),
+        out=out,
+        corpus=list(corpus),
+        ranks=ranks,
+        ratio="auto" if ratio == "auto" else _share(ratio),
+        margin=margin,
+        number=number,
+        sample=sample,
+        seed=seed,
+        guide=guide,
+        scores=scores,
+        columns=column_parts(columns),
+        corpus_column=corpus_column,
+        split=split,
+        tokenizer=tokenizer,
+        block=block,
+        cache=cache,
+        reading=files.reading(),
+        say=say,
+    )
+    for line in found.lines:
+        say(line)
+    say(f"{found.seconds:.1f} s: {out}")
+    say(f"Train on it: counterpoint fit {out} --out RUN")
 
 
 def _share(text: str) -> float | None:

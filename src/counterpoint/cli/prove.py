@@ -36,7 +36,8 @@ def prove(
         full: run nothing; tell what each proof claims and compares, how long it takes, and the published scale.
         out: the folder that receives METHOD.json and METHOD.svg.
     """
-    from counterpoint.errors import ConfigError, DataError
+    from counterpoint.errors import ConfigError, DataError, visible
+    from counterpoint.terminal import say
     from counterpoint.workflow import prove as work
 
     if all == bool(methods):
@@ -45,9 +46,9 @@ def prove(
     code = 0
     for name, proof in found.items():
         if proof is None:
-            print(f"{name}: no proof yet.")
+            say(f"{name}: no proof yet.")
         elif full:
-            print(described(name))
+            say(described(name))
         else:
             try:
                 if smoke:
@@ -55,7 +56,7 @@ def prove(
                 else:
                     work.prove(name, seeds=seeds, out=out)
             except DataError as error:  # the next method may read other data
-                print(f"counterpoint: {name}: {error}", file=sys.stderr)
+                print(f"counterpoint: {name}: {visible(str(error))}", file=sys.stderr)
                 code = 2
     return code
 

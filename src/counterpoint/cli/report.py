@@ -17,5 +17,6 @@ def report(run: Annotated[Positional[Path], arg(metavar="RUN", help_behavior_hin
         run: the folder that `fit` or `demo` wrote.
     """
     from counterpoint.report.page import write
+    from counterpoint.terminal import say
 
-    print(write(run))
+    say(write(run))

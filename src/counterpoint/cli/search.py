@@ -54,7 +54,7 @@ def search(
     """
     from rich.text import Text
 
-    from counterpoint.terminal import Console
+    from counterpoint.terminal import Console, say
     from counterpoint.workflow.search import ask
 
     found = ask(folder, queries, items=_pairs(item), k=k, mode=mode, alpha=alpha, oversample=oversample)
@@ -64,7 +64,7 @@ def search(
         if json:
             for hit in hits:
                 record = {"query": query, "rank": hit.rank, "score": hit.score, **hit.row}
-                print(writer.dumps(record, ensure_ascii=False, default=str))
+                say(writer.dumps(record, ensure_ascii=False, default=str))
             continue
         console.print(Text(query, style="bold"))
         for hit in hits:

@@ -53,6 +53,11 @@ def sources(given: Any) -> list[Any]:
     return [given if is_paths(given) or is_table(given) else dataset(given)]
 
 
+def is_nothing(given: Any) -> bool:
+    """Whether no source was named: None, or a list of none."""
+    return given is None or (isinstance(given, list | tuple | str) and not given)
+
+
 def dataset(
     source: Any, *, split: str | None = None, log: Log | None = None
 ) -> datasets.Dataset | datasets.IterableDataset:

@@ -62,6 +62,11 @@ def page(name: str) -> Page:
     return pages()[name]
 
 
+def methods(name: str = "") -> dict[str, Page] | Page:
+    """Every method's page by name, or that of one; the function behind ``counterpoint methods``."""
+    return page(name) if name else pages()
+
+
 def expanded(said: Sequence[str]) -> tuple[str, ...]:
     """The modalities that a method learns from, where it may say `EVERY` or `VIEWED`."""
     rows = [m.name for m in discover().values() if m.shape == "rows"]

@@ -57,7 +57,8 @@ def compare(
     """Train each method with each seed under the same budget, measure all on the same held-out rows, print one table.
 
     minutes: of training, turned into steps by timing a few; or steps. batch: the same for all (None: the smallest
-    among the recipes). See `fit` for the rest.
+    among the recipes). seeds: how often each is trained, with 0, 1, …. data, columns, test, size, split, reading, say:
+    as of `fit`.
 
     Raises `ConfigError` for fewer than two methods, for no or two budgets, and for a method that needs other rows;
     `DataError` where no rows are left to measure on.

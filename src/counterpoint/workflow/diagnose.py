@@ -16,7 +16,7 @@ from counterpoint.data.infer import infer
 from counterpoint.data.log import Log
 from counterpoint.data.schema import Row, Schema
 from counterpoint.data.sets import registry
-from counterpoint.data.sets.beir import Retrieval, read_beir
+from counterpoint.data.sets.beir import Retrieval
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import DataError, ModelError
 from counterpoint.evaluate import diagnose as evaluation
@@ -25,6 +25,7 @@ from counterpoint.modalities.text import TEXT
 from counterpoint.workflow.gather import one_graph, rows_like, spread
 from counterpoint.workflow.measure import found_again
 from counterpoint.workflow.models import load_towers
+from counterpoint.workflow.retrieval import retrieval_set
 from counterpoint.workflow.words import KINDS
 
 READ = ("pairs", "scored", "labelled", "texts", "items", "towers")
@@ -84,7 +85,7 @@ def to_look_at(
 ) -> tuple[Schema, list[Row]]:
     """The rows, at most ``limit``, and the parts of their columns."""
     sources = objects.sources(data)
-    if (judged := judgements(sources, split)) is not None:
+    if (judged := retrieval_set(data, split)) is not None:
         schema = Schema(
             kind="pairs",
             columns={},
@@ -106,17 +107,6 @@ def refused(what: str) -> DataError:
         f"These rows are {what}, whose embeddings `diagnose` cannot look at one by one. Give pairs, scored pairs, "
         "items with labels or without, or rows of two modalities."
     )
-
-
-def judgements(sources: Sequence[str | Path], split: str | None) -> Retrieval | None:
-    """The retrieval set that the data are, if they are one."""
-    if len(sources) != 1 or not objects.is_paths(sources):
-        return None
-    known = registry.ENTRIES.get(str(sources[0]))
-    if known is not None and known.task == "retrieval":
-        return registry.load(known.name, split)  # type: ignore[return-value]  # of this task it is one
-    folder = Path(sources[0])
-    return read_beir(folder, split=split or "test") if any(folder.glob("corpus.jsonl*")) else None
 
 
 def answers(judged: Retrieval, limit: int) -> list[Row]:

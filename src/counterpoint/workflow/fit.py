@@ -75,9 +75,10 @@ def fit(
     rank of the adapters that learn in place of a pretrained encoder's weights (0: the weights themselves). test: rows
     to measure on (none: a part of the data is held out). size: the recipe to start from: small, published, smoke.
     reading: what is said of files rather than found: ``{"separator": ";", "encoding": "cp1252", "header": False}``.
-    settings: of the method. train: fields of `TrainConfig` that replace the recipe's. overwrite: replace the run in the
-    folder. resume: continue it; whatever is left out is then as it was. say: receives each sentence about what was
-    decided, and the table of figures (None: the terminal).
+    split: which part of the data (None: train where there are several). streaming: read piece by piece (None: where the
+    data are large). settings: of the method. train: fields of `TrainConfig` that replace the recipe's. overwrite:
+    replace the run in the folder. resume: continue it; whatever is left out is then as it was. say: receives each
+    sentence about what was decided, and the table of figures (None: the terminal). out: the run folder to write.
 
     Raises `DataError` for rows that cannot be used, `ConfigError` for settings that contradict each other or the rows,
     `ModelError` for folders that cannot be read or written.

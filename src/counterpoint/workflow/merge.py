@@ -9,21 +9,23 @@ import torch
 
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, ModelError
-from counterpoint.train.merge import Part, Weighing, merge
+from counterpoint.train.merge import Part, Weighing
+from counterpoint.train.merge import merge as merged
 from counterpoint.workflow.models import load_towers, save_towers
 
 
-def merge_runs(
+def merge(
     runs: Sequence[Path | str],
-    out: Path | str,
     *,
+    out: Path | str,
     by: Weighing = "delta",
     each: Part = "tensor",
     overwrite: bool = False,
 ) -> dict[str, Encoder]:
     """One model of those of several run folders, written to ``out``; returns its encoders, by modality.
 
-    by, each: how the runs are weighed, see `counterpoint.train.merge`. Raises `ModelError` where the runs did not begin
+    The function behind ``counterpoint merge``. runs: folders that `fit` wrote. by, each: how they are weighed, see
+    `counterpoint.train.merge`. overwrite: replace what is there. Raises `ModelError` where the runs did not begin
     with the same weights (``uniform`` needs only that they have the same ones), `ConfigError` for fewer than two.
     """
     out = Path(out)
@@ -48,6 +50,6 @@ def merge_runs(
                     f"{runs[0]} and {run} did not begin with the same weights, so how far each went says nothing of "
                     "the other. Begin the runs with one model (--encoder FOLDER), or with one --seed on the same rows."
                 )
-        encoder.load_state_dict(merge(begun[0], states, by=by, each=each))
+        encoder.load_state_dict(merged(begun[0], states, by=by, each=each))
     save_towers(found[0], out)
     return found[0]

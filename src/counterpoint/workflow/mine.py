@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import datasets
 import pyarrow as pa
@@ -14,26 +15,115 @@ import pyarrow.parquet as pq
 
 from counterpoint.data import objects
 from counterpoint.data.files.options import Said
-from counterpoint.data.files.read import read, train_part
+from counterpoint.data.files.read import Source, read, train_part
 from counterpoint.data.files.tables import cache_folder
 from counterpoint.data.infer import infer
 from counterpoint.data.log import Log
 from counterpoint.data.rows import Rows
 from counterpoint.data.sets import registry
-from counterpoint.data.sets.beir import Retrieval, read_beir
 from counterpoint.encoders.base import Encoder
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.files import whole_file, write_json
 from counterpoint.modalities.text import TEXT
+from counterpoint.search import mine as search
 from counterpoint.search.cache import Cache
-from counterpoint.search.mine import Counts, Likeness, Mined, Mining, Problem, Scorer, dense, mine, words
+from counterpoint.search.mine import Counts, Likeness, Mined, Mining, Problem, Scorer, dense, words
 from counterpoint.workflow.bulk.embed import fingerprint
 from counterpoint.workflow.models import load
+from counterpoint.workflow.retrieval import retrieval_set
+from counterpoint.workflow.rows import find_column, read_all
 
 BM25 = "bm25"
 """In the place of a model: words propose."""
 NEGATIVES = "negatives"
 _BLOCK = 10_000  # rows written at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What `mine` wrote to ``out``: counts, and the sentences that tell of them. seconds: of all of it."""
+
+    out: Path
+    counts: Counts
+    lines: tuple[str, ...]
+    seconds: float
+
+
+def mine(
+    model: Path | str,
+    data: Source | Any,
+    *,
+    out: Path | str,
+    corpus: Source | Any = (),
+    ranks: tuple[int, int] | str = (10, 100),
+    ratio: float | Literal["auto"] | None = "auto",
+    margin: float | None = None,
+    number: int = 5,
+    sample: Literal["top", "random"] = "top",
+    seed: int = 0,
+    guide: Path | str | None = None,
+    scores: bool = False,
+    columns: Mapping[str, str | list[str]] | None = None,
+    corpus_column: str | None = None,
+    split: str | None = None,
+    tokenizer: Literal["words", "code"] = "words",
+    block: int = 16_384,
+    cache: Path | None = None,
+    reading: Said = None,
+    say: Callable[[str], None] | None = None,
+) -> Found:
+    """Write the rows of pairs with hard negatives; the function behind ``counterpoint mine``, whose options it has.
+
+    model: the run folder or model folder that proposes candidates, or ``bm25``. data: pairs, or a retrieval set. out:
+    the file to write, ``.jsonl`` or ``.parquet``. corpus: texts to mine from (none: the positives of all pairs).
+    ranks: the window of an anchor's nearest texts that is looked at, from 1. ratio: keep what scores at most this share
+    of the positive's score (``auto``: 0.95, and none where words alone judge). margin: keep what scores at least so
+    much less. number: negatives for each pair, at most. sample, seed: of the kept ones the first, or any. guide: a
+    model folder whose scores decide in place of the model's. scores: also write them. columns: part -> column, where
+    names do not tell. corpus_column: the text column of the corpus. split: of the data. tokenizer: what a word is.
+    block: texts whose embeddings are in memory at once. cache: the folder of embeddings and scores. reading: what is
+    said of files rather than found. say: what tells how far it is (None: nobody).
+
+    Raises `ConfigError` for settings that make no sense, `DataError` for rows that are no pairs of texts.
+
+        counterpoint.mine("runs/mine", "pairs.jsonl", out="mined.jsonl", guide="runs/judge")
+    """
+    start, log, out = time.perf_counter(), Log(), Path(out)
+    if out.suffix not in (".jsonl", ".parquet"):
+        raise ConfigError(f"--out {out}: the rows are written as .jsonl or .parquet; end the name with one of them.")
+    auto = None if str(model) == BM25 and guide is None else 0.95
+    mining = Mining(
+        ranks=search.ranks(ranks) if isinstance(ranks, str) else ranks,
+        ratio=auto if ratio == "auto" else ratio,
+        margin=margin,
+        number=number,
+        sample=sample,
+        seed=seed,
+    )
+    pairs = pairs_of(data, columns=columns or {}, split=split, log=log, reading=reading)
+    if not objects.is_nothing(corpus):
+        pairs = replace(pairs, corpus=texts_of(corpus, corpus_column, log, reading))
+    for line in log.lines():
+        (say or _nobody)(line)
+    judge = None if guide is None else Path(guide)
+    found, kept = mine_pairs(pairs, model, mining, guide=judge, tokenizer=tokenizer, block=block, cache=cache, say=say)
+    write(pairs, found, out, scores=scores)
+    lines = told(found.counts, mining)
+    if kept.read:
+        lines.append(f"{kept.read:,} of {kept.read + kept.made:,} blocks of work were done before ({kept.folder}).")
+    return Found(out=out, counts=found.counts, lines=tuple(lines), seconds=time.perf_counter() - start)
+
+
+def _nobody(sentence: str) -> None:
+    """Nobody is told."""
+
+
+def texts_of(source: Source | Any, column: str | None, log: Log, reading: Said = None) -> list[str]:
+    """The texts of a source, or the documents of a retrieval set."""
+    if (found := retrieval_set(source, to_learn=True)) is not None:
+        return list(found.corpus.values())
+    rows = read_all(source, log=log, reading=reading)
+    return [t for t in rows.with_format("arrow")[:][find_column(rows, TEXT, column)].to_pylist() if t]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,20 +136,8 @@ class Pairs:
     corpus: list[str] | None = None
 
 
-def retrieval_set(data: Sequence[str], split: str | None) -> Retrieval | None:
-    """The retrieval set that a source is, if it is one."""
-    if len(data) != 1 or not objects.is_paths(data):
-        return None
-    if data[0] in registry.ENTRIES and registry.ENTRIES[data[0]].task == "retrieval":
-        return registry.load(data[0], split)  # type: ignore[return-value]  # of this task it is one
-    folder = Path(data[0])
-    if not any(folder.glob("corpus.jsonl*")):
-        return None
-    return read_beir(folder, split=split or ("train" if any(folder.glob("qrels/train.*")) else "test"))
-
-
 def pairs_of(
-    data: Sequence[str], *, columns: Mapping[str, Any], split: str | None, log: Log, reading: Said = None
+    data: Source | Any, *, columns: Mapping[str, Any], split: str | None, log: Log, reading: Said = None
 ) -> Pairs:
     """The pairs of files; of a retrieval set, each query with each of its relevant documents. reading: what is said of
     files rather than found.
@@ -67,7 +145,7 @@ def pairs_of(
     Raises `DataError` for rows that are no pairs of texts.
     """
     data = objects.sources(data)
-    if (found := retrieval_set(data, split)) is not None:
+    if (found := retrieval_set(data, split, to_learn=True)) is not None:
         judged = [
             (q, d) for q, row in found.qrels.items() for d, gain in row.items() if gain > 0 and q in found.queries
         ]
@@ -75,9 +153,9 @@ def pairs_of(
         positives = [found.corpus[d] for _, d in judged]
         table = datasets.Dataset.from_dict({"anchor": anchors, "positive": positives})
         return Pairs(anchors, positives, table, list(found.corpus.values()))
-    raw = read(list(data), split=split, streaming=False, log=log, reading=reading)
+    raw = read(data, split=split, streaming=False, log=log, reading=reading)
     raw = raw if split else train_part(raw, log)
-    schema = infer(raw, columns=registry.parts(list(data), dict(columns)))
+    schema = infer(raw, columns=registry.parts(data, dict(columns)))
     if schema.kind != "pairs" or set(schema.modalities.values()) != {TEXT}:
         raise DataError(
             f"Negatives are mined for pairs of texts, and these rows are {schema.why} Name the two columns, for "
@@ -116,7 +194,7 @@ def mine_pairs(
         blocks = dense(load(Path(model), TEXT), problem, kept, model=name, block=block)
     judge = None if guide is None else scorer(guide)
     judge_name = "" if guide is None else fingerprint(guide)
-    found = mine(
+    found = search.mine(
         problem, blocks, mining, cache=kept, name=name, guide=judge, guide_name=judge_name, say=say
     )  # fmt: skip
     return found, kept

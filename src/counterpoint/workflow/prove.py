@@ -72,8 +72,9 @@ def prove(
 ) -> dict[str, Any]:
     """Run every arm of a method's proof with every seed, and write what came out: ``OUT/NAME.json`` and ``.svg``.
 
-    seeds: how many; they are 0, 1, ... kept: each result is written there at once, and a later call takes it from
-    there as long as the code that made it, the machine and torch are the same. say: receives what there is to tell.
+    name: of the method. seeds: how many; they are 0, 1, ... kept: each result is written there at once, and a later
+    call takes it from there as long as the code that made it, the machine and torch are the same. say: receives what
+    there is to tell.
 
     Raises `ConfigError` for a method that is not there or has no proof, `DataError` where its data is missing.
     """
