@@ -299,3 +299,23 @@ def test_a_range_that_is_none(said: str) -> None:
 def test_a_range_of_rows_without_scores() -> None:
     with pytest.raises(DataError, match=r"these rows have none: texts: .*--columns a=COLUMN,b=COLUMN,score=COLUMN"):
         rows(text=["x", "y"], parts={"range": "0..1"})
+
+
+def test_rows_know_their_sources_and_their_batches() -> None:
+    plain = rows(anchor=["a", "b", "c", "d"], positive=["p", "q", "r", "s"])
+    assert plain.table
+    assert plain.independent
+    assert not plain.whole
+    assert not plain.mixed
+    assert plain.by_source() == {}
+    assert plain.taught() is plain
+    assert plain.roomy(4, 0) == 4
+    shared = rows(anchor=["a"] * 6, positive=list("pqrstu"))
+    assert shared.roomy(6, 0) <= 2  # no two of them may meet
+    data = datasets.Dataset.from_dict({"text": SAID, "domain": ORIGIN})
+    sourced = Rows(data, infer(data, columns={"source": "domain"}))
+    found = sourced.by_source()
+    assert list(found) == [sourced.schema.sources[s] for s in np.unique(sourced.sources())]
+    for name, (part, places) in found.items():
+        assert [r["text"] for r in part] == [r["text"] for r in sourced[places]]
+        assert {ORIGIN[i] for i in part.index} == {name}

@@ -10,6 +10,7 @@ import numpy as np
 from counterpoint.data.log import Log
 from counterpoint.data.rows import Rows
 from counterpoint.data.rowset import Numbered
+from counterpoint.data.sampler import PxK, Sampler
 from counterpoint.data.schema import Known, Row, Schema
 from counterpoint.errors import DataError
 
@@ -20,6 +21,8 @@ class Bags(Numbered):
     ``len(bags)``, ``bags[7]``: a `Row` with ``bag``, the list of its instances, and ``label``. Raises `DataError` for a
     bag whose rows disagree in their label. A bag of which no instance can be read is left out of what is given.
     """
+
+    independent = True
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
@@ -71,6 +74,10 @@ class Bags(Numbered):
     def labels(self) -> np.ndarray:
         """Class numbers, ``(len(self),)`` int64."""
         return self._labels[self.index]
+
+    def sampler(self, batch: int, seed: int) -> Sampler:
+        """Several bags of a class in a batch."""
+        return PxK(self.labels(), batch, seed=seed)
 
     def sizes(self) -> np.ndarray:
         """Instances of each bag, ``(len(self),)``."""

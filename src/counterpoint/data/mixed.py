@@ -11,20 +11,23 @@ import numpy as np
 
 from counterpoint.data.log import Log
 from counterpoint.data.rows import Rows
-from counterpoint.data.schema import SOURCED, Known, Row, Schema
+from counterpoint.data.rowset import Facts
+from counterpoint.data.schema import SOURCED, Known, Row, RowSet, Schema
 from counterpoint.errors import DataError
 
 FEWEST_HELD = 10
 """Rows of a part that are worth holding out."""
 
 
-class Mixed:
+class Mixed(Facts):
     """A `RowSet` of the rows of several `Rows`, one after another.
 
     parts: the rows of each source, by its name. A row is that of its part, with ``source``, the number of the part
     (replacing one of its own), and ``row`` counted on from part to part. The schema's kind is that of all parts, or
     ``mixed`` where they differ; its ``parts`` are theirs. Raises `DataError` for kinds that cannot be mixed.
     """
+
+    independent = mixed = True
 
     def __init__(self, parts: Mapping[str, Rows], *, log: Log | None = None) -> None:
         for name, part in parts.items():
@@ -79,6 +82,11 @@ class Mixed:
         columns = dict.fromkeys(column for k in found.values() for column in k.cells)
         cells = {c: [cell for k in found.values() for cell in k.cells.get(c, ())] for c in columns}
         return Known(width=next(iter(widths.values()), 0), cells=cells)
+
+    def by_source(self) -> dict[str, tuple[RowSet, np.ndarray]]:
+        """The parts."""
+        places = np.split(np.arange(len(self)), self._ends[:-1])
+        return {name: (part, at) for name, part, at in zip(self.names, self.parts, places)}
 
     def sources(self) -> np.ndarray:
         """The number of each row's part, ``(len(self),)`` int64."""

@@ -21,8 +21,9 @@ import numpy as np
 from counterpoint.data.fingerprint import of_arrays
 from counterpoint.data.log import Log
 from counterpoint.data.rowset import Numbered
-from counterpoint.data.schema import Known, Row, Schema
-from counterpoint.errors import DataError
+from counterpoint.data.sampler import Sampler, Together
+from counterpoint.data.schema import Known, Row, RowSet, Schema
+from counterpoint.errors import ConfigError, DataError
 from counterpoint.modalities.graph import GRAPH, Features, Graph, Node
 
 PARTS = ("train", "dev", "test")
@@ -35,12 +36,14 @@ class Nodes(Numbered):
     neighbours.
     """
 
+    whole = True
+
     def __init__(self, graph: Graph, *, log: Log | None = None, index: np.ndarray | None = None) -> None:
         self.graph, self.log = graph, Log() if log is None else log
         self.index = np.arange(len(graph)) if index is None else index
         edges = graph.edges.shape[1] // 2
         self.schema = Schema(
-            kind="graph",
+            kind=GRAPH,
             columns={"node": "node", **({} if graph.labels is None else {"label": "label"})},
             modalities={"node": GRAPH},
             labels=graph.names,
@@ -60,6 +63,20 @@ class Nodes(Numbered):
     def known(self, modality: str) -> Known:
         """How many features a node has."""
         return Known(width=self.graph.features.shape[1])
+
+    def taught(self) -> RowSet | None:
+        """The nodes with a label in the training part of the split."""
+        found = self.labelled("train")
+        return found if len(found) else None
+
+    def sampler(self, batch: int, seed: int) -> Sampler:
+        """All nodes in every batch. Raises `ConfigError` for a batch of some of them."""
+        if batch != len(self):
+            raise ConfigError(
+                f"batch={batch}: a graph is trained on as a whole, all {len(self):,} nodes in every step. "
+                "Leave --batch out."
+            )
+        return Together(len(self), batch, seed=seed)
 
     def subset(self, numbers: np.ndarray) -> Nodes:
         """These nodes of the graph."""

@@ -14,7 +14,9 @@ from counterpoint.data.arrange import arranged
 from counterpoint.data.classes import class_name, holds_class
 from counterpoint.data.log import Log
 from counterpoint.data.row import class_numbers, known_of, make_row, optional, unknown_class
-from counterpoint.data.schema import Known, Row, Schema
+from counterpoint.data.rowset import Facts
+from counterpoint.data.sampler import LengthBucketed, NoDuplicates, PxK, Sampler
+from counterpoint.data.schema import Known, Row, RowSet, Schema
 from counterpoint.errors import DataError
 from counterpoint.modalities import base as modalities
 from counterpoint.modalities.text import TEXT
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 Indices = Sequence[int] | np.ndarray
 
 
-class Rows:
+class Rows(Facts):
     """Map-style access to the usable rows.
 
     ``len(rows)``, ``rows[7]`` (a `Row`), ``rows[[3, 1]]`` (a list of them, in that order; rows whose image or
@@ -33,6 +35,8 @@ class Rows:
     recording or label are dropped and counted. Raises `DataError` when nothing is left, when there is one class only,
     and when scores are NaN, all the same, or outside the range that the schema says.
     """
+
+    table = independent = True
 
     def __init__(self, dataset: datasets.Dataset, schema: Schema, *, log: Log | None = None) -> None:
         self.log = Log() if log is None else log
@@ -189,6 +193,34 @@ class Rows:
         return {name: self._table.column(name).take(physical).to_pylist() for name in names}
 
     # --- parts -------------------------------------------------------------------------------------------------
+
+    def by_source(self) -> dict[str, tuple[RowSet, np.ndarray]]:
+        """The rows of each source that the schema names, where a row says which it is from."""
+        if not self.schema.sources:
+            return {}
+        number = self.sources()
+        places = {self.schema.sources[s]: np.flatnonzero(number == s) for s in np.unique(number)}
+        return {name: (self.subset(at), at) for name, at in places.items()}
+
+    def sampler(self, batch: int, seed: int) -> Sampler:
+        """Of pairs, batches in which no text comes twice; of labelled rows, several of a class; of texts, like lengths
+        together."""
+        match self.schema.kind:
+            case "pairs":
+                return NoDuplicates(self.keys(), batch, seed=seed)
+            case "labelled" | "bags":
+                return PxK(self.labels(), batch, seed=seed)
+            case "texts" | "scored":
+                return LengthBucketed(self.lengths(), batch, seed=seed)
+        return super().sampler(batch, seed)
+
+    def roomy(self, batch: int, seed: int) -> int:
+        """Of pairs, those that share a text must not meet."""
+        if self.schema.kind == "pairs":
+            keys = self.keys()
+            while batch > 2 and NoDuplicates(keys, batch, seed=seed).rows_of_epoch < len(self) / 2:
+                batch //= 2
+        return batch
 
     def subset(self, which: Indices) -> Rows:
         """The rows at these positions, as `Rows` of the same data set (``row`` numbers stay)."""

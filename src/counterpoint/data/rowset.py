@@ -12,10 +12,33 @@ import numpy as np
 
 from counterpoint.data.log import Log
 from counterpoint.data.row import width
-from counterpoint.data.schema import CELLS_FROM, Known, Row, Schema
+from counterpoint.data.sampler import Sampler, Shuffled
+from counterpoint.data.schema import CELLS_FROM, Known, Row, RowSet, Schema
 
 
-class Numbered(ABC):
+class Facts:
+    """What a `RowSet` answers of itself, unless it knows better."""
+
+    table = independent = whole = mixed = False
+
+    def by_source(self) -> dict[str, tuple[RowSet, np.ndarray]]:
+        """No sources."""
+        return {}
+
+    def taught(self) -> RowSet | None:
+        """All rows, where they are independent and have labels."""
+        return self if self.independent else None  # type: ignore[return-value]  # what has these facts is a row set
+
+    def sampler(self, batch: int, seed: int) -> Sampler:
+        """Rows in any order."""
+        return Shuffled(len(self), batch, seed=seed)  # type: ignore[arg-type]
+
+    def roomy(self, batch: int, seed: int) -> int:
+        """All rows may meet."""
+        return batch
+
+
+class Numbered(Facts, ABC):
     """A `RowSet` of which each row is made from its number. index: ``(len,)``, the numbers of the rows."""
 
     index: np.ndarray
@@ -48,7 +71,7 @@ class Numbered(ABC):
         return Known()
 
 
-class Made:
+class Made(Facts):
     """A `RowSet` of rows in memory; those without a number (``row``) get their place as one."""
 
     def __init__(self, rows: Sequence[Row], schema: Schema | None = None) -> None:

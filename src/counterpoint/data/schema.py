@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from counterpoint.data.log import Log
+    from counterpoint.data.sampler import Sampler
 
 Kind: TypeAlias = Literal["texts", "pairs", "scored", "labelled", "items", "bags", "towers", "graph", "series", "mixed"]
 """What rows hold.
@@ -108,4 +109,41 @@ class RowSet(Protocol):
 
     def known(self, modality: str) -> Known:
         """What an encoder of this modality can be made to fit; an empty `Known` where rows hold no such items."""
+        ...
+
+    @property
+    def table(self) -> bool:
+        """Whether these are the rows of one table."""
+        ...
+
+    @property
+    def independent(self) -> bool:
+        """Whether no row depends on another: some may be held out, and a probe may learn from any of them."""
+        ...
+
+    @property
+    def whole(self) -> bool:
+        """Whether every batch holds all rows, as that of the nodes of a graph."""
+        ...
+
+    @property
+    def mixed(self) -> bool:
+        """Whether every batch has to be of one source, as the sources are not alike."""
+        ...
+
+    def by_source(self) -> dict[str, tuple[RowSet, np.ndarray]]:
+        """Source -> its rows, and their positions among these; {} where nothing says which source rows are from."""
+        ...
+
+    def taught(self) -> RowSet | None:
+        """The rows that a probe learns from; None where there are none."""
+        ...
+
+    def sampler(self, batch: int, seed: int) -> Sampler:
+        """The batches that suit the rows."""
+        ...
+
+    def roomy(self, batch: int, seed: int) -> int:
+        """The largest of ``batch``, its half, its quarter … in which at least half of the rows find a place where those
+        that must not meet do not."""
         ...

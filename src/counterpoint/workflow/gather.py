@@ -33,6 +33,7 @@ from counterpoint.data.stream import Stream
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.modalities import base as modalities
 from counterpoint.modalities.graph import GRAPH, Graph
+from counterpoint.modalities.series import SERIES
 from counterpoint.workflow.series import read_windows, registered_series, windows_of
 
 MOST_HELD, FEWEST_HELD = 1000, 10
@@ -51,9 +52,9 @@ class Given:
     paired: list[Row] = field(default_factory=list)
 
     @property
-    def known(self) -> Rows | Bags | Mixed | None:
+    def known(self) -> RowSet | None:
         """The training rows, where they can be taken in any order and none depends on another."""
-        return self.rows if isinstance(self.rows, Rows | Bags | Mixed) else None
+        return None if isinstance(self.rows, Stream) or not self.rows.independent else self.rows
 
     @property
     def modalities(self) -> list[str]:
@@ -93,7 +94,7 @@ def gather(
     own = () if test or split else test_part(sources, raw, log)
     raw = raw if split else train_part(raw, log)
     schema = infer(raw, columns=registry.parts(sources, columns))
-    if schema.kind == "series":
+    if schema.kind == SERIES:
         return Given(schema, read_windows(raw, schema, test=test, split=split, log=log), log=log)
     if isinstance(raw, datasets.IterableDataset):
         found = Given(schema, Stream(raw, schema), log=log)
@@ -121,7 +122,7 @@ def test_part(sources: list[Any], raw: datasets.Dataset | datasets.IterableDatas
 
 def row_set(raw: datasets.Dataset, schema: Schema, log: Log) -> Rows | Bags:
     """The rows of a table, or the bags that they make."""
-    if schema.kind == "series":
+    if schema.kind == SERIES:
         raise DataError(
             f"These rows are one {schema.why.rstrip('.')}. A model of series is measured on the latest steps of what "
             "it was trained on: see what `counterpoint fit` printed, or call counterpoint.evaluate.forecast."
@@ -241,13 +242,11 @@ def mixed_like(rows: Mixed, test: Source, log: Log, how: Reading = AS_FOUND) -> 
 def hold_out(given: Given, test: Source, how: Reading = AS_FOUND) -> None:
     """Set rows aside to be measured on: the test rows given, else a part of the data; notes go to the log."""
     log, rows = given.log, given.rows
-    if test and isinstance(rows, Mixed):
-        given.held = spread(mixed_like(rows, test, log, how), MOST_HELD)
-        return
     if test:
-        held = rows_like(given.schema, test, log=log, reading=how)
+        mixed = not isinstance(rows, Stream) and rows.mixed
+        held = mixed_like(rows, test, log, how) if mixed else rows_like(given.schema, test, log=log, reading=how)
         given.held = spread(held, MOST_HELD)
-        if isinstance(rows, Rows) and isinstance(held, Rows) and (repeated := overlap(rows, held)):
+        if not isinstance(rows, Stream) and rows.table and held.table and (repeated := overlap(rows, held)):
             log.note(repeated)
         return
     ask = "give --test FILE to measure the model"
@@ -260,7 +259,7 @@ def hold_out(given: Given, test: Source, how: Reading = AS_FOUND) -> None:
         given.rows, held = rows.split(size)  # type: ignore[attr-defined]  # nodes are held out elsewhere
     except DataError as error:
         return log.note(f"No part was held out, {ask}. {error}")
-    if isinstance(given.rows, Rows | Bags | Mixed) and given.schema.labels and len(np.unique(given.rows.labels())) < 2:
+    if given.known is not None and given.schema.labels and len(np.unique(given.known.labels())) < 2:
         given.rows = rows
         return log.note(f"No part was held out, as one class only would be left to learn from: {ask}.")
     given.held = spread(held, MOST_HELD)

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from counterpoint.data.mixed import Mixed
-from counterpoint.data.nodes import Nodes
 from counterpoint.data.schema import Row
+from counterpoint.data.stream import Stream
 from counterpoint.data.windows import Windows
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.causal import CausalLM
@@ -22,6 +21,7 @@ from counterpoint.evaluate.forecast import evaluate_forecasts
 from counterpoint.evaluate.language import ISOTROPIC, isotropy, perplexity
 from counterpoint.evaluate.result import Evaluation
 from counterpoint.modalities import base as modalities
+from counterpoint.modalities.graph import GRAPH
 from counterpoint.modalities.text import TEXT
 from counterpoint.views.base import counterparts, sentence
 from counterpoint.workflow.gather import Given, spread
@@ -60,13 +60,12 @@ def measure(
                 "other. Measure on rows that say what belongs together: counterpoint eval MODEL LABELLED_ROWS"
             )
         data = pairs[0]
-    learns = kind in ("labelled", "bags") or (kind == "towers" and beside)
-    known = spread(given.known, MOST_KNOWN) if learns and given.known is not None else None
-    if isinstance(given.rows, Nodes):
-        known = list(given.rows.labelled("train")) or None
+    learns = kind in ("labelled", "bags", GRAPH) or (kind == "towers" and beside)
+    taught = given.rows.taught() if learns and not isinstance(given.rows, Stream) else None
+    known = None if taught is None else spread(taught, MOST_KNOWN)
     first: Any = start if kind == "towers" or start is None else next(iter(start.values()))
-    if isinstance(given.rows, Windows):
-        assert isinstance(one, SeriesEncoder)
+    if isinstance(one, SeriesEncoder):
+        assert isinstance(given.rows, Windows)
         return evaluate_forecasts(one, given.rows, start=first, baselines=None if beside else ())
     encoders = towers if kind == "towers" else one
     return evaluate(encoders, data, train=known, start=first, baselines=None if beside else ())
@@ -74,12 +73,11 @@ def measure(
 
 def apart(given: Given) -> dict[str, Given]:
     """The sources of mixed rows, by name, each with what is held out of it; those of which nothing is are left out."""
-    assert isinstance(given.rows, Mixed)
-    held = {s: [r for r in given.held if r["source"] == s] for s in range(len(given.rows.names))}
+    assert not isinstance(given.rows, Stream)
+    parts = {name: part for name, (part, _) in given.rows.by_source().items()}
+    held = {s: [r for r in given.held if r["source"] == s] for s in range(len(parts))}
     return {
-        name: Given(part.schema, part, held[s], given.log)
-        for s, (name, part) in enumerate(zip(given.rows.names, given.rows.parts))
-        if held[s]
+        name: Given(part.schema, part, held[s], given.log) for s, (name, part) in enumerate(parts.items()) if held[s]
     }
 
 

@@ -12,11 +12,11 @@ import torch
 
 from counterpoint.data.log import Log
 from counterpoint.data.stream import Stream
-from counterpoint.data.windows import Windows
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.lora import adapt
 from counterpoint.errors import ConfigError
 from counterpoint.methods.base import Method, Recipe
+from counterpoint.modalities.series import SERIES
 from counterpoint.modalities.text import TEXT
 from counterpoint.train.config import TrainConfig
 from counterpoint.train.setup import find_device
@@ -77,7 +77,7 @@ def make_plan(asked: Asked, given: Given, start: tuple[Path, Beginning] | None, 
         begins = with_adapters(towers, asked.lora, begins, keeps=cls.kept(config), log=given.log)
     model: Any = towers if "towers" in cls.spec.needs else next(iter(towers.values()))
     learner = cls(model, config)
-    if isinstance(given.rows, Windows):  # the method has said by now how long they are
+    if given.schema.kind == SERIES:  # the method has said by now how long its windows are
         given.rows, held = sized(given.rows, learner.encoder)
         given.held = spread(held, MOST_HELD)
     train = dataclasses.replace(recipe.train, **{**SETTINGS[begins], **advice.train, **asked.train})

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from counterpoint.data.refreshed import Renewed
-from counterpoint.data.rows import Rows
 from counterpoint.data.schema import Row
+from counterpoint.data.stream import Stream
 from counterpoint.errors import ConfigError
 from counterpoint.methods.base import Method
 from counterpoint.modalities.text import TEXT
@@ -31,7 +31,9 @@ class Remining:
     """
 
     def __init__(self, rows: Any, config: TrainConfig, method: Method) -> None:
-        if not isinstance(rows, Rows) or rows.schema.kind != "pairs" or set(rows.schema.modalities.values()) != {TEXT}:
+        schema = rows.schema
+        table = not isinstance(rows, Stream) and rows.table
+        if not table or schema.kind != "pairs" or set(schema.modalities.values()) != {TEXT}:
             raise ConfigError(
                 "--remine mines negatives for pairs of texts that lie in one table, and these rows are a stream, a "
                 "mixture or something else. Leave --remine out."

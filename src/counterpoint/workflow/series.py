@@ -12,9 +12,10 @@ import torch
 from counterpoint.data import objects
 from counterpoint.data.files.read import Source
 from counterpoint.data.log import Log
-from counterpoint.data.schema import Schema
+from counterpoint.data.schema import RowSet, Schema
 from counterpoint.data.sets import registry
 from counterpoint.data.steps import named, series_of, times
+from counterpoint.data.stream import Stream
 from counterpoint.data.windows import PARTS, Series, Windows
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.series import SeriesEncoder
@@ -57,9 +58,10 @@ def windows_of(series: Series, why: str, *, test: Source, log: Log) -> Windows:
     return Windows(series, why=why, log=log)
 
 
-def sized(windows: Windows, encoder: Encoder) -> tuple[Windows, Windows]:
+def sized(windows: RowSet | Stream, encoder: Encoder) -> tuple[Windows, Windows]:
     """The windows to train on and to measure on, of the sizes that the encoder has."""
     assert isinstance(encoder, SeriesEncoder)
+    assert isinstance(windows, Windows)
     size = {"length": encoder.config.length, "horizon": encoder.config.horizon}
     windows.like("dev", **size)  # by which things are chosen later: better refused now
     return windows.like("train", **size), windows.like("test", **size)

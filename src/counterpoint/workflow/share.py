@@ -14,9 +14,9 @@ from counterpoint.data.files.read import read
 from counterpoint.data.infer import infer
 from counterpoint.data.log import Log
 from counterpoint.data.roles import ANCHORS, POSITIVES
-from counterpoint.data.rows import Rows
 from counterpoint.data.schema import Schema
 from counterpoint.data.sets import registry
+from counterpoint.data.stream import Stream
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.border import read_json
 from counterpoint.errors import CounterpointError, DataError, ModelError
@@ -49,7 +49,9 @@ def set_aside(given: Given) -> Given:
     """
     rows = given.rows
     texts = set(given.schema.modalities.values()) == {TEXT}
-    if given.schema.kind not in ("pairs", "texts") or not texts or not isinstance(rows, Rows) or len(rows) < ROWS:
+    if given.schema.kind not in ("pairs", "texts") or not texts or isinstance(rows, Stream):
+        return given
+    if not rows.table or len(rows) < ROWS:
         return given
     try:
         kept, aside = rows.split(min(MOST, max(FEWEST, len(rows) // 20)))
