@@ -10,10 +10,23 @@ from scripts import house
 
 from tests.test_imports import BELOW
 
-NAMED_OUTSIDE: dict[str, set[str]] = {}
-"""Modality -> files that name it though they are not its own."""
+NAMED_OUTSIDE: dict[str, set[str]] = {
+    # `graph` and `series` are kinds of rows too.
+    "graph": {"data/schema.py", "search/index.py", "workflow/words.py"},
+    "series": {"data/schema.py", "data/steps.py", "data/windows.py", "workflow/words.py"},
+    # The key under which answers, hits, indexes and drawings hold a text, and the name of a column.
+    "text": {
+        "cli/index.py", "cli/search.py", "data/roles.py", "decode/generator.py", "docs/pages.py", "report/collect.py",
+        "report/diagnosis.py", "report/figures.py", "report/page.py", "search/index.py", "search/intact.py",
+        "workflow/index.py", "workflow/settings.py", "workflow/share.py",
+    },
+}  # fmt: skip
+"""A word that is a modality's name -> files outside its own in which it stands, and means something else there."""
 
-LONG_METHODS: set[str] = set()
+LONG_METHODS = {
+    "signals/coconut.py", "signals/ts_forecasting.py", "signals/w2v_bert.py", "text/codiemb.py", "text/defsent_plus.py",
+    "text/matryoshka_2d.py", "text/moe_embeddings.py", "vision/obow.py",
+}  # fmt: skip
 """Method files of more than 200 lines."""
 
 TWICE: set[str] = set()

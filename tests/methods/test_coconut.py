@@ -20,8 +20,9 @@ from counterpoint.data.rowset import Made
 from counterpoint.data.sampler import InTurn
 from counterpoint.decode.generate import decoder
 from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig
+from counterpoint.encoders.byte_vocabulary import BEGIN, END, FIRST, WORDS
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.methods.signals.coconut import BEGIN, BYTES, END, INTENTS, Coconut, Config
+from counterpoint.methods.signals.coconut import Coconut, Config
 from counterpoint.modalities.audio import Recording
 from counterpoint.objectives.sides import sided_contrast
 from counterpoint.train.config import TrainConfig
@@ -133,7 +134,7 @@ def test_mm_written_out_without_those_that_have_no_transcript():
     batch = method.views(given, np.random.default_rng(0))
     found = method.losses(batch)["mm"]
     h = F.normalize(method.student(batch.views[0].data), dim=-1)
-    ids = [[INTENTS + i, *(BYTES + b for b in f"go {i}".encode())] for i in (0, 2, 3)]
+    ids = [[WORDS + i, *(FIRST + b for b in f"go {i}".encode())] for i in (0, 2, 3)]
     words = torch.stack([method.decoder.embedding(torch.tensor(i)).mean(0) for i in ids])
     t = F.normalize(method.text(words), dim=-1)
     s = h[[0, 2, 3]] @ t.T * 10
@@ -159,18 +160,18 @@ def test_ce_is_of_intent_transcript_and_end_of_what_is_new_and_rehearsed():
     given[1]["text"] = " "
     batch = method.views(given, np.random.default_rng(0))
     assert batch.labels["said"].tolist() == [
-        [INTENTS, *(BYTES + b for b in b"go 0"), END],
-        [INTENTS + 3, 0, 0, 0, 0, 0],  # nobody knows where an unknown transcript ends
+        [WORDS, *(FIRST + b for b in b"go 0"), END],
+        [WORDS + 3, 0, 0, 0, 0, 0],  # nobody knows where an unknown transcript ends
     ]
     places, there = method.encoder.tokens(batch.views[0].data)
     before = torch.tensor([[BEGIN, *batch.labels["said"][0, :-1].tolist()], [BEGIN] + 5 * [0]])
     log_p = method.decoder(before, places, there).log_softmax(-1)
-    terms = [log_p[0, i, t] for i, t in enumerate(batch.labels["said"][0])] + [log_p[1, 0, INTENTS + 3]]
+    terms = [log_p[0, i, t] for i, t in enumerate(batch.labels["said"][0])] + [log_p[1, 0, WORDS + 3]]
     torch.testing.assert_close(method.losses(batch)["ce"], -sum(terms) / 7)
 
 
 def test_long_transcripts_are_cut():
-    assert build().tokens(1, "a" * 50) == [INTENTS + 1, *[BYTES + 97] * 10, END]
+    assert build().tokens(1, "a" * 50) == [WORDS + 1, *[FIRST + 97] * 10, END]
 
 
 def test_without_memory_nothing_is_rehearsed():

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from counterpoint.data.classes import as_texts
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.methods.text.primer import Config, Primer, check_labels, compared, draw
+from counterpoint.methods.text.primer import Config, Primer, compared, draw
 from tests.conformance.rows import build
 
 TEXTS = ["red apple on a tree", "a boat on the sea", "the apple boat", "seven birds sing at dawn near a tree"]
@@ -109,7 +110,7 @@ def test_a_short_text_keeps_half_of_its_words():
 
 def test_two_classes_of_one_name_are_refused():
     with pytest.raises(ConfigError, match="same text"):
-        check_labels(["top_up", "Top up"])
+        as_texts(["top_up", "Top up"])
 
 
 @pytest.mark.parametrize("wrong", [{"loss": "other"}, {"drawn": 0}, {"crop": (0.5, 0.2)}, {"crop": (0.0, 0.2)}])

@@ -63,6 +63,18 @@ def _stacked(tensors: list[Tensor], value: int) -> Tensor:
     return torch.cat(tensors)
 
 
+def padded(lists: Sequence[Sequence[int]], *, value: int = 0, least: int = 0) -> Tensor:
+    """Lists of numbers as ``(N, L)`` long, each filled up with ``value`` to the longest, or to ``least``.
+
+    >>> padded([[1, 2], [3]]).tolist()
+    [[1, 2], [3, 0]]
+    """
+    out = torch.full((len(lists), max(map(len, lists), default=least)), value, dtype=torch.long)
+    for row, numbers in zip(out, lists):
+        row[: len(numbers)] = torch.tensor(numbers, dtype=torch.long)
+    return out
+
+
 def move(data: Data, device: torch.device | str) -> Data:
     if isinstance(data, Tensor):
         return data.to(device, non_blocking=True)
@@ -161,3 +173,13 @@ class Batch:
             self.rows.to(device),
             {k: v.to(device) for k, v in self.labels.items()},
         )
+
+
+def one_after_another(first: Batch, then: Batch) -> Batch:
+    """One batch of the rows of two, each view owned by its rows; labels that the first has none of are 0 there."""
+    n = len(first)
+    owners = [torch.arange(len(v)) if v.owner is None else v.owner for b in (first, then) for v in b.views]
+    starts = [0] * len(first.views) + [n] * len(then.views)
+    views = tuple(replace(v, owner=o + start) for v, o, start in zip((*first.views, *then.views), owners, starts))
+    labels = {k: torch.cat([v.new_zeros((n, *v.shape[1:])), v]) for k, v in then.labels.items()}
+    return Batch(views, torch.cat([first.rows, then.rows]), labels)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from counterpoint.errors import ConfigError
 
 UNKNOWN = ("", "nan", "null", "<na>", "n/a", "#n/a")
 """What programs write, in small letters, where no class is known."""
@@ -44,3 +47,21 @@ def holds_class(column: pa.ChunkedArray) -> pa.ChunkedArray:
         known = pc.utf8_lower(pc.utf8_trim_whitespace(column))
         return pc.and_(pc.is_valid(column), pc.invert(pc.is_in(known, pa.array(UNKNOWN, known.type))))
     return pc.invert(pc.is_null(column, nan_is_null=pa.types.is_floating(column.type)))
+
+
+def as_texts(labels: Sequence[str]) -> tuple[str, ...]:
+    """Names of classes as an encoder of texts reads them: ``_``, ``-`` and ``/`` are spaces.
+
+    Raises `ConfigError` where two are the same.
+
+    >>> as_texts(["card_arrival", "Top-up"])
+    ('card arrival', 'top up')
+    """
+    names = tuple(" ".join(re.sub(r"[_/-]", " ", name).split()).lower() for name in labels)
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise ConfigError(
+                f"The classes {labels[names.index(name)]!r} and {labels[i]!r} have the same text, so it tells nothing "
+                "apart. Rename one of them."
+            )
+    return names

@@ -271,6 +271,13 @@ class Projected(Around):
         return encoder
 
 
+def unprojected(encoder: Encoder | None) -> Encoder | None:
+    """The encoder below the projections of a tower, of which one that goes on from an earlier run has several."""
+    while isinstance(encoder, Projected):
+        encoder = encoder.encoder
+    return encoder
+
+
 def _norm(norm: Norm, width: int, affine: bool) -> list[nn.Module]:
     if norm == "batch":
         return [nn.BatchNorm1d(width, affine=affine)]

@@ -53,6 +53,25 @@ class TokenStates(nn.Module):
         return F.pad(torch.cat((x, mask.unsqueeze(-1).to(x)), -1), (0, 0, 0, self.places - x.shape[1]))
 
 
+class Features(nn.Module):
+    """The embedding of an encoder and its tokens in one pass: ``(N, 1 + T, D)``.
+
+    encoder: one with ``features``, to the pooled embedding and the tokens, or with ``tokens``, of which the first is
+    the embedding.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, data: Data) -> Tensor:
+        if not hasattr(self.encoder, "features"):
+            out: Tensor = self.encoder.tokens(data)[0]
+            return out
+        pooled, tokens = self.encoder.features(data)
+        return torch.cat((pooled.unsqueeze(1), tokens), 1)
+
+
 class MaskedFrames(nn.Module):
     """Of recordings in which places are hidden behind noise: features of the front as they are, the output of the block
     ``split`` and that of the last one, side by side ``(N, places, width + 2 dim)``.

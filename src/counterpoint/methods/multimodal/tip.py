@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -39,8 +39,9 @@ from counterpoint.data.batch import Batch, View
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.fusion import ImageTable, Interaction
-from counterpoint.encoders.heads import Projected
+from counterpoint.encoders.heads import Projected, unprojected
 from counterpoint.encoders.image import ConvNetConfig, ImageEncoder
+from counterpoint.encoders.states import Features
 from counterpoint.encoders.table import TableTransformer, TableTransformerConfig
 from counterpoint.errors import ConfigError
 from counterpoint.methods.base import Method, Recipe, method
@@ -79,20 +80,6 @@ class Config:
                 raise ConfigError(f"{name}={getattr(self, name)}: give a share from 0 to 1.")
 
 
-class Tokens(nn.Module):
-    """An encoder's embedding and its tokens in one pass: ``(N, 1 + T, D)``."""
-
-    def __init__(self, encoder: ImageEncoder | TableTransformer) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, data: Any) -> Tensor:
-        if isinstance(self.encoder, TableTransformer):
-            return self.encoder.tokens(data)[0]
-        pooled, places = self.encoder.features(data)
-        return torch.cat((pooled.unsqueeze(1), places), 1)
-
-
 @method(
     "tip",
     title="TIP: images and incomplete table rows, contrasted, matched and filled in",
@@ -110,7 +97,7 @@ class TIP(Method):
     def __init__(self, encoders: Mapping[str, Encoder], config: Config | None = None) -> None:
         super().__init__(next(iter(encoders.values())), config)
         del self.encoder
-        image, table = (_unprojected(encoders.get(stream)) for stream in ("image", "table"))
+        image, table = (unprojected(encoders.get(stream)) for stream in ("image", "table"))
         if len(encoders) != 2 or not isinstance(image, ImageEncoder) or not isinstance(table, TableTransformer):
             held = ", ".join(f"{stream}: {type(e).__name__}" for stream, e in encoders.items())
             raise ConfigError(f"tip takes an image encoder and a table transformer; given were {held}.")
@@ -141,9 +128,7 @@ class TIP(Method):
         assert isinstance(images, Tensor)
         changed = torch.from_numpy(rng.random(len(rows)) < c.augment)[:, None, None, None]
         images = torch.where(changed, replace(c.views, size=images.shape[-1])(images, rng), images)
-        encoder = self.table.encoder
-        assert isinstance(encoder, TableTransformer)
-        cells = encoder.collate([r["table"] for r in rows])
+        cells: Any = self.table.collate([r["table"] for r in rows])
         views = [View(images, "image", "anchor"), View(corrupt_cells(cells, rng, rate=c.corrupt), "table", "positive")]
         labels = {"draw": torch.from_numpy(rng.random((len(rows), 2)))}
         if c.mtr:
@@ -153,8 +138,8 @@ class TIP(Method):
         return Batch(tuple(views), torch.tensor([r["row"] for r in rows]), labels)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        v = self.embed(Tokens(self.image.encoder), batch.one("anchor"))  # type: ignore[arg-type]
-        t = self.embed(Tokens(self.table.encoder), batch.one("positive"))  # type: ignore[arg-type]
+        v = self.embed(Features(self.image.encoder), batch.one("anchor"))  # type: ignore[arg-type]
+        t = self.embed(Features(self.table.encoder), batch.one("positive"))  # type: ignore[arg-type]
         u, w = F.normalize(self.image.projection(v[:, 0]), dim=-1), F.normalize(self.table.projection(t[:, 0]), dim=-1)
         scale = 1 / self.config.temperature
         self.observe(anchor=u, positive=w)
@@ -163,7 +148,7 @@ class TIP(Method):
         if self.matched is not None:
             out["itm"] = self.match(t, places, (scale * u.detach(), w.detach()), batch.labels["draw"])
         if self.config.mtr:
-            hidden = self.embed(Tokens(self.table.encoder), batch.one("context"))  # type: ignore[arg-type]
+            hidden = self.embed(Features(self.table.encoder), batch.one("context"))  # type: ignore[arg-type]
             out["mtr"] = self.fill(self.interaction(hidden, places), batch)
         return {name: loss / len(out) for name, loss in out.items()}
 
@@ -194,9 +179,7 @@ class TIP(Method):
 
     def encode(self, batch: Batch) -> Tensor:
         """Joint embeddings ``(N, D)`` of the images and rows of a batch."""
-        image, row = batch.one("anchor").data, batch.one("positive").data
-        assert isinstance(image, Tensor)
-        assert not isinstance(row, Tensor)
+        image, row = (cast(Any, batch.one(role).data) for role in ("anchor", "positive"))
         return self.joint({"image": image, **row})
 
     @classmethod
@@ -208,20 +191,9 @@ class TIP(Method):
             return Recipe(config=Config(), encoder={"image": image, "table": table}, train=train)
         small = size == "small"
         wide = 64 if small else 16
+        net = ConvNetConfig(size=32) if small else ConvNetConfig(size=16, stem_width=8, widths=(8, 16), depths=(1, 1))
         return Recipe(
             config=Config(dim=wide, layers=2 if small else 1, heads=4),
-            encoder={
-                "image": ConvNetConfig(size=32)
-                if small
-                else ConvNetConfig(size=16, stem_width=8, widths=(8, 16), depths=(1, 1)),
-                "table": TableTransformerConfig(dim=wide, layers=2 if small else 1, heads=4),
-            },
+            encoder={"image": net, "table": TableTransformerConfig(dim=wide, layers=2 if small else 1, heads=4)},
             train=TrainConfig(batch=128 if small else 16, epochs=40 if small else 1, lr=1e-3, weight_decay=1e-4),
         )
-
-
-def _unprojected(encoder: Encoder | None) -> Encoder | None:
-    """The encoder below the linear map of a tower: the tower of an earlier run is gone on with."""
-    while isinstance(encoder, Projected):
-        encoder = encoder.encoder
-    return encoder

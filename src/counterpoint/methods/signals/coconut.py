@@ -43,7 +43,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterpoint.data.batch import Batch, Data, View, take
+from counterpoint.data.batch import Batch, Data, View, padded, take
 from counterpoint.data.rows import Rows
 from counterpoint.data.sampler import InTurn, Sampler
 from counterpoint.data.schema import Row, RowSet
@@ -51,8 +51,10 @@ from counterpoint.data.stream import Stream
 from counterpoint.decode.generate import Decoder
 from counterpoint.decode.sample import greedy
 from counterpoint.encoders.audio import AudioTransformer, AudioTransformerConfig
+from counterpoint.encoders.byte_vocabulary import BEGIN, END, PAD, WORDS, read, spelled
 from counterpoint.encoders.decoder import SequenceDecoder, Speaker
 from counterpoint.encoders.pooling import pool
+from counterpoint.encoders.states import TokenStates
 from counterpoint.errors import ConfigError
 from counterpoint.memory.rehearsal import Choice, Rehearsal, joined
 from counterpoint.memory.teacher import Teacher
@@ -66,9 +68,6 @@ from counterpoint.processes import sizes, total, world
 from counterpoint.train.config import TrainConfig
 
 Side: TypeAlias = Literal["student", "teacher"]
-PAD, BEGIN, END, BYTES = 0, 1, 2, 3
-"""The vocabulary: three signs, 256 bytes from 3 on, then the intents."""
-INTENTS = BYTES + 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +132,7 @@ class Coconut(Method):
         if classes < 2:
             raise ConfigError("coconut tells intents apart: give the names of at least two, labels=('on', 'off').")
         self.decoder = SequenceDecoder(
-            INTENTS + classes, encoder.dim, dim=c.width, depth=c.depth, heads=c.heads, places=c.longest + 2
+            WORDS + classes, encoder.dim, dim=c.width, depth=c.depth, heads=c.heads, places=c.longest + 2
         )
         self.projection = nn.Linear(encoder.dim, c.projection)
         self.text = nn.Linear(c.width, c.projection) if c.mm else None
@@ -171,18 +170,16 @@ class Coconut(Method):
         labels = {
             "label": torch.tensor([r["label"] for r in rows], dtype=torch.long),
             "task": torch.tensor([r.get("task", self.task_of[r["label"]]) for r in rows], dtype=torch.long),
-            "said": torch.zeros(len(rows), max(map(len, said), default=1), dtype=torch.long),
+            "said": padded(said, value=PAD, least=1),
         }
-        for row, ids in zip(labels["said"], said):
-            row[: len(ids)] = torch.tensor(ids)
         data = self.encoder.collate([recording(r[stream]) for r in rows])
         return Batch((View(data, stream),), torch.tensor([r["row"] for r in rows]), labels)
 
     def tokens(self, label: int, text: str | None) -> list[int]:
         """Intent, transcript, end; the intent alone where nobody wrote down what was said."""
         if not text or not text.strip():
-            return [INTENTS + label]
-        return [INTENTS + label, *(BYTES + b for b in text.strip().encode()[: self.config.longest]), END]
+            return [WORDS + label]
+        return [WORDS + label, *spelled(text.strip(), longest=self.config.longest), END]
 
     # --- losses ------------------------------------------------------------------------------------------------------
 
@@ -234,7 +231,7 @@ class Coconut(Method):
 
     def listen(self, data: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The encoder's places ``(N, S, D)`` and which of them are real ``(N, S)``."""
-        found = self.embed(Places(self.encoder, data["frames"].shape[1]), data)
+        found = self.embed(TokenStates(self.encoder, self.encoder.places(data["frames"].shape[1])), data)
         return found[..., :-1], found[..., -1] > 0.5
 
     def write(self, said: Tensor, places: Tensor, there: Tensor) -> Tensor:
@@ -280,9 +277,8 @@ class Coconut(Method):
         found = self._intents(places, there)
         speaker = Speaker(self.decoder, places, there, begin=BEGIN, ends=(END, PAD))
         room = min(max_new, self.config.longest)
-        written = how(speaker, [[BEGIN, INTENTS + i] for i in found.tolist()], max_new=room)
-        texts = (bytes(t - BYTES for t in ids if BYTES <= t < INTENTS).decode(errors="replace") for ids in written)
-        return [(self.config.labels[i], text) for i, text in zip(found.tolist(), texts)]
+        written = how(speaker, [[BEGIN, WORDS + i] for i in found.tolist()], max_new=room)
+        return [(self.config.labels[i], read(ids)) for i, ids in zip(found.tolist(), written)]
 
     @torch.no_grad()
     def _heard(self, items: Sequence[Any]) -> tuple[Tensor, Tensor]:
@@ -292,7 +288,7 @@ class Coconut(Method):
     @torch.no_grad()
     def _intents(self, places: Tensor, there: Tensor) -> Tensor:
         begin = torch.full((len(places), 1), BEGIN, device=places.device)
-        return self.decoder(begin, places, there)[:, -1, INTENTS:].argmax(-1)
+        return self.decoder(begin, places, there)[:, -1, WORDS:].argmax(-1)
 
     @classmethod
     def recipe(cls, size: str = "published") -> Recipe:
@@ -314,15 +310,3 @@ class Coconut(Method):
         )  # fmt: skip
         train = TrainConfig(batch=16, epochs=20 if small else 1, lr=1e-3, schedule="constant", stop_on_collapse=False)
         return Recipe(config=config, encoder=encoder, train=train)
-
-
-class Places(nn.Module):
-    """The encoder's places, and in a last column which are real: ``(N, S, D + 1)``, S as of so many frames."""
-
-    def __init__(self, encoder: AudioTransformer, frames: int) -> None:
-        super().__init__()
-        self.encoder, self.places = encoder, encoder.places(frames)
-
-    def forward(self, data: Data) -> Tensor:
-        x, mask = self.encoder.tokens(data)
-        return F.pad(torch.cat((x, mask.unsqueeze(-1).to(x)), -1), (0, 0, 0, self.places - x.shape[1]))

@@ -34,19 +34,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from counterpoint.data.batch import Batch, View
+from counterpoint.data.batch import Batch, View, one_after_another
 from counterpoint.data.mixed import Mixed
 from counterpoint.data.rows import Rows
 from counterpoint.data.schema import Row, RowSet
 from counterpoint.data.stream import Stream
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.states import LayerStates
 from counterpoint.encoders.static import StaticTextConfig
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.methods import batches
 from counterpoint.methods.base import Method, Recipe, method
 from counterpoint.methods.batches import places
-from counterpoint.methods.text.matryoshka_2d import Exits
 from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Diagonal, Labels, OnlySame
 from counterpoint.objectives.rank import cosent, pearson, pro, rank_kl
@@ -223,7 +223,7 @@ class CoDiEmb(Method):
     def ordered(self, batch: Batch) -> dict[str, Tensor]:
         """The losses of scored pairs."""
         c, score = self.config, batch.labels["score"]
-        exits = Exits(self.encoder, None if self.middle is None else (self.middle, self.encoder.depth))  # type: ignore[arg-type]
+        exits = LayerStates(self.encoder, None if self.middle is None else (self.middle, self.encoder.depth))  # type: ignore[arg-type]
         a, b = (F.normalize(self.embed(exits, batch.one(role)), dim=-1) for role in ("a", "b"))
         if (owner := batch.one("a").owner) is not None:  # the rows before are pairs
             score = score[owner]
@@ -297,13 +297,3 @@ def predecessors(owner: Tensor) -> Tensor:
     first = starts(counts)[rank()]
     before = torch.empty_like(order).scatter_(0, order, order.roll(1))
     return before[first : first + len(owner)]
-
-
-def one_after_another(first: Batch, then: Batch) -> Batch:
-    """One batch of the rows of two, each view owned by its rows; labels that the first has none of are 0 there."""
-    n = len(first)
-    owners = [torch.arange(len(v)) if v.owner is None else v.owner for b in (first, then) for v in b.views]
-    starts = [0] * len(first.views) + [n] * len(then.views)
-    views = tuple(replace(v, owner=o + start) for v, o, start in zip((*first.views, *then.views), owners, starts))
-    labels = {k: torch.cat([v.new_zeros((n, *v.shape[1:])), v]) for k, v in then.labels.items()}
-    return Batch(views, torch.cat([first.rows, then.rows]), labels)

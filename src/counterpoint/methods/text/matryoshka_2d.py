@@ -30,12 +30,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from counterpoint.data.batch import Batch, Data
+from counterpoint.data.batch import Batch
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.states import LayerStates
 from counterpoint.encoders.text import TextTransformer, TextTransformerConfig
 from counterpoint.errors import ConfigError
 from counterpoint.methods import batches
@@ -79,22 +80,6 @@ class Config:
                 f"cosent={self.cosent}, angle={self.angle}, align={self.align}: weights are at least 0, and one of "
                 "cosent and angle is more."
             )
-
-
-class Exits(nn.Module):
-    """Embeddings ``(N, len(layers), D)`` of several layers (None: of the last) as one module, which gradient caching
-    can call."""
-
-    def __init__(self, encoder: Encoder, layers: Sequence[int] | None) -> None:
-        super().__init__()
-        self.encoder, self.layers = encoder, layers
-
-    def forward(self, data: Data) -> Tensor:
-        if self.layers is None:
-            out: Tensor = self.encoder(data).unsqueeze(1)
-            return out
-        assert isinstance(self.encoder, TextTransformer)
-        return self.encoder.exits(data, self.layers)
 
 
 @method(
@@ -166,7 +151,7 @@ class Matryoshka2D(Method):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         (n, k), score = self.drawn(), self._scores(batch)
-        exits = Exits(self.encoder, None if n is None else (n, len(self.depths) + 1))
+        exits = LayerStates(self.encoder, None if n is None else (n, len(self.depths) + 1))
         x = self.embed_each(exits, batch.views)
         last, early = [z[:, -1] for z in x], [z[:, 0] for z in x]
         self.observe(anchor=F.normalize(last[0], dim=-1), positive=F.normalize(last[1], dim=-1))

@@ -26,7 +26,6 @@ small data; 3 to 5 words as positives, 10 to 100 negatives. (These numbers are n
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -36,7 +35,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterpoint.data.batch import Batch, View
+from counterpoint.data.batch import Batch, View, padded
+from counterpoint.data.classes import as_texts
 from counterpoint.data.schema import Row
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.text import TextTransformerConfig
@@ -48,6 +48,7 @@ from counterpoint.objectives.contrast import contrast
 from counterpoint.objectives.pairing import Soft
 from counterpoint.objectives.scale import LogitScale
 from counterpoint.processes import gathered, rank, sizes, starts, world
+from counterpoint.search.terms import words
 from counterpoint.train.config import TrainConfig
 from counterpoint.views.text import crop_words
 
@@ -96,7 +97,7 @@ class Primer(Method):
         c = self.config
         self.scale = LogitScale(c.temperature, learnable=True)
         self.bias = nn.Parameter(torch.tensor(float(c.bias))) if c.loss == "binary" else None
-        self.names = check_labels(c.labels)
+        self.names = as_texts(c.labels)
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
         """Views ``anchor``, the texts, and ``label``, the candidates, each owned by the first row that drew it. Labels:
@@ -130,7 +131,7 @@ class Primer(Method):
             View(self.encoder.collate(seen), stream, "anchor"),
             View(self.encoder.collate(pool), stream, "label", owner=torch.tensor(owners, dtype=torch.long)),
         )
-        return Batch(views, at, {"held": filled(said), "owned": filled(owned)})
+        return Batch(views, at, {"held": padded(said), "owned": padded(owned)})
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         z, scale = F.normalize(self.embed(self.encoder, batch.one("anchor")), dim=-1), self.scale()
@@ -180,33 +181,8 @@ def compared(batch: Batch) -> tuple[Tensor, Tensor, int]:
     return ~again[start : start + len(own)], targets, int((~again[:start]).sum())
 
 
-def filled(lists: Sequence[Sequence[int]]) -> Tensor:
-    """Lists of numbers as ``(N, L)`` long, L that of the longest, the others filled up with 0."""
-    out = torch.zeros(len(lists), max(map(len, lists), default=0), dtype=torch.long)
-    for row, numbers in zip(out, lists):
-        row[: len(numbers)] = torch.tensor(numbers, dtype=torch.long)
-    return out
-
-
-def words(text: str) -> list[str]:
-    """Lower-case words, without what stands between them."""
-    return re.findall(r"\w+", text.lower())
-
-
 def draw(held: Sequence[str], rng: np.random.Generator, n: int) -> list[str]:
     """At most n distinct words, and of a short text at most half of them, so that something is left to read."""
     distinct = list(dict.fromkeys(held))
     n = min(n, max(1, len(distinct) // 2)) if distinct else 0
     return [distinct[i] for i in rng.choice(len(distinct), n, replace=False)]
-
-
-def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
-    """Names of classes as text, ``_``, ``-`` and ``/`` being spaces; an error where two are the same."""
-    names = tuple(" ".join(re.sub(r"[_/-]", " ", name).split()).lower() for name in labels)
-    for i, name in enumerate(names):
-        if name in names[:i]:
-            raise ConfigError(
-                f"The classes {labels[names.index(name)]!r} and {labels[i]!r} have the same text, so it tells nothing "
-                "apart. Rename one of them."
-            )
-    return names
