@@ -18,7 +18,7 @@ NAMED_OUTSIDE: dict[str, set[str]] = {
     "text": {
         "cli/index.py", "cli/search.py", "data/roles.py", "decode/generator.py", "docs/pages.py", "report/collect.py",
         "report/diagnosis.py", "report/figures.py", "report/page.py", "search/index.py", "search/intact.py",
-        "workflow/index.py", "workflow/settings.py", "workflow/share.py",
+        "workflow/settings.py", "workflow/share.py",
     },
 }  # fmt: skip
 """A word that is a modality's name -> files outside its own in which it stands, and means something else there."""

@@ -102,7 +102,7 @@ def index(
         return _items(embed, rows, out, column=find_column(rows, encoder.modality, column), about=about, log=log,
                       settings=settings)  # fmt: skip
     own = pairs_in(rows, sources)
-    if own is not None and column is None and own.columns["positive"] == "positive" and "text" not in rows.column_names:
+    if own is not None and column is None and own.columns["positive"] == "positive" and TEXT not in rows.column_names:
         column = "positive"
         log.note(f"The column 'positive' is indexed, as the rows hold {own.why}")
     text = find_column(rows, TEXT, column)

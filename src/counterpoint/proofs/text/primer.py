@@ -20,18 +20,19 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from counterpoint.data.classes import as_texts
 from counterpoint.data.rows import Rows
 from counterpoint.data.sets.docstrings import PACKAGES, Docstring, held_out
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.static import StaticText, StaticTextConfig
 from counterpoint.evaluate.evaluate import evaluate
-from counterpoint.methods.text.primer import Config, Primer, check_labels
+from counterpoint.methods.text.primer import Config, Primer
 from counterpoint.proofs.base import Proof, train
 
 
 def rank_of_label(encoder: Encoder, texts: Sequence[str], labels: Sequence[int], names: Sequence[str]) -> np.ndarray:
     """The place ``(N,)``, from 1, that each text's class has when classes are ranked by their names."""
-    s = encoder.encode(texts) @ encoder.encode(check_labels(names)).T
+    s = encoder.encode(texts) @ encoder.encode(as_texts(names)).T
     own = s[np.arange(len(s)), np.asarray(labels)][:, None]
     place: np.ndarray = 1 + (s > own).sum(1) + ((s == own).sum(1) - 1) / 2  # among equal ones the middle
     return place
@@ -82,7 +83,7 @@ def _ranked(
     """The classes of those held out, and the places that its own name has for the bodies of each."""
     sizes = Counter(class_of(d) for d in (*known, *held))
     names = sorted(name for name, n in sizes.items() if name and n >= FEWEST)
-    told = {word for name in check_labels(names) for word in name.split()}
+    told = {word for name in as_texts(names) for word in name.split()}
     test = [d for d in held if class_of(d) in names]
     texts = [re.sub(r"[^\W_]+", lambda m: "" if m[0].lower() in told else m[0], d.body) for d in test]
     own = [names.index(class_of(d)) for d in test]
