@@ -25,7 +25,7 @@ from counterpoint.modalities.text import TEXT
 from counterpoint.workflow.gather import one_graph, rows_like, spread
 from counterpoint.workflow.measure import found_again
 from counterpoint.workflow.models import load_towers
-from counterpoint.workflow.retrieval import retrieval_set
+from counterpoint.workflow.sources import retrieval_set
 from counterpoint.workflow.words import KINDS
 
 READ = ("pairs", "scored", "labelled", "texts", "items", "towers")

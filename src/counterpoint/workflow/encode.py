@@ -26,8 +26,8 @@ from counterpoint.search.quantise import Dtype, ranges_of
 from counterpoint.workflow.bulk.embed import EMBEDDING, Embed
 from counterpoint.workflow.bulk.encode import encode_files
 from counterpoint.workflow.bulk.units import find, first_schema
-from counterpoint.workflow.rows import find_column, read_all
 from counterpoint.workflow.series import embedded_steps
+from counterpoint.workflow.sources import find_column, read_all
 
 FILES = (".npy", ".parquet")
 """Endings of the files that embeddings are written to; what has none of them is a folder."""

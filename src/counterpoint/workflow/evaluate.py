@@ -24,8 +24,8 @@ from counterpoint.modalities.text import TEXT
 from counterpoint.search.quantise import Dtype
 from counterpoint.workflow.gather import rows_like, spread
 from counterpoint.workflow.models import load_towers
-from counterpoint.workflow.retrieval import retrieval_set
 from counterpoint.workflow.run_folder import learned_from
+from counterpoint.workflow.sources import retrieval_set
 from counterpoint.workflow.verdict import begun_with, run_of, to_try
 
 

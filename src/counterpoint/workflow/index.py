@@ -27,8 +27,8 @@ from counterpoint.search.sequences import FASTA, reference
 from counterpoint.workflow.bulk.embed import EMBEDDING, Embed
 from counterpoint.workflow.models import load_towers, model_path
 from counterpoint.workflow.questions import weights
-from counterpoint.workflow.rows import find_column, read_all
 from counterpoint.workflow.share import learn_for_index, of_model, pairs_in, pairs_to_learn_from
+from counterpoint.workflow.sources import find_column, read_all
 
 if TYPE_CHECKING:
     import datasets

@@ -30,8 +30,7 @@ from counterpoint.search.cache import Cache
 from counterpoint.search.mine import Counts, Likeness, Mined, Mining, Problem, Scorer, dense, words
 from counterpoint.workflow.bulk.embed import fingerprint
 from counterpoint.workflow.models import load
-from counterpoint.workflow.retrieval import retrieval_set
-from counterpoint.workflow.rows import find_column, read_all
+from counterpoint.workflow.sources import find_column, read_all, retrieval_set
 
 BM25 = "bm25"
 """In the place of a model: words propose."""

@@ -21,7 +21,7 @@ from counterpoint.errors import ConfigError, DataError
 from counterpoint.files import whole_file
 from counterpoint.modalities.text import TEXT
 from counterpoint.workflow.models import writer
-from counterpoint.workflow.rows import find_column, read_all
+from counterpoint.workflow.sources import find_column, read_all
 
 SERVER = "endpoint"
 """In the place of a language model: a server that the environment names."""

@@ -1,7 +1,8 @@
-"""The rows a verb works on, and which of their columns."""
+"""The rows a verb works on, which of their columns, and retrieval sets among what verbs are given."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from counterpoint.errors import DataError
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from counterpoint.data.files.options import Said
     from counterpoint.data.files.read import Source
     from counterpoint.data.log import Log
+    from counterpoint.data.sets.beir import Retrieval
 
 
 def read_all(sources: Source | Any, *, split: str | None = None, log: Log, reading: Said = None) -> datasets.Dataset:
@@ -50,3 +52,26 @@ def find_column(rows: datasets.Dataset, modality: str, asked: str | None) -> str
     if not fitting:
         raise DataError(f"No column holds {name}, which is what the model encodes; the rows have {describe(rows)}.")
     raise DataError(f"Which column holds the {name}? Type --column with one of: {', '.join(fitting)}.")
+
+
+def retrieval_set(data: Source | Any, split: str | None = None, *, to_learn: bool = False) -> Retrieval | None:
+    """The retrieval set that a source is: a folder in BEIR's layout, or a registered set; None where it is none.
+
+    data: as of the verbs. split: of the judgements (None: test). to_learn: train, where there are judgements for it.
+    Raises `DataError` for a set that is damaged.
+    """
+    from counterpoint.data import objects
+    from counterpoint.data.sets import registry
+    from counterpoint.data.sets.beir import read_beir
+
+    sources = objects.sources(data)
+    if len(sources) != 1 or not isinstance(source := sources[0], str | Path):
+        return None
+    known = registry.ENTRIES.get(str(source))
+    if known is not None and known.task == "retrieval":
+        return registry.load(known.name, split)  # type: ignore[return-value]  # of this task it is one
+    folder = Path(source)
+    if not any(folder.glob("corpus.jsonl*")):
+        return None
+    usual = "train" if to_learn and any(folder.glob("qrels/train.*")) else "test"
+    return read_beir(folder, split=split or usual)
