@@ -53,6 +53,10 @@ def sinkhorn(
     summing to 1.
 
     Source: Cuturi 2013, arXiv 1306.0895; Caron et al. 2020 (SwAV), arXiv 2006.09882.
+
+    >>> q = sinkhorn(torch.tensor([[2.0, 0.0], [2.0, 1.0]]))  # both rows prefer the first prototype
+    >>> [round(x, 2) for x in q.sum(0).tolist()]  # and yet each gets about its share
+    [1.14, 0.86]
     """
     if epsilon <= 0 or iterations < 1:
         raise ConfigError(f"Sinkhorn needs epsilon > 0 and iterations >= 1; got {epsilon} and {iterations}.")
@@ -82,6 +86,9 @@ def student_t(z: Tensor, centres: Tensor, *, freedom: float = 1.0) -> Tensor:
     """Soft assignments ``q_ik ∝ (1 + |z_i - c_k|² / freedom)^(-(freedom + 1) / 2)``, rows sum to 1.
 
     z: ``(N, D)``. centres: ``(K, D)``. Returns ``(N, K)``. Source: Xie et al. 2016 (DEC), arXiv 1511.06335, eq. 1.
+
+    >>> student_t(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 0.0], [1.0, 0.0]])).tolist()
+    [[0.6666666865348816, 0.3333333432674408]]
     """
     near = (1 + (z.unsqueeze(1) - centres).square().sum(-1) / freedom).pow(-(freedom + 1) / 2)
     return near / near.sum(1, keepdim=True)
@@ -92,6 +99,10 @@ def sharpened(q: Tensor) -> Tensor:
     """``p_ik ∝ q_ik² / f_k`` with ``f_k = Σ_i q_ik`` over all processes: surer than q, and fair to small clusters.
 
     q: ``(N, K)``. A cluster that holds nothing gets nothing. Source: Xie et al. 2016 (DEC), arXiv 1511.06335, eq. 3.
+
+    >>> p = sharpened(torch.tensor([[0.6, 0.4], [0.4, 0.6]]))
+    >>> [round(x, 3) for x in p[0].tolist()]
+    [0.692, 0.308]
     """
     share = q.square() / total(q.sum(0)).clamp_min(torch.finfo(q.dtype).tiny)
     return share / share.sum(1, keepdim=True)
@@ -107,6 +118,10 @@ def prototype_cross_entropy(
     prototypes. Returns ``()`` or ``(N,)``.
 
     Source: Caron et al. 2020 (SwAV), arXiv 2006.09882, eq. 2.
+
+    >>> scores, target = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0]])
+    >>> round(float(prototype_cross_entropy(scores, target, temperature=1.0)), 4)
+    0.3133
     """
     log_p = (scores / temperature).log_softmax(-1)
     if not target.is_floating_point():
@@ -133,6 +148,10 @@ def swapped_prediction(
     Returns ``()``, the loss of the rows of all processes.
 
     Source: Caron et al. 2020 (SwAV), arXiv 2006.09882, eqs. 1 and 2.
+
+    >>> scores = torch.eye(3)  # of three rows for three prototypes, alike in both views
+    >>> round(float(swapped_prediction(scores, scores)), 4)
+    0.0001
     """
     same_shape(a=a, b=b)
     q_a = sinkhorn(a, epsilon=epsilon, iterations=iterations, extra=extra_a)

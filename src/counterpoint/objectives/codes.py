@@ -37,6 +37,9 @@ def code_diversity(logits: Tensor) -> Tensor:
     gives 0. Returns ``()``.
 
     Source: Baevski et al. 2020 (wav2vec 2.0), arXiv 2006.11477, eq. 4, in its form of a perplexity.
+
+    >>> float(code_diversity(torch.zeros(4, 2, 8))) <= float(code_diversity(10 * torch.eye(8)[:1].expand(4, 2, 8)))
+    True
     """
     _, groups, codes = logits.shape
     p = at_least_float32(logits).softmax(-1)
@@ -55,6 +58,11 @@ def code_cross_entropy(logits: Tensor, target: Tensor, *, reduction: Reduction =
     elsewhere: detach it, unless codes are meant to become easy to foretell. Returns ``()``, or ``(N,)``.
 
     Source: Chung et al. 2021 (w2v-BERT), arXiv 2108.06209, section 2.3.
+
+    >>> logits = torch.zeros(1, 2, 4)  # one place, two codebooks of four codes: nothing is known
+    >>> target = torch.eye(4)[[0, 3]].unsqueeze(0)
+    >>> round(float(code_cross_entropy(logits, target)), 4)
+    1.3863
     """
     same_shape(logits=logits, target=target)
     log_p = at_least_float32(logits).log_softmax(-1)
@@ -80,6 +88,11 @@ def code_contrast(
 
     Sources: Baevski et al. 2020 (wav2vec 2.0), arXiv 2006.11477, eq. 3; without those of the same code: Chung et al.
     2021 (w2v-BERT), arXiv 2108.06209.
+
+    >>> z, groups = torch.eye(3), torch.tensor([7, 7, 7])  # three places of one recording
+    >>> codes = torch.tensor([[0], [1], [2]])
+    >>> round(float(code_contrast(z, z, codes=codes, size=4, groups=groups, scale=10.0)), 4)
+    0.0001
     """
     code = (codes * size ** torch.arange(codes.shape[1], device=codes.device)).sum(1)
     if not distractors:
@@ -93,6 +106,9 @@ def perplexity(codes: Tensor, size: int) -> Tensor:
     """``exp H`` of the codes ``(N,)`` or ``(N, G)`` in use, of ``size`` there are; ``()``, the mean over the codebooks.
 
     1: one code stands for everything. size: all are used alike. Codes of all processes count.
+
+    >>> float(perplexity(torch.tensor([[0], [1], [2], [3]]), 8))  # four of eight codes, alike
+    4.0
     """
     codes = codes if codes.ndim == 2 else codes.unsqueeze(1)
     used = torch.stack([torch.bincount(column, minlength=size) for column in codes.unbind(1)])

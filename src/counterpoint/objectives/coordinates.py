@@ -34,6 +34,10 @@ def coordinate_kl(
     factor T², and never a gradient to the teacher.
 
     Source: Li et al. 2024 (2DMSE), arXiv 2402.14776, with the scale of the released code.
+
+    >>> x = torch.tensor([[1.0, 0.0]])
+    >>> float(coordinate_kl(x, x))
+    0.0
     """
     same_shape(x=x, target=target)
     if temperature <= 0:

@@ -57,6 +57,10 @@ def barlow_twins(
     batch (module docstring). N < 2 is an error.
 
     Source: Zbontar et al. 2021, arXiv 2103.03230, eqs. 1 and 2.
+
+    >>> z = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])  # uncorrelated
+    >>> round(float(barlow_twins(z, z)), 4)
+    0.0
     """
     same_shape(a=a, b=b)
     n = batch_size(a)
@@ -107,6 +111,10 @@ def vicreg(
     the released code, for which the published weights 25, 25, 1 hold; the paper's text prints neither.
 
     Source: Bardes et al. 2022, arXiv 2105.04906.
+
+    >>> z = torch.tensor([[2.0, 2.0], [2.0, -2.0], [-2.0, 2.0], [-2.0, -2.0]])
+    >>> round(float(vicreg(z, z)), 4)  # alike, spread out, uncorrelated
+    0.0
     """
     parts = vicreg_parts(a, b, gamma=gamma, eps=eps)
     return invariance * parts["invariance"] + variance * parts["variance"] + covariance * parts["covariance"]
@@ -206,6 +214,11 @@ def whitening_mse(
 
     Source: Ermolov et al. 2021 (W-MSE), arXiv 2007.06346, eqs. 3 to 5; they whiten slices of the batch, which
     is this function called on each slice.
+
+    >>> g = torch.Generator().manual_seed(0)
+    >>> z = torch.randn(8, 3, generator=g)
+    >>> round(float(whitening_mse(z, z)), 4)
+    0.0
     """
     same_shape(a=a, b=b)
     u, v = (whiten(z, groups=groups, eps=eps, method=method) for z in (a, b))

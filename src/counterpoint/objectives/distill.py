@@ -40,6 +40,10 @@ def margin_mse(
     ``(N, K)`` for K negatives each (L_i is then the mean over K). Returns ``()`` or ``(N,)``.
 
     Source: Hofstätter et al. 2020, arXiv 2010.02666, eq. 2.
+
+    >>> positive, negative = torch.tensor([3.0]), torch.tensor([1.0])
+    >>> float(margin_mse(positive, negative, torch.tensor([9.0]), torch.tensor([6.0])))  # a margin of 2 beside one of 3
+    1.0
     """
     same_shape(positive=positive, teacher_positive=teacher_positive)
     same_shape(negative=negative, teacher_negative=teacher_negative)
@@ -66,6 +70,10 @@ def kl_distillation(
     counts 0. Returns ``()`` or ``(N,)``; 0 where the distributions are equal.
 
     Source: Hinton et al. 2015, arXiv 1503.02531.
+
+    >>> scores = torch.tensor([[2.0, 1.0]])
+    >>> float(kl_distillation(scores, scores + 5.0))  # a softmax does not see what is added to all
+    0.0
     """
     same_shape(student=student, teacher=teacher)
     if temperature <= 0:
@@ -89,6 +97,9 @@ def embedding_mse(student: Tensor, teacher: Tensor, *, reduction: Reduction = "m
 
     student, teacher: ``(N, D)``. Returns ``()`` or ``(N,)``.
     Source: Reimers & Gurevych 2020, arXiv 2004.09813.
+
+    >>> float(embedding_mse(torch.zeros(2, 3), torch.ones(2, 3)))
+    1.0
     """
     same_shape(student=student, teacher=teacher)
     return reduced((student - teacher.detach()).square().mean(-1), reduction)
@@ -100,6 +111,9 @@ def embedding_cosine(student: Tensor, teacher: Tensor, *, reduction: Reduction =
 
     student, teacher: ``(N, D)``. Returns ``()`` or ``(N,)``; in [0, 2].
     Source: Sanh et al. 2019 (DistilBERT), arXiv 1910.01108.
+
+    >>> float(embedding_cosine(torch.tensor([[1.0, 0.0]]), torch.tensor([[5.0, 0.0]])))  # the length does not matter
+    0.0
     """
     same_shape(student=student, teacher=teacher)
     return reduced(1 - F.cosine_similarity(student, teacher.detach(), dim=-1), reduction)
@@ -121,6 +135,9 @@ def logit_mse(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, r
 
     Sources: Ba & Caruana 2014, arXiv 1312.6184; summed over the classes as in Barkan et al. 2019 (DSE), arXiv
     1908.05161.
+
+    >>> float(logit_mse(torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 1.0]])))
+    4.0
     """
     same_shape(student=student, teacher=teacher)
     if mask is None:

@@ -29,6 +29,10 @@ def alignment(x: Tensor, y: Tensor, *, alpha: float = 2.0, reduction: Reduction 
 
     x, y: ``(N, D)``, scaled to unit length here. Returns ``()`` or ``(N,)``.
     Source: Wang & Isola 2020, arXiv 2005.10242.
+
+    >>> z = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> float(alignment(z, z)), float(alignment(z, z.flip(0)))
+    (0.0, 2.0)
     """
     same_shape(x=x, y=y)
     squares = (F.normalize(x, dim=-1) - F.normalize(y, dim=-1)).square().sum(-1)
@@ -42,6 +46,10 @@ def uniformity(x: Tensor, *, t: float = 2.0) -> Tensor:
 
     x: ``(N, D)``, scaled to unit length here. Returns ``()``; 0 where there is no pair (N < 2).
     Source: Wang & Isola 2020, arXiv 2005.10242.
+
+    >>> z = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    >>> round(float(uniformity(z)), 4)  # as far apart as two can be
+    -8.0
     """
     x = gathered(x)
     n = len(x)
@@ -61,6 +69,9 @@ def effective_rank(z: Tensor, *, centred: bool = False) -> Tensor:
     z: ``(N, D)``. centred: subtract the mean first; the default does not, so that a collapse to one point
     (whose centred rest is rounding noise of full rank) reads 1. Returns ``()``; 1 for no rows or all zeros.
     Source: Roy & Vetterli 2007, "The effective rank: a measure of effective dimensionality".
+
+    >>> round(float(effective_rank(torch.eye(4))), 2), round(float(effective_rank(torch.ones(4, 4))), 2)
+    (4.0, 1.0)
     """
     with no_autocast(z):
         z = at_least_float32(z)
@@ -90,6 +101,9 @@ def isotropy(z: Tensor) -> Tensor:
 
     1: every direction looks alike; 0: the rows point one way. z: ``(N, D)``, N >= 1. Returns ``()``.
     Source: Mu & Viswanath 2018 (all-but-the-top), arXiv 1702.01417, eq. 1.
+
+    >>> float(isotropy(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])))
+    1.0
     """
     with no_autocast(z):
         z = at_least_float32(z)

@@ -139,6 +139,10 @@ def simple_contrast(
     again in the backward pass. Over many processes negatives are those of all. Returns ``()`` or ``(N,)``.
 
     Source: Wang & Liu 2021, arXiv 2012.09740, eq. 6 and section 3.4.
+
+    >>> z = torch.eye(4)
+    >>> round(float(simple_contrast(z, z)), 4)
+    -1.0
     """
     check_share(alpha)
     given = [anchors, candidates] if extra is None else [anchors, candidates, extra]

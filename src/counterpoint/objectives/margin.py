@@ -26,6 +26,10 @@ def pair_margin(x: Tensor, y: Tensor, same: Tensor, *, margin: float = 1.0, redu
     x, y: ``(N, D)``. same: ``(N,)`` bool. margin: how far apart different things must be. Returns ``()`` or ``(N,)``.
     Source: Hadsell, Chopra & LeCun 2006, "Dimensionality Reduction by Learning an Invariant Mapping" (whose losses are
     half of these).
+
+    >>> x, y = torch.tensor([[0.0], [0.0]]), torch.tensor([[0.0], [0.4]])
+    >>> round(float(pair_margin(x, y, torch.tensor([True, False]))), 4)  # the second pair is too near
+    0.18
     """
     same_shape(x=x, y=y)
     if same.shape != x.shape[:1] or same.dtype != torch.bool:
@@ -51,6 +55,9 @@ def sequence_margin(
     scores: ``(N, L)``, e.g. length-normalised log-probabilities of generated texts, the best first. mask: ``(N, L)``
     bool, False where a list has no candidate. Returns ``()`` or ``(N,)``.
     Source: Liu et al. 2022 (BRIO), arXiv 2203.16804, eq. 8; Liu & Liu 2021 (SimCLS), arXiv 2106.01890.
+
+    >>> float(sequence_margin(torch.tensor([[-1.0, -2.0, -3.0]])))  # in order, and apart
+    0.0
     """
     if scores.ndim != 2:
         raise DataError(f"scores have shape {tuple(scores.shape)}; expected (N, L): lists, the best candidate first.")
@@ -80,6 +87,10 @@ def unlikelihood(logits: Tensor, negatives: Tensor, *, reduction: Reduction = "m
 
     logits: ``(B, T, V)``. negatives: ``(B, T, K)`` long, -1 where there is none. Returns ``()``, or ``(B,)`` means of
     the sequences. Source: Welleck et al. 2020, arXiv 1908.04319, eq. 4.
+
+    >>> logits = torch.tensor([[[-9.0, 9.0]]])  # token 1 will be said
+    >>> float(unlikelihood(logits, torch.tensor([[[0]]]))) < float(unlikelihood(logits, torch.tensor([[[1]]])))
+    True
     """
     if logits.ndim != 3 or negatives.ndim != 3 or negatives.shape[:2] != logits.shape[:2]:
         raise DataError(
@@ -105,6 +116,9 @@ def consistency_js(logits: Tensor, *, temperature: float = 1.0, reduction: Reduc
 
     logits: ``(N, V, C)``, V copies of each row. Returns ``()`` or ``(N,)``.
     Source: Shen et al. 2020 (Cutoff), arXiv 2009.13818, section 2.3; Lin 1991.
+
+    >>> float(consistency_js(torch.tensor([[[1.0, 2.0]], [[1.0, 2.0]]])))
+    0.0
     """
     if logits.ndim != 3:
         raise DataError(f"logits have shape {tuple(logits.shape)}; expected (N, V, C): V copies of each row.")

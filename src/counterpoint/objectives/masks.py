@@ -22,6 +22,12 @@ class NotSelf(Mask):
 
     ids ``(N,)`` and candidates ``(M,)`` or ``(M + K,)``: what the anchors and candidates are, where the row number is
     not it (the same item in a queue). offset: anchor i is candidate ``i + offset``.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import Labels
+    >>> z, y = torch.eye(3), torch.tensor([0, 0, 1])
+    >>> float(contrast(z, z, Labels(y) & NotSelf())) > 0
+    True
     """
 
     ids: Tensor | None = None
@@ -78,6 +84,12 @@ class NotSame(Mask):
     """Pairs of one group (source, speaker, document, duplicate text) are no negatives.
 
     groups ``(N,)``, candidates ``(M,)`` or ``(M + K,)`` (None: as groups). spare: whether positives stay.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import Diagonal
+    >>> z, passage = torch.eye(3), torch.tensor([4, 4, 9])  # the first two answers are one text
+    >>> float(contrast(z, z, Diagonal() & NotSame(passage))) < float(contrast(z, z, Diagonal()))
+    True
     """
 
     groups: Tensor
@@ -101,7 +113,14 @@ class NotSame(Mask):
 
 @dataclass(frozen=True)
 class OnlySame(NotSame):
-    """Only pairs of one group (language, task, domain) are compared; the opposite of `NotSame`."""
+    """Only pairs of one group (language, task, domain) are compared; the opposite of `NotSame`.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import Diagonal
+    >>> z, source = torch.eye(3), torch.tensor([0, 0, 1])  # negatives are of the anchor's own source
+    >>> float(contrast(z, z, Diagonal() & OnlySame(source))) < float(contrast(z, z, Diagonal()))
+    True
+    """
 
     def drops(self, region: Region) -> Tensor | None:
         same = _same(region, self.groups, self.candidates)
@@ -156,6 +175,13 @@ class FalseNegatives(Mask):
     (relative), with g the dot products of the guide's embeddings. guide ``(N, E)``, candidates ``(M, E)`` or
     ``(M + K, E)`` (None: as guide). positives ``(N,)``: the candidate that is row i's positive (None: candidate i).
     threshold ``(N,)``: the similarity above which a candidate is taken out (None: from the positives, as above).
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import Diagonal
+    >>> guide = torch.tensor([[1.0, 0.0], [1.0, 0.1]])  # a guide finds both rows alike
+    >>> z = torch.eye(2)
+    >>> float(contrast(z, z, Diagonal() & FalseNegatives(guide)))
+    0.31326162815093994
     """
 
     guide: Tensor

@@ -56,6 +56,10 @@ def matching(matched: Tensor, unmatched: Tensor, *, reduction: Reduction = "mean
     ``(N + M,)`` values, those of the matched pairs first.
 
     Source: Li et al. 2021 (ALBEF), arXiv 2107.07651, eq. 2.
+
+    >>> sure = torch.tensor([[-9.0, 9.0]])
+    >>> round(float(matching(sure, -sure)), 4)
+    0.0
     """
     for name, logits in (("matched", matched), ("unmatched", unmatched)):
         if logits.ndim != 2 or logits.shape[1] != 2:

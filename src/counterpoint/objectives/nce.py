@@ -66,6 +66,9 @@ def binary_nce(
 
     With the negatives of a batch this is `contrast` with ``form="sigmoid"``. Raises `DataError` for p_N = 0.
     Source: Gutmann & Hyvärinen 2010; negative sampling: Mikolov et al. 2013, arXiv 1310.4546, eq. 4.
+
+    >>> round(float(binary_nce(torch.tensor([9.0]), torch.tensor([[-9.0, -9.0]]))), 4)
+    0.0004
     """
     s, t = _corrected(positive, negatives, log_noise, log_noise_negatives)
     if log_noise is not None:
@@ -90,6 +93,9 @@ def ranking_nce(
     log_noise ``(N,)``, log_noise_negatives ``(N, K)``: as there. Returns ``()`` or ``(N,)``.
 
     Source: Józefowicz et al. 2016, arXiv 1602.02410, section 3.1.
+
+    >>> round(float(ranking_nce(torch.tensor([0.0]), torch.tensor([[0.0, 0.0, 0.0]]))), 4)  # log 4
+    1.3863
     """
     s, t = _corrected(positive, negatives, log_noise, log_noise_negatives)
     return reduced(torch.cat((s[:, None], t), 1).logsumexp(1) - s, reduction)
@@ -102,6 +108,10 @@ def js_bound(positive: Tensor, negative: Tensor, *, reduction: Reduction = "mean
 
     positive: ``(N,)``. negative: ``(N,)``, or ``(N, K)``. Returns ``()`` or ``(N,)``.
     Source: Hjelm et al. 2019 (Deep InfoMax), arXiv 1808.06670, eq. 4.
+
+    >>> apart, alike = ((torch.tensor([x]), torch.tensor([-x])) for x in (9.0, 0.0))
+    >>> float(js_bound(*apart)) < float(js_bound(*alike))
+    True
     """
     if positive.ndim != 1 or negative.shape[:1] != positive.shape or negative.ndim > 2:
         raise DataError(
@@ -120,6 +130,9 @@ def residual_energy(real: Tensor, generated: Tensor, *, reduction: Reduction = "
     The noise is the language model itself, so its probabilities cancel. real, generated: ``(N,)`` energies of texts and
     of samples of the model. Where these cannot be told apart there is nothing to learn: 2 log 2. Returns ``()`` or
     ``(N,)``. Source: Deng et al. 2020, arXiv 2004.11714, eq. 3.
+
+    >>> round(float(residual_energy(torch.tensor([-9.0]), torch.tensor([9.0]))), 3)  # what is real has a low energy
+    0.0
     """
     same_shape(real=real, generated=generated)
     return reduced(F.softplus(real) + F.softplus(-generated), reduction)

@@ -34,6 +34,9 @@ def pointwise(
     is over the others. Returns ``()`` or ``(N,)``. Raises `DataError` for scores that are no class.
 
     Source: the labelled loss of Barkan et al. 2019 (DSE), arXiv 1908.05161.
+
+    >>> round(float(pointwise(torch.tensor([[0.0]]), torch.tensor([1.0]), task="binary")), 4)
+    0.6931
     """
     if task not in get_args(Task):
         raise ConfigError(f"task={task!r}: type {', '.join(get_args(Task)[:-1])} or {get_args(Task)[-1]}.")

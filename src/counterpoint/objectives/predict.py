@@ -32,6 +32,9 @@ def negative_cosine(prediction: Tensor, target: Tensor, *, reduction: Reduction 
 
     Source: Grill et al. 2020 (BYOL), arXiv 2006.07733, whose loss is ``2 + 2 L``; Chen & He 2021 (SimSiam),
     arXiv 2011.10566.
+
+    >>> float(negative_cosine(torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 0.0]])))
+    -1.0
     """
     same_shape(prediction=prediction, target=target)
     return reduced(-F.cosine_similarity(prediction, target.detach(), dim=-1), reduction)
@@ -50,6 +53,10 @@ def symmetric_negative_cosine(
 
     All ``(N, D)``, numbered by the view they come from. Returns ``()`` or ``(N,)``.
     Source: Chen & He 2021 (SimSiam), arXiv 2011.10566, eq. 4.
+
+    >>> z = torch.eye(2)
+    >>> float(symmetric_negative_cosine(z, z, z, z))
+    -1.0
     """
     one = negative_cosine(prediction1, target2, reduction=reduction)
     return (one + negative_cosine(prediction2, target1, reduction=reduction)) / 2
@@ -63,6 +70,9 @@ def squared_error(
 
     prediction, target: ``(N, D)``. Returns ``()`` or ``(N,)``. With ``normalize`` it is
     ``2 - 2 cos(p_i, z_i)``, the loss as BYOL prints it (Grill et al. 2020, arXiv 2006.07733, eq. 2).
+
+    >>> float(squared_error(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])))
+    2.0
     """
     same_shape(prediction=prediction, target=target)
     p, z = prediction, target.detach()

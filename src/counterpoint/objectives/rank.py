@@ -70,6 +70,11 @@ def cosent(a: Tensor, b: Tensor, score: Tensor, *, scale: float = 20.0) -> Tenso
     scores are not compared. Returns ``()``.
 
     Source: Su 2022, "CoSENT", kexue.fm/archives/8847; Huang et al. 2024, IEEE/ACM TASLP 32.
+
+    >>> a, b = torch.eye(2), torch.tensor([[1.0, 0.0], [1.0, 0.0]])  # cosines 1 and 0
+    >>> right, wrong = (cosent(a, b, torch.tensor(score)) for score in ([5.0, 1.0], [1.0, 5.0]))
+    >>> round(float(right), 3), round(float(wrong), 3)
+    (0.0, 20.0)
     """
     same_shape(a=a, b=b)
     return pairwise_order(F.cosine_similarity(a, b, dim=-1), score, scale=scale)
@@ -97,6 +102,10 @@ def angle(a: Tensor, b: Tensor, score: Tensor, *, scale: float = 20.0) -> Tensor
 
     a, b: ``(N, D)``, D even. score: ``(N,)``. Returns ``()``.
     Source: Li & Li 2024 (AnglE), arXiv 2309.12871.
+
+    >>> z = torch.ones(2, 2)  # two pairs that are equally alike, of unlike scores: log 2
+    >>> round(float(angle(z, z, torch.tensor([5.0, 1.0]))), 4)
+    0.6931
     """
     return pairwise_order(complex_angle(a, b), score, scale=scale)
 
@@ -116,6 +125,9 @@ def pearson(similarity: Tensor, score: Tensor) -> Tensor:
 
     similarity, score: ``(N,)``; of scores neither unit nor zero matter. Returns ``()``, from 0 to 2; 0, with a gradient
     of 0, where all scores are equal (or N < 2). Source: CoDiEmb 2025, arXiv 2508.11442.
+
+    >>> round(float(pearson(torch.tensor([0.1, 0.2, 0.3]), torch.tensor([1.0, 2.0, 3.0]))), 4)
+    0.0
     """
     same_shape(similarity=similarity, score=score)
     similarity, score = gathered(similarity), gathered(score).to(similarity)
@@ -144,6 +156,10 @@ def rank_kl(
     similarity, score: ``(N,)``. reduction: ``mean`` divides by N, as the released code does (its weights are for that).
     Returns ``()``; 0, with a gradient of 0, where all scores are equal (or N < 2). Source: CoDiEmb 2025, arXiv
     2508.11442.
+
+    >>> score = torch.tensor([3.0, 1.0])
+    >>> float(rank_kl(torch.tensor([0.9, 0.1]), score)) < float(rank_kl(torch.tensor([0.1, 0.9]), score))
+    True
     """
     same_shape(similarity=similarity, score=score)
     similarity, score = gathered(similarity), gathered(score).to(similarity)
@@ -165,6 +181,10 @@ def pro(similarity: Tensor, score: Tensor, *, temperature: float = 0.05, margin:
     similarity s, score: ``(N,)``, scores from 0 to 1, as they are weights. Returns ``()``; 0, with a gradient of 0,
     where no score is above another by more than the margin (or N < 2). Memory O(N²). Source: Song et al. 2023 (PRO),
     arXiv 2306.17492, in the form of CoDiEmb 2025, arXiv 2508.11442.
+
+    >>> score = torch.tensor([3.0, 2.0, 1.0])
+    >>> float(pro(torch.tensor([0.9, 0.5, 0.1]), score)) < float(pro(torch.tensor([0.1, 0.5, 0.9]), score))
+    True
     """
     same_shape(similarity=similarity, score=score)
     similarity, score = gathered(similarity), gathered(score).to(similarity)
@@ -188,6 +208,9 @@ def margin_ranking(positive: Tensor, negative: Tensor, *, margin: float = 0.1, r
 
     positive, negative: ``(N,)`` scores. Returns ``()`` or ``(N,)``.
     Source: Herbrich et al. 2000, "Large margin rank boundaries for ordinal regression".
+
+    >>> float(margin_ranking(torch.tensor([0.9]), torch.tensor([0.2])))
+    0.0
     """
     same_shape(positive=positive, negative=negative)
     return reduced((margin - positive + negative).relu(), reduction)
@@ -215,6 +238,10 @@ def triplet(
     anchor, positive, negative: ``(N, D)``. distance: euclidean, squared (euclidean), or cosine (1 - cos).
     Returns ``()`` or ``(N,)``.
     Source: Schroff et al. 2015 (FaceNet), arXiv 1503.03832, with squared distances of unit vectors.
+
+    >>> a, p, n = (torch.tensor([[x]]) for x in (0.0, 0.5, 1.0))
+    >>> float(triplet(a, p, n))
+    0.5
     """
     same_shape(anchor=anchor, positive=positive, negative=negative)
     if distance == "cosine":
@@ -243,6 +270,10 @@ def batch_triplet(
 
     z: ``(N, D)``. labels: ``(N,)``. Returns ``()``; 0 where the batch holds no triplet. Memory O(N²), "all"
     O(N³).
+
+    >>> z, labels = torch.tensor([[0.0], [0.1], [5.0], [5.1]]), torch.tensor([0, 0, 1, 1])
+    >>> float(batch_triplet(z, labels))
+    0.0
     """
     if labels.shape != z.shape[:1]:
         raise DataError(f"labels {tuple(labels.shape)} must hold one label per row of z {tuple(z.shape)}.")
@@ -305,6 +336,10 @@ def list_net(
     scores, relevance: ``(N, L)``, one list per row. mask: ``(N, L)`` bool, False where a list has no entry.
     Returns ``()`` or ``(N,)``. Source: Cao et al. 2007, "Learning to rank: from pairwise approach to listwise
     approach".
+
+    >>> scores = torch.tensor([[2.0, 1.0]])
+    >>> float(list_net(scores, torch.tensor([[1.0, 0.0]]))) < float(list_net(scores, torch.tensor([[0.0, 1.0]])))
+    True
     """
     s, r, mask = _lists(scores / temperature, relevance, mask)
     p = r.masked_fill(~mask, torch.finfo(r.dtype).min).softmax(-1)
@@ -318,6 +353,10 @@ def list_mle(scores: Tensor, relevance: Tensor, *, mask: Tensor | None = None, r
     The negative log-likelihood of that order under Plackett and Luce. Entries of equal relevance keep the order
     given. scores, relevance: ``(N, L)``. mask: ``(N, L)`` bool, False where a list has no entry. Returns ``()`` or
     ``(N,)``. Source: Xia et al. 2008, "Listwise approach to learning to rank: theory and algorithm".
+
+    >>> scores = torch.tensor([[2.0, 1.0]])
+    >>> round(float(list_mle(scores, torch.tensor([[1.0, 0.0]]))), 4)
+    0.3133
     """
     s, r, mask = _lists(scores, relevance, mask)
     order = r.masked_fill(~mask, -torch.inf).argsort(dim=-1, descending=True, stable=True)
@@ -348,6 +387,10 @@ def lambda_rank(
     the gradient. scores, relevance: ``(N, L)``, relevance >= 0. mask: ``(N, L)`` bool. Returns ``()`` or
     ``(N,)``; 0 for a list in which nothing differs. Source: Burges 2010, "From RankNet to LambdaRank to
     LambdaMART"; Wang et al. 2018 (LambdaLoss).
+
+    >>> right, wrong, relevance = (torch.tensor([x]) for x in ([2.0, 1.0], [1.0, 2.0], [1.0, 0.0]))
+    >>> float(lambda_rank(right, relevance)) < float(lambda_rank(wrong, relevance))
+    True
     """
     s, r, mask = _lists(scores, relevance, mask)
     gain = ((2**r) - 1).masked_fill(~mask, 0)
@@ -378,6 +421,9 @@ def approx_ndcg(
     bool. Returns ``()`` or ``(N,)``; a list without a relevant entry has no order to learn and counts 0.
     Source: Qin et al. 2010, "A general approximation framework for direct optimization of information
     retrieval measures".
+
+    >>> round(float(approx_ndcg(torch.tensor([[9.0, -9.0]]), torch.tensor([[1.0, 0.0]]))), 4)
+    0.0
     """
     _, r, mask = _lists(scores, relevance, mask)
     gain = ((2**r) - 1).masked_fill(~mask, 0)

@@ -49,6 +49,10 @@ def scaled_cosine_error(
     the V items that count, in the order of the mask.
 
     Source: Hou et al. 2022 (GraphMAE), arXiv 2205.10803, eq. 2.
+
+    >>> x = torch.tensor([[1.0, 0.0]])
+    >>> float(scaled_cosine_error(x, 3 * x)), float(scaled_cosine_error(x, -x))
+    (0.0, 8.0)
     """
     if gamma < 1:
         raise ConfigError(f"gamma={gamma}: the scaled cosine error needs gamma >= 1 (1: the cosine distance).")
@@ -80,6 +84,10 @@ def masked_mse(
     its D values first. Returns ``()``, or ``(V,)`` values of the hidden items in the order of the mask.
 
     Source: He et al. 2022 (MAE), arXiv 2111.06377.
+
+    >>> mask = torch.tensor([[True, False]])
+    >>> float(masked_mse(torch.zeros(1, 2, 3), torch.ones(1, 2, 3), mask=mask))
+    1.0
     """
     z, x = _hidden(prediction, target, mask)
     if normalize_target:
@@ -107,6 +115,11 @@ def masked_cells(
     only (the other is None) there is no halving. A sort of which no cell is hidden adds 0. Returns ``()``.
 
     Source: Du et al. 2024 (TIP), arXiv 2407.07582.
+
+    >>> codes, values, hidden = torch.tensor([[1]]), torch.tensor([[0.5]]), torch.tensor([[True, True]])
+    >>> logits, numbers = torch.zeros(1, 1, 2), torch.tensor([[0.5]])  # a category of two values, and a number
+    >>> round(float(masked_cells(logits, numbers, codes=codes, values=values, hidden=hidden)), 4)
+    0.3466
     """
     k = codes.shape[1]
     if hidden.dtype != torch.bool or hidden.shape != (len(codes), k + values.shape[1]):

@@ -57,6 +57,10 @@ def expert_information(
     1. share: in (0, 1]. Returns ``()``, from -log min(G, E) to 0.
     Source: Chen et al. 2022 (Mod-Squad), arXiv 2212.08066; Hallee et al. 2024, arXiv 2401.15713, whose released code
     detaches the router here, so that nothing is learned.
+
+    >>> p, groups = torch.eye(2), torch.tensor([0, 1])  # each group has an expert of its own
+    >>> float(expert_information(p, groups, 2)) < float(expert_information(torch.full((2, 2), 0.5), groups, 2))
+    True
     """
     if not 0 < share <= 1:
         raise ConfigError(f"share={share}: give the weight of this batch, above 0 and at most 1.")
@@ -78,6 +82,11 @@ def expert_balance(probability: Tensor, chosen: Tensor) -> Tensor:
 
     probability: ``(N, E)``, with gradient. chosen: ``(N, E)``, each row's share of each expert, taken as constant.
     Returns ``()``. Source: Fedus et al. 2021 (Switch Transformer), arXiv 2101.03961, eq. 4.
+
+    >>> p = torch.full((4, 2), 0.5)
+    >>> chosen = torch.tensor([[True, False], [False, True]] * 2)
+    >>> round(float(expert_balance(p, chosen)), 4)
+    1.0
     """
     same_shape(probability=probability, chosen=chosen)
     sums = torch.cat([probability.sum(0), chosen.detach().sum(0), probability.new_tensor([float(len(chosen))])])
@@ -92,6 +101,9 @@ def expert_known(logits: Tensor, experts: Tensor, *, reduction: Reduction = "mea
 
     logits: ``(N, E)``. experts: ``(N,)`` long. Returns ``()`` or ``(N,)``.
     Source: Hallee et al. 2024, arXiv 2401.15713.
+
+    >>> round(float(expert_known(torch.tensor([[9.0, -9.0]]), torch.tensor([0]))), 4)
+    0.0
     """
     if experts.shape != logits.shape[:1]:
         raise DataError(f"experts {tuple(experts.shape)} must hold one expert per row of {tuple(logits.shape)}.")

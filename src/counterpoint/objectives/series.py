@@ -39,6 +39,10 @@ def hierarchical_contrast(
     Over many processes the windows of all are compared. Returns ``()``, or ``(N,)`` of this process's windows.
 
     Source: Yue et al. 2022 (TS2Vec), arXiv 2106.10466, eqs. 1 to 3.
+
+    >>> z = torch.randn(3, 8, 4, generator=torch.Generator().manual_seed(0))
+    >>> float(hierarchical_contrast(z, z)) < float(hierarchical_contrast(z, z.roll(1, 0)))
+    True
     """
     if isinstance(alpha, bool) or not 0 <= alpha <= 1:
         raise ConfigError(f"alpha={alpha!r}: a number from 0 (only times are compared) to 1 (only windows).")
@@ -69,6 +73,10 @@ def frequency_contrast(a: Tensor, b: Tensor, *, scale: float = 1.0, reduction: R
     compared. Returns ``()``, or ``(N,)`` of this process's windows.
 
     Source: Woo et al. 2022 (CoST), arXiv 2202.01575, eqs. 5 and 6.
+
+    >>> z = torch.randn(3, 8, 4, generator=torch.Generator().manual_seed(0))
+    >>> float(frequency_contrast(z, z)) < float(frequency_contrast(z, z.roll(1, 0)))
+    True
     """
     with no_autocast(a):
         a, b, first, n = _everyone(a, b)

@@ -25,6 +25,11 @@ class Diagonal(Targets):
 
     offset: the positive of anchor i is candidate ``i + offset``. own: the other candidates are not compared with anchor
     i at all, only the extra ones are (MoCo: one positive against a queue); short for ``Diagonal() & OnlyOwn()``.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> z = torch.eye(2)
+    >>> round(float(contrast(z, z, Diagonal(), scale=10.0)), 6)
+    4.6e-05
     """
 
     offset: int = 0
@@ -68,6 +73,11 @@ class Labels(Targets):
     ``(M + K,)``: labels of the candidates (None: as labels). self_pairs: whether a pair (i, i) counts, for anchors that
     are their own candidates; ``self_pairs=False`` is short for ``Labels(...) & NotSelf()``. local: over many processes,
     whether equal labels of two processes are of different classes (labels that only number the rows of a batch).
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> z, y = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0, 1])
+    >>> round(float(contrast(z, z, Labels(y), scale=10.0)), 4)  # two positives share what there is
+    0.4621
     """
 
     labels: Tensor
@@ -198,6 +208,11 @@ class Listed(Targets):
 
     columns from M on are extra candidates. weights ``(P,)``: graded relevance, T at each pair (None: 1). A pair that is
     listed twice has the sum. Over many processes: pairs of a process's own anchors and candidates.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> z = torch.eye(3)
+    >>> round(float(contrast(z, z, Listed.ragged([[0, 1], [1], []]))), 4)
+    0.8014
     """
 
     rows: Tensor
@@ -294,6 +309,11 @@ class Soft(Targets):
 
     Over many processes: of each process's anchors and its own candidates; those of the others have T = 0. first: the
     matrix is of its anchors and the candidates of all processes, in order, and this process's own begin at ``first``.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> z, graded = torch.eye(2), torch.tensor([[1.0, 0.2], [0.2, 1.0]])
+    >>> round(float(contrast(z, z, Soft(graded))), 4)
+    0.5759
     """
 
     matrix: Tensor
@@ -339,6 +359,11 @@ class TeacherSimilarity(Targets):
     ``transform(s)``, a function of a tensor to one of the same shape, >= 0;
     ``exp(s / temperature)``, which with ``normalise`` is a softmax (Dialog2Flow, arXiv 2410.18481).
     bound, shift: what keeps the exponents in range, where it is known already; see `explicit`.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> z, teacher = torch.eye(2), torch.tensor([[1.0, 0.0], [0.8, 0.6]])
+    >>> round(float(contrast(z, z, TeacherSimilarity(teacher))), 4)
+    0.7577
     """
 
     rows: Tensor

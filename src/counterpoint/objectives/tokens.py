@@ -52,6 +52,10 @@ def token_nll(logits: Tensor, target: Tensor, *, mask: Tensor | None = None, red
     sequence without a real token gives 0.
 
     Source: Bengio et al. 2003, "A Neural Probabilistic Language Model".
+
+    >>> logits, target = torch.zeros(1, 2, 4), torch.tensor([[1, 3]])
+    >>> round(float(token_nll(logits, target)), 4)  # log 4
+    1.3863
     """
     mask = _checked(mask, logits, "logits")
     if target.shape != mask.shape:
@@ -80,6 +84,10 @@ def token_margin(
     they count for nothing, and a batch of such has the loss 0. Returns ``()``, or ``(B,)`` values of the sequences.
 
     Source: Su et al. 2022 (SimCTG), arXiv 2202.06417, eq. 2.
+
+    >>> states = torch.eye(3).unsqueeze(0)  # the tokens of one sequence, all unlike
+    >>> float(token_margin(states))
+    0.0
     """
     mask = _checked(mask, states, "states")
     if weight not in ("sequences", "pairs"):

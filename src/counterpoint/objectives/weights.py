@@ -20,6 +20,12 @@ class Hardness(Weight):
     unit_mean: divide the weights of a row by their mean over its negatives, so that only their proportions matter. With
     ``Debiased(tau)`` and ``unit_mean=True`` this is the loss of Robinson et al. 2021, arXiv 2010.04592, whose weights
     are an importance sampling distribution (held constant here, as a distribution that is sampled from would be).
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import Diagonal
+    >>> z = F.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.2], [0.0, 1.0]]), dim=1) if "F" in globals() else torch.eye(3)
+    >>> float(contrast(z, z, Diagonal() & Hardness(1.0))) >= float(contrast(z, z, Diagonal()))
+    True
     """
 
     beta: float
@@ -102,7 +108,14 @@ class LogWeights(Weight):
 
 @dataclass(frozen=True)
 class Decoupled(Adjustment):
-    """Positives are left out of the denominator (Yeh et al. 2022, arXiv 2110.06848)."""
+    """Positives are left out of the denominator (Yeh et al. 2022, arXiv 2110.06848).
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import Diagonal
+    >>> z = torch.eye(3)
+    >>> float(contrast(z, z, Diagonal() & Decoupled())) < float(contrast(z, z, Diagonal()))
+    True
+    """
 
 
 @dataclass(frozen=True)
@@ -117,6 +130,12 @@ class Debiased(Adjustment):
     It is not a sum of weighted exponentials (P enters with a minus sign), but it is a function of the two logsumexps of
     a row, over positives and over negatives, which the engine gives: so it is exact and needs no more memory.
     prior: the class prior, in [0, 1). floor: the least cosine there is; it keeps the corrected mean positive.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import Diagonal
+    >>> z = torch.eye(3)
+    >>> float(contrast(z, z, Diagonal() & Debiased(0.1))) < float(contrast(z, z, Diagonal()))
+    True
     """
 
     prior: float
