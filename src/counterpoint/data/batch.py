@@ -89,6 +89,10 @@ class View:
     data: (M, ...) what an encoder eats. stream: modality or column. role: anchor, positive, negative, context, ...
     mask: (M,) bool, False where the row does not have this view (its data is a placeholder); None: all present.
     owner: (M,) long, the batch row item i belongs to; None: item i belongs to row i, so M = N.
+
+    >>> view = View(torch.zeros(3, 4), "text", "negative", owner=torch.tensor([0, 0, 2]))  # row 1 has none
+    >>> len(view), len(view.take(torch.tensor([0])))
+    (3, 1)
     """
 
     data: Data
@@ -131,6 +135,11 @@ class Batch:
     """Typed views of N rows, with their row numbers in the data set and what is known about them.
 
     rows: (N,) long. labels: name -> (N, ...) tensors, e.g. ``label`` (N,) long, ``score`` (N,) float.
+
+    >>> views = tuple(View(torch.zeros(2, 4), "text", role) for role in ("anchor", "positive"))
+    >>> batch = Batch(views, torch.tensor([7, 8]))
+    >>> len(batch), batch.one("positive").role
+    (2, 'positive')
     """
 
     views: tuple[View, ...]

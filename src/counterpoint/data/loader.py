@@ -39,6 +39,13 @@ class Loader:
     ``state_dict()`` is the position behind the last batch given, whatever a caller has prefetched: snapshot it right
     after ``next(loader)``. rank, world: this process takes every ``world``-th row of each batch; its share may be
     empty, so that all processes take the same number of steps. The position is the same in all of them.
+
+    >>> from counterpoint.data.rowset import Made
+    >>> from counterpoint.data.sampler import Shuffled
+    >>> rows = Made([{"text": f"line {i}"} for i in range(6)])
+    >>> loader = Loader(rows, Shuffled(6, 2))
+    >>> sorted(row["text"] for _ in range(3) for row in next(loader)) == [f"line {i}" for i in range(6)]  # an epoch
+    True
     """
 
     def __init__(self, rows: RowSet, sampler: Sampler, *, rank: int = 0, world: int = 1) -> None:

@@ -34,6 +34,10 @@ class Rows(Facts):
     recording turns out to be damaged are left out of it and listed in ``rows.log``). Rows without text, image,
     recording or label are dropped and counted. Raises `DataError` when nothing is left, when there is one class only,
     and when scores are NaN, all the same, or outside the range that the schema says.
+
+    >>> rows = Rows.of_texts(["a green boat", "a red car"])
+    >>> len(rows), rows[0]["text"], rows.schema.kind
+    (2, 'a green boat', 'texts')
     """
 
     table = independent = True

@@ -72,7 +72,12 @@ class Numbered(Facts, ABC):
 
 
 class Made(Facts):
-    """A `RowSet` of rows in memory; those without a number (``row``) get their place as one."""
+    """A `RowSet` of rows in memory; those without a number (``row``) get their place as one.
+
+    >>> rows = Made([{"text": "a boat"}, {"text": "a car"}])
+    >>> len(rows), rows[1], list(rows.texts())
+    (2, {'row': 1, 'text': 'a car'}, ['a boat', 'a car'])
+    """
 
     def __init__(self, rows: Sequence[Row], schema: Schema | None = None) -> None:
         self.rows = [{"row": i, **row} for i, row in enumerate(rows)]

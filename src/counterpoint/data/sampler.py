@@ -51,7 +51,12 @@ class Sampler(ABC):
 
 
 class Shuffled(Sampler):
-    """Rows in random order, cut into batches. Each row once per epoch."""
+    """Rows in random order, cut into batches. Each row once per epoch.
+
+    >>> sampler = Shuffled(10, 4, seed=0)
+    >>> [len(batch) for batch in sampler.batches(epoch=0)], len(sampler)
+    ([4, 4], 2)
+    """
 
     def batches(self, epoch: int) -> Iterator[np.ndarray]:
         order = self.rng(epoch).permutation(self.rows)
@@ -60,7 +65,11 @@ class Shuffled(Sampler):
 
 
 class Together(Sampler):
-    """All rows in every batch, in their order: for rows that cannot do without one another, such as nodes."""
+    """All rows in every batch, in their order: for rows that cannot do without one another, such as nodes.
+
+    >>> [sorted(batch.tolist()) for batch in Together(3, 3).batches(0)]
+    [[0, 1, 2]]
+    """
 
     def batches(self, epoch: int) -> Iterator[np.ndarray]:
         yield np.arange(self.rows)
@@ -71,6 +80,10 @@ class LengthBucketed(Sampler):
 
     lengths: ``(N,)`` (`Rows.lengths`). Rows are shuffled, cut into pools of ``pool`` batches, and sorted by length
     within a pool: the larger the pool, the less padding and the less random the company of a row.
+
+    >>> lengths = np.array([1, 9, 1, 9, 1, 9, 1, 9])
+    >>> [sorted(set(lengths[batch].tolist())) for batch in LengthBucketed(lengths, 4).batches(0)]
+    [[1], [9]]
     """
 
     def __init__(
@@ -99,6 +112,10 @@ class NoDuplicates(Sampler):
     keys: ``(N,)`` or ``(N, K)`` ints, equal where texts are (`Rows.keys`), negative: none. A row that does not fit
     a batch waits for the next one, so each row comes once per epoch; only rows that still do not fit when the epoch
     runs out are left, in smaller batches (``drop_last=False``) or not at all. `len` counts those of the first epoch.
+
+    >>> keys = np.array([[0, 10], [0, 11], [1, 12], [2, 13]])  # the first two rows share a text
+    >>> all(not {0, 1} <= set(batch.tolist()) for batch in NoDuplicates(keys, 2).batches(0))
+    True
     """
 
     def __init__(self, keys: np.ndarray, batch: int, *, seed: int = 0, drop_last: bool = True) -> None:
@@ -161,6 +178,11 @@ class PxK(Sampler):
     drawn again, and a batch takes the classes with most groups left. An epoch has as many groups as the rows make:
     with classes of like size every row comes once, and otherwise rows of small classes come again, and some rows of
     large ones wait for another epoch.
+
+    >>> labels = np.array([0] * 5 + [1] * 5 + [2] * 5)
+    >>> batch = next(PxK(labels, 4, per_class=2).batches(0))
+    >>> np.unique(labels[batch], return_counts=True)[1].tolist()
+    [2, 2]
     """
 
     def __init__(self, labels: np.ndarray, batch: int, *, per_class: int = 4, seed: int = 0) -> None:
@@ -213,6 +235,10 @@ class InTurn(Sampler):
     batches of the whole run (None: ``epochs`` passes over all rows), of which each task gets its part. An epoch has as
     many batches as the rows make, so a run of E epochs stays E epochs long with each task; what comes after the end
     goes on with the last task. classes: their names, for the error. Raises `DataError` where a class is of two tasks.
+
+    >>> labels, tasks = np.array([0, 0, 1, 1, 2, 2, 3, 3]), np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    >>> [sorted(set(tasks[batch].tolist())) for batch in InTurn(labels, tasks, 2).batches(0)]
+    [[0], [0], [1], [1]]
     """
 
     def __init__(
@@ -260,6 +286,10 @@ class Homogeneous(Sampler):
 
     sources: ``(N,)`` ints, as ``rows.sources()`` gives; a row below 0 is left out. Each row once per epoch; per source,
     what does not fill a batch is left out (``drop_last``) or comes as a smaller batch.
+
+    >>> source = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    >>> all(len(set(source[batch].tolist())) == 1 for batch in Homogeneous(source, 2).batches(0))
+    True
     """
 
     def __init__(self, sources: np.ndarray, batch: int, *, seed: int = 0, drop_last: bool = True) -> None:

@@ -121,6 +121,11 @@ class Encoder(nn.Module, ABC):
     embeddings are meant to be compared (cosine, dot, euclidean, manhattan), as its folder says. origin: the folder it
     was read from, for messages. fill: name of a tensor that `collate` gives -> what items of unequal length are padded
     with (0).
+
+    >>> from counterpoint.encoders.vectors import VectorConfig, Vectors
+    >>> encoder = Vectors(VectorConfig(features=2, dim=0))
+    >>> encoder.dim, encoder.modality, encoder.encode([[3.0, 4.0]], normalize=True).round(3).tolist()
+    (2, 'vector', [[0.6000000238418579, 0.800000011920929]])
     """
 
     kind: ClassVar[str] = ""

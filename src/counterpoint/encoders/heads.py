@@ -31,6 +31,9 @@ class Projector(nn.Sequential):
     Barlow Twins). bias: of the last layer, where no norm follows it. A layer that a norm follows has no bias.
 
     Sources: Chen et al. 2020 (SimCLR), arXiv 2002.05709; Chen & He 2021 (SimSiam), arXiv 2011.10566.
+
+    >>> Projector(4, (8,), 2)(torch.zeros(3, 4)).shape
+    torch.Size([3, 2])
     """
 
     def __init__(
@@ -64,6 +67,9 @@ class Predictor(Projector):
     """A bottleneck ``(N, dim)`` to ``(N, dim)`` that predicts one view's projection from the other's.
 
     Sources: Grill et al. 2020 (BYOL), arXiv 2006.07733; Chen & He 2021 (SimSiam: hidden = dim / 4).
+
+    >>> Predictor(4, hidden=2)(torch.zeros(3, 4)).shape
+    torch.Size([3, 4])
     """
 
     def __init__(self, dim: int, hidden: int, *, norm: Norm = "batch", affine: bool = True) -> None:
@@ -90,6 +96,9 @@ class PrototypeHead(nn.Module):
     """Cosines ``(N, k)`` of embeddings ``(N, dim)`` with k learned prototypes; both sides are normalised at use.
 
     Source: Caron et al. 2020 (SwAV), arXiv 2006.09882.
+
+    >>> PrototypeHead(4, 3)(torch.zeros(2, 4)).shape
+    torch.Size([2, 3])
     """
 
     def __init__(self, dim: int, k: int) -> None:

@@ -176,7 +176,12 @@ class ImageEncoder(Encoder):
 
 
 class ConvNet(ImageEncoder):
-    """A convolutional network; the embedding is the mean of its last feature map."""
+    """A convolutional network; the embedding is the mean of its last feature map.
+
+    >>> encoder = ConvNet(ConvNetConfig(size=16, stem_width=4, widths=(4, 8), depths=(1, 1)))
+    >>> encoder.encode([np.zeros((20, 30, 3), dtype=np.uint8)]).shape
+    (1, 8)
+    """
 
     kind: ClassVar[str] = "convnet"
     choices: ClassVar[tuple[str, ...]] = ("convnet",)

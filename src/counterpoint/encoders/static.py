@@ -87,6 +87,10 @@ class StaticText(TextEncoder):
 
     Sources: Arora et al. 2017 (weighted averages as a sentence embedding); Pagliardini et al. 2018 (sent2vec, learned
     for the purpose), arXiv 1703.02507.
+
+    >>> encoder = StaticText.from_texts(["a green boat", "a red car"] * 20, StaticTextConfig(dim=8))
+    >>> encoder.encode(["a boat", "a car"]).shape, encoder.encode("a boat").shape
+    ((2, 8), (8,))
     """
 
     kind: ClassVar[str] = "static-text"

@@ -77,6 +77,11 @@ class TextTransformer(TextEncoder):
 
     Batches of mixed lengths cost what their real tokens cost: families that allow it are computed without padding
     (`counterpoint.encoders.packed`), others in parts of like length.
+
+    >>> config = TextTransformerConfig(layers=1, width=16, heads=2, max_length=16, vocabulary=100)
+    >>> encoder = TextTransformer.from_texts(["a green boat", "a red car"] * 20, config)
+    >>> encoder.encode(["a boat", "a car"]).shape
+    (2, 16)
     """
 
     kind: ClassVar[str] = "text-transformer"

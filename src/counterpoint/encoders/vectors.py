@@ -28,7 +28,11 @@ class VectorConfig:
 
 
 class Vectors(Encoder):
-    """Linear layers with ReLU between them, over vectors ``(F,)`` of finite numbers."""
+    """Linear layers with ReLU between them, over vectors ``(F,)`` of finite numbers.
+
+    >>> Vectors(VectorConfig(features=3, dim=4)).encode([[0.1, 0.2, 0.3]]).shape
+    (1, 4)
+    """
 
     kind: ClassVar[str] = "vectors"
     modality: ClassVar[str] = "vector"

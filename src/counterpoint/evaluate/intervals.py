@@ -114,12 +114,21 @@ class Sample:
 
 
 def mean(x: np.ndarray) -> Sample:
-    """The mean of a per-example metric ``(n,)``."""
+    """The mean of a per-example metric ``(n,)``.
+
+    >>> interval(mean(np.array([1.0, 0.0, 1.0, 1.0] * 10))).value
+    0.75
+    """
     return Sample((np.asarray(x, dtype=np.float64),))
 
 
 def interval(sample: Sample, *, draws: int = 2_000, seed: int = 0, level: float = 0.95) -> Interval:
-    """The interval of a metric by its `Sample.replicates`."""
+    """The interval of a metric by its `Sample.replicates`.
+
+    >>> found = interval(mean(np.array([1.0, 0.0, 1.0, 1.0] * 10)))
+    >>> found.low < found.value < found.high
+    True
+    """
     return sample.around(sample.replicates(draws=draws, seed=seed), level)
 
 
@@ -136,7 +145,13 @@ def score_interval(share: float, n: int, level: float = 0.95) -> Interval:
 
 
 def difference(a: Sample, b: Sample, *, draws: int = 2_000, seed: int = 0, level: float = 0.95) -> Interval:
-    """Paired interval of ``a − b``: both are recomputed on the same draws of the shared examples."""
+    """Paired interval of ``a − b``: both are recomputed on the same draws of the shared examples.
+
+    >>> a, b = np.array([1.0, 1.0, 0.0] * 20), np.array([1.0, 0.0, 0.0] * 20)
+    >>> found = difference(mean(a), mean(b))
+    >>> found.low > 0  # a is better, beyond chance
+    True
+    """
     _paired(a, b)
     kwargs = {"draws": draws, "seed": seed}
     return percentiles(a.value - b.value, a.replicates(**kwargs) - b.replicates(**kwargs), level)

@@ -10,7 +10,11 @@ from counterpoint.evaluate.similarity import cosines
 
 
 def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
-    """``Σ_n (R_n − R_{n−1}) P_n`` over the thresholds; pairs with equal scores pass a threshold together."""
+    """``Σ_n (R_n − R_{n−1}) P_n`` over the thresholds; pairs with equal scores pass a threshold together.
+
+    >>> average_precision(np.array([0.9, 0.8, 0.1]), np.array([1, 1, 0]))
+    1.0
+    """
     true, total = _passing(scores, labels)
     if not true[-1]:
         return float("nan")
@@ -18,13 +22,21 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def best_f1(scores: np.ndarray, labels: np.ndarray) -> float:
-    """F1 at the threshold that suits these very pairs best: an upper bound of what a fixed threshold reaches."""
+    """F1 at the threshold that suits these very pairs best: an upper bound of what a fixed threshold reaches.
+
+    >>> best_f1(np.array([0.9, 0.8, 0.1]), np.array([1, 1, 0]))
+    1.0
+    """
     true, total = _passing(scores, labels)
     return float((2 * true / (total + true[-1])).max())
 
 
 def best_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Accuracy at the threshold that suits these very pairs best."""
+    """Accuracy at the threshold that suits these very pairs best.
+
+    >>> best_accuracy(np.array([0.9, 0.2, 0.1]), np.array([1, 0, 0]))
+    1.0
+    """
     true, total = _passing(scores, labels)
     n, positives = total[-1], true[-1]
     right = true + (n - positives) - (total - true)

@@ -16,6 +16,10 @@ class Judgements:
     """Which documents are relevant to which of Q queries, and how much.
 
     by_query: for each query, document number -> gain. A gain of 0 or less says: looked at, not relevant.
+
+    >>> judged = Judgements([{3: 1.0, 5: 0.0}, {}])
+    >>> len(judged), judged.relevant.tolist()
+    (2, [1, 0])
     """
 
     def __init__(self, by_query: Sequence[Mapping[int, float]]) -> None:
@@ -47,30 +51,51 @@ class Judgements:
 
 
 def dcg(gains: np.ndarray, k: int) -> np.ndarray:
-    """``Σ_{r=1..k} gain_r / log2(r + 1)`` per query, ``(Q, K) -> (Q,)``: linear gain, as trec_eval's ndcg_cut."""
+    """``Σ_{r=1..k} gain_r / log2(r + 1)`` per query, ``(Q, K) -> (Q,)``: linear gain, as trec_eval's ndcg_cut.
+
+    >>> dcg(np.array([[3.0, 0.0, 1.0]]), 3).tolist()  # 3 / log2(2) + 1 / log2(4)
+    [3.5]
+    """
     gains = gains[:, :k]
     return (gains / np.log2(np.arange(2, gains.shape[1] + 2))).sum(axis=1)
 
 
 def ndcg(gains: np.ndarray, ideal: np.ndarray, k: int) -> np.ndarray:
-    """DCG as a share of the ideal ranking's (Järvelin & Kekäläinen, 2002), ``(Q,)``; 0 where nothing is relevant."""
+    """DCG as a share of the ideal ranking's (Järvelin & Kekäläinen, 2002), ``(Q,)``; 0 where nothing is relevant.
+
+    >>> gains = np.array([[0.0, 1.0], [1.0, 0.0]])  # of two queries, the relevant document comes second, and first
+    >>> ndcg(gains, np.array([[1.0], [1.0]]), 10).round(3).tolist()
+    [0.631, 1.0]
+    """
     best = dcg(ideal, k)
     return np.divide(dcg(gains, k), best, out=np.zeros(len(gains)), where=best > 0)
 
 
 def reciprocal_rank(gains: np.ndarray, k: int) -> np.ndarray:
-    """1 / place of the first relevant document among the first k, else 0, ``(Q,)``."""
+    """1 / place of the first relevant document among the first k, else 0, ``(Q,)``.
+
+    >>> reciprocal_rank(np.array([[0, 1, 0], [0, 0, 0]]), 10).tolist()
+    [0.5, 0.0]
+    """
     hit = gains[:, :k] > 0
     return np.where(hit.any(axis=1), 1.0 / (1 + hit.argmax(axis=1)), 0.0) if hit.shape[1] else np.zeros(len(gains))
 
 
 def recall(gains: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
-    """Share of the relevant documents that are among the first k, ``(Q,)``. relevant: (Q,) how many there are."""
+    """Share of the relevant documents that are among the first k, ``(Q,)``. relevant: (Q,) how many there are.
+
+    >>> recall(np.array([[1, 0, 1]]), np.array([4]), 3).tolist()
+    [0.5]
+    """
     return (gains[:, :k] > 0).sum(axis=1) / np.maximum(1, relevant)
 
 
 def average_precision(gains: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    """Mean over the relevant documents of the precision at their places; those not ranked count 0. ``(Q,)``."""
+    """Mean over the relevant documents of the precision at their places; those not ranked count 0. ``(Q,)``.
+
+    >>> average_precision(np.array([[1, 0, 1]]), np.array([2])).round(3).tolist()
+    [0.833]
+    """
     hit = gains > 0
     precision = np.cumsum(hit, axis=1) / np.arange(1, hit.shape[1] + 1)
     return (precision * hit).sum(axis=1) / np.maximum(1, relevant)

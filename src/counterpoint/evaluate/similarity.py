@@ -13,6 +13,9 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Cosine of row i of ``a (N, D)`` with row i of ``b (N, D)``, ``(N,)``; 0 where one of them is zero.
 
     Raises DataError for embeddings that are not finite.
+
+    >>> cosines(np.array([[1.0, 0.0]]), np.array([[3.0, 0.0]])).tolist()
+    [1.0]
     """
     if a.shape != b.shape:
         raise DataError(f"The two sides have shapes {a.shape} and {b.shape}; expected the same.")
@@ -26,7 +29,11 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
-    """Linear correlation of ``x`` and ``y`` ``(N,)``; NaN where one of them is constant."""
+    """Linear correlation of ``x`` and ``y`` ``(N,)``; NaN where one of them is constant.
+
+    >>> round(float(pearson(np.array([0.1, 0.2, 0.3]), np.array([1.0, 2.0, 3.0]))), 4)
+    1.0
+    """
     if np.ptp(x) == 0 or np.ptp(y) == 0:  # asked first: the mean of equal values may differ from them by rounding
         return float("nan")
     x, y = x - x.mean(), y - y.mean()
@@ -35,7 +42,11 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """Correlation of the ranks, equal values sharing their mean rank; NaN where one side is constant."""
+    """Correlation of the ranks, equal values sharing their mean rank; NaN where one side is constant.
+
+    >>> round(float(spearman(np.array([0.1, 0.4, 0.9]), np.array([1.0, 2.0, 5.0]))), 4)
+    1.0
+    """
     return pearson(rankdata(x), rankdata(y))
 
 

@@ -18,6 +18,11 @@ class Bank(Memory):
 
     Rows not seen yet hold random unit vectors from ``seed``.
     Source: Wu et al. 2018 (instance discrimination), arXiv 1805.01978, momentum 0.5.
+
+    >>> bank = Bank(rows=5, dim=2, momentum=0.0)
+    >>> bank.update(torch.tensor([3]), torch.tensor([[0.0, 2.0]]))
+    >>> bank.look_up(torch.tensor([3])).tolist(), int(bank.seen.sum())
+    ([[0.0, 1.0]], 1)
     """
 
     vectors: Tensor

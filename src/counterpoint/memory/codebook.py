@@ -32,6 +32,11 @@ class Codebook(Memory):
 
     Sources: van den Oord et al. 2017 (VQ-VAE), arXiv 1711.00937, appendix A.1; Dhariwal et al. 2020
     (restarts), arXiv 2005.00341.
+
+    >>> codebook = Codebook(size=4, dim=2)
+    >>> found = codebook(torch.randn(6, 2, generator=torch.Generator().manual_seed(0)))
+    >>> found.vectors.shape, found.codes.shape, 1 <= float(codebook.perplexity(found.codes)) <= 4
+    (torch.Size([6, 2]), torch.Size([6]), True)
     """
 
     weight: Tensor

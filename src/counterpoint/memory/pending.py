@@ -14,6 +14,7 @@ class Pending(Generic[T]):
 
     Where a loss is computed again for the same batch (an optimiser replays it), its last value counts, once.
 
+    >>> import torch
     >>> pending = Pending[int]()
     >>> batch = Batch((), torch.arange(2))
     >>> pending.put(batch, 1), pending.put(batch, 2)

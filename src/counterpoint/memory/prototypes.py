@@ -20,6 +20,10 @@ class Prototypes(Memory):
 
     Both sides are scaled to unit length in the forward pass, so the stored length never matters.
     Source: Caron et al. 2020 (SwAV), arXiv 2006.09882.
+
+    >>> scores = Prototypes(count=3, dim=2)(torch.eye(2))
+    >>> scores.shape, bool(scores.abs().max() <= 1.0001)
+    (torch.Size([2, 3]), True)
     """
 
     def __init__(self, count: int, dim: int, *, seed: int = 0) -> None:
@@ -43,6 +47,11 @@ class MeanPrototypes(Memory):
 
     ``forward(z (N, dim)) -> (N, count)`` cosines, with gradient to z only.
     Source: Li et al. 2021 (MoPro, prototypes as moving averages), arXiv 2009.07995.
+
+    >>> prototypes = MeanPrototypes(count=2, dim=2, momentum=0.0)
+    >>> prototypes.update(torch.eye(2), torch.tensor([0, 1]))
+    >>> [round(x, 3) for x in prototypes(torch.tensor([[1.0, 0.0]]))[0].tolist()]
+    [1.0, 0.0]
     """
 
     weight: Tensor

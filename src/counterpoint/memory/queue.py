@@ -20,6 +20,11 @@ class Queue(Memory):
     (`snapshot` then grows from 0 rows).
 
     Source: He et al. 2020 (MoCo), arXiv 1911.05722.
+
+    >>> queue = Queue(4, 2, start="empty", fields={"label": torch.long})
+    >>> queue.push(torch.eye(2), label=torch.tensor([7, 8]))
+    >>> queue.snapshot().shape, sorted(queue.snapshot("label").tolist()), int(queue.valid.sum())
+    (torch.Size([2, 2]), [7, 8], 2)
     """
 
     vectors: Tensor
@@ -107,6 +112,11 @@ class GroupQueues(Memory):
     Where all entries were in one queue, a model could tell many negatives by their group, and need not look further.
 
     Source: Wu et al. 2022 (contrastive context prediction), arXiv 2206.03281.
+
+    >>> queues = GroupQueues(2, 3, 2, start="empty")
+    >>> queues.of(1).push(torch.eye(2))
+    >>> int(queues.of(0).valid.sum()), int(queues.of(1).valid.sum())
+    (0, 2)
     """
 
     def __init__(

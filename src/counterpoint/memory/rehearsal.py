@@ -38,6 +38,12 @@ class Rehearsal(Memory):
     and in whatever order rows come. Every process takes in the rows of all, so that the memories stay equal.
 
     Sources: Rebuffi et al. 2017 (iCaRL: equal shares, nearness to the mean), arXiv 1611.07725.
+
+    >>> memory = Rehearsal(4, classes=2, dim=2, fields={"x": torch.zeros(0, 1)})
+    >>> memory.offer(torch.eye(2), torch.tensor([0, 1]), torch.tensor([0, 1]), {"x": torch.tensor([[5.0], [6.0]])})
+    >>> memory.close()  # the end of a task: from now on its examples are drawn
+    >>> sorted(memory.draw(2).data["x"].flatten().tolist())
+    [5.0, 6.0]
     """
 
     rows: Tensor

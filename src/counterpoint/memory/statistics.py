@@ -19,6 +19,11 @@ class RunningMoment(Memory):
     ``F - mu muᵀ``, mu the mean kept in the same way. Kept in float32 (or in the module's own float64).
 
     Source: Tian et al. 2021 (DirectPred), arXiv 2102.06810, with rho 0.3.
+
+    >>> moment = RunningMoment(2, rho=0.0)
+    >>> moment.update(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    >>> moment.moment.tolist()
+    [[1.0, 0.0], [0.0, 0.0]]
     """
 
     second: Tensor
@@ -65,6 +70,11 @@ class RunningVariance(Memory):
 
     The variance is that of the mixture (second moment minus squared mean, both running), divided by N: it
     does not miss the drift of the mean between batches, as an average of the batches' variances would.
+
+    >>> variance = RunningVariance(1, 0.0)
+    >>> variance.update(torch.tensor([[1.0], [-1.0]]))
+    >>> variance.variance.shape
+    torch.Size([1])
     """
 
     mean: Tensor

@@ -28,6 +28,15 @@ class Teacher(Memory):
 
     Sources: Tarvainen & Valpola 2017, arXiv 1703.01780; He et al. 2020 (MoCo), arXiv 1911.05722; Grill et al.
     2020 (BYOL: 0.996, cosine), arXiv 2006.07733.
+
+    >>> student = nn.Linear(2, 2)
+    >>> teacher = Teacher(student, momentum=0.5)
+    >>> before = teacher(torch.ones(1, 2))
+    >>> with torch.no_grad():
+    ...     _ = student.weight.add_(1.0)
+    >>> teacher.update(student)  # halfway to the student
+    >>> round(float((teacher(torch.ones(1, 2)) - before).mean()), 4)
+    1.0
     """
 
     def __init__(

@@ -164,6 +164,10 @@ def token_nce(
     ``(B, T)``, log-probability that the generator gives to the token that stands there. ratio: share of the tokens that
     are replaced. mask: ``(B, T)`` bool, True where a token is real (None: everywhere). Returns ``()``, or ``(B,)``
     means of the sequences. Source: Clark et al. 2020, arXiv 2003.10555 and arXiv 2012.08561, eq. 4.
+
+    >>> scores, replaced = torch.tensor([[9.0, -9.0]]), torch.tensor([[False, True]])
+    >>> round(float(token_nce(scores, replaced)), 3)
+    0.0
     """
     if log_noise is not None:
         same_shape(scores=scores, log_noise=log_noise)

@@ -23,6 +23,12 @@ class Ann:
     connectivity, expansion: edges per node and width of the search while building. More is better and slower.
     threads: that build it; 0: all. None: one up to `SMALL` rows, which gives the same graph each time; nodes added at
     once do not see each other, and in a small graph one may stay out of reach.
+
+    >>> points = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
+    >>> points /= np.linalg.norm(points, axis=1, keepdims=True)
+    >>> scores, ids = Ann(points).search(points[:2], 1)
+    >>> ids.tolist()  # each point is its own nearest
+    [[0], [1]]
     """
 
     def __init__(

@@ -34,6 +34,11 @@ class BM25:
     texts: the M documents. tokenizer: ``words``, ``code`` (identifiers split into parts), or a function from a text to
     its tokens. k1: how soon repetition of a term stops to count; b: how much long documents are discounted.
     Raises DataError where no document holds a single token.
+
+    >>> index = BM25(["a green boat", "a red car", "the boat sails"])
+    >>> scores, ids = index.search(["green boat"], 2)
+    >>> ids.tolist()
+    [[0, 2]]
     """
 
     def __init__(

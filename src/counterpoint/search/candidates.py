@@ -20,6 +20,9 @@ def neighbours(z: np.ndarray, k: int, *, of: range | None = None) -> np.ndarray:
 
     z: ``(N, D)`` float32. of: some of the rows, one after the other; only theirs are looked for, among all. Raises
     `DataError` where embeddings are not finite.
+
+    >>> neighbours(np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]], dtype=np.float32), 1).tolist()
+    [[1], [0], [1]]
     """
     k, of = min(k, len(z) - 1), range(len(z)) if of is None else of
     if k < 1 or not of:
@@ -43,7 +46,12 @@ def lookalikes(texts: Sequence[str], k: int, *, of: range | None = None) -> np.n
 
 
 def strangers(n: int, k: int, *, seed: int = 0) -> np.ndarray:
-    """Ids ``(N, min(k, N - 1))`` of others drawn at random, with replacement."""
+    """Ids ``(N, min(k, N - 1))`` of others drawn at random, with replacement.
+
+    >>> ids = strangers(5, 3)
+    >>> ids.shape, bool((ids != np.arange(5)[:, None]).all())  # never itself
+    ((5, 3), True)
+    """
     k = min(k, n - 1)
     if k < 1:
         return np.empty((n, 0), dtype=np.int64)

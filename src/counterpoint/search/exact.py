@@ -44,6 +44,11 @@ def top_k(
     where the matrix library picks another kernel for another shape.)
 
     Raises ConfigError for k < 1 and DataError for shapes that do not fit or embeddings that are not finite.
+
+    >>> corpus = np.eye(3, dtype=np.float32)
+    >>> scores, ids = top_k(np.array([[0.1, 0.9, 0.2]], dtype=np.float32), corpus, 2)
+    >>> ids.tolist()
+    [[1, 2]]
     """
     if k < 1:
         raise ConfigError(f"k is {k}; the number of results wanted must be at least 1.")

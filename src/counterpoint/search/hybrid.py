@@ -71,6 +71,11 @@ def weighted(
     dense order.
 
     Raises ConfigError for an alpha outside of 0 to 1, DataError for rankings of different queries.
+
+    >>> dense = np.array([[0.9, 0.5]]), np.array([[0, 1]])
+    >>> words = np.array([[3.0, 1.0]]), np.array([[1, 2]])
+    >>> weighted(dense, words, k=3, alpha=0.5)[1].tolist()
+    [[1, 0, 2]]
     """
     if not _is_share(alpha):
         raise ConfigError(f"alpha is {alpha}; it is the share of the dense score, from 0 (lexical only) to 1.")
@@ -121,6 +126,10 @@ def reciprocal_rank(
     """Reciprocal rank fusion (Cormack, Clarke & Büttcher, SIGIR 2009): score(d) = Σ_r w_r / (constant + rank_r(d)).
 
     runs: rankings of the same Q queries. k: results wanted. A run that does not list a document adds nothing to it.
+
+    >>> one, other = (np.array([[0.9, 0.5]]), np.array([[0, 1]])), (np.array([[0.9, 0.5]]), np.array([[0, 2]]))
+    >>> reciprocal_rank([one, other], k=1)[1].tolist()
+    [[0]]
     """
     points = [
         np.broadcast_to(w / (constant + 1 + np.arange(ids.shape[1])), ids.shape)

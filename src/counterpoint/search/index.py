@@ -76,6 +76,14 @@ class Index:
     ``ann.usearch`` where asked, ``probe.npy``. Nothing in it is pickled.
 
     vectors: what is searched. full: what candidates are scored again by, of the model's whole width (None: nothing).
+
+    >>> import tempfile
+    >>> from counterpoint.encoders.static import StaticText, StaticTextConfig
+    >>> rows = [{"text": "a green boat"}, {"text": "a red car"}, {"text": "a blue boat"}]
+    >>> encoder = StaticText.from_texts([row["text"] for row in rows] * 20, StaticTextConfig(dim=16))
+    >>> index = Index.build(tempfile.mkdtemp() + "/index", rows, encoder=encoder)
+    >>> index.search(["a red car"], k=1, mode="bm25")[0][0].row["text"]
+    'a red car'
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:

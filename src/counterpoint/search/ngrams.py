@@ -13,6 +13,10 @@ def hashed_ngrams(texts: Sequence[str], *, dim: int = 1024) -> np.ndarray:
 
     A random projection of the n-gram counts (Weinberger et al., 2009): similar spelling, similar vector. No text at all
     gives ``(0, dim)``.
+
+    >>> z = hashed_ngrams(["playing", "played", "quiz"])
+    >>> bool(z[0] @ z[1] > z[0] @ z[2])
+    True
     """
     if not len(texts):
         return np.zeros((0, dim), dtype=np.float32)

@@ -33,6 +33,9 @@ def truncated(x: np.ndarray, dim: int) -> np.ndarray:
     """The first ``dim`` dimensions of vectors ``(N, D)``, float32 of unit length; a vector of zeros stays one.
 
     Raises `ConfigError` where the vectors have not as many.
+
+    >>> truncated(np.array([[3.0, 4.0, 12.0]], dtype=np.float32), 2).round(2).tolist()
+    [[0.6000000238418579, 0.800000011920929]]
     """
     if not 1 <= dim <= x.shape[1]:
         raise ConfigError(
@@ -60,6 +63,10 @@ def quantised(x: np.ndarray, dtype: Dtype, ranges: np.ndarray | None = None) -> 
 
     ranges: of int8, from `ranges_of` (None: those of ``x`` itself). What lies beyond them is cut off. A positive
     dimension is a 1, zero and less a 0.
+
+    >>> z = np.array([[0.5, -0.5, 0.1, 0.2, -0.1, 0.3, -0.2, 0.4]], dtype=np.float32)
+    >>> quantised(z, "ubinary").tolist()  # the signs of eight numbers in a byte
+    [[181]]
     """
     if dtype not in DTYPES:
         raise ConfigError(f"Vectors are kept as {', '.join(DTYPES)}; {dtype!r} was asked.")

@@ -14,7 +14,12 @@ Statistics = Literal["refuse", "frozen", "synced"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How to train. Every field has the unit it is counted in."""
+    """How to train. Every field has the unit it is counted in.
+
+    >>> config = TrainConfig(batch=32, steps=100, lr=1e-3)
+    >>> config.batch, config.epochs
+    (32, 1.0)
+    """
 
     batch: int = 256
     """Rows per step: in contrastive methods also the number of candidates each row is compared with."""

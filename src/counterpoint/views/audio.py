@@ -15,7 +15,13 @@ from counterpoint.views.features import Cheap, Matrix, standardised
 
 
 def crop(recording: Recording, rng: np.random.Generator, *, seconds: float) -> Recording:
-    """A part of so many seconds from anywhere in the recording; all of one that is no longer than that."""
+    """A part of so many seconds from anywhere in the recording; all of one that is no longer than that.
+
+    >>> from counterpoint.modalities.audio import Recording
+    >>> one = Recording(np.zeros(8000, dtype=np.float32), 8000)
+    >>> crop(one, np.random.default_rng(0), seconds=0.25).seconds
+    0.25
+    """
     wanted = max(1, round(seconds * recording.rate))
     if len(recording) <= wanted:
         return recording
@@ -33,6 +39,10 @@ def span_mask(
     starts. One place at least stays visible and, of two or more places, two are hidden where it has three; a sequence
     of one or two places has none hidden, as nothing could be told from what is left.
     Source: Baevski et al. 2020 (wav2vec 2.0), arXiv 2006.11477, section 3.1.
+
+    >>> mask = span_mask(np.array([20, 10]), np.random.default_rng(0), rate=0.1, span=3)
+    >>> mask.shape, bool(mask[1, 10:].any())  # nothing beyond the end of the shorter one
+    ((2, 20), False)
     """
     if not 0 <= rate < 1 or span < 1 or least < 0:
         raise ConfigError(f"rate={rate}, span={span}, least={least}: expected 0 <= rate < 1, span >= 1, least >= 0.")

@@ -26,7 +26,12 @@ _KNOWN[BASES] = True
 
 
 def subsequence(sequence: str, rng: np.random.Generator, *, length: Range) -> str:
-    """A stretch of a length drawn from ``length``, at a uniformly drawn place; a shorter sequence is taken whole."""
+    """A stretch of a length drawn from ``length``, at a uniformly drawn place; a shorter sequence is taken whole.
+
+    >>> rng = np.random.default_rng(0)
+    >>> subsequence("ACGT", rng, length=(8, 9)), len(subsequence("ACGT" * 9, rng, length=(8, 9)))
+    ('ACGT', 8)
+    """
     least, beyond = length
     if not 0 < least < beyond:
         raise ConfigError(f"length={length}: give two numbers of bases with 0 < least < beyond, e.g. (800, 2000).")

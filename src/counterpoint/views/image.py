@@ -129,6 +129,7 @@ class PatchGrid:
     ``i · count`` to ``(i + 1) · count - 1``.
 
     Source: Gidaris et al. 2021 (OBoW), arXiv 2012.11552, section 4.1.
+
     """
 
     view: SimCLRViews

@@ -29,7 +29,11 @@ Ratio = tuple[float, float]
 
 
 def random_crop(tokens: Sequence[T], rng: np.random.Generator, *, ratio: Ratio = (0.05, 0.5)) -> list[T]:
-    """A span of ``max(1, int(r·L))`` of the L tokens, r uniform in ``ratio``, at a uniformly drawn place."""
+    """A span of ``max(1, int(r·L))`` of the L tokens, r uniform in ``ratio``, at a uniformly drawn place.
+
+    >>> random_crop("one two three four five six seven eight".split(), np.random.default_rng(0), ratio=(0.5, 0.5))
+    ['three', 'four', 'five', 'six']
+    """
     start, stop = _span(len(tokens), rng, ratio)
     return list(tokens[start:stop])
 
@@ -96,7 +100,12 @@ def neighbours(items: Sequence[T], rng: np.random.Generator, *, window: int = 1)
 
 
 def delete_tokens(tokens: Sequence[T], rng: np.random.Generator, *, p: float = 0.1) -> list[T]:
-    """Every token is deleted with probability ``p``; where all would go, one drawn at random survives."""
+    """Every token is deleted with probability ``p``; where all would go, one drawn at random survives.
+
+    >>> kept = delete_tokens(list(range(20)), np.random.default_rng(0), p=0.5)
+    >>> 0 < len(kept) < 20, kept == sorted(kept)
+    (True, True)
+    """
     drop = _chosen(len(tokens), rng, p)
     if drop.all():
         drop[rng.integers(len(tokens))] = False
@@ -115,12 +124,20 @@ def replace_tokens(
 
 
 def mask_tokens(tokens: Sequence[T], rng: np.random.Generator, *, mask: T, p: float = 0.1) -> list[T]:
-    """Every token becomes ``mask`` with probability ``p``, independently."""
+    """Every token becomes ``mask`` with probability ``p``, independently.
+
+    >>> mask_tokens(["a", "b", "c", "d"], np.random.default_rng(1), mask="?", p=0.5).count("?") >= 1
+    True
+    """
     return [mask if hidden else t for t, hidden in zip(tokens, _chosen(len(tokens), rng, p))]
 
 
 def shuffle_tokens(tokens: Sequence[T], rng: np.random.Generator, *, p: float = 0.1) -> list[T]:
-    """The tokens chosen with probability ``p`` change places among themselves; the others stay."""
+    """The tokens chosen with probability ``p`` change places among themselves; the others stay.
+
+    >>> sorted(shuffle_tokens(["a", "b", "c", "d"], np.random.default_rng(0), p=0.5))
+    ['a', 'b', 'c', 'd']
+    """
     chosen = np.flatnonzero(_chosen(len(tokens), rng, p))
     out = list(tokens)
     for to, origin in zip(chosen, rng.permutation(chosen)):
@@ -133,6 +150,9 @@ def repeat_tokens(tokens: Sequence[T], rng: np.random.Generator, *, p: float = 0
 
     Lengthens a text without changing what it says, so that length tells no positive. Source: Wu et al. 2022 (ESimCSE),
     arXiv 2109.04380.
+
+    >>> set(repeat_tokens(["a", "b"], np.random.default_rng(0), p=0.5)) == {"a", "b"}
+    True
     """
     _share("p", p)
     if not len(tokens):

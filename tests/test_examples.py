@@ -1,0 +1,83 @@
+"""Every example of a docstring runs, and what a user meets has one."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import warnings
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import counterpoint
+from counterpoint import evaluate, memory, objectives, search
+from counterpoint.data.sampler import Sampler
+from counterpoint.memory.base import Memory
+from counterpoint.objectives.base import is_objective
+from tests.conformance.discovery import subclasses
+
+ABOVE = ("counterpoint.cli", "counterpoint.docs", "counterpoint.proofs", "counterpoint.demo", "counterpoint.__main__")
+"""What is no library: the command line, experiments."""
+PARTS = 6
+"""The modules are run in so many tests, none of which takes long."""
+NAMES = sorted(
+    info.name
+    for info in pkgutil.walk_packages(counterpoint.__path__, "counterpoint.")
+    if not info.name.startswith(ABOVE) and not info.name.endswith(("triton_kernels", "triton"))
+)
+
+METRICS = {
+    "clustering": ("kmeans", "nmi", "ari", "accuracy"),
+    "intervals": ("mean", "interval", "difference", "score_interval"),
+    "pair_classification": ("average_precision", "best_f1", "best_accuracy"),
+    "retrieval": ("dcg", "ndcg", "reciprocal_rank", "recall", "average_precision", "Judgements"),
+    "similarity": ("cosines", "pearson", "spearman"),
+}
+
+
+def met() -> Iterator[tuple[str, Any]]:
+    """Name -> what a user of the library reaches for: objectives, memories, samplers, metrics, search."""
+    for info in pkgutil.walk_packages(objectives.__path__, "counterpoint.objectives."):
+        for name, value in vars(importlib.import_module(info.name)).items():
+            if is_objective(value) and value.__module__ == info.name:
+                yield name, value
+    yield from subclasses(memory, Memory).items()
+    for name, value in vars(importlib.import_module("counterpoint.data.sampler")).items():
+        if isinstance(value, type) and issubclass(value, Sampler) and not inspect.isabstract(value):
+            yield name, value
+    for module, names in METRICS.items():
+        for name in names:
+            yield f"{module}.{name}", getattr(importlib.import_module(f"{evaluate.__name__}.{module}"), name)
+    for name in search.__all__:
+        yield f"search.{name}", getattr(search, name)
+
+
+MET = dict(met())
+WITHOUT = {"search.Hit"}
+"""Those that have none: a hit is made by a search, whose example shows one."""
+
+
+@pytest.mark.parametrize("name", MET)
+def test_what_a_user_meets_has_an_example(name: str) -> None:
+    assert (">>>" in (MET[name].__doc__ or "")) != (name in WITHOUT)
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_example_runs(part: int) -> None:
+    failed, attempted = [], 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in NAMES[part::PARTS]:
+            found = doctest.testmod(_imported(name), optionflags=doctest.ELLIPSIS)
+            attempted += found.attempted
+            failed += [name] if found.failed else []
+    assert not failed
+    assert attempted > 20
+
+
+def _imported(name: str) -> ModuleType:
+    return importlib.import_module(name)
