@@ -1,11 +1,15 @@
-"""Every example of a docstring runs, and what a user meets has one."""
+"""Every example of a docstring runs; what a user meets has one, and names every parameter."""
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import inspect
+import itertools
 import pkgutil
+import re
+import textwrap
 import warnings
 from collections.abc import Iterator
 from types import ModuleType
@@ -14,10 +18,12 @@ from typing import Any
 import pytest
 
 import counterpoint
-from counterpoint import evaluate, memory, objectives, search
+from counterpoint import encoders, evaluate, memory, objectives, search
 from counterpoint.data.sampler import Sampler
 from counterpoint.memory.base import Memory
+from counterpoint.methods.base import discover
 from counterpoint.objectives.base import is_objective
+from counterpoint.train.config import TrainConfig
 from tests.conformance.discovery import subclasses
 
 ABOVE = ("counterpoint.cli", "counterpoint.docs", "counterpoint.proofs", "counterpoint.demo", "counterpoint.__main__")
@@ -81,3 +87,46 @@ def test_every_example_runs(part: int) -> None:
 
 def _imported(name: str) -> ModuleType:
     return importlib.import_module(name)
+
+
+# --- parameters -------------------------------------------------------------------------------------------------
+
+
+def configured() -> Iterator[tuple[str, Any]]:
+    """The settings of every method and of every encoder, and those of a training run."""
+    for name, method in discover().items():
+        yield f"{name}.Config", method.Config
+    for info in pkgutil.iter_modules(encoders.__path__, "counterpoint.encoders."):
+        for name, value in vars(importlib.import_module(info.name)).items():
+            if isinstance(value, type) and name.endswith("Config") and value.__module__ == info.name:
+                yield name, value
+    yield "TrainConfig", TrainConfig
+
+
+def said_of(value: Any) -> set[str]:
+    """The words of a docstring; of a class also those of its bases, and the fields with a sentence of their own."""
+    found: set[str] = set()
+    for one in value.__mro__[:-1] if isinstance(value, type) else [value]:
+        found |= set(re.findall(r"\w+", one.__doc__ or ""))
+        if isinstance(one, type) and one.__module__.startswith("counterpoint"):
+            body = ast.parse(textwrap.dedent(inspect.getsource(one))).body[0].body  # type: ignore[attr-defined]
+            found |= {
+                field.target.id
+                for field, doc in itertools.pairwise(body)
+                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(doc, ast.Expr)
+            }
+    return found
+
+
+@pytest.mark.parametrize(("name", "value"), [*MET.items(), *configured()])
+def test_every_parameter_is_named(name: str, value: Any) -> None:
+    try:
+        taken = set(inspect.signature(value).parameters) - {"args", "kwargs"}
+    except ValueError:
+        return
+    missing = {p for p in taken - said_of(value) if not p.startswith("_")}
+    assert missing == UNNAMED.get(name, set())
+
+
+UNNAMED: dict[str, set[str]] = {}
+"""Object -> parameters that its docstring does not name yet."""

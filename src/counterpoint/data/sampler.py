@@ -53,6 +53,8 @@ class Sampler(ABC):
 class Shuffled(Sampler):
     """Rows in random order, cut into batches. Each row once per epoch.
 
+    rows: how many there are. drop_last: leave out what does not fill a batch. seed: of the order.
+
     >>> sampler = Shuffled(10, 4, seed=0)
     >>> [len(batch) for batch in sampler.batches(epoch=0)], len(sampler)
     ([4, 4], 2)
@@ -67,6 +69,8 @@ class Shuffled(Sampler):
 class Together(Sampler):
     """All rows in every batch, in their order: for rows that cannot do without one another, such as nodes.
 
+    rows: how many there are; a batch has all of them, so seed and drop_last change nothing.
+
     >>> [sorted(batch.tolist()) for batch in Together(3, 3).batches(0)]
     [[0, 1, 2]]
     """
@@ -79,7 +83,8 @@ class LengthBucketed(Sampler):
     """Batches of rows of like length, so that little is padded, in random order. Each row once per epoch.
 
     lengths: ``(N,)`` (`Rows.lengths`). Rows are shuffled, cut into pools of ``pool`` batches, and sorted by length
-    within a pool: the larger the pool, the less padding and the less random the company of a row.
+    within a pool: the larger the pool, the less padding and the less random the company of a row. seed: of the order.
+    drop_last: leave out what does not fill a batch.
 
     >>> lengths = np.array([1, 9, 1, 9, 1, 9, 1, 9])
     >>> [sorted(set(lengths[batch].tolist())) for batch in LengthBucketed(lengths, 4).batches(0)]
@@ -109,9 +114,10 @@ class LengthBucketed(Sampler):
 class NoDuplicates(Sampler):
     """No two rows of a batch share a text: a row's positive is never another row's negative.
 
-    keys: ``(N,)`` or ``(N, K)`` ints, equal where texts are (`Rows.keys`), negative: none. A row that does not fit
-    a batch waits for the next one, so each row comes once per epoch; only rows that still do not fit when the epoch
-    runs out are left, in smaller batches (``drop_last=False``) or not at all. `len` counts those of the first epoch.
+    keys: ``(N,)`` or ``(N, K)`` ints, equal where texts are (`Rows.keys`), negative: none. A row that does not fit a
+    batch waits for the next one, so each row comes once per epoch; only rows that still do not fit when the epoch runs
+    out are left, in smaller batches (``drop_last=False``) or not at all. `len` counts those of the first epoch. batch:
+    rows of each. seed: of the order.
 
     >>> keys = np.array([[0, 10], [0, 11], [1, 12], [2, 13]])  # the first two rows share a text
     >>> all(not {0, 1} <= set(batch.tolist()) for batch in NoDuplicates(keys, 2).batches(0))
@@ -175,9 +181,9 @@ class PxK(Sampler):
 
     labels: ``(N,)`` ints (`Rows.labels`). K = ``per_class``, or more where there are too few classes to fill the batch;
     P = batch / K, rounded down. Rows of a class are shuffled and cut into groups of K, the last one filled with rows
-    drawn again, and a batch takes the classes with most groups left. An epoch has as many groups as the rows make:
-    with classes of like size every row comes once, and otherwise rows of small classes come again, and some rows of
-    large ones wait for another epoch.
+    drawn again, and a batch takes the classes with most groups left. An epoch has as many groups as the rows make: with
+    classes of like size every row comes once, and otherwise rows of small classes come again, and some rows of large
+    ones wait for another epoch. seed: of what is drawn.
 
     >>> labels = np.array([0] * 5 + [1] * 5 + [2] * 5)
     >>> batch = next(PxK(labels, 4, per_class=2).batches(0))
@@ -235,6 +241,7 @@ class InTurn(Sampler):
     batches of the whole run (None: ``epochs`` passes over all rows), of which each task gets its part. An epoch has as
     many batches as the rows make, so a run of E epochs stays E epochs long with each task; what comes after the end
     goes on with the last task. classes: their names, for the error. Raises `DataError` where a class is of two tasks.
+    batch: rows of each. seed: of the order within a task.
 
     >>> labels, tasks = np.array([0, 0, 1, 1, 2, 2, 3, 3]), np.array([0, 0, 0, 0, 1, 1, 1, 1])
     >>> [sorted(set(tasks[batch].tolist())) for batch in InTurn(labels, tasks, 2).batches(0)]
@@ -285,7 +292,7 @@ class Homogeneous(Sampler):
     """Every batch from one source (task, language, file), so that no negative gives itself away by its source.
 
     sources: ``(N,)`` ints, as ``rows.sources()`` gives; a row below 0 is left out. Each row once per epoch; per source,
-    what does not fill a batch is left out (``drop_last``) or comes as a smaller batch.
+    what does not fill a batch is left out (``drop_last``) or comes as a smaller batch. seed: of the order.
 
     >>> source = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     >>> all(len(set(source[batch].tolist())) == 1 for batch in Homogeneous(source, 2).batches(0))

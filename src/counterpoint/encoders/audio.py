@@ -32,6 +32,7 @@ class AudioTransformerConfig:
     halvings: of the convolutions that shorten the frames, each to half. blocks: ``conformer`` or ``transformer``. dim,
     depth, heads, mlp: width, blocks, attention heads, width of the inner layer as a multiple of ``dim``. kernel: places
     that a conformer's convolution sees. layer: the block, from 1, whose output is the embedding (None: the last one).
+    dropout: within the blocks.
     """
 
     rate: int = 16_000

@@ -64,7 +64,9 @@ def check_pairs(pairs: Sequence[Any]) -> None:
 @dataclass(frozen=True, kw_only=True)
 class CrossEncoderConfig:
     """Of a fresh one. outputs: logits per pair. vocabulary: most subwords. max_length: tokens of both texts together;
-    the longer one is cut first."""
+    the longer one is cut first.
+
+    layers, width, heads, dropout: of the transformer."""
 
     outputs: int = 1
     layers: int = 2

@@ -79,10 +79,10 @@ class ConvNetConfig:
 class ImageTransformerConfig:
     """A vision transformer; by default a small one for 32-pixel images (2.7 M weights).
 
-    size, channels: of the images. patch: side of a patch in pixels. dim, depth, heads, mlp: width, layers,
-    attention heads, width of the inner layer as a multiple of ``dim``. pooling: the class token, or the mean
-    of the patches. architecture: a `transformers` configuration as a dict (`from_pretrained` fills it); it
-    overrides the former fields.
+    size, channels: of the images. patch: side of a patch in pixels. dim, depth, heads, mlp: width, layers, attention
+    heads, width of the inner layer as a multiple of ``dim``. pooling: the class token, or the mean of the patches.
+    architecture: a `transformers` configuration as a dict (`from_pretrained` fills it); it overrides the former fields.
+    dropout: within the blocks. std: of the weights that are drawn.
     """
 
     size: int = 32

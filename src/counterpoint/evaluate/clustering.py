@@ -18,6 +18,8 @@ from counterpoint.evaluate.intervals import Sample
 def kmeans(x: np.ndarray | sparse.csr_array, k: int, *, restarts: int = 4, seed: int = 0) -> np.ndarray:
     """Cluster of each row, ``(N,)``: k-means on unit vectors, the best of several starts. x: (N, D), perhaps sparse.
 
+    restarts: the best of so many. seed: of the first centres.
+
     >>> points = np.array([[0.0, 0.0], [0.1, 0.0], [5.0, 5.0], [5.1, 5.0]], dtype=np.float32)
     >>> found = kmeans(points, 2)
     >>> bool(found[0] == found[1] != found[2] == found[3])
@@ -50,7 +52,7 @@ def nmi(labels: np.ndarray, clusters: np.ndarray) -> float:
 def ari(labels: np.ndarray, clusters: np.ndarray) -> float:
     """Adjusted Rand index (Hubert & Arabie, 1985): agreement on pairs of rows, 0 by chance, 1 when equal.
 
-    1 for a single row, as scikit-learn's `adjusted_rand_score`.
+    1 for a single row, as scikit-learn's `adjusted_rand_score`. labels, clusters: ``(n,)`` each.
 
     >>> ari(np.array([0, 0, 1, 1]), np.array([5, 5, 9, 9]))
     1.0

@@ -116,6 +116,8 @@ class Sample:
 def mean(x: np.ndarray) -> Sample:
     """The mean of a per-example metric ``(n,)``.
 
+    x: ``(n,)`` values.
+
     >>> interval(mean(np.array([1.0, 0.0, 1.0, 1.0] * 10))).value
     0.75
     """
@@ -124,6 +126,8 @@ def mean(x: np.ndarray) -> Sample:
 
 def interval(sample: Sample, *, draws: int = 2_000, seed: int = 0, level: float = 0.95) -> Interval:
     """The interval of a metric by its `Sample.replicates`.
+
+    sample: of one system. draws: bootstrap replicates. seed: of the draws. level: of confidence.
 
     >>> found = interval(mean(np.array([1.0, 0.0, 1.0, 1.0] * 10)))
     >>> found.low < found.value < found.high
@@ -134,6 +138,8 @@ def interval(sample: Sample, *, draws: int = 2_000, seed: int = 0, level: float 
 
 def score_interval(share: float, n: int, level: float = 0.95) -> Interval:
     """The interval of a share of n examples (Wilson, 1927).
+
+    level: of confidence.
 
     >>> print(score_interval(1.0, 10))
     1.000 [0.722, 1.000]
@@ -146,6 +152,8 @@ def score_interval(share: float, n: int, level: float = 0.95) -> Interval:
 
 def difference(a: Sample, b: Sample, *, draws: int = 2_000, seed: int = 0, level: float = 0.95) -> Interval:
     """Paired interval of ``a − b``: both are recomputed on the same draws of the shared examples.
+
+    draws, seed, level: as of `interval`.
 
     >>> a, b = np.array([1.0, 1.0, 0.0] * 20), np.array([1.0, 0.0, 0.0] * 20)
     >>> found = difference(mean(a), mean(b))

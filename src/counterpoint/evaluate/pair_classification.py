@@ -12,6 +12,8 @@ from counterpoint.evaluate.similarity import cosines
 def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
     """``Σ_n (R_n − R_{n−1}) P_n`` over the thresholds; pairs with equal scores pass a threshold together.
 
+    scores: ``(n,)``. labels: ``(n,)``, 1 where a pair belongs together.
+
     >>> average_precision(np.array([0.9, 0.8, 0.1]), np.array([1, 1, 0]))
     1.0
     """
@@ -24,6 +26,8 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
 def best_f1(scores: np.ndarray, labels: np.ndarray) -> float:
     """F1 at the threshold that suits these very pairs best: an upper bound of what a fixed threshold reaches.
 
+    scores: ``(n,)``. labels: ``(n,)``, 1 where a pair belongs together.
+
     >>> best_f1(np.array([0.9, 0.8, 0.1]), np.array([1, 1, 0]))
     1.0
     """
@@ -33,6 +37,8 @@ def best_f1(scores: np.ndarray, labels: np.ndarray) -> float:
 
 def best_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
     """Accuracy at the threshold that suits these very pairs best.
+
+    scores: ``(n,)``. labels: ``(n,)``, 1 where a pair belongs together.
 
     >>> best_accuracy(np.array([0.9, 0.2, 0.1]), np.array([1, 0, 0]))
     1.0

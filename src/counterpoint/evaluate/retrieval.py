@@ -53,6 +53,8 @@ class Judgements:
 def dcg(gains: np.ndarray, k: int) -> np.ndarray:
     """``Σ_{r=1..k} gain_r / log2(r + 1)`` per query, ``(Q, K) -> (Q,)``: linear gain, as trec_eval's ndcg_cut.
 
+    gains: of the ranked documents. k: how many of them count.
+
     >>> dcg(np.array([[3.0, 0.0, 1.0]]), 3).tolist()  # 3 / log2(2) + 1 / log2(4)
     [3.5]
     """
@@ -62,6 +64,8 @@ def dcg(gains: np.ndarray, k: int) -> np.ndarray:
 
 def ndcg(gains: np.ndarray, ideal: np.ndarray, k: int) -> np.ndarray:
     """DCG as a share of the ideal ranking's (Järvelin & Kekäläinen, 2002), ``(Q,)``; 0 where nothing is relevant.
+
+    gains: ``(Q, K)`` of the ranked documents; ideal: ``(Q, J)``, best first. k: how many of them count.
 
     >>> gains = np.array([[0.0, 1.0], [1.0, 0.0]])  # of two queries, the relevant document comes second, and first
     >>> ndcg(gains, np.array([[1.0], [1.0]]), 10).round(3).tolist()
@@ -74,6 +78,8 @@ def ndcg(gains: np.ndarray, ideal: np.ndarray, k: int) -> np.ndarray:
 def reciprocal_rank(gains: np.ndarray, k: int) -> np.ndarray:
     """1 / place of the first relevant document among the first k, else 0, ``(Q,)``.
 
+    gains: ``(Q, K)`` of the ranked documents.
+
     >>> reciprocal_rank(np.array([[0, 1, 0], [0, 0, 0]]), 10).tolist()
     [0.5, 0.0]
     """
@@ -84,6 +90,8 @@ def reciprocal_rank(gains: np.ndarray, k: int) -> np.ndarray:
 def recall(gains: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
     """Share of the relevant documents that are among the first k, ``(Q,)``. relevant: (Q,) how many there are.
 
+    gains: ``(Q, K)`` of the ranked documents.
+
     >>> recall(np.array([[1, 0, 1]]), np.array([4]), 3).tolist()
     [0.5]
     """
@@ -92,6 +100,8 @@ def recall(gains: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
 
 def average_precision(gains: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     """Mean over the relevant documents of the precision at their places; those not ranked count 0. ``(Q,)``.
+
+    gains: ``(Q, K)`` of the ranked documents. relevant: ``(Q,)``, how many there are.
 
     >>> average_precision(np.array([[1, 0, 1]]), np.array([2])).round(3).tolist()
     [0.833]

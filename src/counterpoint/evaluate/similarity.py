@@ -44,6 +44,8 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float:
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
     """Correlation of the ranks, equal values sharing their mean rank; NaN where one side is constant.
 
+    x, y: ``(n,)`` each.
+
     >>> round(float(spearman(np.array([0.1, 0.4, 0.9]), np.array([1.0, 2.0, 5.0]))), 4)
     1.0
     """

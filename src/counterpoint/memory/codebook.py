@@ -26,9 +26,9 @@ class Codebook(Memory):
     """``size`` codes of width ``dim``, updated without gradient by running counts and sums:
 
     ``n_k <- decay · n_k + (1 - decay) · |{i: code(i) = k}|``, ``m_k`` likewise of the sums of rows,
-    ``code_k = m_k / n_k`` (counts smoothed by ``eps``). A code whose count falls below ``dead`` is restarted
-    at a row of the batch that is far from its own code; the farthest rows go first, so no random draw is
-    needed. ``dead=0``: never.
+    ``code_k = m_k / n_k`` (counts smoothed by ``eps``). A code whose count falls below ``dead`` is restarted at a row
+    of the batch that is far from its own code; the farthest rows go first, so no random draw is needed. ``dead=0``:
+    never. seed: of the first codes.
 
     Sources: van den Oord et al. 2017 (VQ-VAE), arXiv 1711.00937, appendix A.1; Dhariwal et al. 2020
     (restarts), arXiv 2005.00341.

@@ -18,8 +18,8 @@ def _check(count: int, dim: int) -> None:
 class Prototypes(Memory):
     """``count`` learnable directions of width ``dim``: ``forward(z (N, dim)) -> (N, count)`` cosines.
 
-    Both sides are scaled to unit length in the forward pass, so the stored length never matters.
-    Source: Caron et al. 2020 (SwAV), arXiv 2006.09882.
+    Both sides are scaled to unit length in the forward pass, so the stored length never matters. Source: Caron et al.
+    2020 (SwAV), arXiv 2006.09882. seed: of the first prototypes.
 
     >>> scores = Prototypes(count=3, dim=2)(torch.eye(2))
     >>> scores.shape, bool(scores.abs().max() <= 1.0001)
@@ -45,8 +45,8 @@ class MeanPrototypes(Memory):
     """``count`` directions without gradient, moved to the mean of the rows assigned to them:
     ``c_k <- unit(momentum · c_k + (1 - momentum) · Σ_i q_ik z_i / Σ_i q_ik)``; a prototype with no row stays.
 
-    ``forward(z (N, dim)) -> (N, count)`` cosines, with gradient to z only.
-    Source: Li et al. 2021 (MoPro, prototypes as moving averages), arXiv 2009.07995.
+    ``forward(z (N, dim)) -> (N, count)`` cosines, with gradient to z only. Source: Li et al. 2021 (MoPro, prototypes as
+    moving averages), arXiv 2009.07995. seed: of the first prototypes.
 
     >>> prototypes = MeanPrototypes(count=2, dim=2, momentum=0.0)
     >>> prototypes.update(torch.eye(2), torch.tensor([0, 1]))

@@ -110,6 +110,7 @@ class GroupQueues(Memory):
     """A queue for each of ``groups`` groups (languages, domains, tasks), each with ``size`` entries; see `Queue`.
 
     Where all entries were in one queue, a model could tell many negatives by their group, and need not look further.
+    dim, fields, start, blank, seed: of each, as of `Queue`.
 
     Source: Wu et al. 2022 (contrastive context prediction), arXiv 2206.03281.
 

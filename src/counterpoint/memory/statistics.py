@@ -15,8 +15,8 @@ class RunningMoment(Memory):
 
     ``F_hat = mean_i z_i z_iᵀ`` of a batch.
 
-    rho: weight of the *old* value (0: the last batch alone). centred: `moment` is then the covariance
-    ``F - mu muᵀ``, mu the mean kept in the same way. Kept in float32 (or in the module's own float64).
+    rho: weight of the *old* value (0: the last batch alone). centred: `moment` is then the covariance ``F - mu muᵀ``,
+    mu the mean kept in the same way. Kept in float32 (or in the module's own float64). dim: D of the embeddings.
 
     Source: Tian et al. 2021 (DirectPred), arXiv 2102.06810, with rho 0.3.
 
@@ -68,8 +68,8 @@ class RunningMoment(Memory):
 class RunningVariance(Memory):
     """Running mean and variance per coordinate, ``v <- rho · v + (1 - rho) · v_hat``; at first the batch's own.
 
-    The variance is that of the mixture (second moment minus squared mean, both running), divided by N: it
-    does not miss the drift of the mean between batches, as an average of the batches' variances would.
+    The variance is that of the mixture (second moment minus squared mean, both running), divided by N: it does not miss
+    the drift of the mean between batches, as an average of the batches' variances would. dim: D of the embeddings.
 
     >>> variance = RunningVariance(1, 0.0)
     >>> variance.update(torch.tensor([[1.0], [-1.0]]))

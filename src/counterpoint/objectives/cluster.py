@@ -115,7 +115,7 @@ def prototype_cross_entropy(
     """``L_i = -Σ_k q_ik log softmax_k(s_i / temperature)``; no gradient reaches the assignments q.
 
     scores: ``(N, K)`` of rows against prototypes. target: ``(N, K)`` assignments, or ``(N,)`` long numbers of
-    prototypes. Returns ``()`` or ``(N,)``.
+    prototypes. reduction: ``mean`` or ``none``. Returns ``()`` or ``(N,)``.
 
     Source: Caron et al. 2020 (SwAV), arXiv 2006.09882, eq. 2.
 
@@ -143,9 +143,10 @@ def swapped_prediction(
 ) -> Tensor:
     """``L = ½ mean_i [ℓ(a_i, q(b)_i) + ℓ(b_i, q(a)_i)]``: each view predicts the other's balanced assignment.
 
-    ℓ is `prototype_cross_entropy`, q is `sinkhorn`. a, b: ``(N, K)`` scores of the two views against the
-    prototypes (cosines). extra_a, extra_b: ``(Q, K)`` scores of earlier entries, for the balance only.
-    Returns ``()``, the loss of the rows of all processes.
+    ℓ is `prototype_cross_entropy`, q is `sinkhorn`. a, b: ``(N, K)`` scores of the two views against the prototypes
+    (cosines). extra_a, extra_b: ``(Q, K)`` scores of earlier entries, for the balance only. temperature: of the
+    predictions. epsilon, iterations: of `sinkhorn`, which assigns. Returns ``()``, the loss of the rows of all
+    processes.
 
     Source: Caron et al. 2020 (SwAV), arXiv 2006.09882, eqs. 1 and 2.
 

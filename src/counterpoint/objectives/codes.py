@@ -55,7 +55,8 @@ def code_cross_entropy(logits: Tensor, target: Tensor, *, reduction: Reduction =
     """``L_i = -mean_g Σ_v y_igv log softmax_v(logits_ig)``: codes are foretold, those of all codebooks alike.
 
     logits, target: ``(N, G, V)``, a target being one-hot, or any distribution. The target has its gradient, unlike
-    elsewhere: detach it, unless codes are meant to become easy to foretell. Returns ``()``, or ``(N,)``.
+    elsewhere: detach it, unless codes are meant to become easy to foretell. reduction: ``mean`` or ``none``. Returns
+    ``()``, or ``(N,)``.
 
     Source: Chung et al. 2021 (w2v-BERT), arXiv 2108.06209, section 2.3.
 

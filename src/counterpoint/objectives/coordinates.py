@@ -30,8 +30,8 @@ def coordinate_kl(
     """``L_i = T Σ_d p_id (log p_id - log q_id)``, ``p = softmax_d(target / T)``, ``q = softmax_d(x / T)``.
 
     x, target: ``(N, D)``, as they are: their length counts. Gradients reach both, the target's only unless
-    ``stop_gradient``. Returns ``()`` or ``(N,)``; 0 where the distributions are equal. `kl_distillation` differs: a
-    factor T², and never a gradient to the teacher.
+    ``stop_gradient``. reduction: ``mean`` or ``none``. temperature: of both softmaxes. Returns ``()`` or ``(N,)``; 0
+    where the distributions are equal. `kl_distillation` differs: a factor T², and never a gradient to the teacher.
 
     Source: Li et al. 2024 (2DMSE), arXiv 2402.14776, with the scale of the released code.
 

@@ -209,8 +209,8 @@ def whitening_mse(
 ) -> Tensor:
     """``L = mean_i |v(a)_i - v(b)_i|²``: the two views, each whitened by its own batch, agree.
 
-    a, b: ``(N, D)``. normalize: compare unit vectors, so that ``L = 2 - 2 mean cos``. The rest as in
-    `whiten`. Returns ``()``. Collapse is impossible: whitened rows cannot all be one.
+    a, b: ``(N, D)``. normalize: compare unit vectors, so that ``L = 2 - 2 mean cos``. The rest as in `whiten`. groups,
+    eps, method: as of `whiten`. Returns ``()``. Collapse is impossible: whitened rows cannot all be one.
 
     Source: Ermolov et al. 2021 (W-MSE), arXiv 2007.06346, eqs. 3 to 5; they whiten slices of the batch, which
     is this function called on each slice.

@@ -37,7 +37,8 @@ def margin_mse(
     """``L_i = ((s⁺_i - s⁻_i) - (t⁺_i - t⁻_i))²``: the student's margins are the teacher's; levels are free.
 
     positive, teacher_positive: ``(N,)`` scores of (query, positive). negative, teacher_negative: ``(N,)``, or
-    ``(N, K)`` for K negatives each (L_i is then the mean over K). Returns ``()`` or ``(N,)``.
+    ``(N, K)`` for K negatives each (L_i is then the mean over K). reduction: ``mean`` or ``none``. Returns ``()`` or
+    ``(N,)``.
 
     Source: Hofstätter et al. 2020, arXiv 2010.02666, eq. 2.
 
@@ -65,9 +66,10 @@ def kl_distillation(
 ) -> Tensor:
     """``L_i = T² Σ_j p_ij (log p_ij - log q_ij)``, ``p = softmax(teacher / T)``, ``q = softmax(student / T)``.
 
-    The factor T² keeps the size of the gradient where T changes. student, teacher: ``(N, L)`` scores or
-    logits of one list per row. mask: ``(N, L)`` bool, False where a list has no entry; a row without entries
-    counts 0. Returns ``()`` or ``(N,)``; 0 where the distributions are equal.
+    The factor T² keeps the size of the gradient where T changes. student, teacher: ``(N, L)`` scores or logits of one
+    list per row. mask: ``(N, L)`` bool, False where a list has no entry; a row without entries counts 0. reduction:
+    ``mean`` or ``none``. temperature: of both softmaxes. Returns ``()`` or ``(N,)``; 0 where the distributions are
+    equal.
 
     Source: Hinton et al. 2015, arXiv 1503.02531.
 
@@ -95,8 +97,8 @@ def kl_distillation(
 def embedding_mse(student: Tensor, teacher: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """``L_i = Σ_d (s_id - t_id)² / D``: the student's embedding is the teacher's.
 
-    student, teacher: ``(N, D)``. Returns ``()`` or ``(N,)``.
-    Source: Reimers & Gurevych 2020, arXiv 2004.09813.
+    student, teacher: ``(N, D)``. reduction: ``mean`` or ``none``. Returns ``()`` or ``(N,)``. Source: Reimers &
+    Gurevych 2020, arXiv 2004.09813.
 
     >>> float(embedding_mse(torch.zeros(2, 3), torch.ones(2, 3)))
     1.0
@@ -109,8 +111,8 @@ def embedding_mse(student: Tensor, teacher: Tensor, *, reduction: Reduction = "m
 def embedding_cosine(student: Tensor, teacher: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """``L_i = 1 - cos(s_i, t_i)``: the directions agree, lengths are free.
 
-    student, teacher: ``(N, D)``. Returns ``()`` or ``(N,)``; in [0, 2].
-    Source: Sanh et al. 2019 (DistilBERT), arXiv 1910.01108.
+    student, teacher: ``(N, D)``. reduction: ``mean`` or ``none``. Returns ``()`` or ``(N,)``; in [0, 2]. Source: Sanh
+    et al. 2019 (DistilBERT), arXiv 1910.01108.
 
     >>> float(embedding_cosine(torch.tensor([[1.0, 0.0]]), torch.tensor([[5.0, 0.0]])))  # the length does not matter
     0.0
@@ -131,7 +133,8 @@ def logit_mse(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, r
     """``L_i = Σ_c (s_ic - t_ic)²``: the student's logits are the teacher's; no softmax, no temperature.
 
     student, teacher: ``(N, C)``, classes in the same order. mask: ``(N,)`` bool, False where the teacher has said
-    nothing: such a row counts for nothing, and the mean is over the others. Returns ``()`` or ``(N,)``.
+    nothing: such a row counts for nothing, and the mean is over the others. reduction: ``mean`` or ``none``. Returns
+    ``()`` or ``(N,)``.
 
     Sources: Ba & Caruana 2014, arXiv 1312.6184; summed over the classes as in Barkan et al. 2019 (DSE), arXiv
     1908.05161.

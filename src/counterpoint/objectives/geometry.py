@@ -27,8 +27,8 @@ def _example(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def alignment(x: Tensor, y: Tensor, *, alpha: float = 2.0, reduction: Reduction = "mean") -> Tensor:
     """``mean_i |x_i - y_i|^alpha`` of unit vectors: how far a row is from its positive. 0: they coincide.
 
-    x, y: ``(N, D)``, scaled to unit length here. Returns ``()`` or ``(N,)``.
-    Source: Wang & Isola 2020, arXiv 2005.10242.
+    x, y: ``(N, D)``, scaled to unit length here. reduction: ``mean`` or ``none``. Returns ``()`` or ``(N,)``. Source:
+    Wang & Isola 2020, arXiv 2005.10242.
 
     >>> z = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     >>> float(alignment(z, z)), float(alignment(z, z.flip(0)))

@@ -136,7 +136,8 @@ def simple_contrast(
     anchors ``(N, D)``, candidates ``(M, D)``, M >= N, the i-th being the i-th anchor's positive. extra ``(K, D)``:
     further negatives (a queue, a bank), the same on every process. All are scaled to unit length here, as the loss has
     no lower bound otherwise. Memory O(N + M): with alpha = 1 by mean vectors, else some rows at a time, each computed
-    again in the backward pass. Over many processes negatives are those of all. Returns ``()`` or ``(N,)``.
+    again in the backward pass. Over many processes negatives are those of all. reduction: ``mean`` or ``none``. Returns
+    ``()`` or ``(N,)``.
 
     Source: Wang & Liu 2021, arXiv 2012.09740, eq. 6 and section 3.4.
 

@@ -62,7 +62,8 @@ def binary_nce(
 
     Without the noise's probabilities ŝ = s: negative sampling, which learns what sets data apart from noise, no
     normalised model. positive: ``(N,)`` scores of true items. negatives: ``(N, K)`` scores of items drawn from p_N.
-    log_noise ``(N,)``, log_noise_negatives ``(N, K)``: log p_N of them. Returns ``()`` or ``(N,)``.
+    log_noise ``(N,)``, log_noise_negatives ``(N, K)``: log p_N of them. reduction: ``mean`` or ``none``. Returns ``()``
+    or ``(N,)``.
 
     With the negatives of a batch this is `contrast` with ``form="sigmoid"``. Raises `DataError` for p_N = 0.
     Source: Gutmann & Hyvärinen 2010; negative sampling: Mikolov et al. 2013, arXiv 1310.4546, eq. 4.
@@ -90,7 +91,8 @@ def ranking_nce(
 
     It needs no normalised model, and is consistent where `binary_nce` is not (Ma & Collins 2018, arXiv 1809.01812).
     With uniform noise it is the softmax over the given candidates (InfoNCE). positive ``(N,)``, negatives ``(N, K)``,
-    log_noise ``(N,)``, log_noise_negatives ``(N, K)``: as there. Returns ``()`` or ``(N,)``.
+    log_noise ``(N,)``, log_noise_negatives ``(N, K)``: as there. reduction: ``mean`` or ``none``. Returns ``()`` or
+    ``(N,)``.
 
     Source: Józefowicz et al. 2016, arXiv 1602.02410, section 3.1.
 
@@ -106,7 +108,7 @@ def js_bound(positive: Tensor, negative: Tensor, *, reduction: Reduction = "mean
     """``L_i = softplus(-s⁺_i) + mean_k softplus(s⁻_ik)``: a bound on the Jensen-Shannon divergence of the joint
     distribution and the product of its marginals, from scores of pairs that belong together and of pairs that do not.
 
-    positive: ``(N,)``. negative: ``(N,)``, or ``(N, K)``. Returns ``()`` or ``(N,)``.
+    positive: ``(N,)``. negative: ``(N,)``, or ``(N, K)``. reduction: ``mean`` or ``none``. Returns ``()`` or ``(N,)``.
     Source: Hjelm et al. 2019 (Deep InfoMax), arXiv 1808.06670, eq. 4.
 
     >>> apart, alike = ((torch.tensor([x]), torch.tensor([-x])) for x in (9.0, 0.0))
@@ -128,8 +130,8 @@ def residual_energy(real: Tensor, generated: Tensor, *, reduction: Reduction = "
     ``P(x) ∝ P_LM(x) exp(-E(x))``.
 
     The noise is the language model itself, so its probabilities cancel. real, generated: ``(N,)`` energies of texts and
-    of samples of the model. Where these cannot be told apart there is nothing to learn: 2 log 2. Returns ``()`` or
-    ``(N,)``. Source: Deng et al. 2020, arXiv 2004.11714, eq. 3.
+    of samples of the model. Where these cannot be told apart there is nothing to learn: 2 log 2. reduction: ``mean`` or
+    ``none``. Returns ``()`` or ``(N,)``. Source: Deng et al. 2020, arXiv 2004.11714, eq. 3.
 
     >>> round(float(residual_energy(torch.tensor([-9.0]), torch.tensor([9.0]))), 3)  # what is real has a low energy
     0.0
@@ -162,8 +164,9 @@ def token_nce(
     Without log_noise ŝ = s: replaced-token detection (ELECTRA). With it, -s is the energy of a token in its place and
     the scores tend to its log-probability (Electric). scores: ``(B, T)``. replaced: ``(B, T)`` bool. log_noise:
     ``(B, T)``, log-probability that the generator gives to the token that stands there. ratio: share of the tokens that
-    are replaced. mask: ``(B, T)`` bool, True where a token is real (None: everywhere). Returns ``()``, or ``(B,)``
-    means of the sequences. Source: Clark et al. 2020, arXiv 2003.10555 and arXiv 2012.08561, eq. 4.
+    are replaced. mask: ``(B, T)`` bool, True where a token is real (None: everywhere). reduction: ``mean`` or ``none``.
+    Returns ``()``, or ``(B,)`` means of the sequences. Source: Clark et al. 2020, arXiv 2003.10555 and arXiv
+    2012.08561, eq. 4.
 
     >>> scores, replaced = torch.tensor([[9.0, -9.0]]), torch.tensor([[False, True]])
     >>> round(float(token_nce(scores, replaced)), 3)

@@ -51,8 +51,9 @@ def symmetric_negative_cosine(
 ) -> Tensor:
     """``L_i = ½ D(p1_i, z2_i) + ½ D(p2_i, z1_i)``, ``D`` being `negative_cosine`: each view predicts the *other* one.
 
-    All ``(N, D)``, numbered by the view they come from. Returns ``()`` or ``(N,)``.
-    Source: Chen & He 2021 (SimSiam), arXiv 2011.10566, eq. 4.
+    All ``(N, D)``, numbered by the view they come from. reduction: ``mean`` or ``none``. prediction1, prediction2: of
+    two views; target1, target2: each other's targets. Returns ``()`` or ``(N,)``. Source: Chen & He 2021 (SimSiam),
+    arXiv 2011.10566, eq. 4.
 
     >>> z = torch.eye(2)
     >>> float(symmetric_negative_cosine(z, z, z, z))
@@ -68,8 +69,8 @@ def squared_error(
 ) -> Tensor:
     """``L_i = |p_i - sg(z_i)|²``, summed over the D coordinates; ``normalize`` scales both to unit length first.
 
-    prediction, target: ``(N, D)``. Returns ``()`` or ``(N,)``. With ``normalize`` it is
-    ``2 - 2 cos(p_i, z_i)``, the loss as BYOL prints it (Grill et al. 2020, arXiv 2006.07733, eq. 2).
+    prediction, target: ``(N, D)``. reduction: ``mean`` or ``none``. Returns ``()`` or ``(N,)``. With ``normalize`` it
+    is ``2 - 2 cos(p_i, z_i)``, the loss as BYOL prints it (Grill et al. 2020, arXiv 2006.07733, eq. 2).
 
     >>> float(squared_error(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])))
     2.0

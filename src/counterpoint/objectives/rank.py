@@ -100,7 +100,7 @@ def complex_angle(a: Tensor, b: Tensor) -> Tensor:
 def angle(a: Tensor, b: Tensor, score: Tensor, *, scale: float = 20.0) -> Tensor:
     """`cosent` with `complex_angle` instead of the cosine, which saturates near ±1.
 
-    a, b: ``(N, D)``, D even. score: ``(N,)``. Returns ``()``.
+    a, b: ``(N, D)``, D even. score: ``(N,)``. scale: of the differences, one over a temperature. Returns ``()``.
     Source: Li & Li 2024 (AnglE), arXiv 2309.12871.
 
     >>> z = torch.ones(2, 2)  # two pairs that are equally alike, of unlike scores: log 2
@@ -178,9 +178,9 @@ def pro(similarity: Tensor, score: Tensor, *, temperature: float = 0.05, margin:
         L_k = -log( exp(w_k s_k / t) / (exp(w_k s_k / t) + Σ_{j: w_kj > margin} exp(w_kj s_j / t)) )
 
     with ``w_kj = score_k - score_j`` and ``w_k = max_j w_kj``; the mean over those k that score above any other.
-    similarity s, score: ``(N,)``, scores from 0 to 1, as they are weights. Returns ``()``; 0, with a gradient of 0,
-    where no score is above another by more than the margin (or N < 2). Memory O(N²). Source: Song et al. 2023 (PRO),
-    arXiv 2306.17492, in the form of CoDiEmb 2025, arXiv 2508.11442.
+    similarity s, score: ``(N,)``, scores from 0 to 1, as they are weights. temperature: of the ranks. Returns ``()``;
+    0, with a gradient of 0, where no score is above another by more than the margin (or N < 2). Memory O(N²). Source:
+    Song et al. 2023 (PRO), arXiv 2306.17492, in the form of CoDiEmb 2025, arXiv 2508.11442.
 
     >>> score = torch.tensor([3.0, 2.0, 1.0])
     >>> float(pro(torch.tensor([0.9, 0.5, 0.1]), score)) < float(pro(torch.tensor([0.1, 0.5, 0.9]), score))
@@ -206,8 +206,8 @@ def pro(similarity: Tensor, score: Tensor, *, temperature: float = 0.05, margin:
 def margin_ranking(positive: Tensor, negative: Tensor, *, margin: float = 0.1, reduction: Reduction = "mean") -> Tensor:
     """``L_i = max(0, margin - s⁺_i + s⁻_i)``: the positive scores higher by a margin.
 
-    positive, negative: ``(N,)`` scores. Returns ``()`` or ``(N,)``.
-    Source: Herbrich et al. 2000, "Large margin rank boundaries for ordinal regression".
+    positive, negative: ``(N,)`` scores. reduction: ``mean`` or ``none``. Returns ``()`` or ``(N,)``. Source: Herbrich
+    et al. 2000, "Large margin rank boundaries for ordinal regression".
 
     >>> float(margin_ranking(torch.tensor([0.9]), torch.tensor([0.2])))
     0.0
@@ -235,9 +235,9 @@ def triplet(
 ) -> Tensor:
     """``L_i = max(0, margin + d(a_i, p_i) - d(a_i, n_i))`` of given triplets.
 
-    anchor, positive, negative: ``(N, D)``. distance: euclidean, squared (euclidean), or cosine (1 - cos).
-    Returns ``()`` or ``(N,)``.
-    Source: Schroff et al. 2015 (FaceNet), arXiv 1503.03832, with squared distances of unit vectors.
+    anchor, positive, negative: ``(N, D)``. distance: euclidean, squared (euclidean), or cosine (1 - cos). reduction:
+    ``mean`` or ``none``. Returns ``()`` or ``(N,)``. Source: Schroff et al. 2015 (FaceNet), arXiv 1503.03832, with
+    squared distances of unit vectors.
 
     >>> a, p, n = (torch.tensor([[x]]) for x in (0.0, 0.5, 1.0))
     >>> float(triplet(a, p, n))
@@ -268,8 +268,8 @@ def batch_triplet(
     farthest negative (Schroff et al. 2015, arXiv 1503.03832). all: every triplet, averaged over those with a
     loss above 0 (Hermans).
 
-    z: ``(N, D)``. labels: ``(N,)``. Returns ``()``; 0 where the batch holds no triplet. Memory O(N²), "all"
-    O(N³).
+    z: ``(N, D)``. labels: ``(N,)``. distance: between embeddings, as of `triplet`. Returns ``()``; 0 where the batch
+    holds no triplet. Memory O(N²), "all" O(N³).
 
     >>> z, labels = torch.tensor([[0.0], [0.1], [5.0], [5.1]]), torch.tensor([0, 0, 1, 1])
     >>> float(batch_triplet(z, labels))
@@ -333,9 +333,9 @@ def list_net(
     """``L_i = -Σ_j p_ij log q_ij``, ``p = softmax(relevance)``, ``q = softmax(scores / temperature)``
     (ListNet, top one).
 
-    scores, relevance: ``(N, L)``, one list per row. mask: ``(N, L)`` bool, False where a list has no entry.
-    Returns ``()`` or ``(N,)``. Source: Cao et al. 2007, "Learning to rank: from pairwise approach to listwise
-    approach".
+    scores, relevance: ``(N, L)``, one list per row. mask: ``(N, L)`` bool, False where a list has no entry. reduction:
+    ``mean`` or ``none``. Returns ``()`` or ``(N,)``. Source: Cao et al. 2007, "Learning to rank: from pairwise approach
+    to listwise approach".
 
     >>> scores = torch.tensor([[2.0, 1.0]])
     >>> float(list_net(scores, torch.tensor([[1.0, 0.0]]))) < float(list_net(scores, torch.tensor([[0.0, 1.0]])))
@@ -350,9 +350,10 @@ def list_net(
 def list_mle(scores: Tensor, relevance: Tensor, *, mask: Tensor | None = None, reduction: Reduction = "mean") -> Tensor:
     """``L_i = Σ_k [logsumexp_{j >= k} s_j - s_k]``, entries sorted by falling relevance.
 
-    The negative log-likelihood of that order under Plackett and Luce. Entries of equal relevance keep the order
-    given. scores, relevance: ``(N, L)``. mask: ``(N, L)`` bool, False where a list has no entry. Returns ``()`` or
-    ``(N,)``. Source: Xia et al. 2008, "Listwise approach to learning to rank: theory and algorithm".
+    The negative log-likelihood of that order under Plackett and Luce. Entries of equal relevance keep the order given.
+    scores, relevance: ``(N, L)``. mask: ``(N, L)`` bool, False where a list has no entry. reduction: ``mean`` or
+    ``none``. Returns ``()`` or ``(N,)``. Source: Xia et al. 2008, "Listwise approach to learning to rank: theory and
+    algorithm".
 
     >>> scores = torch.tensor([[2.0, 1.0]])
     >>> round(float(list_mle(scores, torch.tensor([[1.0, 0.0]]))), 4)
@@ -383,10 +384,10 @@ def lambda_rank(
 ) -> Tensor:
     """``L_i = Σ_{r_j > r_k} |ΔnDCG_jk| log2(1 + exp(-scale (s_j - s_k)))``.
 
-    ``ΔnDCG_jk``: change of nDCG (gains ``2^r - 1``) when j and k swap their present places; a constant for
-    the gradient. scores, relevance: ``(N, L)``, relevance >= 0. mask: ``(N, L)`` bool. Returns ``()`` or
-    ``(N,)``; 0 for a list in which nothing differs. Source: Burges 2010, "From RankNet to LambdaRank to
-    LambdaMART"; Wang et al. 2018 (LambdaLoss).
+    ``ΔnDCG_jk``: change of nDCG (gains ``2^r - 1``) when j and k swap their present places; a constant for the
+    gradient. scores, relevance: ``(N, L)``, relevance >= 0. mask: ``(N, L)`` bool. reduction: ``mean`` or ``none``.
+    Returns ``()`` or ``(N,)``; 0 for a list in which nothing differs. Source: Burges 2010, "From RankNet to LambdaRank
+    to LambdaMART"; Wang et al. 2018 (LambdaLoss).
 
     >>> right, wrong, relevance = (torch.tensor([x]) for x in ([2.0, 1.0], [1.0, 2.0], [1.0, 0.0]))
     >>> float(lambda_rank(right, relevance)) < float(lambda_rank(wrong, relevance))
@@ -417,9 +418,9 @@ def approx_ndcg(
     """``L_i = 1 - Σ_j (2^r_j - 1) / log2(1 + place_j) / ideal``,
     ``place_j = 1 + Σ_{k≠j} σ((s_k - s_j) / temperature)``.
 
-    Towards temperature 0 it is 1 - nDCG. scores, relevance: ``(N, L)``, relevance >= 0. mask: ``(N, L)``
-    bool. Returns ``()`` or ``(N,)``; a list without a relevant entry has no order to learn and counts 0.
-    Source: Qin et al. 2010, "A general approximation framework for direct optimization of information
+    Towards temperature 0 it is 1 - nDCG. scores, relevance: ``(N, L)``, relevance >= 0. mask: ``(N, L)`` bool.
+    reduction: ``mean`` or ``none``. Returns ``()`` or ``(N,)``; a list without a relevant entry has no order to learn
+    and counts 0. Source: Qin et al. 2010, "A general approximation framework for direct optimization of information
     retrieval measures".
 
     >>> round(float(approx_ndcg(torch.tensor([[9.0, -9.0]]), torch.tensor([[1.0, 0.0]]))), 4)

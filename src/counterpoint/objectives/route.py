@@ -99,8 +99,8 @@ def expert_balance(probability: Tensor, chosen: Tensor) -> Tensor:
 def expert_known(logits: Tensor, experts: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """``L_i = -log softmax(logits_i)[experts_i]``: the router learns where rows belong.
 
-    logits: ``(N, E)``. experts: ``(N,)`` long. Returns ``()`` or ``(N,)``.
-    Source: Hallee et al. 2024, arXiv 2401.15713.
+    logits: ``(N, E)``. experts: ``(N,)`` long. reduction: ``mean`` or ``none``. Returns ``()`` or ``(N,)``. Source:
+    Hallee et al. 2024, arXiv 2401.15713.
 
     >>> round(float(expert_known(torch.tensor([[9.0, -9.0]]), torch.tensor([0]))), 4)
     0.0

@@ -43,7 +43,8 @@ def top_k(
     Equal scores are ordered by id. (Two equal rows in different blocks may differ in the last bit of their product
     where the matrix library picks another kernel for another shape.)
 
-    Raises ConfigError for k < 1 and DataError for shapes that do not fit or embeddings that are not finite.
+    Raises ConfigError for k < 1 and DataError for shapes that do not fit or embeddings that are not finite. metric:
+    ``cosine`` or ``dot``.
 
     >>> corpus = np.eye(3, dtype=np.float32)
     >>> scores, ids = top_k(np.array([[0.1, 0.9, 0.2]], dtype=np.float32), corpus, 2)

@@ -60,7 +60,9 @@ class Encodes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A result: its score, the row that was indexed with it, its place (from 1), and the row's number."""
+    """A result: its score, the row that was indexed with it, its place (from 1), and the row's number.
+
+    id: the number of the row in the index. rank: from 1."""
 
     score: float
     row: dict[str, Any]

@@ -42,7 +42,9 @@ from counterpoint.train.config import TrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """dim: common width. temperature: at the start, learned. form: softmax (CLIP) or sigmoid (SigLIP)."""
+    """dim: common width. temperature: at the start, learned. form: softmax (CLIP) or sigmoid (SigLIP).
+
+    bias: of the sigmoid form, where it begins."""
 
     dim: int = 512
     temperature: float = 0.07

@@ -66,7 +66,10 @@ class Config:
     begins; for pretrained ones), spelling (n-grams of characters), or a model folder. neighbours, edits: of a sentence
     in C+. lookalikes, strangers: in C-. negatives: drawn per row. upper, lower: the quantiles that d+ and d- are.
     weights: ipw, uniform, semantic or surface. guard: leave out false negatives. length: lengths count in b as well.
-    The rest as above."""
+    The rest as above.
+
+    temperature: of the softmax. t_semantic, t_surface, clip: of the weights, see above. head: a perceptron while
+    training."""
 
     temperature: float = 0.05
     guide: str = "lsa"

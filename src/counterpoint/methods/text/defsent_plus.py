@@ -71,7 +71,8 @@ class Config:
     dense layer, while training, on top of a definition's embedding: ``tanh``, ``gelu`` or ``none``.
 
     pooling: of a transformer's tokens while training ('': the encoder's): cls, mean, ..., or ``prompt``, the state at
-    the mask token of ``template``. after: pooling of the encoder that is kept ('': as while training).
+    the mask token of ``template``. after: pooling of the encoder that is kept ('': as while training). seed: of random
+    targets and of the components.
     """
 
     rounds: int = 3

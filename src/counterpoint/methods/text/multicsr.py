@@ -55,7 +55,9 @@ LOOKED = 512
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """phi: cosine by the guide above which a negative is none; 1: no mask, and no guide. guide: a model folder (none:
-    the encoder as it was at the beginning). head: the one-layer head of the paper, in training only."""
+    the encoder as it was at the beginning). head: the one-layer head of the paper, in training only.
+
+    temperature: of the softmax."""
 
     temperature: float = 0.05
     phi: float = 0.95

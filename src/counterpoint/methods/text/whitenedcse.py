@@ -57,7 +57,9 @@ from counterpoint.train.config import TrainConfig
 class Config:
     """positives: views of a sentence beside the anchor. whiten: off, it is SimCSE with several positives. groups: of
     channels (0: as few as the batch allows). shuffle: views, blocks or none, see above. eps: added to the variances.
-    through_statistics: let the gradient flow through the whitening matrix. head: the one-layer head for training."""
+    through_statistics: let the gradient flow through the whitening matrix. head: the one-layer head for training.
+
+    temperature: of the softmax."""
 
     temperature: float = 0.05
     positives: int = 2
