@@ -32,12 +32,19 @@ def outcome(folder: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]
     return load(folder / "end").groups["method"], [{k: v for k, v in r.items() if k not in times} for r in lines]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in which nobody dies."""
+    folder = tmp_path_factory.mktemp("whole")
+    launch(folder, {})
+    return folder
+
+
 @pytest.mark.slow
-def test_one_killed_then_both_and_the_run_ends_as_if_it_had_never_stopped(tmp_path: Path) -> None:
-    launch(tmp_path / "whole", {})
+def test_one_killed_then_both_and_the_run_ends_as_if_it_had_never_stopped(whole: Path, tmp_path: Path) -> None:
     said = launch(tmp_path / "killed", {"0": {"1": 5}, "1": {"0": 8, "1": 8}})
     assert said.count("exitcode: -9") >= 2
-    (weights, log), (again, log_again) = outcome(tmp_path / "whole"), outcome(tmp_path / "killed")
+    (weights, log), (again, log_again) = outcome(whole), outcome(tmp_path / "killed")
     assert all(torch.equal(again[name], value) for name, value in weights.items())
     assert log_again == log
     assert [r["step"] for r in log] == list(range(15))

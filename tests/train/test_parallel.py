@@ -22,7 +22,7 @@ from tests.processes import spread
 from tests.train.scenes import CASES, SCENES, Stopped, Stopping, play, train, weights
 from tests.train.spread import Shares, Spread, settings
 
-IN_THREE = ["equal", "checkpointed", "best"]
+IN_THREE = ["equal", "checkpointed"]
 """Scenes that three processes play too; the others need two only."""
 
 
@@ -54,7 +54,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for parallel in ("ddp", "fsdp"):
         with contextlib.suppress(Stopped):
             train("queue", folder / "checkpointed" / f"before-{parallel}", Stopping, save_every=4, ema=0.5)
-    spread(play, 2, folder, list(SCENES))
+    spread(play, 2, folder, list(SCENES), forked=("tests.train.scenes",))
     return folder
 
 
@@ -64,7 +64,7 @@ def three(two: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("three")
     for parallel, other in (("ddp", "fsdp"), ("fsdp", "ddp")):
         shutil.copytree(two / "checkpointed" / parallel, folder / "checkpointed" / f"before-{other}")
-    spread(play, 3, folder, IN_THREE)
+    spread(play, 3, folder, IN_THREE, forked=("tests.train.scenes",))
     return folder
 
 

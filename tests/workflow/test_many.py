@@ -37,23 +37,37 @@ def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.slow
-def test_two_processes_speak_with_one_voice_and_leave_the_model_of_one(tmp_path: Path) -> None:
-    data = str(made.jsonl(tmp_path / "rows.jsonl", made.rows("pairs")))
-    assert main(["fit", data, "--out", str(tmp_path / "one"), *STEPS]) == 0
-    done = torchrun("fit", data, "--out", str(tmp_path / "two"), "--parallel", "fsdp", *STEPS)
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """Rows, the run of two processes that learned from them, and what these said."""
+    root = tmp_path_factory.mktemp("many")
+    data = made.jsonl(root / "rows.jsonl", made.rows("pairs"))
+    done = torchrun("fit", str(data), "--out", str(root / "two"), "--parallel", "fsdp", *STEPS)
     assert done.returncode == 0, done.stderr
+    return data, root / "two", done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_speak_with_one_voice_and_leave_the_model_of_one(
+    two: tuple[Path, Path, str], tmp_path: Path
+) -> None:
+    data, run, said = two
+    assert main(["fit", str(data), "--out", str(tmp_path / "one"), *STEPS]) == 0
     for sentence in ("are held out", "Method in-batch", "Report: ", "Model: ", "step 8/8"):
-        assert (done.stdout + done.stderr).count(sentence) == 1, sentence
-    one, two = (read_weights(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))
-    assert one.keys() == two.keys()
+        assert said.count(sentence) == 1, sentence
+    one, other = (read_weights(folder / "model" / "model.safetensors") for folder in (tmp_path / "one", run))
+    assert one.keys() == other.keys()
     for name, value in one.items():
-        np.testing.assert_allclose(two[name].numpy(), value.numpy(), atol=2e-5, err_msg=name)
-    figures = [json.loads((tmp_path / name / "metrics.json").read_text())["systems"] for name in ("one", "two")]
+        np.testing.assert_allclose(other[name].numpy(), value.numpy(), atol=2e-5, err_msg=name)
+    figures = [json.loads((folder / "metrics.json").read_text())["systems"] for folder in (tmp_path / "one", run)]
     assert figures[0].keys() == figures[1].keys()
     assert figures[1]["model"]["mrr@10"] == pytest.approx(figures[0]["model"]["mrr@10"], abs=0.02)
 
-    again = torchrun("fit", data, "--out", str(tmp_path / "two"), *STEPS)
+
+@pytest.mark.slow
+def test_two_processes_refuse_with_one_voice(two: tuple[Path, Path, str]) -> None:
+    data, run, _ = two
+    again = torchrun("fit", str(data), "--out", str(run), *STEPS)
     assert again.returncode != 0
     assert again.stderr.count("already holds a run") == 1
 

@@ -453,8 +453,9 @@ def test_a_killed_actor_loses_nothing(ray: Any, model: Path, tmp_path: Path) -> 
     assert len({p.stem.split("-")[0] for p in notes.glob("*.begun")}) >= 2
 
 
-@pytest.mark.slow
-def test_a_killed_job_continues(ray: Any, run: Run, model: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def killed(ray: Any, model: Path, tmp_path: Path) -> tuple[Path, dict[Path, int]]:
+    """A job that was killed with its process: its folder, and when each of its units was done."""
     for number in range(3):
         write(tmp_path / f"in/{number}.parquet", 20, first=20 * number)
     out, notes = tmp_path / "out", tmp_path / "notes"
@@ -462,7 +463,7 @@ def test_a_killed_job_continues(ray: Any, run: Run, model: Path, tmp_path: Path)
     script = (
         "import sys; from pathlib import Path; from tests.workflow.bulk.test_run import *\n"
         "model, data, out, notes = map(Path, sys.argv[1:])\n"
-        "encode_files(slow(model, notes), find([str(data)], out=str(out)), str(out), engine='ray', workers=2,\n"
+        "encode_files(slow(model, notes), find([str(data)], out=str(out)), str(out), engine='ray', workers=1,\n"
         "             unit_rows=5)\n"
     )
     words = [sys.executable, "-c", script, *map(str, (model, tmp_path / "in", out, notes))]
@@ -477,12 +478,16 @@ def test_a_killed_job_continues(ray: Any, run: Run, model: Path, tmp_path: Path)
         with suppress(ProcessLookupError):
             os.killpg(job.pid, signal.SIGKILL)  # what Ray started for the job: it would end by itself, but later
         job.wait()
-    done = {p: p.stat().st_mtime_ns for p in out.glob("part-*")}
+    return out, {p: p.stat().st_mtime_ns for p in out.glob("part-*")}
+
+
+@pytest.mark.slow
+def test_a_killed_job_continues(killed: tuple[Path, dict[Path, int]], run: Run, model: Path, tmp_path: Path) -> None:
+    out, done = killed
     assert 3 <= len(done) < 12
     assert all(len(pq.read_table(p)) == 5 for p in done)
-    said = run(
-        *("encode", model, tmp_path / "in", "--out", out, "--keep", "id", "text"), *("--engine", "ray", "--workers", 2)
-    )
+    words = ("--keep", "id", "text", "--engine", "ray", "--workers", 1)
+    said = run("encode", model, tmp_path / "in", "--out", out, *words)
     assert said.code == 0, said.all
     assert f"{len(done)} of 12 units were done before" in said.out
     assert f"{60 - 5 * len(done)} embeddings" in said.out
