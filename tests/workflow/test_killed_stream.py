@@ -48,11 +48,9 @@ class launched:
             f"-m torch.distributed.run --standalone --nproc-per-node {PROCESSES} --max-restarts 2 -m counterpoint"
         )
         settings = "--streaming --size smoke --encoder static --batch 32 --epochs 2 --save-every 5 --log-every 5"
-        command = [sys.executable, *launcher.split(), "fit", f"file://{data}/*.jsonl", "--out", str(out)]
+        command = [sys.executable, *launcher.split(), "fit", f"file://{data}/*.jsonl", "--out", str(out), "--resume"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "COUNTERPOINT_CACHE": str(data / "cache")}
-        self.process = subprocess.Popen(
-            [*command, *settings.split(), "--resume"], env=environment, start_new_session=True
-        )
+        self.process = subprocess.Popen([*command, *settings.split()], env=environment, start_new_session=True)
 
     def __enter__(self) -> subprocess.Popen[bytes]:
         return self.process
