@@ -95,6 +95,25 @@ def frame(data: Path) -> pd.DataFrame:
     return pd.DataFrame([json.loads(line) for line in data.read_text().splitlines()])
 
 
+def test_fit_on_rows_in_memory(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    """The model of a file; what cannot be read again at a resume is asked for."""
+    run, data = trained
+    train = {"steps": 6, "progress": False}
+    silent: dict[str, Any] = {"size": "smoke", "say": lambda _: None}
+    found = counterpoint.fit(frame(data), out=tmp_path / "run", train=train, **silent)
+    texts = ["a green boat", "over the hill"]
+    same = counterpoint.load(run).encode(texts)
+    assert np.array_equal(counterpoint.load(tmp_path / "run").encode(texts), same)
+    assert found.metrics["title"] == "in-batch on DataFrame, 60 rows"
+    more = {"steps": 8, "progress": False}
+    with pytest.raises(ConfigError, match=r"rows that were in memory \(DataFrame, 60 rows\)"):
+        counterpoint.fit(out=tmp_path / "run", train=more, resume=True, **silent)
+    again = counterpoint.fit(frame(data), out=tmp_path / "run", train=more, resume=True, **silent)
+    assert again.result.steps == 8
+    tested = counterpoint.fit(frame(data), out=tmp_path / "tested", test=frame(data)[:12], train=train, **silent)
+    assert tested.metrics["queries"] == 12
+
+
 def test_encode(trained: tuple[Path, Path], run: Callable[..., Any], tmp_path: Path) -> None:
     model, data = trained
     assert run("encode", model, data, "--column", "question", "--out", tmp_path / "a.npy").code == 0

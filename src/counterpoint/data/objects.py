@@ -53,6 +53,25 @@ def sources(given: Any) -> list[Any]:
     return [given if is_paths(given) or is_table(given) else dataset(given)]
 
 
+IN_MEMORY = "in memory: "
+"""How the name of rows that are in memory begins."""
+
+
+def names(given: Any) -> list[str]:
+    """What sources are called where they are written down: paths as they are, else what they are, and how many rows.
+
+    >>> names("pairs.jsonl"), names([{"text": "a"}, {"text": "b"}]), names(())
+    (['pairs.jsonl'], ['in memory: list, 2 rows'], [])
+    """
+    if is_nothing(given):
+        return []
+    if is_paths(given):
+        return [str(source) for source in sources(given)]
+    table = is_table(given) and not isinstance(given, Mapping)
+    count = f", {len(given):,} rows" if (table or isinstance(given, list | tuple)) and hasattr(given, "__len__") else ""
+    return [f"{IN_MEMORY}{type(given).__name__}{count}"]
+
+
 def is_nothing(given: Any) -> bool:
     """Whether no source was named: None, or a list of none."""
     return given is None or (isinstance(given, list | tuple | str) and not given)

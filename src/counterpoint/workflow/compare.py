@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
+from counterpoint.data import objects
 from counterpoint.data.files.options import Said
 from counterpoint.data.files.read import Source
 from counterpoint.errors import ConfigError, DataError
@@ -67,7 +68,7 @@ def compare(
     _check(methods, minutes=minutes, steps=steps, seeds=seeds)
     for name in methods:
         find(name)  # before anything is read
-    if not data:
+    if objects.is_nothing(data):
         raise DataError("Say what to learn from: --data FILE, or the name of a registered set (`counterpoint data`).")
     given = gather(data, columns=columns or {}, test=test, split=split, streaming=False, reading=reading)
     for name in methods:

@@ -81,7 +81,7 @@ def evaluate(
     towers, log, known = load_towers(model), Log(), None
     schema: Schema | None = None
     measured: Retrieval | Sequence[Row]
-    named = [str(source) for source in objects.sources(data)] if objects.is_paths(data) else ["ROWS"]
+    named = objects.names(data)
     if (found := retrieval_set(data, split)) is not None:
         measured, modalities = found, [TEXT]
     else:
@@ -128,8 +128,7 @@ def rows_to_measure(
     first = train if taught else data
     whole = read(first, split=None if taught else split or "all", streaming=False, reading=reading)
     schema = infer(whole, columns=registry.parts(first, columns))
-    named = [str(source) for source in objects.sources(data)] if objects.is_paths(data) else []
-    if "split" not in whole.column_names and (seen := learned_from(Path(model), named)):
+    if "split" not in whole.column_names and (seen := learned_from(Path(model), objects.names(data))):
         log.note(
             f"{model} was trained on rows of {', '.join(seen)}, so these figures say what it remembers. What it can do "
             "with rows that were held out, fit has measured (metrics.json); else give rows it has not seen."

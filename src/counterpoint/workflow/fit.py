@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from counterpoint.data import objects
 from counterpoint.data.files.options import Said, reading_of
 from counterpoint.data.files.read import Source
 from counterpoint.errors import ConfigError, CounterpointError, ModelError
@@ -89,12 +90,12 @@ def fit(
             warnings.simplefilter("ignore", UserWarning)  # the leader says it
         say = (say or sentences().print) if team.leads else _silent
         asked = Asked(
-            data=_paths(data),
+            data=objects.names(data),
             method=method,
             columns=dict(columns or {}),
             encoder=encoder,
             lora=lora,
-            test=_paths(test),
+            test=objects.names(test),
             size=size,
             settings=dict(settings or {}),
             train=dict(train or {}),
@@ -102,16 +103,38 @@ def fit(
             streaming=streaming,
             reading=asdict(reading_of(reading)),
         )
-        return _fit(asked, Path(out), team, resume=resume, overwrite=overwrite, say=say)
+        rows = Sources(data, test)
+        return _fit(asked, rows, Path(out), team, resume=resume, overwrite=overwrite, say=say)
 
 
-def _fit(asked: Asked, folder: Path, team: Team, *, resume: bool, overwrite: bool, say: Say) -> Fitted:
+@dataclass(frozen=True)
+class Sources:
+    """What was given to learn from and to be measured on: paths, or rows in memory, of which only a name is written
+    down."""
+
+    data: Any
+    test: Any
+
+    def of(self, part: str, asked: list[str]) -> Any:
+        """The rows in memory, else the paths that were asked for, perhaps by the command that began the run."""
+        given = getattr(self, part)
+        if not objects.is_nothing(given) and not objects.is_paths(given):
+            return given
+        if held := next((name for name in asked if name.startswith(objects.IN_MEMORY)), None):
+            raise ConfigError(
+                f"The run was begun with rows that were in memory ({held.removeprefix(objects.IN_MEMORY)}), which "
+                "cannot be read again. Give them in Python: counterpoint.fit(rows, out=..., resume=True)"
+            )
+        return asked
+
+
+def _fit(asked: Asked, rows: Sources, folder: Path, team: Team, *, resume: bool, overwrite: bool, say: Say) -> Fitted:
     with ExitStack() as stack:
         team.first(lambda: stack.enter_context(locked(folder)))
-        return _alone(asked, folder, team, resume=resume, overwrite=overwrite, say=say)
+        return _alone(asked, rows, folder, team, resume=resume, overwrite=overwrite, say=say)
 
 
-def _alone(asked: Asked, folder: Path, team: Team, *, resume: bool, overwrite: bool, say: Say) -> Fitted:
+def _alone(asked: Asked, rows: Sources, folder: Path, team: Team, *, resume: bool, overwrite: bool, say: Say) -> Fitted:
     """`fit` in a folder in which no other process is at work."""
     clock = Clock()
     opened = team.first(lambda: asdict(open_folder(asked, folder, resume=resume, overwrite=overwrite)))
@@ -124,9 +147,9 @@ def _alone(asked: Asked, folder: Path, team: Team, *, resume: bool, overwrite: b
         given = team.in_turn(
             lambda: set_aside(
                 gather(
-                    asked.data,
+                    rows.of("data", asked.data),
                     columns=asked.columns,
-                    test=asked.test,
+                    test=rows.of("test", asked.test),
                     split=asked.split,
                     streaming=asked.streaming,
                     reading=asked.reading,
@@ -334,7 +357,3 @@ class Clock:
 
 def _silent(what: Any) -> None:
     """What the processes say that do not lead."""
-
-
-def _paths(source: Source) -> list[str]:
-    return [str(s) for s in ([source] if isinstance(source, str | Path) else source)]

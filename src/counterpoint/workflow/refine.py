@@ -70,7 +70,7 @@ def refine(
 
     Raises `ConfigError` for settings that make no sense and a file that is there, `DataError` where nothing is left.
 
-        counterpoint.refine(["A cat sleeps."], generator="endpoint", out="triplets.jsonl").triplets
+        counterpoint.refine({"text": ["A cat sleeps."]}, generator="endpoint", out="triplets.jsonl").triplets
     """
     out, told = Path(out), say or (lambda sentence: None)
     if out.exists() and not overwrite:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from counterpoint._version import __version__
+from counterpoint.data.objects import IN_MEMORY
 from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.causal import CausalLM
 from counterpoint.errors import MissingExtra, ModelError, NotFiniteError
@@ -98,7 +99,7 @@ def is_exportable(encoder: Encoder) -> bool:
 
 def title(data: list[str]) -> str:
     """The source in a title: its name, or how many there are."""
-    return Path(data[0]).name if len(data) == 1 else f"{len(data)} sources"
+    return Path(data[0]).name.removeprefix(IN_MEMORY) if len(data) == 1 else f"{len(data)} sources"
 
 
 def versions() -> dict[str, str]:

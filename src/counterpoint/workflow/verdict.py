@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from counterpoint.data.objects import IN_MEMORY
 from counterpoint.data.schema import Schema
 from counterpoint.encoders.bag_attention import BagEncoder
 from counterpoint.encoders.base import Encoder, has_published_weights
@@ -115,7 +116,7 @@ def _steps(run: Path) -> int:
 
 def _rows(data: Sequence[str], columns: Mapping[str, Any] | None = None) -> str:
     """Sources as on the command line, with the parts of their columns where somebody named them."""
-    out = " ".join(map(shlex.quote, data))
+    out = " ".join("ROWS" if name.startswith(IN_MEMORY) else shlex.quote(name) for name in data)
     parts = [(part, c) for part, held in (columns or {}).items() for c in ([held] if isinstance(held, str) else held)]
     return out + (f" --columns {shlex.quote(','.join(f'{part}={c}' for part, c in parts))}" if parts else "")
 

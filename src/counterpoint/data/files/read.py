@@ -185,9 +185,10 @@ def _expand(source: str | Path) -> list[Path]:
         if found := sorted(glob.glob(str(path), recursive=True)):
             return [Path(p) for p in found]
         raise DataError(f"No file matches {str(source)!r}. Check the pattern with: ls {source}")
+    texts = " Texts themselves are given as {'text': [...]} (in Python)." if " " in str(source) else ""
     raise DataError(
         f"There is no file or folder {str(source)!r} (seen from {Path.cwd()}). Check the path; a hub id looks like "
-        "owner/name; `counterpoint data` lists the data sets known by name."
+        f"owner/name; `counterpoint data` lists the data sets known by name.{texts}"
     )
 
 
