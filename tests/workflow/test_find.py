@@ -295,3 +295,41 @@ def test_what_is_shown_is_small_and_escaped() -> None:
     assert "<i>" not in html
     assert "<b>c</b> 1.235" in html
     assert html.endswith("…</span>")
+
+
+def test_windows_of_a_series(run: Run, tmp_path: Path) -> None:
+    """The last steps of a file are the window that ends with the same step of the whole series."""
+    data = waves(tmp_path / "steps.csv")
+    assert run("fit", data, "--out", tmp_path / "run", "--size", "smoke", "--steps", "2").code == 0
+    said = run("index", tmp_path / "run", data)
+    assert said.code == 0, said.all
+    assert "rows have too few before them" in said.out
+    lines = data.read_text().splitlines(keepends=True)
+    (tmp_path / "cut.csv").write_text("".join(lines[:91]))  # a header and 90 steps
+    found = counterpoint.search(tmp_path / "run", items=[("series", tmp_path / "cut.csv")], k=1)[0][0]
+    assert found.row["row"] == 89
+    assert found.score == pytest.approx(1, abs=1e-5)
+    with pytest.raises(DataError, match=r"A window of this model has \d+ steps of the 3 channels"):
+        counterpoint.search(tmp_path / "run", items=[("series", [[1.0, 2.0, 3.0]])])
+    assert "neither a file of steps nor" in run("search", tmp_path / "run", "--series", "none.csv").err
+
+
+def waves(path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    time = np.arange(240)[:, None]
+    values = np.sin(time * 2 * np.pi / np.array([6, 8, 12])) + 0.3 * rng.normal(size=(240, 3))
+    cells = [",".join(f"{v:.4f}" for v in row) for row in values]
+    lines = [f"2020-01-01T{i // 60:02}:{i % 60:02}:00,{row}" for i, row in enumerate(cells)]
+    path.write_text("\n".join(["time,a,b,c", *lines]) + "\n")
+    return path
+
+
+def test_a_hit_shows_what_a_class_is_called(tmp_path: Path) -> None:
+    for name in ("calm", "wild"):
+        (tmp_path / "classes" / name).mkdir(parents=True)
+        for i in range(3):
+            colour = (40 * i, 200 if name == "wild" else 20, 90)
+            Image.new("RGB", (16, 16), colour).save(tmp_path / "classes" / name / f"{i}.png")
+    counterpoint.index(model(tmp_path / "model", ConvNet.example()), tmp_path / "classes")
+    asked = tmp_path / "classes" / "wild" / "1.png"
+    assert first(tmp_path / "model", ("image", str(asked)))[0].row["label"] == "wild"

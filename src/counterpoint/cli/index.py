@@ -127,7 +127,7 @@ def _question(index: Index) -> str:
     modality = of(name)
     if index.bm25 is not None or modality.written:
         return '"a question"' if index.settings["text"] else f"--{name} LETTERS"
-    value = "FILE" if modality.suffixes else "JSON"
+    value = "FILE" if modality.suffixes or modality.shape == "whole" else "JSON"
     return f"--item {name}=JSON" if JOINED in name else f"--{name} {value}"
 
 

@@ -33,6 +33,7 @@ modality = Modality(
     together=4_096,
     then=(
         "counterpoint encode {run} ROWS --out vectors.npy",
+        "counterpoint index {run} ROWS && counterpoint search {run} --series FILE  # the file: its last steps",
         "python: from counterpoint.encoders.folder import load; load('{run}/model').forecast(window)  # window: the "
         "last steps, a row for each, a column for each channel",
         "counterpoint export {run} --to onnx --out model.onnx",

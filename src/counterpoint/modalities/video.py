@@ -285,5 +285,6 @@ modality = Modality(
     folders=folders,
     feature="Video",
     needs=("av",),
+    then=("counterpoint index {run} ROWS && counterpoint search {run} --video FILE",),
     example=example,
 )

@@ -16,6 +16,8 @@ from counterpoint.data.files.read import Source
 from counterpoint.data.log import Log
 from counterpoint.data.objects import is_paths
 from counterpoint.encoders.base import Encoder
+from counterpoint.encoders.series import SeriesEncoder
+from counterpoint.encoders.transforms import unit as unit_length
 from counterpoint.errors import ConfigError, DataError, ModelError
 from counterpoint.modalities.base import JOINED, is_encoded, is_numbers, of
 from counterpoint.modalities.dna import modality as DNA
@@ -27,6 +29,7 @@ from counterpoint.search.sequences import FASTA, reference
 from counterpoint.workflow.bulk.embed import EMBEDDING, Embed
 from counterpoint.workflow.models import load_towers, model_path
 from counterpoint.workflow.questions import weights
+from counterpoint.workflow.series import embedded_steps
 from counterpoint.workflow.share import learn_for_index, of_model, pairs_in, pairs_to_learn_from
 from counterpoint.workflow.sources import find_column, read_all
 
@@ -98,6 +101,8 @@ def index(
     about = {"modality": encoder.modality, "stream": stream, "weights": weights(model)}
     if encoder.modality != TEXT:
         _no_words(of(encoder.modality).many, queries, tokenizer)
+        if isinstance(encoder, SeriesEncoder):
+            return _windows(encoder, rows, out, about=about, log=log, settings=settings)
         embed = Embed(model, column="", stream=stream if len(towers) > 1 else None, role="document", keep=())
         return _items(embed, rows, out, column=find_column(rows, encoder.modality, column), about=about, log=log,
                       settings=settings)  # fmt: skip
@@ -109,7 +114,7 @@ def index(
     pairs = pairs_to_learn_from(rows, text, own=own, queries=queries, data=sources, model=Path(model), log=log)
     built = Index.build(
         out,
-        _shown(rows.with_format("arrow")[:]),
+        _shown(_named(rows).with_format("arrow")[:]),
         encoder=encoder,
         text=text,
         bm25=bm25,
@@ -154,7 +159,7 @@ def _items(
 ) -> Index:  # fmt: skip
     """An index of items that are no texts, encoded block by block: neither they nor their files are kept."""
     embed.column = column
-    arrow, vectors, kept = rows.with_format("arrow"), [np.empty((0, embed.dim), np.float32)], []
+    arrow, vectors, kept = _named(rows).with_format("arrow"), [np.empty((0, embed.dim), np.float32)], []
     numbered = next(name for name in ("row", "row_number", "row_in_data") if name not in rows.column_names)
     for start in range(0, len(rows), embed.batch):
         block = arrow[slice(start, start + embed.batch)]
@@ -182,6 +187,35 @@ def _items(
         items={**about, "column": column or None, "row": numbered},
         **settings,
     )
+
+
+def _windows(
+    encoder: SeriesEncoder, rows: datasets.Dataset, out: Path, *, about: Mapping[str, Any], log: Log,
+    settings: Mapping[str, Any],
+) -> Index:  # fmt: skip
+    """An index of the windows of a series: a hit is the step that a window ends with."""
+    z = np.concatenate(list(embedded_steps(encoder, rows, log=log)))
+    whole = np.flatnonzero(~np.isnan(z).any(1))
+    first = len(z) - len(whole)
+    steps = encoder.config.length
+    log.note(f"{len(whole):,} windows of {steps} steps; the first {first:,} rows have too few before them.")
+    numbered = next(name for name in ("row", "row_number", "row_in_data") if name not in rows.column_names)
+    table = rows.with_format("arrow")[:].take(pa.array(whole)).append_column(numbered, pa.array(whole))
+    items = {**about, "column": None, "row": numbered}
+    return Index.build(out, table, embeddings=unit_length(z[whole]), text=None, bm25=False, items=items, **settings)
+
+
+def _named(rows: datasets.Dataset) -> datasets.Dataset:
+    """Rows whose classes are what they are called, not their numbers."""
+    import datasets  # here: importing it takes long
+
+    classes = {name: feature for name, feature in rows.features.items() if type(feature).__name__ == "ClassLabel"}
+    table = rows.data.table if rows._indices is None else rows.with_format("arrow")[:]
+    for name, feature in classes.items():
+        numbers = table[name].to_pylist()
+        said = [None if n is None or n < 0 else feature.names[n] for n in numbers]
+        table = table.set_column(table.column_names.index(name), name, pa.array(said, pa.string()))
+    return datasets.Dataset(table.replace_schema_metadata(None)) if classes else rows
 
 
 def _shown(table: pa.Table, *, without: str = "") -> pa.Table:

@@ -14,6 +14,7 @@ from typing import Any
 from counterpoint.encoders.query import StaticQueries
 from counterpoint.errors import DataError, ModelError
 from counterpoint.modalities.base import JOINED, Modality, of
+from counterpoint.modalities.series import SERIES
 from counterpoint.modalities.text import TEXT
 from counterpoint.search.index import Encodes
 
@@ -61,6 +62,8 @@ def read_item(name: str, value: Any) -> Any:
     """
     modality = of(name)
     if modality.shape == "whole":
+        if modality.columns == "several":
+            return value  # what it is depends on the model, see `item_for`
         raise DataError(f"An index cannot be asked with {modality.one}, which is a part of a whole.")
     if JOINED in name:
         cells = _json(modality, value) if isinstance(value, str) else value
@@ -84,6 +87,16 @@ def read_item(name: str, value: Any) -> Any:
         return modality.item(value, {})
     except (OSError, DataError) as error:
         raise DataError(f"{said} {str(error).strip()}.".replace("..", ".")) from error
+
+
+def item_for(encoder: Encodes, item: Any) -> Any:
+    """An item that was read, as this encoder takes it: of a series, whose encoder knows how long its windows are, the
+    window."""
+    if getattr(encoder, "modality", TEXT) != SERIES:
+        return item
+    from counterpoint.workflow.series import window_from  # here, as it imports torch
+
+    return window_from(encoder, item)  # type: ignore[arg-type]  # of this modality it is an encoder
 
 
 def _file(modality: Modality, value: str | Path) -> str:

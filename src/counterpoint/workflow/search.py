@@ -12,7 +12,7 @@ from counterpoint.errors import ConfigError, DataError, ModelError
 from counterpoint.modalities.text import TEXT
 from counterpoint.search.hybrid import Share
 from counterpoint.search.index import Encodes, Hit, Index, Mode
-from counterpoint.workflow.questions import encoder_for, read_item, weights
+from counterpoint.workflow.questions import encoder_for, item_for, read_item, weights
 
 How: TypeAlias = Literal["auto", "dense", "bm25", "hybrid"]
 
@@ -87,7 +87,8 @@ def ask(
         encoder = encoders.get(TEXT)
         hits = index.search(texts, encoder=encoder, k=k, mode=chosen, alpha=share.alpha, oversample=oversample)
     for name, item in read:
-        hits += index.find([item], encoder=encoders[name], k=k, oversample=oversample)
+        asked = item_for(encoders[name], item)
+        hits += index.find([asked], encoder=encoders[name], k=k, oversample=oversample)
     seconds = time.perf_counter() - start
     labels = [*texts, *(f"{name}: {str(value)[:80]}" for name, value in others)]
     return Answers(index=index, asked=labels, hits=hits, mode=chosen, share=share, seconds=seconds)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -21,6 +23,7 @@ from counterpoint.encoders.base import Encoder
 from counterpoint.encoders.series import SeriesEncoder
 from counterpoint.errors import DataError, ModelError, NotFiniteError
 from counterpoint.modalities.series import SERIES
+from counterpoint.workflow.sources import read_all
 
 BLOCK = 4096
 """Windows embedded at once."""
@@ -73,16 +76,7 @@ def embedded_steps(
     """For each row of a table, in blocks ``(B, D)``, the embedding of the window that ends with it: NaN for the first
     rows, which have too few before them."""
     assert isinstance(encoder, SeriesEncoder)
-    names, length = encoder.config.names, encoder.config.length
-    if length < 1 or not names:
-        raise ModelError("This encoder does not say which channels it reads, and how long its windows are.")
-    if missing := [n for n in names if n not in rows.column_names]:
-        raise DataError(f"The model reads the channels {', '.join(names)}; the rows have no column {missing[0]!r}.")
-    others = (n for n in rows.column_names if n not in names)
-    time = next((n for n in others if times(rows.data.column(n)) is not None), None)
-    values = series_of(rows, named(names, time, "as the model was trained"), log).values
-    if len(values) < length:
-        raise DataError(f"The rows are {len(values):,} steps; a window of this model has {length}.")
+    values, length = steps_for(encoder, rows, log), encoder.config.length
     if torch.cuda.is_available() and encoder.device.type == "cpu":
         encoder.to("cuda")
     yield np.full((length - 1, encoder.dim), np.nan, dtype=np.float32)
@@ -93,3 +87,43 @@ def embedded_steps(
         except NotFiniteError as error:
             steps = tuple(ends[row] - 1 for row in error.rows)  # of each window the row that it ends with
             raise NotFiniteError(error.tower, steps, error.of, error.weights) from error
+
+
+def steps_for(encoder: Encoder, rows: datasets.Dataset, log: Log) -> np.ndarray:
+    """The values ``(T, C)`` of the channels that a model reads, at least as many steps as its windows have.
+
+    Raises `DataError` for a table without these channels, and for one that is too short.
+    """
+    assert isinstance(encoder, SeriesEncoder)
+    names, length = encoder.config.names, encoder.config.length
+    if length < 1 or not names:
+        raise ModelError("This encoder does not say which channels it reads, and how long its windows are.")
+    if missing := [n for n in names if n not in rows.column_names]:
+        raise DataError(f"The model reads the channels {', '.join(names)}; the rows have no column {missing[0]!r}.")
+    others = (n for n in rows.column_names if n not in names)
+    time = next((n for n in others if times(rows.data.column(n)) is not None), None)
+    values: np.ndarray = series_of(rows, named(names, time, "as the model was trained"), log).values
+    if len(values) < length:
+        raise DataError(f"The rows are {len(values):,} steps; a window of this model has {length}.")
+    return values
+
+
+def window_from(encoder: Encoder, value: Any) -> np.ndarray:
+    """A window ``(L, C)`` to search for: the last steps of a file of them, or the numbers of a window, a row a step.
+
+    Raises `DataError` for a window of another shape.
+    """
+    assert isinstance(encoder, SeriesEncoder)
+    length, channels = encoder.config.length, len(encoder.config.names)
+    if isinstance(value, str | Path) and Path(value).expanduser().exists():
+        return steps_for(encoder, read_all(value, log=Log()), Log())[-length:]
+    try:
+        found = np.asarray(json.loads(value) if isinstance(value, str) else value, dtype=np.float32)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{str(value)[:80]!r} is neither a file of steps nor a list of lists of numbers.") from error
+    if found.shape != (length, channels) or not np.isfinite(found).all():
+        raise DataError(
+            f"A window of this model has {length} steps of the {channels} channels {', '.join(encoder.config.names)}, "
+            f"all finite numbers; given was one of the shape {found.shape}."
+        )
+    return found
