@@ -9,7 +9,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -297,7 +297,10 @@ class Encoder(nn.Module, ABC):
     @classmethod
     def build(cls, config: Any, rows: Source) -> Self:
         """A fresh encoder from its configuration; what that leaves open (a vocabulary, the width of vectors, the
-        columns of a table) is learned from the rows. Weights are drawn from torch's generator."""
+        columns of a table) is learned from the rows; here the width, ``features``, where there is such a setting.
+        Weights are drawn from torch's generator."""
+        if getattr(config, "features", None) == 0:
+            config = replace(config, features=rows.known(cls.modality).width)
         return cls(config)  # type: ignore[call-arg]  # subclasses take it
 
     @classmethod

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from counterpoint.data.batch import Data, Whole
 from counterpoint.data.nodes import Nodes
-from counterpoint.encoders.base import Encoder, Source, Traced, config_of, seeded
+from counterpoint.encoders.base import Encoder, Traced, config_of, seeded
 from counterpoint.errors import ConfigError, DataError, ItemError, ModelError
 from counterpoint.modalities.graph import Features, Graph, Node, small
 
@@ -186,10 +186,6 @@ class GraphEncoder(Encoder):
         )
         self.activations = nn.ModuleList(nn.PReLU() for _ in widths)
         self.token = nn.Parameter(torch.zeros(config.features)) if config.mask_token else None
-
-    @classmethod
-    def build(cls, config: Any, rows: Source) -> Self:
-        return cls(config if config.features else replace(config, features=rows.known(cls.modality).width))
 
     @classmethod
     def example(cls, seed: int = 0) -> Self:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
 from counterpoint.data.nodes import Nodes
-from counterpoint.encoders.base import Encoder, Source, Traced, noise, seeded
+from counterpoint.encoders.base import Encoder, Traced, noise, seeded
 from counterpoint.encoders.graph import row_scaled
 from counterpoint.errors import ConfigError, DataError, ItemError
 from counterpoint.modalities.graph import Node, small
@@ -53,10 +53,6 @@ class NodeMLP(Encoder):
         self.layers = dense(config.features, *config.widths, config.dim)
         self.centres: nn.Parameter | None = None
         self.group(config.clusters)
-
-    @classmethod
-    def build(cls, config: Any, rows: Source) -> Self:
-        return cls(config if config.features else replace(config, features=rows.known(cls.modality).width))
 
     @classmethod
     def example(cls, seed: int = 0) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.data.batch import Data
-from counterpoint.encoders.base import Encoder, Source, Traced, noise, seeded, small_rows
+from counterpoint.encoders.base import Encoder, Traced, noise, seeded, small_rows
 from counterpoint.encoders.bulk import is_vector
 from counterpoint.encoders.node_mlp import dense
 from counterpoint.errors import ConfigError, ItemError
@@ -49,10 +49,6 @@ class Vectors(Encoder):
         self.config, self.dim = config, config.dim or config.features
         self.layers = dense(config.features, *config.widths, config.dim) if config.dim else nn.Sequential()
         self.register_buffer("_at", torch.empty(0), persistent=False)
-
-    @classmethod
-    def build(cls, config: Any, rows: Source) -> Self:
-        return cls(config if config.features else replace(config, features=rows.known(cls.modality).width))
 
     @classmethod
     def example(cls, seed: int = 0) -> Self:
