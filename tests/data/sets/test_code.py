@@ -140,3 +140,13 @@ def test_copies_of_held_out_docstrings_do_not_train() -> None:
     copy = CodePair(test.text, "another body", source.package, "g", "g.py", 1)
     found = split([*given, copy], test=200, dev=100, giant=100)
     assert len(given) not in found.train
+
+
+def test_several_processes_find_what_one_does(tmp_path: Path) -> None:
+    """From some number of files on, processes of their own read them."""
+    for i in range(520):
+        body = f'    """Add number {i} to the sum of both."""\n    total = a + b\n    more = {i}\n    return total + more\n'
+        write(tmp_path, f"shop/part_{i}.py", f"def add_{i}(a, b):\n{body}")
+    one, two = (harvest([tmp_path], workers=n) for n in (1, 2))
+    assert len(one) == 520
+    assert two == one

@@ -96,7 +96,7 @@ def harvest(
 
 def _in_processes(jobs: list[Job], workers: int) -> list[list[CodePair]]:
     """`_functions` of every job, in order, in own processes: `multiprocessing` would run the caller's script again."""
-    command = [sys.executable, "-c", "from counterpoint.data import code; code._serve()"]
+    command = [sys.executable, "-c", f"from {__name__} import _serve; _serve()"]
 
     def share(number: int) -> list[list[CodePair]]:
         given = json.dumps(jobs[number::workers])
