@@ -145,7 +145,7 @@ def test_copies_of_held_out_docstrings_do_not_train() -> None:
 def test_several_processes_find_what_one_does(tmp_path: Path) -> None:
     """From some number of files on, processes of their own read them."""
     for i in range(520):
-        body = f'    """Add number {i} to the sum of both."""\n    total = a + b\n    more = {i}\n    return total + more\n'
+        body = f'    """Add number {i} to the sum of both."""\n    c = a + b\n    d = {i}\n    return c + d\n'
         write(tmp_path, f"shop/part_{i}.py", f"def add_{i}(a, b):\n{body}")
     one, two = (harvest([tmp_path], workers=n) for n in (1, 2))
     assert len(one) == 520
