@@ -33,6 +33,7 @@ class Bank(Memory):
 
     @property
     def dim(self) -> int:
+        """Width of the vectors."""
         return self.vectors.shape[1]
 
     def _checked_rows(self, rows: Tensor) -> Tensor:

@@ -30,6 +30,8 @@ class Codebook(Memory):
     at a row of the batch that is far from its own code; the farthest rows go first, so no random draw is
     needed. ``dead=0``: never.
 
+    seed: of the first codes.
+
     Sources: van den Oord et al. 2017 (VQ-VAE), arXiv 1711.00937, appendix A.1; Dhariwal et al. 2020
     (restarts), arXiv 2005.00341.
     """
@@ -58,10 +60,15 @@ class Codebook(Memory):
 
     @torch.no_grad()
     def assign(self, z: Tensor) -> Tensor:
-        """``(N,)`` long: the nearest code of every row ``(N, dim)``."""
+        """``(N,)`` long: the nearest code of every row ``(N, dim)``.
+
+        z: rows, of any device the codes are on.
+        """
         return (self.weight.square().sum(1) - 2 * z.to(self.weight) @ self.weight.T).argmin(1)
 
     def forward(self, z: Tensor) -> Quantised:
+        """Rows z ``(N, dim)`` as their codes (with the gradient of z itself), the codes' numbers ``(N,)`` and the
+        commitment loss."""
         codes = self.assign(z)
         nearest = self.weight[codes].to(z)
         commitment = reduced((z - nearest).square().flatten(), "mean")
@@ -69,7 +76,10 @@ class Codebook(Memory):
 
     @torch.no_grad()
     def update(self, z: Tensor) -> None:
-        """Rows ``(N, dim)`` of this process; every process takes in the rows of all, so that codebooks stay equal."""
+        """Rows ``(N, dim)`` of this process; every process takes in the rows of all, so that codebooks stay equal.
+
+        z: the rows.
+        """
         z = checked(gathered(z.detach()), self.dim, "a codebook").to(self.weight)
         if not len(z):
             return

@@ -20,6 +20,8 @@ class Prototypes(Memory):
 
     Both sides are scaled to unit length in the forward pass, so the stored length never matters.
     Source: Caron et al. 2020 (SwAV), arXiv 2006.09882.
+
+    seed: of the first directions.
     """
 
     def __init__(self, count: int, dim: int, *, seed: int = 0) -> None:
@@ -29,6 +31,7 @@ class Prototypes(Memory):
         self.weight = nn.Parameter(unit_vectors(count, dim, seed))
 
     def forward(self, z: Tensor) -> Tensor:
+        """Cosines ``(N, count)`` of rows z ``(N, dim)`` and the prototypes, with gradients to both."""
         return nn.functional.normalize(z, dim=-1) @ nn.functional.normalize(self.weight, dim=-1).T
 
     @classmethod
@@ -43,6 +46,8 @@ class MeanPrototypes(Memory):
 
     ``forward(z (N, dim)) -> (N, count)`` cosines, with gradient to z only.
     Source: Li et al. 2021 (MoPro, prototypes as moving averages), arXiv 2009.07995.
+
+    seed: of the first directions.
     """
 
     weight: Tensor
@@ -56,6 +61,7 @@ class MeanPrototypes(Memory):
         self.register_buffer("weight", unit_vectors(count, dim, seed))
 
     def forward(self, z: Tensor) -> Tensor:
+        """Cosines ``(N, count)`` of rows z ``(N, dim)`` and the prototypes, with a gradient to z."""
         # A copy: `update` writes in place, perhaps before the backward pass of this product.
         return nn.functional.normalize(z, dim=-1) @ self.weight.T.clone()
 
@@ -64,6 +70,8 @@ class MeanPrototypes(Memory):
         """Rows ``(N, dim)``, scaled to unit length here, and their assignments ``(N, count)`` or ``(N,)`` long.
 
         The rows of all processes count.
+
+        z: the rows. assignment: shares of each prototype, or the number of one.
         """
         z = nn.functional.normalize(checked(z, self.dim, "prototypes").to(self.weight), dim=1)
         if not assignment.is_floating_point():

@@ -49,10 +49,12 @@ class Queue(Memory):
 
     @property
     def size(self) -> int:
+        """How many entries there are, filled or not."""
         return len(self.vectors)
 
     @property
     def dim(self) -> int:
+        """Width of the vectors."""
         return self.vectors.shape[1]
 
     @property
@@ -66,6 +68,8 @@ class Queue(Memory):
 
         Of more rows than fit, the last ``size`` stay, as if they had come one by one. Every process stores the rows of
         all processes, those of the first one first, so that the queues stay equal.
+
+        z: the rows, new ones last.
         """
         if set(fields) != set(self.fields):
             raise DataError(f"This queue has the fields {sorted(self.fields)}; push was given {sorted(fields)}.")
@@ -106,6 +110,8 @@ class GroupQueues(Memory):
 
     Where all entries were in one queue, a model could tell many negatives by their group, and need not look further.
 
+    dim, fields, start, blank, seed: of each queue, as there.
+
     Source: Wu et al. 2022 (contrastive context prediction), arXiv 2206.03281.
     """
 
@@ -129,6 +135,7 @@ class GroupQueues(Memory):
 
     @property
     def dim(self) -> int:
+        """Width of the vectors."""
         return self.of(0).dim
 
     def of(self, group: int) -> Queue:

@@ -89,7 +89,11 @@ class Rehearsal(Memory):
     @torch.no_grad()
     def offer(self, z: Tensor, rows: Tensor, labels: Tensor, data: Mapping[str, Tensor] | None = None) -> None:
         """Rows of the task that is being learned: vectors ``(N, dim)``, numbers and labels ``(N,)`` long, and the
-        fields ``(N, ...)``. Raises `DataError` for a class of a task that is over."""
+        fields ``(N, ...)``. Raises `DataError` for a class of a task that is over.
+
+        z: the vectors. rows: their numbers in the data. labels: their classes. data: name -> values of each of the
+        fields.
+        """
         data = data or {}
         if set(data) != set(self.fields):
             raise DataError(f"This memory keeps the fields {sorted(self.fields)}; offered were {sorted(data)}.")
@@ -192,7 +196,10 @@ class Rehearsal(Memory):
 
 
 def joined(a: Tensor, b: Tensor) -> Tensor:
-    """``(N, T, ...)`` and ``(M, S, ...)`` as ``(N + M, max(T, S), ...)``, the shorter ones filled with zeros."""
+    """``(N, T, ...)`` and ``(M, S, ...)`` as ``(N + M, max(T, S), ...)``, the shorter ones filled with zeros.
+
+    a, b: of one dtype.
+    """
     longest = max(a.shape[1], b.shape[1]) if a.ndim > 1 else 0
     return torch.cat((_long(a, longest), _long(b, longest)))
 

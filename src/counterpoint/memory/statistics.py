@@ -18,6 +18,8 @@ class RunningMoment(Memory):
     rho: weight of the *old* value (0: the last batch alone). centred: `moment` is then the covariance
     ``F - mu muᵀ``, mu the mean kept in the same way. Kept in float32 (or in the module's own float64).
 
+    dim: width of rows.
+
     Source: Tian et al. 2021 (DirectPred), arXiv 2102.06810, with rho 0.3.
     """
 
@@ -41,7 +43,10 @@ class RunningMoment(Memory):
 
     @torch.no_grad()
     def update(self, z: Tensor) -> None:
-        """Rows ``(N, dim)`` of this process; the rows of all processes count. No rows at all change nothing."""
+        """Rows ``(N, dim)`` of this process; the rows of all processes count. No rows at all change nothing.
+
+        z: the rows.
+        """
         z = checked(z, self.dim, "a running moment").to(self.second)
         with torch.autocast(z.device.type, enabled=False):
             n = total(z.new_tensor(float(len(z))))
@@ -65,6 +70,8 @@ class RunningVariance(Memory):
 
     The variance is that of the mixture (second moment minus squared mean, both running), divided by N: it
     does not miss the drift of the mean between batches, as an average of the batches' variances would.
+
+    dim: width of rows.
     """
 
     mean: Tensor
@@ -87,7 +94,10 @@ class RunningVariance(Memory):
 
     @torch.no_grad()
     def update(self, z: Tensor) -> None:
-        """Rows ``(N, dim)`` of this process; the rows of all processes count. No rows at all change nothing."""
+        """Rows ``(N, dim)`` of this process; the rows of all processes count. No rows at all change nothing.
+
+        z: the rows.
+        """
         z = checked(z, self.dim, "a running variance").to(self.mean)
         n = total(z.new_tensor(float(len(z))))
         mean, square = total(z.sum(0)), total(z.square().sum(0))

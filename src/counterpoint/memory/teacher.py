@@ -56,6 +56,8 @@ class Teacher(Memory):
 
     @torch.no_grad()
     def forward(self, data: Any) -> Any:
+        """What the copy gives for the student's input ``data``, of whatever shape the student gives, without a
+        gradient."""
         return self.model(data)
 
     def momentum_at(self, step: int | None = None, steps: int | None = None) -> float:

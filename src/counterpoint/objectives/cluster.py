@@ -52,6 +52,8 @@ def sinkhorn(
     together; a queue is the same on all of them and counts once. Returns ``(N, K)`` without gradient, rows
     summing to 1.
 
+    iterations: rounds.
+
     Source: Cuturi 2013, arXiv 1306.0895; Caron et al. 2020 (SwAV), arXiv 2006.09882.
     """
     if epsilon <= 0 or iterations < 1:
@@ -106,6 +108,8 @@ def prototype_cross_entropy(
     scores: ``(N, K)`` of rows against prototypes. target: ``(N, K)`` assignments, or ``(N,)`` long numbers of
     prototypes. Returns ``()`` or ``(N,)``.
 
+    reduction: ``mean``, or ``none`` for a loss each.
+
     Source: Caron et al. 2020 (SwAV), arXiv 2006.09882, eq. 2.
     """
     log_p = (scores / temperature).log_softmax(-1)
@@ -131,6 +135,8 @@ def swapped_prediction(
     ℓ is `prototype_cross_entropy`, q is `sinkhorn`. a, b: ``(N, K)`` scores of the two views against the
     prototypes (cosines). extra_a, extra_b: ``(Q, K)`` scores of earlier entries, for the balance only.
     Returns ``()``, the loss of the rows of all processes.
+
+    temperature: of the predictions. epsilon, iterations: of the balancing.
 
     Source: Caron et al. 2020 (SwAV), arXiv 2006.09882, eqs. 1 and 2.
     """

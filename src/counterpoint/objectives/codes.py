@@ -54,6 +54,8 @@ def code_cross_entropy(logits: Tensor, target: Tensor, *, reduction: Reduction =
     logits, target: ``(N, G, V)``, a target being one-hot, or any distribution. The target has its gradient, unlike
     elsewhere: detach it, unless codes are meant to become easy to foretell. Returns ``()``, or ``(N,)``.
 
+    reduction: ``mean``, or ``none`` for a loss each.
+
     Source: Chung et al. 2021 (w2v-BERT), arXiv 2108.06209, section 2.3.
     """
     same_shape(logits=logits, target=target)

@@ -33,6 +33,10 @@ def coordinate_kl(
     ``stop_gradient``. Returns ``()`` or ``(N,)``; 0 where the distributions are equal. `kl_distillation` differs: a
     factor T², and never a gradient to the teacher.
 
+    reduction: ``mean``, or ``none`` for a loss each.
+
+    temperature: T.
+
     Source: Li et al. 2024 (2DMSE), arXiv 2402.14776, with the scale of the released code.
     """
     same_shape(x=x, target=target)

@@ -71,7 +71,11 @@ def barlow_twins(
 
 
 def vicreg_parts(a: Tensor, b: Tensor, *, gamma: float = 1.0, eps: float = 1e-4) -> dict[str, Tensor]:
-    """The three parts of `vicreg`, not weighted: ``invariance``, ``variance``, ``covariance``, each ``()``."""
+    """The three parts of `vicreg`, not weighted: ``invariance``, ``variance``, ``covariance``, each ``()``.
+
+    a, b: ``(N, D)``, the two views. gamma: the deviation that a coordinate should have at least. eps: added to
+    variances before the root.
+    """
     same_shape(a=a, b=b)
     n = batch_size(a)
     d = a.shape[1]
@@ -157,6 +161,8 @@ def whiten(
     count as constants). Statistics are computed in float32 at least, whatever the dtype of z. Returns
     ``(N, D)`` in z's dtype.
 
+    method: ``zca`` or ``cholesky``.
+
     Sources: Ermolov et al. 2021 (W-MSE, cholesky), arXiv 2007.06346; Huang et al. 2018 (zca), arXiv
     1804.08450.
     """
@@ -203,6 +209,8 @@ def whitening_mse(
 
     a, b: ``(N, D)``. normalize: compare unit vectors, so that ``L = 2 - 2 mean cos``. The rest as in
     `whiten`. Returns ``()``. Collapse is impossible: whitened rows cannot all be one.
+
+    groups, eps, method: of `whiten`.
 
     Source: Ermolov et al. 2021 (W-MSE), arXiv 2007.06346, eqs. 3 to 5; they whiten slices of the batch, which
     is this function called on each slice.

@@ -39,6 +39,8 @@ def margin_mse(
     positive, teacher_positive: ``(N,)`` scores of (query, positive). negative, teacher_negative: ``(N,)``, or
     ``(N, K)`` for K negatives each (L_i is then the mean over K). Returns ``()`` or ``(N,)``.
 
+    reduction: ``mean``, or ``none`` for a loss each.
+
     Source: Hofstätter et al. 2020, arXiv 2010.02666, eq. 2.
     """
     same_shape(positive=positive, teacher_positive=teacher_positive)
@@ -65,6 +67,10 @@ def kl_distillation(
     logits of one list per row. mask: ``(N, L)`` bool, False where a list has no entry; a row without entries
     counts 0. Returns ``()`` or ``(N,)``; 0 where the distributions are equal.
 
+    reduction: ``mean``, or ``none`` for a loss each.
+
+    temperature: T > 0.
+
     Source: Hinton et al. 2015, arXiv 1503.02531.
     """
     same_shape(student=student, teacher=teacher)
@@ -89,6 +95,8 @@ def embedding_mse(student: Tensor, teacher: Tensor, *, reduction: Reduction = "m
 
     student, teacher: ``(N, D)``. Returns ``()`` or ``(N,)``.
     Source: Reimers & Gurevych 2020, arXiv 2004.09813.
+
+    reduction: ``mean``, or ``none`` for a loss each.
     """
     same_shape(student=student, teacher=teacher)
     return reduced((student - teacher.detach()).square().mean(-1), reduction)
@@ -100,6 +108,8 @@ def embedding_cosine(student: Tensor, teacher: Tensor, *, reduction: Reduction =
 
     student, teacher: ``(N, D)``. Returns ``()`` or ``(N,)``; in [0, 2].
     Source: Sanh et al. 2019 (DistilBERT), arXiv 1910.01108.
+
+    reduction: ``mean``, or ``none`` for a loss each.
     """
     same_shape(student=student, teacher=teacher)
     return reduced(1 - F.cosine_similarity(student, teacher.detach(), dim=-1), reduction)
@@ -118,6 +128,8 @@ def logit_mse(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, r
 
     student, teacher: ``(N, C)``, classes in the same order. mask: ``(N,)`` bool, False where the teacher has said
     nothing: such a row counts for nothing, and the mean is over the others. Returns ``()`` or ``(N,)``.
+
+    reduction: ``mean``, or ``none`` for a loss each.
 
     Sources: Ba & Caruana 2014, arXiv 1312.6184; summed over the classes as in Barkan et al. 2019 (DSE), arXiv
     1908.05161.

@@ -29,6 +29,8 @@ def alignment(x: Tensor, y: Tensor, *, alpha: float = 2.0, reduction: Reduction 
 
     x, y: ``(N, D)``, scaled to unit length here. Returns ``()`` or ``(N,)``.
     Source: Wang & Isola 2020, arXiv 2005.10242.
+
+    reduction: ``mean``, or ``none`` for a loss each.
     """
     same_shape(x=x, y=y)
     squares = (F.normalize(x, dim=-1) - F.normalize(y, dim=-1)).square().sum(-1)

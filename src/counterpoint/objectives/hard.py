@@ -61,6 +61,7 @@ class HardQuantile(Mask):
 
 
 def check_share(alpha: float) -> None:
+    """Raise `ConfigError` where alpha is no share above 0 and at most 1."""
     if not 0 < alpha <= 1:
         raise ConfigError(f"alpha={alpha} is the share of the negatives that are kept, above 0 and at most 1. Try 0.1.")
 
@@ -86,6 +87,9 @@ def settled(
     """The pairing with the thresholds of its `HardQuantile` found; the pairing itself where it has none.
 
     q: scaled. limit: a bound on the absolute scores.
+
+    plan: the pairing. k: candidates ``(M, D)``. extra: ``(K, D)`` further negatives, or None. precision: of the
+    products, as in `contrast`.
     """
     rule = plan.one(HardQuantile)
     if rule is None or rule.threshold is not None:
@@ -137,6 +141,8 @@ def simple_contrast(
     further negatives (a queue, a bank), the same on every process. All are scaled to unit length here, as the loss has
     no lower bound otherwise. Memory O(N + M): with alpha = 1 by mean vectors, else some rows at a time, each computed
     again in the backward pass. Over many processes negatives are those of all. Returns ``()`` or ``(N,)``.
+
+    reduction: ``mean``, or ``none`` for a loss each.
 
     Source: Wang & Liu 2021, arXiv 2012.09740, eq. 6 and section 3.4.
     """

@@ -26,6 +26,8 @@ def pair_margin(x: Tensor, y: Tensor, same: Tensor, *, margin: float = 1.0, redu
     x, y: ``(N, D)``. same: ``(N,)`` bool. margin: how far apart different things must be. Returns ``()`` or ``(N,)``.
     Source: Hadsell, Chopra & LeCun 2006, "Dimensionality Reduction by Learning an Invariant Mapping" (whose losses are
     half of these).
+
+    reduction: ``mean``, or ``none`` for a loss each.
     """
     same_shape(x=x, y=y)
     if same.shape != x.shape[:1] or same.dtype != torch.bool:
@@ -51,6 +53,8 @@ def sequence_margin(
     scores: ``(N, L)``, e.g. length-normalised log-probabilities of generated texts, the best first. mask: ``(N, L)``
     bool, False where a list has no candidate. Returns ``()`` or ``(N,)``.
     Source: Liu et al. 2022 (BRIO), arXiv 2203.16804, eq. 8; Liu & Liu 2021 (SimCLS), arXiv 2106.01890.
+
+    reduction: ``mean``, or ``none`` for a loss each.
     """
     if scores.ndim != 2:
         raise DataError(f"scores have shape {tuple(scores.shape)}; expected (N, L): lists, the best candidate first.")
@@ -80,6 +84,8 @@ def unlikelihood(logits: Tensor, negatives: Tensor, *, reduction: Reduction = "m
 
     logits: ``(B, T, V)``. negatives: ``(B, T, K)`` long, -1 where there is none. Returns ``()``, or ``(B,)`` means of
     the sequences. Source: Welleck et al. 2020, arXiv 1908.04319, eq. 4.
+
+    reduction: ``mean``, or ``none`` for a loss each.
     """
     if logits.ndim != 3 or negatives.ndim != 3 or negatives.shape[:2] != logits.shape[:2]:
         raise DataError(
@@ -105,6 +111,8 @@ def consistency_js(logits: Tensor, *, temperature: float = 1.0, reduction: Reduc
 
     logits: ``(N, V, C)``, V copies of each row. Returns ``()`` or ``(N,)``.
     Source: Shen et al. 2020 (Cutoff), arXiv 2009.13818, section 2.3; Lin 1991.
+
+    reduction: ``mean``, or ``none`` for a loss each.
     """
     if logits.ndim != 3:
         raise DataError(f"logits have shape {tuple(logits.shape)}; expected (N, V, C): V copies of each row.")

@@ -51,7 +51,10 @@ class NotSelf(Mask):
 
 @dataclass(frozen=True)
 class OnlyOwn(Mask):
-    """Candidate i is compared with anchor i alone: all other negatives are extra ones (a queue, a bank)."""
+    """Candidate i is compared with anchor i alone: all other negatives are extra ones (a queue, a bank).
+
+    offset: candidate i + offset is the one that stands for anchor i.
+    """
 
     offset: int = 0
 
@@ -116,6 +119,9 @@ class NotNear(Mask):
     """Neighbours in time are no negatives: ``|t_i - t_j| < radius``; times ``(N,)`` seconds, or any unit.
 
     groups: near only within one group (recording), ``(N,)`` of anchors and ``(M,)`` or ``(M + K,)`` of candidates.
+
+    candidates: their times, ``(M,)`` or ``(M + K,)`` (None: as times). candidate_groups: their groups (None: as
+    groups).
     """
 
     times: Tensor
@@ -156,6 +162,8 @@ class FalseNegatives(Mask):
     (relative), with g the dot products of the guide's embeddings. guide ``(N, E)``, candidates ``(M, E)`` or
     ``(M + K, E)`` (None: as guide). positives ``(N,)``: the candidate that is row i's positive (None: candidate i).
     threshold ``(N,)``: the similarity above which a candidate is taken out (None: from the positives, as above).
+
+    kind: absolute or relative.
     """
 
     guide: Tensor
@@ -209,7 +217,10 @@ class FalseNegatives(Mask):
 
 
 def numbers(n: int, m: int, offset: int) -> Equal:
-    """That candidate j is ``i + offset``."""
+    """That candidate j is ``i + offset``.
+
+    n, m: numbers of anchors and of candidates.
+    """
     return Equal(torch.arange(offset, n + offset), torch.arange(m))
 
 

@@ -55,6 +55,8 @@ def matching(matched: Tensor, unmatched: Tensor, *, reduction: Reduction = "mean
     matched: ``(N, 2)`` and unmatched: ``(M, 2)`` logits for "not matched" and "matched". Returns ``()``, or
     ``(N + M,)`` values, those of the matched pairs first.
 
+    reduction: ``mean``, or ``none`` for a loss each.
+
     Source: Li et al. 2021 (ALBEF), arXiv 2107.07651, eq. 2.
     """
     for name, logits in (("matched", matched), ("unmatched", unmatched)):

@@ -66,6 +66,8 @@ def binary_nce(
 
     With the negatives of a batch this is `contrast` with ``form="sigmoid"``. Raises `DataError` for p_N = 0.
     Source: Gutmann & Hyvärinen 2010; negative sampling: Mikolov et al. 2013, arXiv 1310.4546, eq. 4.
+
+    reduction: ``mean``, or ``none`` for a loss each.
     """
     s, t = _corrected(positive, negatives, log_noise, log_noise_negatives)
     if log_noise is not None:
@@ -89,6 +91,8 @@ def ranking_nce(
     With uniform noise it is the softmax over the given candidates (InfoNCE). positive ``(N,)``, negatives ``(N, K)``,
     log_noise ``(N,)``, log_noise_negatives ``(N, K)``: as there. Returns ``()`` or ``(N,)``.
 
+    reduction: ``mean``, or ``none`` for a loss each.
+
     Source: Józefowicz et al. 2016, arXiv 1602.02410, section 3.1.
     """
     s, t = _corrected(positive, negatives, log_noise, log_noise_negatives)
@@ -102,6 +106,8 @@ def js_bound(positive: Tensor, negative: Tensor, *, reduction: Reduction = "mean
 
     positive: ``(N,)``. negative: ``(N,)``, or ``(N, K)``. Returns ``()`` or ``(N,)``.
     Source: Hjelm et al. 2019 (Deep InfoMax), arXiv 1808.06670, eq. 4.
+
+    reduction: ``mean``, or ``none`` for a loss each.
     """
     if positive.ndim != 1 or negative.shape[:1] != positive.shape or negative.ndim > 2:
         raise DataError(
@@ -120,6 +126,8 @@ def residual_energy(real: Tensor, generated: Tensor, *, reduction: Reduction = "
     The noise is the language model itself, so its probabilities cancel. real, generated: ``(N,)`` energies of texts and
     of samples of the model. Where these cannot be told apart there is nothing to learn: 2 log 2. Returns ``()`` or
     ``(N,)``. Source: Deng et al. 2020, arXiv 2004.11714, eq. 3.
+
+    reduction: ``mean``, or ``none`` for a loss each.
     """
     same_shape(real=real, generated=generated)
     return reduced(F.softplus(real) + F.softplus(-generated), reduction)
@@ -151,6 +159,8 @@ def token_nce(
     ``(B, T)``, log-probability that the generator gives to the token that stands there. ratio: share of the tokens that
     are replaced. mask: ``(B, T)`` bool, True where a token is real (None: everywhere). Returns ``()``, or ``(B,)``
     means of the sequences. Source: Clark et al. 2020, arXiv 2003.10555 and arXiv 2012.08561, eq. 4.
+
+    reduction: ``mean``, or ``none`` for a loss each.
     """
     if log_noise is not None:
         same_shape(scores=scores, log_noise=log_noise)

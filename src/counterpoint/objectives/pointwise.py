@@ -33,6 +33,10 @@ def pointwise(
     0 to C - 1, of ``binary`` 0 and 1. mask: ``(N,)`` bool, False where nothing is known, whatever the score: the mean
     is over the others. Returns ``()`` or ``(N,)``. Raises `DataError` for scores that are no class.
 
+    reduction: ``mean``, or ``none`` for a loss each.
+
+    task: regression, binary or classes.
+
     Source: the labelled loss of Barkan et al. 2019 (DSE), arXiv 1908.05161.
     """
     if task not in get_args(Task):

@@ -50,6 +50,11 @@ def symmetric_negative_cosine(
 
     All ``(N, D)``, numbered by the view they come from. Returns ``()`` or ``(N,)``.
     Source: Chen & He 2021 (SimSiam), arXiv 2011.10566, eq. 4.
+
+    reduction: ``mean``, or ``none`` for a loss each.
+
+    prediction1, prediction2: what the predictor says of each view. target1, target2: the projections of the views,
+    without gradient.
     """
     one = negative_cosine(prediction1, target2, reduction=reduction)
     return (one + negative_cosine(prediction2, target1, reduction=reduction)) / 2
@@ -63,6 +68,8 @@ def squared_error(
 
     prediction, target: ``(N, D)``. Returns ``()`` or ``(N,)``. With ``normalize`` it is
     ``2 - 2 cos(p_i, z_i)``, the loss as BYOL prints it (Grill et al. 2020, arXiv 2006.07733, eq. 2).
+
+    reduction: ``mean``, or ``none`` for a loss each.
     """
     same_shape(prediction=prediction, target=target)
     p, z = prediction, target.detach()

@@ -97,6 +97,8 @@ def angle(a: Tensor, b: Tensor, score: Tensor, *, scale: float = 20.0) -> Tensor
 
     a, b: ``(N, D)``, D even. score: ``(N,)``. Returns ``()``.
     Source: Li & Li 2024 (AnglE), arXiv 2309.12871.
+
+    scale: of the angles, 1 / temperature.
     """
     return pairwise_order(complex_angle(a, b), score, scale=scale)
 
@@ -129,7 +131,10 @@ def pearson(similarity: Tensor, score: Tensor) -> Tensor:
 
 def descending_ranks(score: Tensor) -> Tensor:
     """Places of scores ``(N,)`` in falling order from 0, equal ones sharing the mean of theirs: ``[3, 1, 1] -> [0, 1.5,
-    1.5]``."""
+    1.5]``.
+
+    score: any numbers; a higher one comes earlier.
+    """
     above, same = score[None, :] > score[:, None], score[None, :] == score[:, None]
     return above.sum(1).to(score) + (same.sum(1).to(score) - 1) / 2
 
@@ -165,6 +170,8 @@ def pro(similarity: Tensor, score: Tensor, *, temperature: float = 0.05, margin:
     similarity s, score: ``(N,)``, scores from 0 to 1, as they are weights. Returns ``()``; 0, with a gradient of 0,
     where no score is above another by more than the margin (or N < 2). Memory O(N²). Source: Song et al. 2023 (PRO),
     arXiv 2306.17492, in the form of CoDiEmb 2025, arXiv 2508.11442.
+
+    temperature: t, of the similarities.
     """
     same_shape(similarity=similarity, score=score)
     similarity, score = gathered(similarity), gathered(score).to(similarity)
@@ -188,6 +195,8 @@ def margin_ranking(positive: Tensor, negative: Tensor, *, margin: float = 0.1, r
 
     positive, negative: ``(N,)`` scores. Returns ``()`` or ``(N,)``.
     Source: Herbrich et al. 2000, "Large margin rank boundaries for ordinal regression".
+
+    reduction: ``mean``, or ``none`` for a loss each.
     """
     same_shape(positive=positive, negative=negative)
     return reduced((margin - positive + negative).relu(), reduction)
@@ -215,6 +224,8 @@ def triplet(
     anchor, positive, negative: ``(N, D)``. distance: euclidean, squared (euclidean), or cosine (1 - cos).
     Returns ``()`` or ``(N,)``.
     Source: Schroff et al. 2015 (FaceNet), arXiv 1503.03832, with squared distances of unit vectors.
+
+    reduction: ``mean``, or ``none`` for a loss each.
     """
     same_shape(anchor=anchor, positive=positive, negative=negative)
     if distance == "cosine":
@@ -243,6 +254,8 @@ def batch_triplet(
 
     z: ``(N, D)``. labels: ``(N,)``. Returns ``()``; 0 where the batch holds no triplet. Memory O(N²), "all"
     O(N³).
+
+    distance: euclidean, squared (euclidean), or cosine (1 - cos).
     """
     if labels.shape != z.shape[:1]:
         raise DataError(f"labels {tuple(labels.shape)} must hold one label per row of z {tuple(z.shape)}.")
@@ -305,6 +318,8 @@ def list_net(
     scores, relevance: ``(N, L)``, one list per row. mask: ``(N, L)`` bool, False where a list has no entry.
     Returns ``()`` or ``(N,)``. Source: Cao et al. 2007, "Learning to rank: from pairwise approach to listwise
     approach".
+
+    reduction: ``mean``, or ``none`` for a loss each.
     """
     s, r, mask = _lists(scores / temperature, relevance, mask)
     p = r.masked_fill(~mask, torch.finfo(r.dtype).min).softmax(-1)
@@ -318,6 +333,8 @@ def list_mle(scores: Tensor, relevance: Tensor, *, mask: Tensor | None = None, r
     The negative log-likelihood of that order under Plackett and Luce. Entries of equal relevance keep the order
     given. scores, relevance: ``(N, L)``. mask: ``(N, L)`` bool, False where a list has no entry. Returns ``()`` or
     ``(N,)``. Source: Xia et al. 2008, "Listwise approach to learning to rank: theory and algorithm".
+
+    reduction: ``mean``, or ``none`` for a loss each.
     """
     s, r, mask = _lists(scores, relevance, mask)
     order = r.masked_fill(~mask, -torch.inf).argsort(dim=-1, descending=True, stable=True)
@@ -348,6 +365,8 @@ def lambda_rank(
     the gradient. scores, relevance: ``(N, L)``, relevance >= 0. mask: ``(N, L)`` bool. Returns ``()`` or
     ``(N,)``; 0 for a list in which nothing differs. Source: Burges 2010, "From RankNet to LambdaRank to
     LambdaMART"; Wang et al. 2018 (LambdaLoss).
+
+    reduction: ``mean``, or ``none`` for a loss each.
     """
     s, r, mask = _lists(scores, relevance, mask)
     gain = ((2**r) - 1).masked_fill(~mask, 0)
@@ -378,6 +397,8 @@ def approx_ndcg(
     bool. Returns ``()`` or ``(N,)``; a list without a relevant entry has no order to learn and counts 0.
     Source: Qin et al. 2010, "A general approximation framework for direct optimization of information
     retrieval measures".
+
+    reduction: ``mean``, or ``none`` for a loss each.
     """
     _, r, mask = _lists(scores, relevance, mask)
     gain = ((2**r) - 1).masked_fill(~mask, 0)

@@ -48,6 +48,8 @@ def scaled_cosine_error(
     Items whose target is all zero have no direction: they are left out. Returns ``()``, or ``(V,)`` values of
     the V items that count, in the order of the mask.
 
+    reduction: ``mean``, or ``none`` for a loss each.
+
     Source: Hou et al. 2022 (GraphMAE), arXiv 2205.10803, eq. 2.
     """
     if gamma < 1:
@@ -78,6 +80,8 @@ def masked_mse(
     prediction, target: ``(..., D)``, an item being a patch, a token, a node. mask: ``(...)`` bool, True where
     an item was hidden (None: everywhere). normalize_target: each target item with mean 0 and variance 1 over
     its D values first. Returns ``()``, or ``(V,)`` values of the hidden items in the order of the mask.
+
+    reduction: ``mean``, or ``none`` for a loss each.
 
     Source: He et al. 2022 (MAE), arXiv 2111.06377.
     """

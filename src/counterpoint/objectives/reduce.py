@@ -18,6 +18,8 @@ def reduced(values: Tensor, reduction: Reduction) -> Tensor:
     """Values per row ``(N,)`` as they are, or their mean ``()`` over the rows of all processes.
 
     The mean of no rows is 0, with a gradient of zero.
+
+    values: of the rows of this process. reduction: ``none`` or ``mean``; raises `ConfigError` for any other word.
     """
     if reduction == "none":
         return values
@@ -33,6 +35,8 @@ def weighted(values: Tensor, weight: Tensor, reduction: Reduction = "mean") -> T
     """Values per row ``(N,)`` as they are, or their mean ``()`` weighted by ``(N,)``, over the rows of all processes.
 
     weight: counts, or which rows count. Where nothing counts the mean is 0, with a gradient of zero.
+
+    values: of the rows of this process. reduction: ``none`` or ``mean``.
     """
     if reduction == "none":
         return values
@@ -51,7 +55,10 @@ def same_shape(**tensors: Tensor) -> None:
 
 
 def batch_size(z: Tensor, *, at_least: int = 2) -> Tensor:
-    """Rows of ``z`` over all processes, ``()`` float32; an error where a statistic of them does not exist."""
+    """Rows of ``z`` over all processes, ``()`` float32; an error where a statistic of them does not exist.
+
+    at_least: fewest rows for which it exists; fewer raise `DataError`.
+    """
     n = total(torch.tensor(float(len(z)), device=z.device))
     if n < at_least:
         raise DataError(
@@ -61,10 +68,16 @@ def batch_size(z: Tensor, *, at_least: int = 2) -> Tensor:
 
 
 def at_least_float32(z: Tensor) -> Tensor:
-    """Half precision widened: sums over a batch need the bits."""
+    """Half precision widened: sums over a batch need the bits.
+
+    z: any floating point tensor; one of 32 or 64 bits comes back as it is.
+    """
     return z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
 
 
 def no_autocast(z: Tensor) -> torch.autocast:
-    """Context in which products stay in the precision of their factors."""
+    """Context in which products stay in the precision of their factors.
+
+    z: a tensor of the device that is meant.
+    """
     return torch.autocast(z.device.type, enabled=False)

@@ -92,6 +92,8 @@ def expert_known(logits: Tensor, experts: Tensor, *, reduction: Reduction = "mea
 
     logits: ``(N, E)``. experts: ``(N,)`` long. Returns ``()`` or ``(N,)``.
     Source: Hallee et al. 2024, arXiv 2401.15713.
+
+    reduction: ``mean``, or ``none`` for a loss each.
     """
     if experts.shape != logits.shape[:1]:
         raise DataError(f"experts {tuple(experts.shape)} must hold one expert per row of {tuple(logits.shape)}.")

@@ -34,6 +34,7 @@ class LogitScale(nn.Module):
             self.register_buffer("log_scale", log_scale)
 
     def forward(self) -> Tensor:
+        """The scale now, ``()``, at most ``largest``."""
         if not isinstance(self.log_scale, nn.Parameter):
             return self.log_scale.exp()
         return self.log_scale.clamp(max=math.log(self.largest)).exp()

@@ -38,6 +38,8 @@ def hierarchical_contrast(
     a, b: ``(N, L, D)``, taken as they are: give unit vectors for cosines. alpha: from 0 (times) to 1 (windows).
     Over many processes the windows of all are compared. Returns ``()``, or ``(N,)`` of this process's windows.
 
+    reduction: ``mean``, or ``none`` for a loss each.
+
     Source: Yue et al. 2022 (TS2Vec), arXiv 2106.10466, eqs. 1 to 3.
     """
     if isinstance(alpha, bool) or not 0 <= alpha <= 1:
@@ -67,6 +69,10 @@ def frequency_contrast(a: Tensor, b: Tensor, *, scale: float = 1.0, reduction: R
 
     a, b: ``(N, L, D)`` real; CoST gives vectors of unit length at each time. Over many processes the windows of all are
     compared. Returns ``()``, or ``(N,)`` of this process's windows.
+
+    reduction: ``mean``, or ``none`` for a loss each.
+
+    scale: 1 / temperature of the dot products.
 
     Source: Woo et al. 2022 (CoST), arXiv 2202.01575, eqs. 5 and 6.
     """

@@ -135,6 +135,8 @@ def views(rows: int, count: int = 2, *, device: torch.device | str = "cpu") -> L
 
     The other views of a row are its positives (NT-Xent, SimCLR, Chen et al. 2020, arXiv 2002.05709):
     ``contrast(z, z, views(rows))``.
+
+    device: of the labels.
     """
     return Labels(torch.arange(rows, device=device).repeat(count), self_pairs=False, local=True)
 
@@ -207,7 +209,10 @@ class Listed(Targets):
 
     @classmethod
     def ragged(cls, positives: Sequence[Sequence[int]], *, normalise: bool = True) -> Listed:
-        """From the list of positive candidates of each anchor; an empty one: an anchor without a positive."""
+        """From the list of positive candidates of each anchor; an empty one: an anchor without a positive.
+
+        positives: N sequences of candidates' numbers. normalise: as in the class.
+        """
         rows = [i for i, columns in enumerate(positives) for _ in columns]
         columns = [j for row in positives for j in row]
         return cls(torch.tensor(rows, dtype=torch.long), torch.tensor(columns, dtype=torch.long), normalise=normalise)

@@ -15,7 +15,10 @@ from counterpoint.views.features import Cheap, Matrix, standardised
 
 
 def crop(recording: Recording, rng: np.random.Generator, *, seconds: float) -> Recording:
-    """A part of so many seconds from anywhere in the recording; all of one that is no longer than that."""
+    """A part of so many seconds from anywhere in the recording; all of one that is no longer than that.
+
+    rng: every draw comes from it.
+    """
     wanted = max(1, round(seconds * recording.rate))
     if len(recording) <= wanted:
         return recording
@@ -33,6 +36,8 @@ def span_mask(
     starts. One place at least stays visible and, of two or more places, two are hidden where it has three; a sequence
     of one or two places has none hidden, as nothing could be told from what is left.
     Source: Baevski et al. 2020 (wav2vec 2.0), arXiv 2006.11477, section 3.1.
+
+    rng: every draw comes from it.
     """
     if not 0 <= rate < 1 or span < 1 or least < 0:
         raise ConfigError(f"rate={rate}, span={span}, least={least}: expected 0 <= rate < 1, span >= 1, least >= 0.")
@@ -66,6 +71,8 @@ def disturbed(
 
     keep: the least share of it that is kept. gain: most decibels up or down. noise: least and most decibels by which
     the recording is louder than the noise. Silence stays silence.
+
+    rng: every draw comes from it.
     """
     part = crop(recording, rng, seconds=float(rng.uniform(keep, 1)) * len(recording) / recording.rate)
     samples = part.samples * np.float32(10 ** (rng.uniform(-gain, gain) / 20))
@@ -75,7 +82,10 @@ def disturbed(
 
 
 def two_views(recordings: Sequence[Recording], rng: np.random.Generator, collate: Collate) -> tuple[Data, Data]:
-    """Each recording `disturbed` twice; see `counterpoint.views.base.TwoViews`."""
+    """Each recording `disturbed` twice; see `counterpoint.views.base.TwoViews`.
+
+    recordings: N of them. rng: every draw comes from it. collate: the encoder's, to what it reads.
+    """
     one, other = ([disturbed(recording, rng) for recording in recordings] for _ in range(2))
     return collate(one), collate(other)
 
@@ -84,6 +94,8 @@ def counterparts(items: Sequence[Recording], rng: np.random.Generator, collate: 
     """The first half of each recording had to find its second half.
 
     Recordings of a single sample have none. See `counterpoint.views.base.Counterparts`.
+
+    items: N recordings. rng: not used, nothing is drawn. collate: not used, halves are recordings.
     """
     cut = [len(x) // 2 for x in items]
     first = [x.part(0, n) if n else None for x, n in zip(items, cut)]
@@ -97,7 +109,10 @@ RATE, SECONDS, BANDS = 16_000, 10, 64
 
 
 def log_mel_statistics(train: Sequence[Recording], test: Sequence[Recording]) -> tuple[Matrix, Matrix, str]:
-    """Mean and standard deviation over time of each log-mel band, standardised by the training recordings."""
+    """Mean and standard deviation over time of each log-mel band, standardised by the training recordings.
+
+    train, test: recordings. Returns the matrices of both, and what was left out of them in words.
+    """
     rate = min([RATE, *(x.rate for items in (train, test) for x in items)])
     long = sum(x.seconds > SECONDS for items in (train, test) for x in items)
     cut = f"of {long:,} recordings the first {SECONDS} seconds were heard" if long else ""

@@ -26,7 +26,10 @@ _KNOWN[BASES] = True
 
 
 def subsequence(sequence: str, rng: np.random.Generator, *, length: Range) -> str:
-    """A stretch of a length drawn from ``length``, at a uniformly drawn place; a shorter sequence is taken whole."""
+    """A stretch of a length drawn from ``length``, at a uniformly drawn place; a shorter sequence is taken whole.
+
+    rng: every draw comes from it.
+    """
     least, beyond = length
     if not 0 < least < beyond:
         raise ConfigError(f"length={length}: give two numbers of bases with 0 < least < beyond, e.g. (800, 2000).")
@@ -44,6 +47,8 @@ def fragment_and_read(
 
     A sequence too short to hold the longest read is the fragment itself, and the read at most half of it.
 
+    rng: every draw comes from it.
+
     >>> fragment_and_read("ACGTTGCA", np.random.default_rng(0), fragment=(6, 7), read=(3, 4))
     ('GTTGCA', 'TGC')
     """
@@ -55,7 +60,12 @@ def fragment_and_read(
 
 
 def substitute(sequence: str, rng: np.random.Generator, *, rate: float) -> str:
-    """Every base becomes, with probability ``rate``, one of the three others; N stays."""
+    """Every base becomes, with probability ``rate``, one of the three others; N stays.
+
+    rng: every draw comes from it.
+
+    sequence: of ACGTN.
+    """
     _rate("rate", rate)
     codes = np.frombuffer(sequence.encode("ascii"), dtype=np.uint8).copy()
     hit = (rng.random(len(codes)) < rate) & _KNOWN[codes]
@@ -64,7 +74,12 @@ def substitute(sequence: str, rng: np.random.Generator, *, rate: float) -> str:
 
 
 def indels(sequence: str, rng: np.random.Generator, *, rate: float) -> str:
-    """Behind every base, with probability ``rate`` / 2, a random base is put in; with ``rate`` / 2 it is left out."""
+    """Behind every base, with probability ``rate`` / 2, a random base is put in; with ``rate`` / 2 it is left out.
+
+    rng: every draw comes from it.
+
+    sequence: of ACGTN.
+    """
     _rate("rate", rate)
     drawn = rng.random(len(sequence))
     if not (drawn < rate).any():
@@ -78,7 +93,10 @@ def indels(sequence: str, rng: np.random.Generator, *, rate: float) -> str:
 
 
 def two_views(sequences: Sequence[str], rng: np.random.Generator, collate: Collate) -> tuple[Data, Data]:
-    """Half to all of each sequence, twice, with 2 % of its bases exchanged; see `counterpoint.views.base.TwoViews`."""
+    """Half to all of each sequence, twice, with 2 % of its bases exchanged; see `counterpoint.views.base.TwoViews`.
+
+    sequences: N of them. rng: every draw comes from it. collate: the encoder's, to what it reads.
+    """
 
     def view(sequence: str) -> str:
         length = max(1, round(len(sequence) * rng.uniform(0.5, 1)))
@@ -92,6 +110,8 @@ def counterparts(items: Sequence[str], rng: np.random.Generator, collate: Collat
     """A read of each stretch of DNA, 5 % of it wrong, had to find the stretch.
 
     Reads are of 100 to 250 bases, of shorter stretches half of them. See `counterpoint.views.base.Counterparts`.
+
+    items: N sequences. rng: every draw comes from it. collate: not used, reads are sequences.
     """
     whole = (2**31, 2**31 + 1)  # longer than any sequence
     reads = (fragment_and_read(s, rng, fragment=whole, read=(100, 251))[1] for s in items)
@@ -110,7 +130,10 @@ K = 6
 
 
 def kmer_counts(train: Sequence[str], test: Sequence[str]) -> tuple[Matrix, Matrix, str]:
-    """Square roots of the shares of k-mers of both strands, less the mean of the training sequences."""
+    """Square roots of the shares of k-mers of both strands, less the mean of the training sequences.
+
+    train, test: sequences. Returns the matrices of both, and what was left out of them in words.
+    """
     from sklearn.preprocessing import normalize
 
     known, unseen = (np.sqrt(normalize(counts(items, K), norm="l1")) for items in (train, test))

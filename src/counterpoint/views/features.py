@@ -45,7 +45,10 @@ class Cheap:
     by: Literal["linear", "trees"] = "linear"
 
     def features(self, train_items: Sequence[Any], test_items: Sequence[Any]) -> Features:
-        """Features of both; raises `DataError` where the training items have none."""
+        """Features of both; raises `DataError` where the training items have none.
+
+        train_items: from which means and vocabularies are learned. test_items: of the same kind.
+        """
         train, test, cut = self.of(train_items, test_items)
         return Features(self.name, _plain(train), _plain(test), cut)
 
@@ -90,7 +93,10 @@ def _instances(bags: Sequence[Sequence[Any]]) -> tuple[list[Any], Matrix]:
 
 
 def narrow(features: Features, *, width: int = 256, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Both matrices in at most so many columns, by singular vectors of the training rows where they are wider."""
+    """Both matrices in at most so many columns, by singular vectors of the training rows where they are wider.
+
+    features: of training and test rows. width: most columns. seed: of the randomised decomposition.
+    """
     from sklearn.decomposition import TruncatedSVD
 
     train, test = features.train, features.test
@@ -112,7 +118,10 @@ def _plain(x: Matrix) -> Matrix:
 
 
 def standardised(train: np.ndarray, test: np.ndarray, *, rows: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """By the training rows' mean and deviation of each column; rows: of about unit length too."""
+    """By the training rows' mean and deviation of each column; rows: of about unit length too.
+
+    train: ``(N, F)``. test: ``(N', F)``.
+    """
     from sklearn.preprocessing import StandardScaler
 
     scale = StandardScaler().fit(train)
@@ -121,6 +130,9 @@ def standardised(train: np.ndarray, test: np.ndarray, *, rows: bool = True) -> t
 
 
 def scaled(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both by the one factor that makes the mean square length of training rows 1."""
+    """Both by the one factor that makes the mean square length of training rows 1.
+
+    train: ``(N, F)``. test: ``(N', F)``.
+    """
     length = float(np.sqrt((train.astype(np.float64) ** 2).sum(1).mean())) or 1.0
     return (train / length).astype(np.float32), (test / length).astype(np.float32)

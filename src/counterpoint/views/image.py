@@ -157,7 +157,10 @@ class PatchGrid:
 
 
 def two_views(images: Sequence[Any], rng: np.random.Generator, collate: Collate) -> tuple[Tensor, Tensor]:
-    """Two `SimCLRViews` of each image, ``(N, C, size, size)`` both; see `counterpoint.views.base.TwoViews`."""
+    """Two `SimCLRViews` of each image, ``(N, C, size, size)`` both; see `counterpoint.views.base.TwoViews`.
+
+    images: N of them. rng: every draw comes from it. collate: the encoder's, to images of one size.
+    """
     data = collate(images)
     assert isinstance(data, Tensor)
     augment = SimCLRViews(size=data.shape[-1])
@@ -168,6 +171,8 @@ def counterparts(items: Sequence[Any], rng: np.random.Generator, collate: Collat
     """One crop of each image had to find another crop of it.
 
     Both are views as SimCLR draws them, ``(N, C, S, S)``. See `counterpoint.views.base.Counterparts`.
+
+    items: N images. rng: every draw comes from it. collate: the encoder's, to images of one size.
     """
     return two_views(items, rng, collate)
 
@@ -183,6 +188,11 @@ def draw_boxes(
 
     Share of the area uniform, ratio log-uniform, drawn again up to ``tries`` times where the box does not
     fit, then clipped.
+
+    rng: every draw comes from it.
+
+    shape: of the images, ``(N, C, H, W)``. crop: least and largest share of the area. ratio: least and largest width /
+    height.
     """
     n, _, height, width = shape
     area = rng.uniform(*crop, size=(tries, n))
@@ -199,6 +209,8 @@ def crop_resize(images: Tensor, size: int, boxes: Tensor, flip: Tensor) -> Tenso
 
     Bilinear. Where the images are larger than ``size``, the grid is that many times denser and averaged, so that
     detail finer than the view does not alias.
+
+    boxes: as `draw_boxes` gives them.
     """
     n, _, height, width = images.shape
     dense = max(1, round(min(height, width) / size))
@@ -230,7 +242,10 @@ def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_hue(x: Tensor, turns: Tensor) -> Tensor:
-    """Rotate the hue by ``turns`` ``(N,)`` of the circle; saturation and value of HSV stay. RGB only."""
+    """Rotate the hue by ``turns`` ``(N,)`` of the circle; saturation and value of HSV stay. RGB only.
+
+    x: images ``(N, 3, H, W)`` in [0, 1].
+    """
     red, green, blue = x.unbind(1)
     value = x.amax(1)
     chroma = value - x.amin(1)
@@ -247,7 +262,10 @@ def adjust_hue(x: Tensor, turns: Tensor) -> Tensor:
 
 
 def blur(x: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur of ``sigma`` ``(N,)`` pixels; the kernel is about a tenth of the image, odd, at least 3."""
+    """Gaussian blur of ``sigma`` ``(N,)`` pixels; the kernel is about a tenth of the image, odd, at least 3.
+
+    x: images ``(N, C, H, W)``.
+    """
     n, channels, height, width = x.shape
     radius = min(max(1, round(0.05 * min(height, width))), min(height, width) - 1)
     offset = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
@@ -289,7 +307,10 @@ SIDE = 16
 
 
 def flat_pixels(train: Sequence[Any], test: Sequence[Any]) -> tuple[Matrix, Matrix, str]:
-    """Images as squares of `SIDE` by `SIDE` pixels in red, green and blue, less the mean image."""
+    """Images as squares of `SIDE` by `SIDE` pixels in red, green and blue, less the mean image.
+
+    train, test: images. Returns the matrices of both, and what was left out of them in words.
+    """
     known, unseen = (pixels(list(items), SIDE, fit="squash").flatten(1).numpy() for items in (train, test))
     return *scaled(known - known.mean(0), unseen - known.mean(0)), ""
 

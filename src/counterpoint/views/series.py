@@ -13,6 +13,10 @@ def jitter_scale_shift(
     """Windows ``(N, L, C)``, standardised, that were scaled, ``x (1 + σ ε_c)``, shifted, ``x + σ ε_c``, and jittered,
     ``x + σ ε_lc``, each of the three with this probability. Noise ε is normal, and drawn anew for each window.
 
+    rng: every draw comes from it.
+
+    windows: the values. sigma: σ, in deviations of the series. probability: of each of the three.
+
     Source: Woo et al. 2022 (CoST), arXiv 2202.01575, which draws for each window, as here; the published code of Zhang
     et al. 2023 draws once for a batch.
     """
@@ -31,6 +35,10 @@ def jitter_scale_shift(
 
 def keep_steps(n: int, length: int, rng: np.random.Generator, *, probability: float) -> np.ndarray:
     """Which steps of n windows are kept, ``(N, L)`` bool, each with this probability and by itself.
+
+    rng: every draw comes from it.
+
+    length: L.
 
     Source: Yue et al. 2022 (TS2Vec), arXiv 2106.10466.
     """

@@ -16,7 +16,12 @@ from counterpoint.views.features import Cheap, Matrix, scaled, standardised
 
 
 def some_cells(shape: tuple[int, int], rng: np.random.Generator, *, rate: float) -> Tensor:
-    """``(N, C)`` bool, True at ``rate`` of the cells of each row: that share of C rounded down, but at least one."""
+    """``(N, C)`` bool, True at ``rate`` of the cells of each row: that share of C rounded down, but at least one.
+
+    rng: every draw comes from it.
+
+    shape: (N, C).
+    """
     if not 0 <= rate <= 1:
         raise ConfigError(f"rate={rate}: give a share of the cells, from 0 to 1.")
     count = max(1, int(rate * shape[1])) if rate else 0
@@ -29,6 +34,8 @@ def corrupt_cells(cells: Cells, rng: np.random.Generator, *, rate: float, pool: 
 
     pool: the rows to draw from (None: the batch itself, which is a sample of the column's distribution). A cell that is
     missing, or for which a missing one was drawn, stays as it is.
+
+    rng: every draw comes from it.
 
     Source: Bahri et al. 2022 (SCARF), arXiv 2106.15147.
     """
@@ -47,7 +54,10 @@ def corrupt_cells(cells: Cells, rng: np.random.Generator, *, rate: float, pool: 
 
 
 def mask_cells(cells: Cells, rng: np.random.Generator, *, rate: float) -> tuple[Cells, Tensor]:
-    """The rows with ``rate`` of their cells missing, and which of those had been there ``(N, C)`` bool."""
+    """The rows with ``rate`` of their cells missing, and which of those had been there ``(N, C)`` bool.
+
+    rng: every draw comes from it.
+    """
     missing = cells["missing"]
     hidden = some_cells((missing.shape[0], missing.shape[1]), rng, rate=rate)
     gone, k = missing | hidden, cells["codes"].shape[1]
@@ -59,7 +69,10 @@ def mask_cells(cells: Cells, rng: np.random.Generator, *, rate: float) -> tuple[
 
 
 def two_views(rows: Sequence[Table], rng: np.random.Generator, collate: Collate) -> tuple[Cells, Cells]:
-    """Each row twice with 30 % of its cells from other rows of the batch; see `counterpoint.views.base.TwoViews`."""
+    """Each row twice with 30 % of its cells from other rows of the batch; see `counterpoint.views.base.TwoViews`.
+
+    rows: N of them. rng: every draw comes from it. collate: the encoder's, to cells.
+    """
     cells = collate(rows)
     assert not isinstance(cells, Tensor)
     one, other = (corrupt_cells(dict(cells), rng, rate=0.3) for _ in range(2))
@@ -71,6 +84,8 @@ def counterparts(rows: Sequence[Table], rng: np.random.Generator, collate: Colla
 
     The halves are drawn for each row among the cells that are there; rows of fewer than two cells have none. See
     `counterpoint.views.base.Counterparts`.
+
+    rows: N of them. rng: every draw comes from it. collate: not used, halves are rows.
     """
     first: list[Any] = []
     second: list[Any] = []
@@ -90,7 +105,10 @@ VALUES = 100
 
 
 def columns(train: Sequence[Any], test: Sequence[Any]) -> tuple[Matrix, Matrix, str]:
-    """Cells of a table: numbers standardised, missing ones as the mean beside a mark; everything else one-hot."""
+    """Cells of a table: numbers standardised, missing ones as the mean beside a mark; everything else one-hot.
+
+    train, test: rows. Returns the matrices of both, and what was left out of them in words.
+    """
     from sklearn.impute import SimpleImputer
     from sklearn.preprocessing import OneHotEncoder
 

@@ -29,7 +29,10 @@ Ratio = tuple[float, float]
 
 
 def random_crop(tokens: Sequence[T], rng: np.random.Generator, *, ratio: Ratio = (0.05, 0.5)) -> list[T]:
-    """A span of ``max(1, int(r·L))`` of the L tokens, r uniform in ``ratio``, at a uniformly drawn place."""
+    """A span of ``max(1, int(r·L))`` of the L tokens, r uniform in ``ratio``, at a uniformly drawn place.
+
+    rng: every draw comes from it.
+    """
     start, stop = _span(len(tokens), rng, ratio)
     return list(tokens[start:stop])
 
@@ -38,6 +41,10 @@ def independent_crops(
     tokens: Sequence[T], rng: np.random.Generator, *, ratio: Ratio = (0.05, 0.5)
 ) -> tuple[list[T], list[T]]:
     """Two crops of one sequence, drawn independently: they may overlap, and neither is a query or a document.
+
+    rng: every draw comes from it.
+
+    tokens: L of anything. ratio: least and largest share of a crop.
 
     >>> independent_crops([1, 2, 3, 4], np.random.default_rng(0), ratio=(0.5, 0.5))
     ([2, 3], [1, 2])
@@ -52,6 +59,8 @@ def inverse_cloze(
 
     ``keep`` > 0 lets the encoder also learn from words in common (Lee et al. use 0.1). Given sentences as tokens
     and a ``ratio`` of one sentence, this is the published form. A span of everything leaves the sequence whole.
+
+    rng: every draw comes from it.
     """
     _share("keep", keep)
     start, stop = _span(len(tokens), rng, ratio)
@@ -62,6 +71,8 @@ def inverse_cloze(
 
 def crop_words(text: str, rng: np.random.Generator, *, ratio: Ratio = (0.05, 0.5)) -> str:
     """A crop of whole words, with the text between them as it stands.
+
+    rng: every draw comes from it.
 
     >>> crop_words("to be,  or not to be", np.random.default_rng(0), ratio=(0.5, 0.5))
     'or not to'
@@ -74,6 +85,8 @@ def crop_words(text: str, rng: np.random.Generator, *, ratio: Ratio = (0.05, 0.5
 def sentences(text: str) -> list[str]:
     """The sentences of a document, each once: its lines where it has several, else what ends in . ! ? and their like.
 
+    text: of any length; an empty one has none.
+
     >>> sentences("It rains. Does it? It rains.")
     ['It rains.', 'Does it?']
     """
@@ -83,6 +96,8 @@ def sentences(text: str) -> list[str]:
 
 def neighbours(items: Sequence[T], rng: np.random.Generator, *, window: int = 1) -> tuple[T, T] | None:
     """An item and one at most ``window`` places from it, both drawn evenly; None of fewer than two.
+
+    items: in their order, as sentences of a document are. window: in places.
 
     Source: Wu et al. 2022, arXiv 2206.03281.
     """
@@ -96,7 +111,12 @@ def neighbours(items: Sequence[T], rng: np.random.Generator, *, window: int = 1)
 
 
 def delete_tokens(tokens: Sequence[T], rng: np.random.Generator, *, p: float = 0.1) -> list[T]:
-    """Every token is deleted with probability ``p``; where all would go, one drawn at random survives."""
+    """Every token is deleted with probability ``p``; where all would go, one drawn at random survives.
+
+    rng: every draw comes from it.
+
+    tokens: L of anything.
+    """
     drop = _chosen(len(tokens), rng, p)
     if drop.all():
         drop[rng.integers(len(tokens))] = False
@@ -106,7 +126,12 @@ def delete_tokens(tokens: Sequence[T], rng: np.random.Generator, *, p: float = 0
 def replace_tokens(
     tokens: Sequence[T], rng: np.random.Generator, *, candidates: Sequence[T], p: float = 0.1
 ) -> list[T]:
-    """Every token becomes, with probability ``p``, one drawn from ``candidates`` (``range(V)`` for numbers)."""
+    """Every token becomes, with probability ``p``, one drawn from ``candidates`` (``range(V)`` for numbers).
+
+    rng: every draw comes from it.
+
+    tokens: L of anything.
+    """
     if not len(candidates):
         raise ConfigError("replace_tokens needs at least one candidate, e.g. candidates=range(vocabulary_size).")
     swap = _chosen(len(tokens), rng, p)
@@ -115,12 +140,20 @@ def replace_tokens(
 
 
 def mask_tokens(tokens: Sequence[T], rng: np.random.Generator, *, mask: T, p: float = 0.1) -> list[T]:
-    """Every token becomes ``mask`` with probability ``p``, independently."""
+    """Every token becomes ``mask`` with probability ``p``, independently.
+
+    rng: every draw comes from it.
+
+    tokens: L of anything.
+    """
     return [mask if hidden else t for t, hidden in zip(tokens, _chosen(len(tokens), rng, p))]
 
 
 def shuffle_tokens(tokens: Sequence[T], rng: np.random.Generator, *, p: float = 0.1) -> list[T]:
-    """The tokens chosen with probability ``p`` change places among themselves; the others stay."""
+    """The tokens chosen with probability ``p`` change places among themselves; the others stay.
+
+    rng: every draw comes from it.
+    """
     chosen = np.flatnonzero(_chosen(len(tokens), rng, p))
     out = list(tokens)
     for to, origin in zip(chosen, rng.permutation(chosen)):
@@ -133,6 +166,8 @@ def repeat_tokens(tokens: Sequence[T], rng: np.random.Generator, *, p: float = 0
 
     Lengthens a text without changing what it says, so that length tells no positive. Source: Wu et al. 2022 (ESimCSE),
     arXiv 2109.04380.
+
+    rng: every draw comes from it.
     """
     _share("p", p)
     if not len(tokens):
@@ -146,6 +181,8 @@ def counterparts(items: Sequence[str], rng: np.random.Generator, collate: Collat
     """The first half of each text had to find its second half.
 
     Halves of its words; texts of fewer than `FEWEST_WORDS` have none. See `counterpoint.views.base.Counterparts`.
+
+    items: N texts. rng: not used, nothing is drawn. collate: not used, halves are texts.
     """
     words = [text.split() for text in items]
     cut = [(w[: len(w) // 2], w[len(w) // 2 :]) if len(w) >= FEWEST_WORDS else None for w in words]
@@ -185,12 +222,18 @@ WORDS, GRAMS = 50_000, 100_000
 
 
 def words(train: Sequence[str], test: Sequence[str]) -> tuple[Matrix, Matrix, str]:
-    """TF-IDF of words: ``(1 + log tf) · idf``, rows of unit length."""
+    """TF-IDF of words: ``(1 + log tf) · idf``, rows of unit length.
+
+    train, test: texts. Returns the matrices of both, and what was left out of them in words.
+    """
     return *_tfidf(train, test, token_pattern=r"(?u)\b\w+\b", max_features=WORDS), ""
 
 
 def characters(train: Sequence[str], test: Sequence[str]) -> tuple[Matrix, Matrix, str]:
-    """TF-IDF of n-grams of 2 to 4 characters within words."""
+    """TF-IDF of n-grams of 2 to 4 characters within words.
+
+    train, test: texts. Returns the matrices of both, and what was left out of them in words.
+    """
     both = ([text[:CHARACTERS] for text in texts] for texts in (train, test))
     long = sum(len(text) > CHARACTERS for texts in (train, test) for text in texts)
     cut = f"of {long:,} texts the first {CHARACTERS:,} characters were read" if long else ""

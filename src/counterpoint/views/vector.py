@@ -12,7 +12,10 @@ from counterpoint.views.features import Cheap, Matrix, scaled
 
 
 def vectors(train: Sequence[np.ndarray], test: Sequence[np.ndarray]) -> tuple[Matrix, Matrix, str]:
-    """Vectors as they are, but for one factor."""
+    """Vectors as they are, but for one factor.
+
+    train, test: vectors of one width. Returns the matrices of both, and what was left out of them in words.
+    """
     return *scaled(*(np.stack(items).astype(np.float32) for items in (train, test))), ""
 
 

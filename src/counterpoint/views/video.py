@@ -22,6 +22,8 @@ def clip(video: Video, rng: np.random.Generator, *, frames: int = 16, stride: tu
 
     stride: least and largest distance of two frames, of which one is drawn; a smaller one where the video is too short
     for it. A video of no more than ``frames`` frames is taken whole.
+
+    rng: every draw comes from it.
     """
     least, largest = stride
     if frames < 1 or not 1 <= least <= largest:
@@ -49,6 +51,8 @@ def augmented(
 
     crop, ratio: share of the area, and width / height, of the crop. flip: probability. strength: largest relative
     change of brightness and contrast.
+
+    rng: every draw comes from it.
     """
     if not (0 < crop[0] <= crop[1] <= 1 and 0 <= flip <= 1 and 0 <= strength <= 1):
         raise ConfigError(f"crop={crop}, flip={flip}, strength={strength}: expected shares from 0 to 1.")
@@ -64,7 +68,10 @@ def augmented(
 
 
 def two_views(videos: Sequence[Video], rng: np.random.Generator, collate: Collate) -> tuple[Data, Data]:
-    """Two clips of each video, both `augmented`; see `counterpoint.views.base.TwoViews`."""
+    """Two clips of each video, both `augmented`; see `counterpoint.views.base.TwoViews`.
+
+    videos: N of them. rng: every draw comes from it. collate: the encoder's, to frames of one size.
+    """
     views = []
     for _ in range(2):
         data = collate([clip(video, rng) for video in videos])
@@ -77,6 +84,8 @@ def counterparts(items: Sequence[Video], rng: np.random.Generator, collate: Coll
     """The first half of each video had to find its second half.
 
     Videos of a single frame have none. See `counterpoint.views.base.Counterparts`.
+
+    items: N videos. rng: not used, nothing is drawn. collate: not used, halves are videos.
     """
     halves = [len(x) // 2 for x in items]
     first = [x.part(0, n) if n else None for x, n in zip(items, halves)]
@@ -90,7 +99,10 @@ SIDE = 8
 
 
 def mean_and_motion(train: Sequence[Video], test: Sequence[Video]) -> tuple[Matrix, Matrix, str]:
-    """The mean frame in `SIDE` by `SIDE` pixels, and the mean of what each changes by, less those of the mean video."""
+    """The mean frame in `SIDE` by `SIDE` pixels, and the mean of what each changes by, less those of the mean video.
+
+    train, test: videos. Returns the matrices of both, and what was left out of them in words.
+    """
     known, unseen = (np.stack([_summary(x) for x in items]) for items in (train, test))
     return *scaled(known - known.mean(0), unseen - known.mean(0)), ""
 
