@@ -55,6 +55,11 @@ def sinkhorn(
     iterations: rounds.
 
     Source: Cuturi 2013, arXiv 1306.0895; Caron et al. 2020 (SwAV), arXiv 2006.09882.
+
+    >>> scores = torch.tensor([[0.9, 0.1], [0.8, 0.3], [0.7, 0.2], [0.6, 0.5]])  # all nearer to prototype 0
+    >>> q = sinkhorn(scores, iterations=50)
+    >>> [round(x, 2) for x in q.sum(0).tolist()], q.argmax(1).tolist()  # and yet both are used
+    ([2.0, 2.0], [0, 0, 0, 1])
     """
     if epsilon <= 0 or iterations < 1:
         raise ConfigError(f"Sinkhorn needs epsilon > 0 and iterations >= 1; got {epsilon} and {iterations}.")
@@ -84,6 +89,10 @@ def student_t(z: Tensor, centres: Tensor, *, freedom: float = 1.0) -> Tensor:
     """Soft assignments ``q_ik ∝ (1 + |z_i - c_k|² / freedom)^(-(freedom + 1) / 2)``, rows sum to 1.
 
     z: ``(N, D)``. centres: ``(K, D)``. Returns ``(N, K)``. Source: Xie et al. 2016 (DEC), arXiv 1511.06335, eq. 1.
+
+    >>> q = student_t(torch.zeros(1, 2), torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
+    >>> [round(x, 3) for x in q[0].tolist()]  # 1 to 1/2
+    [0.667, 0.333]
     """
     near = (1 + (z.unsqueeze(1) - centres).square().sum(-1) / freedom).pow(-(freedom + 1) / 2)
     return near / near.sum(1, keepdim=True)
@@ -94,6 +103,9 @@ def sharpened(q: Tensor) -> Tensor:
     """``p_ik ∝ q_ik² / f_k`` with ``f_k = Σ_i q_ik`` over all processes: surer than q, and fair to small clusters.
 
     q: ``(N, K)``. A cluster that holds nothing gets nothing. Source: Xie et al. 2016 (DEC), arXiv 1511.06335, eq. 3.
+
+    >>> [[round(x, 2) for x in row] for row in sharpened(torch.tensor([[0.7, 0.3], [0.3, 0.7]])).tolist()]
+    [[0.84, 0.16], [0.16, 0.84]]
     """
     share = q.square() / total(q.sum(0)).clamp_min(torch.finfo(q.dtype).tiny)
     return share / share.sum(1, keepdim=True)
@@ -111,6 +123,11 @@ def prototype_cross_entropy(
     reduction: ``mean``, or ``none`` for a loss each.
 
     Source: Caron et al. 2020 (SwAV), arXiv 2006.09882, eq. 2.
+
+    >>> scores = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> right, wrong = (prototype_cross_entropy(scores, torch.tensor(q)) for q in ([0, 1], [1, 0]))
+    >>> round(float(right), 4), round(float(wrong), 4)
+    (0.0, 10.0)
     """
     log_p = (scores / temperature).log_softmax(-1)
     if not target.is_floating_point():
@@ -139,6 +156,10 @@ def swapped_prediction(
     temperature: of the predictions. epsilon, iterations: of the balancing.
 
     Source: Caron et al. 2020 (SwAV), arXiv 2006.09882, eqs. 1 and 2.
+
+    >>> a = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
+    >>> bool(swapped_prediction(a, a) < swapped_prediction(a, a.flip(0)))
+    True
     """
     same_shape(a=a, b=b)
     q_a = sinkhorn(a, epsilon=epsilon, iterations=iterations, extra=extra_a)

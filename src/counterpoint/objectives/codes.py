@@ -37,6 +37,10 @@ def code_diversity(logits: Tensor) -> Tensor:
     gives 0. Returns ``()``.
 
     Source: Baevski et al. 2020 (wav2vec 2.0), arXiv 2006.11477, eq. 4, in its form of a perplexity.
+
+    >>> same = torch.tensor([[[9.0, 0, 0, 0]]]).expand(6, 1, 4)  # every frame takes the first of four codes
+    >>> round(float(code_diversity(same)), 2), round(float(code_diversity(torch.zeros(6, 1, 4))), 2)
+    (0.75, 0.0)
     """
     _, groups, codes = logits.shape
     p = at_least_float32(logits).softmax(-1)
@@ -57,6 +61,10 @@ def code_cross_entropy(logits: Tensor, target: Tensor, *, reduction: Reduction =
     reduction: ``mean``, or ``none`` for a loss each.
 
     Source: Chung et al. 2021 (w2v-BERT), arXiv 2108.06209, section 2.3.
+
+    >>> target = torch.eye(4)[torch.tensor([[0], [3]])]  # two frames, one codebook of four codes
+    >>> round(float(code_cross_entropy(torch.zeros(2, 1, 4), target)), 4)  # log 4
+    1.3863
     """
     same_shape(logits=logits, target=target)
     log_p = at_least_float32(logits).log_softmax(-1)
@@ -82,6 +90,11 @@ def code_contrast(
 
     Sources: Baevski et al. 2020 (wav2vec 2.0), arXiv 2006.11477, eq. 3; without those of the same code: Chung et al.
     2021 (w2v-BERT), arXiv 2108.06209.
+
+    >>> z = torch.eye(4)
+    >>> loss = code_contrast(z, z, codes=torch.arange(4)[:, None], size=4, groups=torch.zeros(4).long(), scale=10.0)
+    >>> loss.shape, bool((loss < 0.001).all())
+    (torch.Size([]), True)
     """
     code = (codes * size ** torch.arange(codes.shape[1], device=codes.device)).sum(1)
     if not distractors:
@@ -95,6 +108,9 @@ def perplexity(codes: Tensor, size: int) -> Tensor:
     """``exp H`` of the codes ``(N,)`` or ``(N, G)`` in use, of ``size`` there are; ``()``, the mean over the codebooks.
 
     1: one code stands for everything. size: all are used alike. Codes of all processes count.
+
+    >>> float(perplexity(torch.tensor([0, 0, 1, 1]), size=8))
+    2.0
     """
     codes = codes if codes.ndim == 2 else codes.unsqueeze(1)
     used = torch.stack([torch.bincount(column, minlength=size) for column in codes.unbind(1)])
@@ -105,7 +121,13 @@ def perplexity(codes: Tensor, size: int) -> Tensor:
 
 
 def few_codes(perplexity: Tensor, size: int) -> str:
-    """A sentence where the codes in use have collapsed: their perplexity ``()`` is below `FEW` of ``size``; '' else."""
+    """A sentence where the codes in use have collapsed: their perplexity ``()`` is below `FEW` of ``size``; '' else.
+
+    >>> few_codes(torch.tensor(200.0), size=320)
+    ''
+    >>> print(few_codes(torch.tensor(1.0), size=320))
+    the codes have collapsed: their perplexity is 1.0 of 320. Give diversity more weight (--set diversity=1), or codes fewer.
+    """
     if perplexity >= FEW * size:
         return ""
     return (
@@ -118,6 +140,9 @@ def assignment_perplexity(p: Tensor) -> Tensor:
     """``exp H(p̄)`` of the mean assignment: how many codes soft assignments ``(N, K)`` use, rows summing to 1; ``()``.
 
     1: all rows are on one code. K: all codes are used alike.
+
+    >>> float(assignment_perplexity(torch.eye(4)[[0, 1, 2, 3]])), float(assignment_perplexity(torch.eye(4)[[0, 0]]))
+    (4.0, 1.0)
     """
     found: Tensor = torch.special.entr(p.mean(0)).sum().exp()
     return found
@@ -131,6 +156,11 @@ def others_of_group(groups: Tensor, count: int) -> tuple[Tensor, Tensor]:
     other; one that is alone in its group draws nothing. By torch's own random numbers. Over many processes a group is
     on one of them, and its items draw what they would on one process with all. For `contrast`: ``extra=z[drawn],
     owner=owner`` and `OnlyOwn`.
+
+    >>> groups = torch.tensor([7, 7, 8, 8])
+    >>> owners, drawn = others_of_group(groups, 3)
+    >>> bool((groups[owners] == groups[drawn]).all()), bool((owners == drawn).any())
+    (True, False)
     """
     if groups.ndim != 1 or count < 1:
         raise DataError(f"groups of shape {tuple(groups.shape)} and count={count}: expected (N,), and 1 or more.")

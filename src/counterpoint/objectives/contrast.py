@@ -161,6 +161,10 @@ def distance(anchors: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
     precision: the squares cancel.
 
     anchors: ``(N, D)``. candidates: ``(M, D)``.
+
+    >>> q, k = distance(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [1.0, 0.0]]))
+    >>> (q @ k.T).tolist()
+    [[-25.0, -1.0]]
     """
     one = anchors.new_ones
     a = anchors.square().sum(1, keepdim=True)

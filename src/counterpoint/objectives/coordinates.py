@@ -38,6 +38,10 @@ def coordinate_kl(
     temperature: T.
 
     Source: Li et al. 2024 (2DMSE), arXiv 2402.14776, with the scale of the released code.
+
+    >>> x = torch.tensor([[1.0, 2.0, 3.0]])
+    >>> float(coordinate_kl(x, x)), round(float(coordinate_kl(x, x.flip(1))), 4)
+    (0.0, 1.1504)
     """
     same_shape(x=x, target=target)
     if temperature <= 0:

@@ -57,6 +57,10 @@ def barlow_twins(
     batch (module docstring). N < 2 is an error.
 
     Source: Zbontar et al. 2021, arXiv 2103.03230, eqs. 1 and 2.
+
+    >>> z = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0))
+    >>> round(float(barlow_twins(z, z)), 1), round(float(barlow_twins(z, -z)), 1)  # agree; say the opposite
+    (0.0, 16.0)
     """
     same_shape(a=a, b=b)
     n = batch_size(a)
@@ -75,6 +79,11 @@ def vicreg_parts(a: Tensor, b: Tensor, *, gamma: float = 1.0, eps: float = 1e-4)
 
     a, b: ``(N, D)``, the two views. gamma: the deviation that a coordinate should have at least. eps: added to
     variances before the root.
+
+    >>> z = torch.randn(8, 4)
+    >>> parts = vicreg_parts(z, z)
+    >>> sorted(parts), float(parts["invariance"])
+    (['covariance', 'invariance', 'variance'], 0.0)
     """
     same_shape(a=a, b=b)
     n = batch_size(a)
@@ -111,6 +120,11 @@ def vicreg(
     the released code, for which the published weights 25, 25, 1 hold; the paper's text prints neither.
 
     Source: Bardes et al. 2022, arXiv 2105.04906.
+
+    >>> z = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    >>> collapsed = torch.ones(4, 2)
+    >>> round(float(vicreg(2 * z, 2 * z)), 2), round(float(vicreg(collapsed, collapsed)), 2)
+    (0.0, 24.75)
     """
     parts = vicreg_parts(a, b, gamma=gamma, eps=eps)
     return invariance * parts["invariance"] + variance * parts["variance"] + covariance * parts["covariance"]
@@ -165,6 +179,11 @@ def whiten(
 
     Sources: Ermolov et al. 2021 (W-MSE, cholesky), arXiv 2007.06346; Huang et al. 2018 (zca), arXiv
     1804.08450.
+
+    >>> z = torch.randn(100, 3, generator=torch.Generator().manual_seed(0)) @ torch.tensor([[1.0, 2, 0], [0, 1, 0], [0, 0, 5]])
+    >>> x = whiten(z)
+    >>> bool(torch.allclose(x.T @ x / 100, torch.eye(3), atol=1e-3))
+    True
     """
     d = z.shape[1]
     if method not in ("zca", "cholesky"):
@@ -214,6 +233,10 @@ def whitening_mse(
 
     Source: Ermolov et al. 2021 (W-MSE), arXiv 2007.06346, eqs. 3 to 5; they whiten slices of the batch, which
     is this function called on each slice.
+
+    >>> z = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+    >>> round(float(whitening_mse(z, z)), 4), round(float(whitening_mse(z, -z)), 4)  # unit vectors: from 0 to 4
+    (0.0, 4.0)
     """
     same_shape(a=a, b=b)
     u, v = (whiten(z, groups=groups, eps=eps, method=method) for z in (a, b))

@@ -42,6 +42,10 @@ def margin_mse(
     reduction: ``mean``, or ``none`` for a loss each.
 
     Source: Hofstätter et al. 2020, arXiv 2010.02666, eq. 2.
+
+    >>> student, teacher = (torch.tensor([9.0]), torch.tensor([7.0])), (torch.tensor([3.0]), torch.tensor([0.0]))
+    >>> float(margin_mse(*student, *teacher))  # ((9 - 7) - (3 - 0))²
+    1.0
     """
     same_shape(positive=positive, teacher_positive=teacher_positive)
     same_shape(negative=negative, teacher_negative=teacher_negative)
@@ -72,6 +76,10 @@ def kl_distillation(
     temperature: T > 0.
 
     Source: Hinton et al. 2015, arXiv 1503.02531.
+
+    >>> teacher = torch.tensor([[2.0, 1.0, 0.0]])
+    >>> float(kl_distillation(teacher + 5, teacher)), round(float(kl_distillation(-teacher, teacher, temperature=2.0)), 4)
+    (0.0, 1.2806)
     """
     same_shape(student=student, teacher=teacher)
     if temperature <= 0:
@@ -97,6 +105,9 @@ def embedding_mse(student: Tensor, teacher: Tensor, *, reduction: Reduction = "m
     Source: Reimers & Gurevych 2020, arXiv 2004.09813.
 
     reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> float(embedding_mse(torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 1.0]])))
+    2.0
     """
     same_shape(student=student, teacher=teacher)
     return reduced((student - teacher.detach()).square().mean(-1), reduction)
@@ -110,13 +121,24 @@ def embedding_cosine(student: Tensor, teacher: Tensor, *, reduction: Reduction =
     Source: Sanh et al. 2019 (DistilBERT), arXiv 1910.01108.
 
     reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> teacher = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> embedding_cosine(3 * teacher.flip(0), teacher, reduction="none").tolist()
+    [1.0, 1.0]
     """
     same_shape(student=student, teacher=teacher)
     return reduced(1 - F.cosine_similarity(student, teacher.detach(), dim=-1), reduction)
 
 
 def binary_logit(logits: Tensor) -> Tensor:
-    """Two logits ``(N, 2)`` as the one ``(N,)`` that says the same: ``sigmoid(l_1 - l_0) = softmax(l)_1``."""
+    """Two logits ``(N, 2)`` as the one ``(N,)`` that says the same: ``sigmoid(l_1 - l_0) = softmax(l)_1``.
+
+    logits: of the classes 0 and 1. Raises `DataError` for another shape.
+
+    >>> logits = torch.tensor([[0.5, 2.0]])
+    >>> bool(torch.isclose(binary_logit(logits).sigmoid(), logits.softmax(-1)[:, 1]))
+    True
+    """
     if logits.dim() != 2 or logits.shape[1] != 2:
         raise DataError(f"Logits of shape {tuple(logits.shape)} were given; two classes have (N, 2).")
     return logits[:, 1] - logits[:, 0]
@@ -133,6 +155,10 @@ def logit_mse(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, r
 
     Sources: Ba & Caruana 2014, arXiv 1312.6184; summed over the classes as in Barkan et al. 2019 (DSE), arXiv
     1908.05161.
+
+    >>> student, teacher = torch.tensor([[1.0, 0.0], [5.0, 5.0]]), torch.tensor([[0.0, 2.0], [0.0, 0.0]])
+    >>> float(logit_mse(student, teacher, mask=torch.tensor([True, False])))  # the teacher says nothing of row 1
+    5.0
     """
     same_shape(student=student, teacher=teacher)
     if mask is None:
@@ -152,6 +178,9 @@ def advice_on_scale(logits: Tensor, scores: Tensor | None = None, *, divided_by:
 
     logits: ``(N, C)``, NaN where it says nothing. scores: ``(N,)`` that the same head is to learn as numbers, NaN where
     there is none (None: what is looked at is whether the logits are too large). divided_by: what they were divided by.
+
+    >>> advice_on_scale(torch.tensor([[1.0, -1.0], [0.5, -0.5]]), torch.tensor([1.0, 0.0]))
+    ''
     """
     if scores is None:
         if not (large := logits.abs().nan_to_num().max()) > LARGE:
@@ -177,6 +206,9 @@ def head_logits(teacher: Tensor, out: int, *, classes: Sequence[int] = ()) -> Te
     classes: the teacher's class for each of the head's, where they are numbered otherwise. Two logits become the one
     that says the same, for a head of one. A teacher that has said nothing of any row (all NaN) says nothing of every
     output. Raises `DataError` where the numbers do not go together.
+
+    >>> head_logits(torch.tensor([[0.5, 2.0]]), 1).tolist(), head_logits(torch.tensor([1.5]), 1).tolist()
+    ([[1.5]], [[1.5]])
     """
     found = teacher
     if found.dim() == 2 and classes:

@@ -61,7 +61,10 @@ class HardQuantile(Mask):
 
 
 def check_share(alpha: float) -> None:
-    """Raise `ConfigError` where alpha is no share above 0 and at most 1."""
+    """Raise `ConfigError` where alpha is no share above 0 and at most 1.
+
+    >>> check_share(0.1)
+    """
     if not 0 < alpha <= 1:
         raise ConfigError(f"alpha={alpha} is the share of the negatives that are kept, above 0 and at most 1. Try 0.1.")
 
@@ -145,6 +148,10 @@ def simple_contrast(
     reduction: ``mean``, or ``none`` for a loss each.
 
     Source: Wang & Liu 2021, arXiv 2012.09740, eq. 6 and section 3.4.
+
+    >>> z = torch.eye(4)
+    >>> float(simple_contrast(z, z)), round(float(simple_contrast(z, z.roll(1, 0))), 4)
+    (-1.0, 0.3333)
     """
     check_share(alpha)
     given = [anchors, candidates] if extra is None else [anchors, candidates, extra]

@@ -28,6 +28,10 @@ def pair_margin(x: Tensor, y: Tensor, same: Tensor, *, margin: float = 1.0, redu
     half of these).
 
     reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> x, y = torch.zeros(2, 2), torch.tensor([[0.5, 0.0], [0.5, 0.0]])
+    >>> pair_margin(x, y, torch.tensor([True, False]), reduction="none").tolist()
+    [0.25, 0.25]
     """
     same_shape(x=x, y=y)
     if same.shape != x.shape[:1] or same.dtype != torch.bool:
@@ -55,6 +59,9 @@ def sequence_margin(
     Source: Liu et al. 2022 (BRIO), arXiv 2203.16804, eq. 8; Liu & Liu 2021 (SimCLS), arXiv 2106.01890.
 
     reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> float(sequence_margin(torch.tensor([[-1.0, -2.0, -3.0]]))), float(sequence_margin(torch.tensor([[-2.0, -1.0]]), margin=0.5))
+    (0.0, 1.5)
     """
     if scores.ndim != 2:
         raise DataError(f"scores have shape {tuple(scores.shape)}; expected (N, L): lists, the best candidate first.")
@@ -86,6 +93,10 @@ def unlikelihood(logits: Tensor, negatives: Tensor, *, reduction: Reduction = "m
     the sequences. Source: Welleck et al. 2020, arXiv 1908.04319, eq. 4.
 
     reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> said = torch.tensor([[[2, -1]]])  # token 2 must not come again
+    >>> round(float(unlikelihood(torch.zeros(1, 1, 4), said)), 4)  # -log(1 - 1/4)
+    0.2877
     """
     if logits.ndim != 3 or negatives.ndim != 3 or negatives.shape[:2] != logits.shape[:2]:
         raise DataError(
@@ -113,6 +124,10 @@ def consistency_js(logits: Tensor, *, temperature: float = 1.0, reduction: Reduc
     Source: Shen et al. 2020 (Cutoff), arXiv 2009.13818, section 2.3; Lin 1991.
 
     reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> alike, apart = torch.zeros(1, 2, 3), 50 * torch.eye(3)[:2][None]
+    >>> float(consistency_js(alike)), round(float(consistency_js(apart)), 4)  # log 2
+    (0.0, 0.6931)
     """
     if logits.ndim != 3:
         raise DataError(f"logits have shape {tuple(logits.shape)}; expected (N, V, C): V copies of each row.")

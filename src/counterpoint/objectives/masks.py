@@ -22,6 +22,12 @@ class NotSelf(Mask):
 
     ids ``(N,)`` and candidates ``(M,)`` or ``(M + K,)``: what the anchors and candidates are, where the row number is
     not it (the same item in a queue). offset: anchor i is candidate ``i + offset``.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import Labels
+    >>> z, y = torch.eye(4), torch.tensor([0, 0, 1, 1])
+    >>> round(float(contrast(z, z, Labels(y) & NotSelf())), 4)  # three others, of which one is the positive: log 3
+    1.0986
     """
 
     ids: Tensor | None = None
@@ -54,6 +60,13 @@ class OnlyOwn(Mask):
     """Candidate i is compared with anchor i alone: all other negatives are extra ones (a queue, a bank).
 
     offset: candidate i + offset is the one that stands for anchor i.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import Diagonal
+    >>> z, queue = torch.eye(4)[:2], torch.eye(4)[2:]
+    >>> loss = contrast(z, z, Diagonal() & OnlyOwn(), scale=5, extra=queue)  # MoCo: negatives are the queue's alone
+    >>> round(loss.item(), 4)
+    0.0134
     """
 
     offset: int = 0
@@ -81,6 +94,13 @@ class NotSame(Mask):
     """Pairs of one group (source, speaker, document, duplicate text) are no negatives.
 
     groups ``(N,)``, candidates ``(M,)`` or ``(M + K,)`` (None: as groups). spare: whether positives stay.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import Diagonal
+    >>> z = torch.eye(2)[[0, 0, 1]]  # rows 0 and 1 are one text
+    >>> masked = contrast(z, z, Diagonal() & NotSame(torch.tensor([0, 0, 1])), scale=10)
+    >>> round(masked.item(), 3), round(contrast(z, z, Diagonal(), scale=10).item(), 3)
+    (0.0, 0.462)
     """
 
     groups: Tensor
@@ -104,7 +124,15 @@ class NotSame(Mask):
 
 @dataclass(frozen=True)
 class OnlySame(NotSame):
-    """Only pairs of one group (language, task, domain) are compared; the opposite of `NotSame`."""
+    """Only pairs of one group (language, task, domain) are compared; the opposite of `NotSame`.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import Diagonal
+    >>> z = torch.eye(2)[[0, 1, 0, 1]]
+    >>> language = torch.tensor([0, 0, 1, 1])
+    >>> bool(contrast(z, z, Diagonal() & OnlySame(language), scale=10) < 0.001)
+    True
+    """
 
     def drops(self, region: Region) -> Tensor | None:
         same = _same(region, self.groups, self.candidates)
@@ -122,6 +150,13 @@ class NotNear(Mask):
 
     candidates: their times, ``(M,)`` or ``(M + K,)`` (None: as times). candidate_groups: their groups (None: as
     groups).
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import Diagonal
+    >>> z = torch.eye(2)[[0, 0, 1]]
+    >>> seconds = torch.tensor([0.0, 0.5, 60.0])
+    >>> bool(contrast(z, z, Diagonal() & NotNear(seconds, radius=1.0), scale=10) < 0.001)
+    True
     """
 
     times: Tensor
@@ -164,6 +199,14 @@ class FalseNegatives(Mask):
     threshold ``(N,)``: the similarity above which a candidate is taken out (None: from the positives, as above).
 
     kind: absolute or relative.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import Diagonal
+    >>> z = torch.eye(3)
+    >>> guide = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # says that 0 and 1 are alike
+    >>> mask = FalseNegatives(guide, margin=0.1)
+    >>> bool(contrast(z, z, Diagonal() & mask, scale=5) < contrast(z, z, Diagonal(), scale=5))
+    True
     """
 
     guide: Tensor

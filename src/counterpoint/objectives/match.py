@@ -24,6 +24,10 @@ def hard_negatives(similarity: Tensor, uniform: Tensor, *, own: Tensor | None = 
     there is no other.
 
     Source: Li et al. 2021 (ALBEF), arXiv 2107.07651; with a floor: Du et al. 2024 (TIP), arXiv 2407.07582.
+
+    >>> similarity = torch.tensor([[9.0, 8.0, 0.0], [0.0, 9.0, 8.0], [8.0, 0.0, 9.0]])
+    >>> hard_negatives(similarity, torch.full((3,), 0.5)).tolist()
+    [1, 2, 0]
     """
     n, m = similarity.shape
     if uniform.shape != (n,) or (own is None and m != n) or (own is not None and own.shape != (n,)):
@@ -58,6 +62,10 @@ def matching(matched: Tensor, unmatched: Tensor, *, reduction: Reduction = "mean
     reduction: ``mean``, or ``none`` for a loss each.
 
     Source: Li et al. 2021 (ALBEF), arXiv 2107.07651, eq. 2.
+
+    >>> sure, unsure = torch.tensor([[-9.0, 9.0]]), torch.zeros(1, 2)
+    >>> round(float(matching(sure, -sure)), 4), round(float(matching(unsure, unsure)), 4)
+    (0.0, 0.6931)
     """
     for name, logits in (("matched", matched), ("unmatched", unmatched)):
         if logits.ndim != 2 or logits.shape[1] != 2:

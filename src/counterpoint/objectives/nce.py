@@ -68,6 +68,9 @@ def binary_nce(
     Source: Gutmann & Hyvärinen 2010; negative sampling: Mikolov et al. 2013, arXiv 1310.4546, eq. 4.
 
     reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> round(float(binary_nce(torch.zeros(1), torch.zeros(1, 3))), 4)  # 4 log 2
+    2.7726
     """
     s, t = _corrected(positive, negatives, log_noise, log_noise_negatives)
     if log_noise is not None:
@@ -94,6 +97,9 @@ def ranking_nce(
     reduction: ``mean``, or ``none`` for a loss each.
 
     Source: Józefowicz et al. 2016, arXiv 1602.02410, section 3.1.
+
+    >>> round(float(ranking_nce(torch.zeros(1), torch.zeros(1, 3))), 4)  # log 4
+    1.3863
     """
     s, t = _corrected(positive, negatives, log_noise, log_noise_negatives)
     return reduced(torch.cat((s[:, None], t), 1).logsumexp(1) - s, reduction)
@@ -108,6 +114,10 @@ def js_bound(positive: Tensor, negative: Tensor, *, reduction: Reduction = "mean
     Source: Hjelm et al. 2019 (Deep InfoMax), arXiv 1808.06670, eq. 4.
 
     reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> apart, alike = js_bound(torch.tensor([9.0]), torch.tensor([-9.0])), js_bound(torch.zeros(1), torch.zeros(1))
+    >>> round(float(apart), 3), round(float(alike), 3)
+    (0.0, 1.386)
     """
     if positive.ndim != 1 or negative.shape[:1] != positive.shape or negative.ndim > 2:
         raise DataError(
@@ -128,6 +138,9 @@ def residual_energy(real: Tensor, generated: Tensor, *, reduction: Reduction = "
     ``(N,)``. Source: Deng et al. 2020, arXiv 2004.11714, eq. 3.
 
     reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> round(float(residual_energy(torch.zeros(2), torch.zeros(2))), 4)  # 2 log 2
+    1.3863
     """
     same_shape(real=real, generated=generated)
     return reduced(F.softplus(real) + F.softplus(-generated), reduction)
@@ -161,6 +174,10 @@ def token_nce(
     means of the sequences. Source: Clark et al. 2020, arXiv 2003.10555 and arXiv 2012.08561, eq. 4.
 
     reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> scores, replaced = torch.tensor([[9.0, -9.0]]), torch.tensor([[False, True]])
+    >>> round(float(token_nce(scores, replaced)), 3), round(float(token_nce(-scores, replaced)), 3)
+    (0.0, 9.0)
     """
     if log_noise is not None:
         same_shape(scores=scores, log_noise=log_noise)

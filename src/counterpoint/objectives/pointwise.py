@@ -38,6 +38,10 @@ def pointwise(
     task: regression, binary or classes.
 
     Source: the labelled loss of Barkan et al. 2019 (DSE), arXiv 1908.05161.
+
+    >>> scores = torch.tensor([0.8, 0.1])
+    >>> round(float(pointwise(torch.tensor([[0.7], [0.1]]), scores, task="regression")), 4)  # (0.1² + 0²) / 2
+    0.005
     """
     if task not in get_args(Task):
         raise ConfigError(f"task={task!r}: type {', '.join(get_args(Task)[:-1])} or {get_args(Task)[-1]}.")

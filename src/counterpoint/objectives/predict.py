@@ -32,6 +32,10 @@ def negative_cosine(prediction: Tensor, target: Tensor, *, reduction: Reduction 
 
     Source: Grill et al. 2020 (BYOL), arXiv 2006.07733, whose loss is ``2 + 2 L``; Chen & He 2021 (SimSiam),
     arXiv 2011.10566.
+
+    >>> p = torch.tensor([[1.0, 0.0]])
+    >>> float(negative_cosine(p, 5 * p)), float(negative_cosine(p, -p))
+    (-1.0, 1.0)
     """
     same_shape(prediction=prediction, target=target)
     return reduced(-F.cosine_similarity(prediction, target.detach(), dim=-1), reduction)
@@ -55,6 +59,10 @@ def symmetric_negative_cosine(
 
     prediction1, prediction2: what the predictor says of each view. target1, target2: the projections of the views,
     without gradient.
+
+    >>> p1, p2 = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    >>> float(symmetric_negative_cosine(p1, p2, target1=p2, target2=p1))  # each predicts the other view
+    -1.0
     """
     one = negative_cosine(prediction1, target2, reduction=reduction)
     return (one + negative_cosine(prediction2, target1, reduction=reduction)) / 2
@@ -70,6 +78,10 @@ def squared_error(
     ``2 - 2 cos(p_i, z_i)``, the loss as BYOL prints it (Grill et al. 2020, arXiv 2006.07733, eq. 2).
 
     reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> p, z = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]])
+    >>> float(squared_error(p, z)), float(squared_error(p, z, normalize=True))
+    (5.0, 2.0)
     """
     same_shape(prediction=prediction, target=target)
     p, z = prediction, target.detach()

@@ -53,6 +53,11 @@ def pairwise_order(similarity: Tensor, score: Tensor, *, scale: float) -> Tensor
     """``L = log(1 + Σ_{score_i > score_j} exp(scale (similarity_j - similarity_i)))``.
 
     similarity, score: ``(N,)``. Returns ``()``; 0 where all scores are equal (or N < 2). Memory O(N²).
+
+    >>> right = pairwise_order(torch.tensor([0.9, 0.1]), torch.tensor([5.0, 1.0]), scale=20.0)
+    >>> wrong = pairwise_order(torch.tensor([0.1, 0.9]), torch.tensor([5.0, 1.0]), scale=20.0)
+    >>> round(float(right), 3), round(float(wrong), 3)
+    (0.0, 16.0)
     """
     same_shape(similarity=similarity, score=score)
     similarity, score = gathered(similarity), gathered(score)
@@ -70,6 +75,11 @@ def cosent(a: Tensor, b: Tensor, score: Tensor, *, scale: float = 20.0) -> Tenso
     scores are not compared. Returns ``()``.
 
     Source: Su 2022, "CoSENT", kexue.fm/archives/8847; Huang et al. 2024, IEEE/ACM TASLP 32.
+
+    >>> a = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    >>> b = torch.tensor([[1.0, 0.0], [0.0, 1.0]])  # cosines 1 and 0
+    >>> bool(cosent(a, b, torch.tensor([5.0, 0.0])) < 1e-6), round(float(cosent(a, b, torch.tensor([0.0, 5.0]))), 3)
+    (True, 20.0)
     """
     same_shape(a=a, b=b)
     return pairwise_order(F.cosine_similarity(a, b, dim=-1), score, scale=scale)
@@ -81,6 +91,9 @@ def complex_angle(a: Tensor, b: Tensor) -> Tensor:
     The first half of D are real parts, the second imaginary ones. The norms are those of the whole vectors,
     as in the released code, so that no coordinate is divided by almost zero. Where the imaginary halves are
     zero it is ``|cos(a, b)|``. a, b: ``(N, D)``, D even. Returns ``(N,)``.
+
+    >>> complex_angle(torch.randn(3, 8), torch.randn(3, 8)).shape
+    torch.Size([3])
     """
     same_shape(a=a, b=b)
     if a.shape[-1] % 2:
@@ -99,6 +112,10 @@ def angle(a: Tensor, b: Tensor, score: Tensor, *, scale: float = 20.0) -> Tensor
     Source: Li & Li 2024 (AnglE), arXiv 2309.12871.
 
     scale: of the angles, 1 / temperature.
+
+    >>> z = torch.randn(2, 4, 8, generator=torch.Generator().manual_seed(0))
+    >>> angle(z[0], z[1], score=torch.tensor([5.0, 4.0, 1.0, 0.0])).shape
+    torch.Size([])
     """
     return pairwise_order(complex_angle(a, b), score, scale=scale)
 
@@ -118,6 +135,10 @@ def pearson(similarity: Tensor, score: Tensor) -> Tensor:
 
     similarity, score: ``(N,)``; of scores neither unit nor zero matter. Returns ``()``, from 0 to 2; 0, with a gradient
     of 0, where all scores are equal (or N < 2). Source: CoDiEmb 2025, arXiv 2508.11442.
+
+    >>> x = torch.tensor([1.0, 2.0, 3.0])
+    >>> round(float(pearson(x, 2 * x + 1)), 4), round(float(pearson(x, -x)), 4)
+    (0.0, 2.0)
     """
     same_shape(similarity=similarity, score=score)
     similarity, score = gathered(similarity), gathered(score).to(similarity)
@@ -134,6 +155,9 @@ def descending_ranks(score: Tensor) -> Tensor:
     1.5]``.
 
     score: any numbers; a higher one comes earlier.
+
+    >>> descending_ranks(torch.tensor([3.0, 1.0, 1.0])).tolist()
+    [0.0, 1.5, 1.5]
     """
     above, same = score[None, :] > score[:, None], score[None, :] == score[:, None]
     return above.sum(1).to(score) + (same.sum(1).to(score) - 1) / 2
@@ -149,6 +173,10 @@ def rank_kl(
     similarity, score: ``(N,)``. reduction: ``mean`` divides by N, as the released code does (its weights are for that).
     Returns ``()``; 0, with a gradient of 0, where all scores are equal (or N < 2). Source: CoDiEmb 2025, arXiv
     2508.11442.
+
+    >>> score = torch.tensor([5.0, 3.0, 1.0])
+    >>> bool(rank_kl(torch.tensor([1.0, 0.5, 0.0]), score) < rank_kl(torch.tensor([0.0, 0.5, 1.0]), score))
+    True
     """
     same_shape(similarity=similarity, score=score)
     similarity, score = gathered(similarity), gathered(score).to(similarity)
@@ -172,6 +200,10 @@ def pro(similarity: Tensor, score: Tensor, *, temperature: float = 0.05, margin:
     arXiv 2306.17492, in the form of CoDiEmb 2025, arXiv 2508.11442.
 
     temperature: t, of the similarities.
+
+    >>> score = torch.tensor([1.0, 0.5, 0.0])
+    >>> bool(pro(torch.tensor([0.9, 0.5, 0.1]), score) < pro(torch.tensor([0.1, 0.5, 0.9]), score))
+    True
     """
     same_shape(similarity=similarity, score=score)
     similarity, score = gathered(similarity), gathered(score).to(similarity)
@@ -197,6 +229,9 @@ def margin_ranking(positive: Tensor, negative: Tensor, *, margin: float = 0.1, r
     Source: Herbrich et al. 2000, "Large margin rank boundaries for ordinal regression".
 
     reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> margin_ranking(torch.tensor([1.0, 0.5]), torch.tensor([0.0, 0.5]), margin=0.25, reduction="none").tolist()
+    [0.0, 0.25]
     """
     same_shape(positive=positive, negative=negative)
     return reduced((margin - positive + negative).relu(), reduction)
@@ -226,6 +261,10 @@ def triplet(
     Source: Schroff et al. 2015 (FaceNet), arXiv 1503.03832, with squared distances of unit vectors.
 
     reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> a, p, n = torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 2.0]])
+    >>> float(triplet(a, p, n))  # 1 + 5 - 2
+    4.0
     """
     same_shape(anchor=anchor, positive=positive, negative=negative)
     if distance == "cosine":
@@ -256,6 +295,10 @@ def batch_triplet(
     O(N³).
 
     distance: euclidean, squared (euclidean), or cosine (1 - cos).
+
+    >>> z = torch.tensor([[0.0, 0.0], [0.0, 0.1], [1.0, 0.0], [1.0, 0.1]])
+    >>> float(batch_triplet(z, torch.tensor([0, 0, 1, 1]))), bool(batch_triplet(z, torch.tensor([0, 1, 0, 1])) > 1)
+    (0.0, True)
     """
     if labels.shape != z.shape[:1]:
         raise DataError(f"labels {tuple(labels.shape)} must hold one label per row of z {tuple(z.shape)}.")
@@ -320,6 +363,10 @@ def list_net(
     approach".
 
     reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> relevance = torch.tensor([[2.0, 1.0, 0.0]])
+    >>> bool(list_net(relevance, relevance) < list_net(relevance.flip(1), relevance))
+    True
     """
     s, r, mask = _lists(scores / temperature, relevance, mask)
     p = r.masked_fill(~mask, torch.finfo(r.dtype).min).softmax(-1)
@@ -335,6 +382,10 @@ def list_mle(scores: Tensor, relevance: Tensor, *, mask: Tensor | None = None, r
     ``(N,)``. Source: Xia et al. 2008, "Listwise approach to learning to rank: theory and algorithm".
 
     reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> relevance = torch.tensor([[2.0, 1.0]])
+    >>> round(float(list_mle(torch.tensor([[3.0, 0.0]]), relevance)), 4)  # log(1 + exp(-3))
+    0.0486
     """
     s, r, mask = _lists(scores, relevance, mask)
     order = r.masked_fill(~mask, -torch.inf).argsort(dim=-1, descending=True, stable=True)
@@ -367,6 +418,10 @@ def lambda_rank(
     LambdaMART"; Wang et al. 2018 (LambdaLoss).
 
     reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> relevance = torch.tensor([[1.0, 0.0]])
+    >>> bool(lambda_rank(torch.tensor([[1.0, 0.0]]), relevance) < lambda_rank(torch.tensor([[0.0, 1.0]]), relevance))
+    True
     """
     s, r, mask = _lists(scores, relevance, mask)
     gain = ((2**r) - 1).masked_fill(~mask, 0)
@@ -399,6 +454,10 @@ def approx_ndcg(
     retrieval measures".
 
     reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> relevance = torch.tensor([[3.0, 1.0, 0.0]])
+    >>> round(float(approx_ndcg(torch.tensor([[9.0, 5.0, 1.0]]), relevance)), 4)  # in the ideal order
+    0.0
     """
     _, r, mask = _lists(scores, relevance, mask)
     gain = ((2**r) - 1).masked_fill(~mask, 0)

@@ -51,6 +51,10 @@ def scaled_cosine_error(
     reduction: ``mean``, or ``none`` for a loss each.
 
     Source: Hou et al. 2022 (GraphMAE), arXiv 2205.10803, eq. 2.
+
+    >>> x = torch.eye(3)
+    >>> scaled_cosine_error(x.flip(0), x, mask=torch.tensor([True, True, False]), reduction="none").tolist()
+    [1.0, 0.0]
     """
     if gamma < 1:
         raise ConfigError(f"gamma={gamma}: the scaled cosine error needs gamma >= 1 (1: the cosine distance).")
@@ -84,6 +88,10 @@ def masked_mse(
     reduction: ``mean``, or ``none`` for a loss each.
 
     Source: He et al. 2022 (MAE), arXiv 2111.06377.
+
+    >>> x = torch.zeros(4, 2)
+    >>> float(masked_mse(x + 2, x, mask=torch.tensor([True, False, False, False])))
+    4.0
     """
     z, x = _hidden(prediction, target, mask)
     if normalize_target:
@@ -111,6 +119,11 @@ def masked_cells(
     only (the other is None) there is no halving. A sort of which no cell is hidden adds 0. Returns ``()``.
 
     Source: Du et al. 2024 (TIP), arXiv 2407.07582.
+
+    >>> codes, hidden = torch.tensor([[1]]), torch.tensor([[True, True]])
+    >>> loss = masked_cells(torch.zeros(1, 1, 4), torch.tensor([[3.0]]), codes=codes, values=torch.tensor([[1.0]]), hidden=hidden)
+    >>> round(float(loss), 4)  # (log 4 + (3 - 1)²) / 2
+    2.6931
     """
     k = codes.shape[1]
     if hidden.dtype != torch.bool or hidden.shape != (len(codes), k + values.shape[1]):

@@ -34,6 +34,10 @@ def joint_use(probability: Tensor, groups: Tensor, count: int) -> Tensor:
     """``P(g, e) = 1/N · Σ_{i: g_i = g} probability_ie`` ``(G, E)`` over the rows of all processes; sums to 1.
 
     probability: ``(N, E)``. groups: ``(N,)`` 0 to count - 1. With gradient. Zeros where there is no row.
+
+    >>> probability = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> joint_use(probability, torch.tensor([0, 1]), 2).tolist()
+    [[0.5, 0.0], [0.0, 0.5]]
     """
     if groups.shape != probability.shape[:1]:
         raise DataError(f"groups {tuple(groups.shape)} must hold the group of each row of {tuple(probability.shape)}.")
@@ -57,6 +61,11 @@ def expert_information(
     1. share: in (0, 1]. Returns ``()``, from -log min(G, E) to 0.
     Source: Chen et al. 2022 (Mod-Squad), arXiv 2212.08066; Hallee et al. 2024, arXiv 2401.15713, whose released code
     detaches the router here, so that nothing is learned.
+
+    >>> groups = torch.tensor([0, 1])
+    >>> told_apart, alike = torch.eye(2), torch.full((2, 2), 0.5)
+    >>> bool(expert_information(told_apart, groups, 2) < expert_information(alike, groups, 2))
+    True
     """
     if not 0 < share <= 1:
         raise ConfigError(f"share={share}: give the weight of this batch, above 0 and at most 1.")
@@ -78,6 +87,10 @@ def expert_balance(probability: Tensor, chosen: Tensor) -> Tensor:
 
     probability: ``(N, E)``, with gradient. chosen: ``(N, E)``, each row's share of each expert, taken as constant.
     Returns ``()``. Source: Fedus et al. 2021 (Switch Transformer), arXiv 2101.03961, eq. 4.
+
+    >>> probability = torch.tensor([[0.5, 0.5], [0.5, 0.5]])
+    >>> float(expert_balance(probability, torch.eye(2).bool()))
+    1.0
     """
     same_shape(probability=probability, chosen=chosen)
     sums = torch.cat([probability.sum(0), chosen.detach().sum(0), probability.new_tensor([float(len(chosen))])])
@@ -94,6 +107,9 @@ def expert_known(logits: Tensor, experts: Tensor, *, reduction: Reduction = "mea
     Source: Hallee et al. 2024, arXiv 2401.15713.
 
     reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> round(float(expert_known(torch.zeros(2, 4), torch.tensor([0, 3]))), 4)  # log 4
+    1.3863
     """
     if experts.shape != logits.shape[:1]:
         raise DataError(f"experts {tuple(experts.shape)} must hold one expert per row of {tuple(logits.shape)}.")

@@ -246,6 +246,11 @@ class Pairing(Rule):
 
     rules: one target, any number of masks and weights, and at most one of each kind of adjustment; anything else is a
     `ConfigError`.
+
+    >>> from counterpoint.objectives.pairing import Diagonal, Labels, NotSelf
+    >>> pairing = Labels(torch.tensor([0, 0, 1])) & NotSelf()
+    >>> pairing, pairing.targets.name
+    (Labels & NotSelf, 'Labels')
     """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
@@ -382,6 +387,13 @@ class Margin(Adjustment):
 
     margin: a number or ``(N,)`` per row, in units of *scaled* scores: for a margin of m in cosines give ``m * scale``.
     Source: AM-softmax, Wang et al. 2018, arXiv 1801.05599.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import Diagonal
+    >>> z = torch.eye(3)
+    >>> plain, strict = contrast(z, z, Diagonal(), scale=10), contrast(z, z, Diagonal() & Margin(0.3 * 10), scale=10)
+    >>> bool(strict > plain)
+    True
     """
 
     margin: float | Tensor

@@ -15,6 +15,10 @@ class LogitScale(nn.Module):
 
     ``forward() -> ()`` tensor. A learnable scale is held at or below ``largest`` (Radford et al. 2021, arXiv
     2103.00020: 100), because above it the loss is a hard maximum and training diverges.
+
+    >>> scale = LogitScale(0.05, learnable=True)
+    >>> round(scale().item(), 2), [name for name, _ in scale.named_parameters()]
+    (20.0, ['log_scale'])
     """
 
     def __init__(self, temperature: float, *, learnable: bool = False, largest: float = 100.0) -> None:

@@ -41,6 +41,11 @@ def hierarchical_contrast(
     reduction: ``mean``, or ``none`` for a loss each.
 
     Source: Yue et al. 2022 (TS2Vec), arXiv 2106.10466, eqs. 1 to 3.
+
+    >>> z = torch.nn.functional.normalize(torch.randn(4, 8, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
+    >>> agree, not_so = hierarchical_contrast(z, z, scale=10.0), hierarchical_contrast(z, z.flip(0), scale=10.0)
+    >>> agree.shape, bool(agree < not_so)
+    (torch.Size([]), True)
     """
     if isinstance(alpha, bool) or not 0 <= alpha <= 1:
         raise ConfigError(f"alpha={alpha!r}: a number from 0 (only times are compared) to 1 (only windows).")
@@ -75,6 +80,10 @@ def frequency_contrast(a: Tensor, b: Tensor, *, scale: float = 1.0, reduction: R
     scale: 1 / temperature of the dot products.
 
     Source: Woo et al. 2022 (CoST), arXiv 2202.01575, eqs. 5 and 6.
+
+    >>> z = torch.nn.functional.normalize(torch.randn(4, 8, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
+    >>> bool(frequency_contrast(z, z) < frequency_contrast(z, z.flip(0)))
+    True
     """
     with no_autocast(a):
         a, b, first, n = _everyone(a, b)

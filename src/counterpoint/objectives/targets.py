@@ -25,6 +25,11 @@ class Diagonal(Targets):
 
     offset: the positive of anchor i is candidate ``i + offset``. own: the other candidates are not compared with anchor
     i at all, only the extra ones are (MoCo: one positive against a queue); short for ``Diagonal() & OnlyOwn()``.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> z = torch.eye(4)
+    >>> round(float(contrast(z, z, Diagonal(), scale=10)), 4), round(float(contrast(z, z.roll(1, 0), Diagonal(), scale=10)), 4)
+    (0.0001, 10.0001)
     """
 
     offset: int = 0
@@ -68,6 +73,13 @@ class Labels(Targets):
     ``(M + K,)``: labels of the candidates (None: as labels). self_pairs: whether a pair (i, i) counts, for anchors that
     are their own candidates; ``self_pairs=False`` is short for ``Labels(...) & NotSelf()``. local: over many processes,
     whether equal labels of two processes are of different classes (labels that only number the rows of a batch).
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import NotSelf
+    >>> z = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    >>> supcon = [contrast(z, z, Labels(torch.tensor(y)) & NotSelf(), scale=10) for y in ([0, 0, 1, 1], [0, 1, 0, 1])]
+    >>> [round(float(loss), 3) for loss in supcon]
+    [0.0, 10.0]
     """
 
     labels: Tensor
@@ -137,6 +149,12 @@ def views(rows: int, count: int = 2, *, device: torch.device | str = "cpu") -> L
     ``contrast(z, z, views(rows))``.
 
     device: of the labels.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import NotSelf
+    >>> z = torch.eye(3).repeat(2, 1)  # two equal views of three rows
+    >>> round(float(contrast(z, z, views(3) & NotSelf(), scale=10)), 4)
+    0.0002
     """
     return Labels(torch.arange(rows, device=device).repeat(count), self_pairs=False, local=True)
 
@@ -147,6 +165,11 @@ class MultiLabel(Targets):
 
     kind: ``any`` (T = 1 where at least one is shared), ``count`` (their number), ``jaccard`` (their share of the union;
     Zhang et al. 2022, arXiv 2204.13207).
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> labels = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 0, 1]])
+    >>> contrast(torch.eye(3), torch.eye(3), MultiLabel(labels), scale=5).shape
+    torch.Size([])
     """
 
     labels: Tensor
@@ -200,6 +223,12 @@ class Listed(Targets):
 
     columns from M on are extra candidates. weights ``(P,)``: graded relevance, T at each pair (None: 1). A pair that is
     listed twice has the sum. Over many processes: pairs of a process's own anchors and candidates.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> query, documents = torch.eye(3)[:2], torch.eye(3)
+    >>> positives = Listed.ragged([[0, 2], [1]])  # two documents answer query 0
+    >>> contrast(query, documents, positives, scale=5, reduction="none").shape
+    torch.Size([2])
     """
 
     rows: Tensor
@@ -299,6 +328,11 @@ class Soft(Targets):
 
     Over many processes: of each process's anchors and its own candidates; those of the others have T = 0. first: the
     matrix is of its anchors and the candidates of all processes, in order, and this process's own begin at ``first``.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> graded = Soft(torch.tensor([[1.0, 0.2], [0.0, 1.0]]), normalise=True)
+    >>> round(float(contrast(torch.eye(2), torch.eye(2), graded, scale=5)), 3)
+    0.423
     """
 
     matrix: Tensor
@@ -344,6 +378,12 @@ class TeacherSimilarity(Targets):
     ``transform(s)``, a function of a tensor to one of the same shape, >= 0;
     ``exp(s / temperature)``, which with ``normalise`` is a softmax (Dialog2Flow, arXiv 2410.18481).
     bound, shift: what keeps the exponents in range, where it is known already; see `explicit`.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> frozen = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]), dim=-1)
+    >>> weights = TeacherSimilarity(frozen, slope=0.5, intercept=0.5)  # CWCL: w = cos / 2 + 1/2
+    >>> contrast(torch.eye(3), torch.eye(3), weights, scale=5).shape
+    torch.Size([])
     """
 
     rows: Tensor

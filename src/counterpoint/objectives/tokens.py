@@ -54,6 +54,11 @@ def token_nll(logits: Tensor, target: Tensor, *, mask: Tensor | None = None, red
     reduction: ``mean``, or ``none`` for a loss each.
 
     Source: Bengio et al. 2003, "A Neural Probabilistic Language Model".
+
+    >>> logits = torch.zeros(1, 3, 10)
+    >>> nll = token_nll(logits, torch.tensor([[1, 2, 3]]), mask=torch.tensor([[True, True, False]]))
+    >>> round(float(nll.exp()), 3)  # perplexity
+    10.0
     """
     mask = _checked(mask, logits, "logits")
     if target.shape != mask.shape:
@@ -84,6 +89,9 @@ def token_margin(
     reduction: ``mean``, or ``none`` for a loss each.
 
     Source: Su et al. 2022 (SimCTG), arXiv 2202.06417, eq. 2.
+
+    >>> float(token_margin(torch.ones(1, 3, 4))), float(token_margin(torch.eye(3)[None]))
+    (0.5, 0.0)
     """
     mask = _checked(mask, states, "states")
     if weight not in ("sequences", "pairs"):

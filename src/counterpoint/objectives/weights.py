@@ -20,6 +20,12 @@ class Hardness(Weight):
     unit_mean: divide the weights of a row by their mean over its negatives, so that only their proportions matter. With
     ``Debiased(tau)`` and ``unit_mean=True`` this is the loss of Robinson et al. 2021, arXiv 2010.04592, whose weights
     are an importance sampling distribution (held constant here, as a distribution that is sampled from would be).
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import Diagonal
+    >>> z = torch.nn.functional.normalize(torch.randn(8, 4, generator=torch.Generator().manual_seed(0)), dim=-1)
+    >>> bool(contrast(z, z, Diagonal() & Hardness(0.5), scale=5) > contrast(z, z, Diagonal(), scale=5))
+    True
     """
 
     beta: float
@@ -42,6 +48,13 @@ class Importance(Weight):
 
     With inverse sampling probabilities this corrects for candidates that are drawn more often than others (Bengio and
     Senecal 2003). A weight of 0 takes the candidate out as a negative; a positive it stays.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import Diagonal
+    >>> z = torch.eye(3)
+    >>> seldom = Importance(torch.tensor([1.0, 1.0, 0.0]))  # candidate 2 is nobody's negative
+    >>> bool(contrast(z, z, Diagonal() & seldom, scale=5) < contrast(z, z, Diagonal(), scale=5))
+    True
     """
 
     weights: Tensor
@@ -72,6 +85,13 @@ class LogWeights(Weight):
     """Log-weights that exist whole: ``matrix`` ``(N, M)`` or ``(N, M + K)``, finite or -inf (no such negative).
 
     Over many processes: of each process's anchors and its own candidates; those of the others have W = 0.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import Diagonal
+    >>> z = torch.eye(2)
+    >>> alone = LogWeights(torch.full((2, 2), -torch.inf))  # no negatives at all
+    >>> float(contrast(z, z, Diagonal() & alone, scale=5))
+    0.0
     """
 
     matrix: Tensor
@@ -102,7 +122,14 @@ class LogWeights(Weight):
 
 @dataclass(frozen=True)
 class Decoupled(Adjustment):
-    """Positives are left out of the denominator (Yeh et al. 2022, arXiv 2110.06848)."""
+    """Positives are left out of the denominator (Yeh et al. 2022, arXiv 2110.06848).
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import Diagonal
+    >>> z = torch.eye(2)
+    >>> float(contrast(z, z, Diagonal() & Decoupled(), scale=5))  # 0 - 5: one negative of score 0
+    -5.0
+    """
 
 
 @dataclass(frozen=True)
@@ -117,6 +144,12 @@ class Debiased(Adjustment):
     It is not a sum of weighted exponentials (P enters with a minus sign), but it is a function of the two logsumexps of
     a row, over positives and over negatives, which the engine gives: so it is exact and needs no more memory.
     prior: the class prior, in [0, 1). floor: the least cosine there is; it keeps the corrected mean positive.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import Diagonal
+    >>> z = torch.nn.functional.normalize(torch.randn(8, 4, generator=torch.Generator().manual_seed(0)), dim=-1)
+    >>> bool(contrast(z, z, Diagonal() & Debiased(prior=0.1), scale=5) < contrast(z, z, Diagonal(), scale=5))
+    True
     """
 
     prior: float
