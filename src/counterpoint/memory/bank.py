@@ -18,6 +18,11 @@ class Bank(Memory):
 
     Rows not seen yet hold random unit vectors from ``seed``.
     Source: Wu et al. 2018 (instance discrimination), arXiv 1805.01978, momentum 0.5.
+
+    >>> bank = Bank(rows=100, dim=2)
+    >>> bank.update(torch.tensor([7]), torch.tensor([[3.0, 4.0]]))
+    >>> [round(x, 2) for x in bank.look_up(torch.tensor([7]))[0].tolist()], int(bank.seen.sum())
+    ([0.6, 0.8], 1)
     """
 
     vectors: Tensor

@@ -31,6 +31,9 @@ def checked(z: Tensor, dim: int, into: str) -> Tensor:
     """Rows ``(N, dim)``, detached; an error names the first row that is not finite, since a memory would keep it.
 
     z: rows to be stored. into: what stores them, in words, for messages. Raises `DataError`, also for another width.
+
+    >>> checked(torch.ones(2, 3, requires_grad=True), 3, "the queue").requires_grad
+    False
     """
     if z.dim() != 2 or z.shape[1] != dim:
         raise DataError(f"{into} holds vectors of width {dim}; rows of shape {tuple(z.shape)} were given.")
@@ -49,6 +52,10 @@ def unit_vectors(count: int, dim: int, seed: int) -> Tensor:
     """``(count, dim)`` directions drawn evenly from the sphere.
 
     seed: of the draw.
+
+    >>> z = unit_vectors(5, 3, seed=0)
+    >>> z.shape, bool(torch.allclose(z.norm(dim=1), torch.ones(5)))
+    (torch.Size([5, 3]), True)
     """
     z = torch.randn(count, dim, generator=torch.Generator().manual_seed(seed))
     return nn.functional.normalize(z, dim=1)

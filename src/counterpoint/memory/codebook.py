@@ -34,6 +34,14 @@ class Codebook(Memory):
 
     Sources: van den Oord et al. 2017 (VQ-VAE), arXiv 1711.00937, appendix A.1; Dhariwal et al. 2020
     (restarts), arXiv 2005.00341.
+
+    >>> codebook = Codebook(size=2, dim=2, decay=0.5)
+    >>> z = torch.tensor([[0.0, 9.0], [9.0, 0.0]]).repeat(10, 1)
+    >>> for _ in range(20):
+    ...     codebook.update(z)
+    >>> quantised = codebook(z)
+    >>> quantised.vectors.shape, len(quantised.codes.unique()), bool(quantised.commitment < 0.1)
+    (torch.Size([20, 2]), 2, True)
     """
 
     weight: Tensor

@@ -22,6 +22,11 @@ class Prototypes(Memory):
     Source: Caron et al. 2020 (SwAV), arXiv 2006.09882.
 
     seed: of the first directions.
+
+    >>> prototypes = Prototypes(count=10, dim=4)
+    >>> scores = prototypes(torch.ones(3, 4))
+    >>> scores.shape, bool((scores.abs() <= 1).all())
+    (torch.Size([3, 10]), True)
     """
 
     def __init__(self, count: int, dim: int, *, seed: int = 0) -> None:
@@ -48,6 +53,11 @@ class MeanPrototypes(Memory):
     Source: Li et al. 2021 (MoPro, prototypes as moving averages), arXiv 2009.07995.
 
     seed: of the first directions.
+
+    >>> prototypes = MeanPrototypes(count=3, dim=2, momentum=0.0)
+    >>> prototypes.update(torch.tensor([[0.0, 5.0], [0.0, 1.0]]), torch.tensor([2, 2]))
+    >>> prototypes(torch.tensor([[0.0, 1.0]])).argmax(1).tolist()
+    [2]
     """
 
     weight: Tensor

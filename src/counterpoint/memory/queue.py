@@ -20,6 +20,12 @@ class Queue(Memory):
     (`snapshot` then grows from 0 rows).
 
     Source: He et al. 2020 (MoCo), arXiv 1911.05722.
+
+    >>> queue = Queue(size=4, dim=2, fields={"labels": torch.long}, start="empty")
+    >>> for step in range(3):
+    ...     queue.push(torch.full((2, 2), float(step)), labels=torch.tensor([step, step]))
+    >>> queue.snapshot().shape, sorted(queue.snapshot("labels").tolist())  # those of step 0 are gone
+    (torch.Size([4, 2]), [1, 1, 2, 2])
     """
 
     vectors: Tensor
@@ -113,6 +119,11 @@ class GroupQueues(Memory):
     dim, fields, start, blank, seed: of each queue, as there.
 
     Source: Wu et al. 2022 (contrastive context prediction), arXiv 2206.03281.
+
+    >>> queues = GroupQueues(groups=2, size=4, dim=2, start="empty")
+    >>> queues.of(1).push(torch.ones(3, 2))
+    >>> len(queues.of(0).snapshot()), len(queues.of(1).snapshot())
+    (0, 3)
     """
 
     def __init__(

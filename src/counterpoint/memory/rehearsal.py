@@ -38,6 +38,12 @@ class Rehearsal(Memory):
     and in whatever order rows come. Every process takes in the rows of all, so that the memories stay equal.
 
     Sources: Rebuffi et al. 2017 (iCaRL: equal shares, nearness to the mean), arXiv 1611.07725.
+
+    >>> memory = Rehearsal(size=4, classes=3, dim=2, fields={"x": torch.zeros(0, 1)})
+    >>> memory.offer(torch.randn(6, 2), torch.arange(6), torch.tensor([0, 0, 0, 1, 1, 1]), {"x": torch.zeros(6, 1)})
+    >>> memory.close()  # of the first task
+    >>> sorted(memory.draw(10).labels.tolist())
+    [0, 0, 1, 1]
     """
 
     rows: Tensor
@@ -199,6 +205,9 @@ def joined(a: Tensor, b: Tensor) -> Tensor:
     """``(N, T, ...)`` and ``(M, S, ...)`` as ``(N + M, max(T, S), ...)``, the shorter ones filled with zeros.
 
     a, b: of one dtype.
+
+    >>> joined(torch.ones(1, 2), torch.ones(1, 3)).tolist()
+    [[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]
     """
     longest = max(a.shape[1], b.shape[1]) if a.ndim > 1 else 0
     return torch.cat((_long(a, longest), _long(b, longest)))

@@ -15,12 +15,15 @@ class RunningMoment(Memory):
 
     ``F_hat = mean_i z_i z_iᵀ`` of a batch.
 
-    rho: weight of the *old* value (0: the last batch alone). centred: `moment` is then the covariance
-    ``F - mu muᵀ``, mu the mean kept in the same way. Kept in float32 (or in the module's own float64).
-
-    dim: width of rows.
+    rho: weight of the *old* value (0: the last batch alone). centred: `moment` is then the covariance ``F - mu muᵀ``,
+    mu the mean kept in the same way. Kept in float32 (or in the module's own float64). dim: width of rows.
 
     Source: Tian et al. 2021 (DirectPred), arXiv 2102.06810, with rho 0.3.
+
+    >>> running = RunningMoment(dim=2, rho=0.3)
+    >>> running.update(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    >>> running.moment.tolist()
+    [[0.5, 0.0], [0.0, 0.5]]
     """
 
     second: Tensor
@@ -72,6 +75,11 @@ class RunningVariance(Memory):
     does not miss the drift of the mean between batches, as an average of the batches' variances would.
 
     dim: width of rows.
+
+    >>> running = RunningVariance(dim=1)
+    >>> running.update(torch.tensor([[1.0], [3.0]]))
+    >>> running.mean.tolist(), running.variance.tolist()
+    ([2.0], [1.0])
     """
 
     mean: Tensor

@@ -28,6 +28,15 @@ class Teacher(Memory):
 
     Sources: Tarvainen & Valpola 2017, arXiv 1703.01780; He et al. 2020 (MoCo), arXiv 1911.05722; Grill et al.
     2020 (BYOL: 0.996, cosine), arXiv 2006.07733.
+
+    >>> student = nn.Linear(4, 2)
+    >>> teacher = Teacher(student, momentum=0.9)
+    >>> with torch.no_grad():
+    ...     _ = student.weight.zero_()
+    >>> before = teacher.model.weight.clone()
+    >>> teacher.update(student)
+    >>> bool(torch.allclose(teacher.model.weight, 0.9 * before)), teacher(torch.ones(3, 4)).requires_grad
+    (True, False)
     """
 
     def __init__(

@@ -46,13 +46,10 @@ def sinkhorn(
     and columns are met in the limit (3 rounds are usual). Computed in logarithms: no score overflows at any
     ``epsilon``.
 
-    scores: ``(N, K)`` of rows against prototypes. epsilon: smoothness (towards 0: one-hot). prior: ``(K,)``
-    share of the mass per prototype (None: 1 / K each). extra: ``(Q, K)`` scores of a queue's entries, which
-    take part in the balance but are not returned; needed where N < K. Rows of all processes are balanced
-    together; a queue is the same on all of them and counts once. Returns ``(N, K)`` without gradient, rows
-    summing to 1.
-
-    iterations: rounds.
+    scores: ``(N, K)`` of rows against prototypes. epsilon: smoothness (towards 0: one-hot). prior: ``(K,)`` share of
+    the mass per prototype (None: 1 / K each). extra: ``(Q, K)`` scores of a queue's entries, which take part in the
+    balance but are not returned; needed where N < K. Rows of all processes are balanced together; a queue is the same
+    on all of them and counts once. Returns ``(N, K)`` without gradient, rows summing to 1. iterations: rounds.
 
     Source: Cuturi 2013, arXiv 1306.0895; Caron et al. 2020 (SwAV), arXiv 2006.09882.
 
@@ -118,9 +115,7 @@ def prototype_cross_entropy(
     """``L_i = -Σ_k q_ik log softmax_k(s_i / temperature)``; no gradient reaches the assignments q.
 
     scores: ``(N, K)`` of rows against prototypes. target: ``(N, K)`` assignments, or ``(N,)`` long numbers of
-    prototypes. Returns ``()`` or ``(N,)``.
-
-    reduction: ``mean``, or ``none`` for a loss each.
+    prototypes. Returns ``()`` or ``(N,)``. reduction: ``mean``, or ``none`` for a loss each.
 
     Source: Caron et al. 2020 (SwAV), arXiv 2006.09882, eq. 2.
 

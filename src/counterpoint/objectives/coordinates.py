@@ -31,11 +31,7 @@ def coordinate_kl(
 
     x, target: ``(N, D)``, as they are: their length counts. Gradients reach both, the target's only unless
     ``stop_gradient``. Returns ``()`` or ``(N,)``; 0 where the distributions are equal. `kl_distillation` differs: a
-    factor T², and never a gradient to the teacher.
-
-    reduction: ``mean``, or ``none`` for a loss each.
-
-    temperature: T.
+    factor T², and never a gradient to the teacher. reduction: ``mean``, or ``none`` for a loss each. temperature: T.
 
     Source: Li et al. 2024 (2DMSE), arXiv 2402.14776, with the scale of the released code.
 

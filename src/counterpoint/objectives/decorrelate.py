@@ -170,12 +170,10 @@ def whiten(
     ``x = W (z - mean)``, ``W = (S + eps I)^(-1/2)`` (zca: the whitening nearest to the input) or
     ``W = L^(-1)`` with ``L Lᵀ = S + eps I`` (cholesky). ``groups=D`` standardises each coordinate.
 
-    z: ``(N, D)``. eps: shrinkage; with 0, a group wider than the rank of the batch is an error. centred:
-    subtract the mean. through_statistics: whether the gradient also flows through mean and W (False: they
-    count as constants). Statistics are computed in float32 at least, whatever the dtype of z. Returns
-    ``(N, D)`` in z's dtype.
-
-    method: ``zca`` or ``cholesky``.
+    z: ``(N, D)``. eps: shrinkage; with 0, a group wider than the rank of the batch is an error. centred: subtract the
+    mean. through_statistics: whether the gradient also flows through mean and W (False: they count as constants).
+    Statistics are computed in float32 at least, whatever the dtype of z. Returns ``(N, D)`` in z's dtype. method:
+    ``zca`` or ``cholesky``.
 
     Sources: Ermolov et al. 2021 (W-MSE, cholesky), arXiv 2007.06346; Huang et al. 2018 (zca), arXiv
     1804.08450.
@@ -226,10 +224,8 @@ def whitening_mse(
 ) -> Tensor:
     """``L = mean_i |v(a)_i - v(b)_i|²``: the two views, each whitened by its own batch, agree.
 
-    a, b: ``(N, D)``. normalize: compare unit vectors, so that ``L = 2 - 2 mean cos``. The rest as in
-    `whiten`. Returns ``()``. Collapse is impossible: whitened rows cannot all be one.
-
-    groups, eps, method: of `whiten`.
+    a, b: ``(N, D)``. normalize: compare unit vectors, so that ``L = 2 - 2 mean cos``. The rest as in `whiten`. Returns
+    ``()``. Collapse is impossible: whitened rows cannot all be one. groups, eps, method: of `whiten`.
 
     Source: Ermolov et al. 2021 (W-MSE), arXiv 2007.06346, eqs. 3 to 5; they whiten slices of the batch, which
     is this function called on each slice.

@@ -36,10 +36,9 @@ def margin_mse(
 ) -> Tensor:
     """``L_i = ((s⁺_i - s⁻_i) - (t⁺_i - t⁻_i))²``: the student's margins are the teacher's; levels are free.
 
-    positive, teacher_positive: ``(N,)`` scores of (query, positive). negative, teacher_negative: ``(N,)``, or
-    ``(N, K)`` for K negatives each (L_i is then the mean over K). Returns ``()`` or ``(N,)``.
-
-    reduction: ``mean``, or ``none`` for a loss each.
+    positive, teacher_positive: ``(N,)`` scores of (query, positive). negative, teacher_negative: ``(N,)``, or ``(N,
+    K)`` for K negatives each (L_i is then the mean over K). Returns ``()`` or ``(N,)``. reduction: ``mean``, or
+    ``none`` for a loss each.
 
     Source: Hofstätter et al. 2020, arXiv 2010.02666, eq. 2.
 
@@ -71,9 +70,7 @@ def kl_distillation(
     logits of one list per row. mask: ``(N, L)`` bool, False where a list has no entry; a row without entries
     counts 0. Returns ``()`` or ``(N,)``; 0 where the distributions are equal.
 
-    reduction: ``mean``, or ``none`` for a loss each.
-
-    temperature: T > 0.
+    reduction: ``mean``, or ``none`` for a loss each. temperature: T > 0.
 
     Source: Hinton et al. 2015, arXiv 1503.02531.
 
@@ -101,10 +98,8 @@ def kl_distillation(
 def embedding_mse(student: Tensor, teacher: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """``L_i = Σ_d (s_id - t_id)² / D``: the student's embedding is the teacher's.
 
-    student, teacher: ``(N, D)``. Returns ``()`` or ``(N,)``.
-    Source: Reimers & Gurevych 2020, arXiv 2004.09813.
-
-    reduction: ``mean``, or ``none`` for a loss each.
+    student, teacher: ``(N, D)``. Returns ``()`` or ``(N,)``. reduction: ``mean``, or ``none`` for a loss each. Source:
+    Reimers & Gurevych 2020, arXiv 2004.09813.
 
     >>> float(embedding_mse(torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 1.0]])))
     2.0
@@ -117,10 +112,8 @@ def embedding_mse(student: Tensor, teacher: Tensor, *, reduction: Reduction = "m
 def embedding_cosine(student: Tensor, teacher: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """``L_i = 1 - cos(s_i, t_i)``: the directions agree, lengths are free.
 
-    student, teacher: ``(N, D)``. Returns ``()`` or ``(N,)``; in [0, 2].
-    Source: Sanh et al. 2019 (DistilBERT), arXiv 1910.01108.
-
-    reduction: ``mean``, or ``none`` for a loss each.
+    student, teacher: ``(N, D)``. Returns ``()`` or ``(N,)``; in [0, 2]. reduction: ``mean``, or ``none`` for a loss
+    each. Source: Sanh et al. 2019 (DistilBERT), arXiv 1910.01108.
 
     >>> teacher = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     >>> embedding_cosine(3 * teacher.flip(0), teacher, reduction="none").tolist()
@@ -149,9 +142,8 @@ def logit_mse(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, r
     """``L_i = Σ_c (s_ic - t_ic)²``: the student's logits are the teacher's; no softmax, no temperature.
 
     student, teacher: ``(N, C)``, classes in the same order. mask: ``(N,)`` bool, False where the teacher has said
-    nothing: such a row counts for nothing, and the mean is over the others. Returns ``()`` or ``(N,)``.
-
-    reduction: ``mean``, or ``none`` for a loss each.
+    nothing: such a row counts for nothing, and the mean is over the others. Returns ``()`` or ``(N,)``. reduction:
+    ``mean``, or ``none`` for a loss each.
 
     Sources: Ba & Caruana 2014, arXiv 1312.6184; summed over the classes as in Barkan et al. 2019 (DSE), arXiv
     1908.05161.

@@ -27,10 +27,8 @@ def _example(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def alignment(x: Tensor, y: Tensor, *, alpha: float = 2.0, reduction: Reduction = "mean") -> Tensor:
     """``mean_i |x_i - y_i|^alpha`` of unit vectors: how far a row is from its positive. 0: they coincide.
 
-    x, y: ``(N, D)``, scaled to unit length here. Returns ``()`` or ``(N,)``.
-    Source: Wang & Isola 2020, arXiv 2005.10242.
-
-    reduction: ``mean``, or ``none`` for a loss each.
+    x, y: ``(N, D)``, scaled to unit length here. Returns ``()`` or ``(N,)``. reduction: ``mean``, or ``none`` for a
+    loss each. Source: Wang & Isola 2020, arXiv 2005.10242.
 
     >>> x = torch.tensor([[1.0, 0.0]])
     >>> float(alignment(x, 2 * x)), round(float(alignment(x, -x)), 3)

@@ -89,10 +89,8 @@ def settled(
 ) -> Pairing:
     """The pairing with the thresholds of its `HardQuantile` found; the pairing itself where it has none.
 
-    q: scaled. limit: a bound on the absolute scores.
-
-    plan: the pairing. k: candidates ``(M, D)``. extra: ``(K, D)`` further negatives, or None. precision: of the
-    products, as in `contrast`.
+    q: scaled. limit: a bound on the absolute scores. plan: the pairing. k: candidates ``(M, D)``. extra: ``(K, D)``
+    further negatives, or None. precision: of the products, as in `contrast`.
     """
     rule = plan.one(HardQuantile)
     if rule is None or rule.threshold is not None:

@@ -24,10 +24,8 @@ def pair_margin(x: Tensor, y: Tensor, same: Tensor, *, margin: float = 1.0, redu
     """``L_i = d_i²`` of pairs that are the same, ``max(0, margin - d_i)²`` of others, d the Euclidean distance.
 
     x, y: ``(N, D)``. same: ``(N,)`` bool. margin: how far apart different things must be. Returns ``()`` or ``(N,)``.
-    Source: Hadsell, Chopra & LeCun 2006, "Dimensionality Reduction by Learning an Invariant Mapping" (whose losses are
-    half of these).
-
-    reduction: ``mean``, or ``none`` for a loss each.
+    reduction: ``mean``, or ``none`` for a loss each. Source: Hadsell, Chopra & LeCun 2006, "Dimensionality Reduction by
+    Learning an Invariant Mapping" (whose losses are half of these).
 
     >>> x, y = torch.zeros(2, 2), torch.tensor([[0.5, 0.0], [0.5, 0.0]])
     >>> pair_margin(x, y, torch.tensor([True, False]), reduction="none").tolist()
@@ -55,10 +53,8 @@ def sequence_margin(
     scores higher, by more the further apart their places are.
 
     scores: ``(N, L)``, e.g. length-normalised log-probabilities of generated texts, the best first. mask: ``(N, L)``
-    bool, False where a list has no candidate. Returns ``()`` or ``(N,)``.
-    Source: Liu et al. 2022 (BRIO), arXiv 2203.16804, eq. 8; Liu & Liu 2021 (SimCLS), arXiv 2106.01890.
-
-    reduction: ``mean``, or ``none`` for a loss each.
+    bool, False where a list has no candidate. Returns ``()`` or ``(N,)``. reduction: ``mean``, or ``none`` for a loss
+    each. Source: Liu et al. 2022 (BRIO), arXiv 2203.16804, eq. 8; Liu & Liu 2021 (SimCLS), arXiv 2106.01890.
 
     >>> float(sequence_margin(torch.tensor([[-1.0, -2.0, -3.0]]))), float(sequence_margin(torch.tensor([[-2.0, -1.0]]), margin=0.5))
     (0.0, 1.5)
@@ -90,9 +86,8 @@ def unlikelihood(logits: Tensor, negatives: Tensor, *, reduction: Reduction = "m
     must not be said (tokens said before, wrong ones) becomes unlikely.
 
     logits: ``(B, T, V)``. negatives: ``(B, T, K)`` long, -1 where there is none. Returns ``()``, or ``(B,)`` means of
-    the sequences. Source: Welleck et al. 2020, arXiv 1908.04319, eq. 4.
-
-    reduction: ``mean``, or ``none`` for a loss each.
+    the sequences. reduction: ``mean``, or ``none`` for a loss each. Source: Welleck et al. 2020, arXiv 1908.04319, eq.
+    4.
 
     >>> said = torch.tensor([[[2, -1]]])  # token 2 must not come again
     >>> round(float(unlikelihood(torch.zeros(1, 1, 4), said)), 4)  # -log(1 - 1/4)
@@ -120,10 +115,8 @@ def consistency_js(logits: Tensor, *, temperature: float = 1.0, reduction: Reduc
     """``L_i = H(mean_v p_iv) - mean_v H(p_iv)``, ``p = softmax(logits / temperature)``: the Jensen-Shannon divergence
     of what a model says of the copies of a row; 0 where it says the same of all, at most log V.
 
-    logits: ``(N, V, C)``, V copies of each row. Returns ``()`` or ``(N,)``.
-    Source: Shen et al. 2020 (Cutoff), arXiv 2009.13818, section 2.3; Lin 1991.
-
-    reduction: ``mean``, or ``none`` for a loss each.
+    logits: ``(N, V, C)``, V copies of each row. Returns ``()`` or ``(N,)``. reduction: ``mean``, or ``none`` for a loss
+    each. Source: Shen et al. 2020 (Cutoff), arXiv 2009.13818, section 2.3; Lin 1991.
 
     >>> alike, apart = torch.zeros(1, 2, 3), 50 * torch.eye(3)[:2][None]
     >>> float(consistency_js(alike)), round(float(consistency_js(apart)), 4)  # log 2

@@ -147,7 +147,6 @@ class NotNear(Mask):
     """Neighbours in time are no negatives: ``|t_i - t_j| < radius``; times ``(N,)`` seconds, or any unit.
 
     groups: near only within one group (recording), ``(N,)`` of anchors and ``(M,)`` or ``(M + K,)`` of candidates.
-
     candidates: their times, ``(M,)`` or ``(M + K,)`` (None: as times). candidate_groups: their groups (None: as
     groups).
 

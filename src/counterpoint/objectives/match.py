@@ -56,10 +56,8 @@ def _example(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def matching(matched: Tensor, unmatched: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """``L = -log softmax(z)[1]`` of pairs that belong together, ``-log softmax(z)[0]`` of the others; their mean.
 
-    matched: ``(N, 2)`` and unmatched: ``(M, 2)`` logits for "not matched" and "matched". Returns ``()``, or
-    ``(N + M,)`` values, those of the matched pairs first.
-
-    reduction: ``mean``, or ``none`` for a loss each.
+    matched: ``(N, 2)`` and unmatched: ``(M, 2)`` logits for "not matched" and "matched". Returns ``()``, or ``(N +
+    M,)`` values, those of the matched pairs first. reduction: ``mean``, or ``none`` for a loss each.
 
     Source: Li et al. 2021 (ALBEF), arXiv 2107.07651, eq. 2.
 

@@ -110,10 +110,8 @@ def js_bound(positive: Tensor, negative: Tensor, *, reduction: Reduction = "mean
     """``L_i = softplus(-s⁺_i) + mean_k softplus(s⁻_ik)``: a bound on the Jensen-Shannon divergence of the joint
     distribution and the product of its marginals, from scores of pairs that belong together and of pairs that do not.
 
-    positive: ``(N,)``. negative: ``(N,)``, or ``(N, K)``. Returns ``()`` or ``(N,)``.
-    Source: Hjelm et al. 2019 (Deep InfoMax), arXiv 1808.06670, eq. 4.
-
-    reduction: ``mean``, or ``none`` for a loss each.
+    positive: ``(N,)``. negative: ``(N,)``, or ``(N, K)``. Returns ``()`` or ``(N,)``. reduction: ``mean``, or ``none``
+    for a loss each. Source: Hjelm et al. 2019 (Deep InfoMax), arXiv 1808.06670, eq. 4.
 
     >>> apart, alike = js_bound(torch.tensor([9.0]), torch.tensor([-9.0])), js_bound(torch.zeros(1), torch.zeros(1))
     >>> round(float(apart), 3), round(float(alike), 3)

@@ -31,11 +31,8 @@ def pointwise(
 
     logits: ``(N, C)``; of ``binary`` and ``regression`` the first one counts. scores: ``(N,)``, numbers; of ``classes``
     0 to C - 1, of ``binary`` 0 and 1. mask: ``(N,)`` bool, False where nothing is known, whatever the score: the mean
-    is over the others. Returns ``()`` or ``(N,)``. Raises `DataError` for scores that are no class.
-
-    reduction: ``mean``, or ``none`` for a loss each.
-
-    task: regression, binary or classes.
+    is over the others. Returns ``()`` or ``(N,)``. Raises `DataError` for scores that are no class. reduction:
+    ``mean``, or ``none`` for a loss each. task: regression, binary or classes.
 
     Source: the labelled loss of Barkan et al. 2019 (DSE), arXiv 1908.05161.
 

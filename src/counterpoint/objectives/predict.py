@@ -55,10 +55,8 @@ def symmetric_negative_cosine(
     All ``(N, D)``, numbered by the view they come from. Returns ``()`` or ``(N,)``.
     Source: Chen & He 2021 (SimSiam), arXiv 2011.10566, eq. 4.
 
-    reduction: ``mean``, or ``none`` for a loss each.
-
-    prediction1, prediction2: what the predictor says of each view. target1, target2: the projections of the views,
-    without gradient.
+    reduction: ``mean``, or ``none`` for a loss each. prediction1, prediction2: what the predictor says of each view.
+    target1, target2: the projections of the views, without gradient.
 
     >>> p1, p2 = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
     >>> float(symmetric_negative_cosine(p1, p2, target1=p2, target2=p1))  # each predicts the other view
@@ -74,10 +72,9 @@ def squared_error(
 ) -> Tensor:
     """``L_i = |p_i - sg(z_i)|²``, summed over the D coordinates; ``normalize`` scales both to unit length first.
 
-    prediction, target: ``(N, D)``. Returns ``()`` or ``(N,)``. With ``normalize`` it is
-    ``2 - 2 cos(p_i, z_i)``, the loss as BYOL prints it (Grill et al. 2020, arXiv 2006.07733, eq. 2).
-
-    reduction: ``mean``, or ``none`` for a loss each.
+    prediction, target: ``(N, D)``. Returns ``()`` or ``(N,)``. With ``normalize`` it is ``2 - 2 cos(p_i, z_i)``, the
+    loss as BYOL prints it (Grill et al. 2020, arXiv 2006.07733, eq. 2). reduction: ``mean``, or ``none`` for a loss
+    each.
 
     >>> p, z = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]])
     >>> float(squared_error(p, z)), float(squared_error(p, z, normalize=True))

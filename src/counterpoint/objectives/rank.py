@@ -108,10 +108,8 @@ def complex_angle(a: Tensor, b: Tensor) -> Tensor:
 def angle(a: Tensor, b: Tensor, score: Tensor, *, scale: float = 20.0) -> Tensor:
     """`cosent` with `complex_angle` instead of the cosine, which saturates near ±1.
 
-    a, b: ``(N, D)``, D even. score: ``(N,)``. Returns ``()``.
-    Source: Li & Li 2024 (AnglE), arXiv 2309.12871.
-
-    scale: of the angles, 1 / temperature.
+    a, b: ``(N, D)``, D even. score: ``(N,)``. Returns ``()``. scale: of the angles, 1 / temperature. Source: Li & Li
+    2024 (AnglE), arXiv 2309.12871.
 
     >>> z = torch.randn(2, 4, 8, generator=torch.Generator().manual_seed(0))
     >>> angle(z[0], z[1], score=torch.tensor([5.0, 4.0, 1.0, 0.0])).shape
@@ -225,10 +223,8 @@ def pro(similarity: Tensor, score: Tensor, *, temperature: float = 0.05, margin:
 def margin_ranking(positive: Tensor, negative: Tensor, *, margin: float = 0.1, reduction: Reduction = "mean") -> Tensor:
     """``L_i = max(0, margin - s⁺_i + s⁻_i)``: the positive scores higher by a margin.
 
-    positive, negative: ``(N,)`` scores. Returns ``()`` or ``(N,)``.
+    positive, negative: ``(N,)`` scores. Returns ``()`` or ``(N,)``. reduction: ``mean``, or ``none`` for a loss each.
     Source: Herbrich et al. 2000, "Large margin rank boundaries for ordinal regression".
-
-    reduction: ``mean``, or ``none`` for a loss each.
 
     >>> margin_ranking(torch.tensor([1.0, 0.5]), torch.tensor([0.0, 0.5]), margin=0.25, reduction="none").tolist()
     [0.0, 0.25]
@@ -256,11 +252,9 @@ def triplet(
 ) -> Tensor:
     """``L_i = max(0, margin + d(a_i, p_i) - d(a_i, n_i))`` of given triplets.
 
-    anchor, positive, negative: ``(N, D)``. distance: euclidean, squared (euclidean), or cosine (1 - cos).
-    Returns ``()`` or ``(N,)``.
-    Source: Schroff et al. 2015 (FaceNet), arXiv 1503.03832, with squared distances of unit vectors.
-
-    reduction: ``mean``, or ``none`` for a loss each.
+    anchor, positive, negative: ``(N, D)``. distance: euclidean, squared (euclidean), or cosine (1 - cos). Returns
+    ``()`` or ``(N,)``. reduction: ``mean``, or ``none`` for a loss each. Source: Schroff et al. 2015 (FaceNet), arXiv
+    1503.03832, with squared distances of unit vectors.
 
     >>> a, p, n = torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 2.0]])
     >>> float(triplet(a, p, n))  # 1 + 5 - 2
@@ -358,11 +352,9 @@ def list_net(
     """``L_i = -Σ_j p_ij log q_ij``, ``p = softmax(relevance)``, ``q = softmax(scores / temperature)``
     (ListNet, top one).
 
-    scores, relevance: ``(N, L)``, one list per row. mask: ``(N, L)`` bool, False where a list has no entry.
-    Returns ``()`` or ``(N,)``. Source: Cao et al. 2007, "Learning to rank: from pairwise approach to listwise
-    approach".
-
-    reduction: ``mean``, or ``none`` for a loss each.
+    scores, relevance: ``(N, L)``, one list per row. mask: ``(N, L)`` bool, False where a list has no entry. Returns
+    ``()`` or ``(N,)``. reduction: ``mean``, or ``none`` for a loss each. Source: Cao et al. 2007, "Learning to rank:
+    from pairwise approach to listwise approach".
 
     >>> relevance = torch.tensor([[2.0, 1.0, 0.0]])
     >>> bool(list_net(relevance, relevance) < list_net(relevance.flip(1), relevance))

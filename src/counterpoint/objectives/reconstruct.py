@@ -44,11 +44,9 @@ def scaled_cosine_error(
 ) -> Tensor:
     """``L_i = (1 - cos(z_i, x_i))^gamma`` over the hidden items; gamma > 1 lets easy items count less.
 
-    prediction, target: ``(..., D)``. mask: ``(...)`` bool, True where an item was hidden (None: everywhere).
-    Items whose target is all zero have no direction: they are left out. Returns ``()``, or ``(V,)`` values of
-    the V items that count, in the order of the mask.
-
-    reduction: ``mean``, or ``none`` for a loss each.
+    prediction, target: ``(..., D)``. mask: ``(...)`` bool, True where an item was hidden (None: everywhere). Items
+    whose target is all zero have no direction: they are left out. Returns ``()``, or ``(V,)`` values of the V items
+    that count, in the order of the mask. reduction: ``mean``, or ``none`` for a loss each.
 
     Source: Hou et al. 2022 (GraphMAE), arXiv 2205.10803, eq. 2.
 
@@ -81,11 +79,10 @@ def masked_mse(
 ) -> Tensor:
     """``L_i = Σ_d (z_id - x_id)² / D`` over the hidden items.
 
-    prediction, target: ``(..., D)``, an item being a patch, a token, a node. mask: ``(...)`` bool, True where
-    an item was hidden (None: everywhere). normalize_target: each target item with mean 0 and variance 1 over
-    its D values first. Returns ``()``, or ``(V,)`` values of the hidden items in the order of the mask.
-
-    reduction: ``mean``, or ``none`` for a loss each.
+    prediction, target: ``(..., D)``, an item being a patch, a token, a node. mask: ``(...)`` bool, True where an item
+    was hidden (None: everywhere). normalize_target: each target item with mean 0 and variance 1 over its D values
+    first. Returns ``()``, or ``(V,)`` values of the hidden items in the order of the mask. reduction: ``mean``, or
+    ``none`` for a loss each.
 
     Source: He et al. 2022 (MAE), arXiv 2111.06377.
 

@@ -37,9 +37,8 @@ def reduced(values: Tensor, reduction: Reduction) -> Tensor:
 def weighted(values: Tensor, weight: Tensor, reduction: Reduction = "mean") -> Tensor:
     """Values per row ``(N,)`` as they are, or their mean ``()`` weighted by ``(N,)``, over the rows of all processes.
 
-    weight: counts, or which rows count. Where nothing counts the mean is 0, with a gradient of zero.
-
-    values: of the rows of this process. reduction: ``none`` or ``mean``.
+    weight: counts, or which rows count. Where nothing counts the mean is 0, with a gradient of zero. values: of the
+    rows of this process. reduction: ``none`` or ``mean``.
 
     >>> float(weighted(torch.tensor([1.0, 3.0]), torch.tensor([3.0, 1.0])))
     1.5

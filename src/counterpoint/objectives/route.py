@@ -103,10 +103,8 @@ def expert_balance(probability: Tensor, chosen: Tensor) -> Tensor:
 def expert_known(logits: Tensor, experts: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """``L_i = -log softmax(logits_i)[experts_i]``: the router learns where rows belong.
 
-    logits: ``(N, E)``. experts: ``(N,)`` long. Returns ``()`` or ``(N,)``.
-    Source: Hallee et al. 2024, arXiv 2401.15713.
-
-    reduction: ``mean``, or ``none`` for a loss each.
+    logits: ``(N, E)``. experts: ``(N,)`` long. Returns ``()`` or ``(N,)``. reduction: ``mean``, or ``none`` for a loss
+    each. Source: Hallee et al. 2024, arXiv 2401.15713.
 
     >>> round(float(expert_known(torch.zeros(2, 4), torch.tensor([0, 3]))), 4)  # log 4
     1.3863

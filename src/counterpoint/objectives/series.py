@@ -35,10 +35,9 @@ def hierarchical_contrast(
     the other times of the same window. From scale to scale neighbouring steps are pooled by their maximum, two to one
     (an odd last one is left out), until one is left, where there is no other time and T is 0. One window has I = 0.
 
-    a, b: ``(N, L, D)``, taken as they are: give unit vectors for cosines. alpha: from 0 (times) to 1 (windows).
-    Over many processes the windows of all are compared. Returns ``()``, or ``(N,)`` of this process's windows.
-
-    reduction: ``mean``, or ``none`` for a loss each.
+    a, b: ``(N, L, D)``, taken as they are: give unit vectors for cosines. alpha: from 0 (times) to 1 (windows). Over
+    many processes the windows of all are compared. Returns ``()``, or ``(N,)`` of this process's windows. reduction:
+    ``mean``, or ``none`` for a loss each.
 
     Source: Yue et al. 2022 (TS2Vec), arXiv 2106.10466, eqs. 1 to 3.
 
@@ -73,10 +72,7 @@ def frequency_contrast(a: Tensor, b: Tensor, *, scale: float = 1.0, reduction: R
     comparison with the other windows of `hierarchical_contrast`, with frequencies in place of times.
 
     a, b: ``(N, L, D)`` real; CoST gives vectors of unit length at each time. Over many processes the windows of all are
-    compared. Returns ``()``, or ``(N,)`` of this process's windows.
-
-    reduction: ``mean``, or ``none`` for a loss each.
-
+    compared. Returns ``()``, or ``(N,)`` of this process's windows. reduction: ``mean``, or ``none`` for a loss each.
     scale: 1 / temperature of the dot products.
 
     Source: Woo et al. 2022 (CoST), arXiv 2202.01575, eqs. 5 and 6.

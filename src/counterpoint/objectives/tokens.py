@@ -49,9 +49,7 @@ def token_nll(logits: Tensor, target: Tensor, *, mask: Tensor | None = None, red
 
     logits: ``(B, T, V)``. target: ``(B, T)`` long, the token that each one predicts. mask: ``(B, T)`` bool, True where
     the target is real (None: everywhere). Returns ``()``, or ``(B,)`` means over the tokens of each sequence; a
-    sequence without a real token gives 0.
-
-    reduction: ``mean``, or ``none`` for a loss each.
+    sequence without a real token gives 0. reduction: ``mean``, or ``none`` for a loss each.
 
     Source: Bengio et al. 2003, "A Neural Probabilistic Language Model".
 
@@ -85,7 +83,6 @@ def token_margin(
     states: ``(B, T, D)``. mask: ``(B, T)`` bool, True where a token is real (None: everywhere). weight: sequences, as
     the paper defines it, or pairs, as its released code computes it. Sequences of fewer than two tokens have no pair:
     they count for nothing, and a batch of such has the loss 0. Returns ``()``, or ``(B,)`` values of the sequences.
-
     reduction: ``mean``, or ``none`` for a loss each.
 
     Source: Su et al. 2022 (SimCTG), arXiv 2202.06417, eq. 2.

@@ -29,6 +29,9 @@ def subsequence(sequence: str, rng: np.random.Generator, *, length: Range) -> st
     """A stretch of a length drawn from ``length``, at a uniformly drawn place; a shorter sequence is taken whole.
 
     rng: every draw comes from it.
+
+    >>> len(subsequence("ACGT" * 10, np.random.default_rng(0), length=(8, 9)))
+    8
     """
     least, beyond = length
     if not 0 < least < beyond:
@@ -62,9 +65,11 @@ def fragment_and_read(
 def substitute(sequence: str, rng: np.random.Generator, *, rate: float) -> str:
     """Every base becomes, with probability ``rate``, one of the three others; N stays.
 
-    rng: every draw comes from it.
+    rng: every draw comes from it. sequence: of ACGTN.
 
-    sequence: of ACGTN.
+    >>> changed = substitute("AAAAAAAA", np.random.default_rng(0), rate=1.0)
+    >>> len(changed), "A" in changed
+    (8, False)
     """
     _rate("rate", rate)
     codes = np.frombuffer(sequence.encode("ascii"), dtype=np.uint8).copy()
@@ -76,9 +81,10 @@ def substitute(sequence: str, rng: np.random.Generator, *, rate: float) -> str:
 def indels(sequence: str, rng: np.random.Generator, *, rate: float) -> str:
     """Behind every base, with probability ``rate`` / 2, a random base is put in; with ``rate`` / 2 it is left out.
 
-    rng: every draw comes from it.
+    rng: every draw comes from it. sequence: of ACGTN.
 
-    sequence: of ACGTN.
+    >>> indels("ACGT", np.random.default_rng(0), rate=0.0)
+    'ACGT'
     """
     _rate("rate", rate)
     drawn = rng.random(len(sequence))
@@ -96,6 +102,10 @@ def two_views(sequences: Sequence[str], rng: np.random.Generator, collate: Colla
     """Half to all of each sequence, twice, with 2 % of its bases exchanged; see `counterpoint.views.base.TwoViews`.
 
     sequences: N of them. rng: every draw comes from it. collate: the encoder's, to what it reads.
+
+    >>> one, other = two_views(["ACGT" * 25], np.random.default_rng(0), list)
+    >>> 50 <= len(one[0]) <= 100, one == other
+    (True, False)
     """
 
     def view(sequence: str) -> str:
@@ -112,6 +122,10 @@ def counterparts(items: Sequence[str], rng: np.random.Generator, collate: Collat
     Reads are of 100 to 250 bases, of shorter stretches half of them. See `counterpoint.views.base.Counterparts`.
 
     items: N sequences. rng: every draw comes from it. collate: not used, reads are sequences.
+
+    >>> reads, sequences = counterparts(["ACGT" * 100], np.random.default_rng(0), list)
+    >>> 100 <= len(reads[0]) <= 250, sequences == ["ACGT" * 100]
+    (True, True)
     """
     whole = (2**31, 2**31 + 1)  # longer than any sequence
     reads = (fragment_and_read(s, rng, fragment=whole, read=(100, 251))[1] for s in items)
@@ -133,6 +147,10 @@ def kmer_counts(train: Sequence[str], test: Sequence[str]) -> tuple[Matrix, Matr
     """Square roots of the shares of k-mers of both strands, less the mean of the training sequences.
 
     train, test: sequences. Returns the matrices of both, and what was left out of them in words.
+
+    >>> train, test, cut = kmer_counts(["ACGTACGT", "TTTTAAAA"], ["ACGTACGA"])
+    >>> train.shape[0], test.shape[0], train.shape[1] == test.shape[1]
+    (2, 1, True)
     """
     from sklearn.preprocessing import normalize
 

@@ -32,6 +32,9 @@ def random_crop(tokens: Sequence[T], rng: np.random.Generator, *, ratio: Ratio =
     """A span of ``max(1, int(r·L))`` of the L tokens, r uniform in ``ratio``, at a uniformly drawn place.
 
     rng: every draw comes from it.
+
+    >>> random_crop(list(range(10)), np.random.default_rng(0), ratio=(0.3, 0.3))
+    [4, 5, 6]
     """
     start, stop = _span(len(tokens), rng, ratio)
     return list(tokens[start:stop])
@@ -42,9 +45,7 @@ def independent_crops(
 ) -> tuple[list[T], list[T]]:
     """Two crops of one sequence, drawn independently: they may overlap, and neither is a query or a document.
 
-    rng: every draw comes from it.
-
-    tokens: L of anything. ratio: least and largest share of a crop.
+    rng: every draw comes from it. tokens: L of anything. ratio: least and largest share of a crop.
 
     >>> independent_crops([1, 2, 3, 4], np.random.default_rng(0), ratio=(0.5, 0.5))
     ([2, 3], [1, 2])
@@ -61,6 +62,10 @@ def inverse_cloze(
     and a ``ratio`` of one sentence, this is the published form. A span of everything leaves the sequence whole.
 
     rng: every draw comes from it.
+
+    >>> span, rest = inverse_cloze(list(range(6)), np.random.default_rng(0), ratio=(0.5, 0.5), keep=0.0)
+    >>> sorted(span + rest)
+    [0, 1, 2, 3, 4, 5]
     """
     _share("keep", keep)
     start, stop = _span(len(tokens), rng, ratio)
@@ -100,6 +105,9 @@ def neighbours(items: Sequence[T], rng: np.random.Generator, *, window: int = 1)
     items: in their order, as sentences of a document are. window: in places.
 
     Source: Wu et al. 2022, arXiv 2206.03281.
+
+    >>> neighbours(["first", "second"], np.random.default_rng(0)), neighbours(["alone"], np.random.default_rng(0))
+    (('second', 'first'), None)
     """
     if window < 1:
         raise ConfigError(f"window={window}: a neighbour is at least one place away.")
@@ -113,9 +121,10 @@ def neighbours(items: Sequence[T], rng: np.random.Generator, *, window: int = 1)
 def delete_tokens(tokens: Sequence[T], rng: np.random.Generator, *, p: float = 0.1) -> list[T]:
     """Every token is deleted with probability ``p``; where all would go, one drawn at random survives.
 
-    rng: every draw comes from it.
+    rng: every draw comes from it. tokens: L of anything.
 
-    tokens: L of anything.
+    >>> delete_tokens("abc", np.random.default_rng(0), p=0.0), len(delete_tokens("abc", np.random.default_rng(0), p=1.0))
+    (['a', 'b', 'c'], 1)
     """
     drop = _chosen(len(tokens), rng, p)
     if drop.all():
@@ -128,9 +137,10 @@ def replace_tokens(
 ) -> list[T]:
     """Every token becomes, with probability ``p``, one drawn from ``candidates`` (``range(V)`` for numbers).
 
-    rng: every draw comes from it.
+    rng: every draw comes from it. tokens: L of anything.
 
-    tokens: L of anything.
+    >>> replace_tokens("abc", np.random.default_rng(0), candidates="z", p=1.0)
+    ['z', 'z', 'z']
     """
     if not len(candidates):
         raise ConfigError("replace_tokens needs at least one candidate, e.g. candidates=range(vocabulary_size).")
@@ -142,9 +152,10 @@ def replace_tokens(
 def mask_tokens(tokens: Sequence[T], rng: np.random.Generator, *, mask: T, p: float = 0.1) -> list[T]:
     """Every token becomes ``mask`` with probability ``p``, independently.
 
-    rng: every draw comes from it.
+    rng: every draw comes from it. tokens: L of anything.
 
-    tokens: L of anything.
+    >>> mask_tokens([5, 6, 7], np.random.default_rng(0), mask=0, p=1.0)
+    [0, 0, 0]
     """
     return [mask if hidden else t for t, hidden in zip(tokens, _chosen(len(tokens), rng, p))]
 
@@ -153,6 +164,9 @@ def shuffle_tokens(tokens: Sequence[T], rng: np.random.Generator, *, p: float = 
     """The tokens chosen with probability ``p`` change places among themselves; the others stay.
 
     rng: every draw comes from it.
+
+    >>> sorted(shuffle_tokens([3, 1, 2], np.random.default_rng(0), p=1.0))
+    [1, 2, 3]
     """
     chosen = np.flatnonzero(_chosen(len(tokens), rng, p))
     out = list(tokens)
@@ -168,6 +182,10 @@ def repeat_tokens(tokens: Sequence[T], rng: np.random.Generator, *, p: float = 0
     arXiv 2109.04380.
 
     rng: every draw comes from it.
+
+    >>> longer = repeat_tokens([1, 2, 3, 4], np.random.default_rng(0))
+    >>> longer == sorted(longer), len(longer) <= 6
+    (True, True)
     """
     _share("p", p)
     if not len(tokens):
@@ -183,6 +201,9 @@ def counterparts(items: Sequence[str], rng: np.random.Generator, collate: Collat
     Halves of its words; texts of fewer than `FEWEST_WORDS` have none. See `counterpoint.views.base.Counterparts`.
 
     items: N texts. rng: not used, nothing is drawn. collate: not used, halves are texts.
+
+    >>> counterparts(["one two three four five six seven eight"], np.random.default_rng(0), list)
+    (['one two three four'], ['five six seven eight'])
     """
     words = [text.split() for text in items]
     cut = [(w[: len(w) // 2], w[len(w) // 2 :]) if len(w) >= FEWEST_WORDS else None for w in words]
@@ -225,6 +246,10 @@ def words(train: Sequence[str], test: Sequence[str]) -> tuple[Matrix, Matrix, st
     """TF-IDF of words: ``(1 + log tf) · idf``, rows of unit length.
 
     train, test: texts. Returns the matrices of both, and what was left out of them in words.
+
+    >>> train, test, cut = words(["a cat sat", "a dog ran"], ["the cat ran"])
+    >>> train.shape[0], test.shape[0], train.shape[1] == test.shape[1]
+    (2, 1, True)
     """
     return *_tfidf(train, test, token_pattern=r"(?u)\b\w+\b", max_features=WORDS), ""
 
@@ -233,6 +258,10 @@ def characters(train: Sequence[str], test: Sequence[str]) -> tuple[Matrix, Matri
     """TF-IDF of n-grams of 2 to 4 characters within words.
 
     train, test: texts. Returns the matrices of both, and what was left out of them in words.
+
+    >>> train, test, cut = characters(["a cat sat", "a dog ran"], ["the cat ran"])
+    >>> train.shape[0], test.shape[0], train.shape[1] == test.shape[1]
+    (2, 1, True)
     """
     both = ([text[:CHARACTERS] for text in texts] for texts in (train, test))
     long = sum(len(text) > CHARACTERS for texts in (train, test) for text in texts)
