@@ -23,6 +23,7 @@ def beam(
 
     length: 0 takes the most probable continuation, which tends to be short; 1 the best mean over its tokens, of which
     the one that ends it is one. A prefix is done once no open continuation can become better than the best that ended.
+    model: what writes. prefixes: ids of its tokens. max_new: new tokens of each, at most.
     """
     if width < 1:
         raise ConfigError(f"width={width}: give at least 1 open continuation; 1 is greedy decoding.")

@@ -41,6 +41,7 @@ def contrastive_search(
     k: candidates per token. alpha: weight of the penalty. sampled: so many first tokens are drawn from the nucleus
     ``p`` instead (see `nucleus`), which gives another text for every ``seed``. Candidates of equal score: the more
     probable one. A text that has no token yet has nothing to be unlike: its first token is the most probable one.
+    model: what writes. prefixes: ids of its tokens. max_new: new tokens of each, at most.
     """
     if k < 1:
         raise ConfigError(f"k={k}: give at least 1 candidate per token; 1 is greedy decoding.")
@@ -86,5 +87,8 @@ def penalty(state: Tensor, before: Tensor, own: Tensor) -> Tensor:
 
 
 def choose(probability: Tensor, penalty: Tensor, alpha: float) -> Tensor:
-    """The place ``(N,)`` of the best of the candidates ``(N, k)``, the most probable first; of equal ones the first."""
+    """The place ``(N,)`` of the best of the candidates ``(N, k)``, the most probable first; of equal ones the first.
+
+    probability: of the candidates. penalty: their largest cosine with what was said. alpha: its weight.
+    """
     return ((1 - alpha) * probability - alpha * penalty).argmax(1)

@@ -35,7 +35,7 @@ def biases(
 
     cosines, gold: ``(N,)``. a, b: the N texts of each side. ``overlap bias``: with the Jaccard similarity of the words
     (positive: pairs with words in common are scored too high). ``length bias``: with the difference of the numbers of
-    words (negative: pairs of unlike length are scored too low).
+    words (negative: pairs of unlike length are scored too low). tokenizer: text -> words.
 
     Source of the question: Miao et al. 2023 (DebCSE), arXiv 2309.07396.
     """

@@ -16,7 +16,10 @@ from counterpoint.evaluate.intervals import Sample
 
 
 def kmeans(x: np.ndarray | sparse.csr_array, k: int, *, restarts: int = 4, seed: int = 0) -> np.ndarray:
-    """Cluster of each row, ``(N,)``: k-means on unit vectors, the best of several starts. x: (N, D), perhaps sparse."""
+    """Cluster of each row, ``(N,)``: k-means on unit vectors, the best of several starts. x: (N, D), perhaps sparse.
+
+    restarts: starts. seed: of the starts.
+    """
     if not np.isfinite(x.data if sparse.issparse(x) else x).all():
         raise DataError("Some embeddings are not finite (NaN or infinity); they cannot be clustered. Check the model.")
     if not 1 <= k <= x.shape[0]:
@@ -42,6 +45,8 @@ def ari(labels: np.ndarray, clusters: np.ndarray) -> float:
     """Adjusted Rand index (Hubert & Arabie, 1985): agreement on pairs of rows, 0 by chance, 1 when equal.
 
     1 for a single row, as scikit-learn's `adjusted_rand_score`.
+
+    labels: ``(N,)`` true classes. clusters: ``(N,)`` numbers.
     """
     table = _table(labels, clusters)
     cells, rows, columns = (_pairs(x) for x in (table, table.sum(axis=1), table.sum(axis=0)))

@@ -25,20 +25,25 @@ class Continual:
 
     @property
     def seen(self) -> np.ndarray:
+        """After each task, the accuracy on the rows of all tasks so far, ``(T,)``."""
         known = np.tril(np.where(np.isnan(self.matrix), 0, self.matrix) * self.counts)
         found: np.ndarray = known.sum(1) / np.cumsum(self.counts)
         return found
 
     @property
     def average(self) -> float:
+        """The mean of `seen`."""
         return float(self.seen.mean())
 
     @property
     def last(self) -> float:
+        """The accuracy on all tasks at the end."""
         return float(self.seen[-1])
 
     @property
     def forgetting(self) -> float:
+        """How far the accuracy on a task has fallen from its best by the end, the mean over all tasks but the last; 0
+        of one."""
         if len(self.counts) < 2:
             return 0.0
         return float((np.nanmax(self.matrix[:-1, :-1], axis=0) - self.matrix[-1, :-1]).mean())

@@ -72,6 +72,9 @@ def learn_from_pairs(
 
     The pairs must be new to the encoder, and so must the texts that they are found among: it knows those it has seen
     too well to be judged by them.
+
+    encoder: of texts. pairs: N rows. tokenizer: of BM25. metric: what the share is the best for. source: a sentence
+    that says where the share is from.
     """
     ranking = Ranking.of_pairs(pairs, "anchor", "positive")
     queries = encoder.encode(ranking.queries, role="query", normalize=True)
@@ -87,6 +90,7 @@ def lists(
     """What `learn_share` and `weighted` take, of documents in memory.
 
     embedded, documents: unit vectors ``(Q, D)`` of the queries and ``(M, D)``. words: BM25 of the same documents.
+    queries: Q texts. depth: rows of each ranking.
     """
     vectors = Vectors.of(documents)
     return both(vectors.nearest(embedded, depth), queries, embedded, vectors=vectors, bm25=words, depth=depth)

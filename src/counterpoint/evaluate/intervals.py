@@ -28,7 +28,10 @@ FEWEST = 4
 @dataclass(frozen=True, slots=True)
 class Interval:
     """A value and the bounds of its confidence interval (95 % unless asked otherwise), which are NaN where there are
-    too few examples for one."""
+    too few examples for one.
+
+    low, high: the bounds.
+    """
 
     value: float
     low: float
@@ -67,6 +70,7 @@ class Sample:
 
     @property
     def value(self) -> float:
+        """The figure of all examples."""
         return float(self.arrays[0].mean()) if self.statistic is None else float(self.statistic(*self.arrays))
 
     def replicates(self, *, draws: int = 2_000, seed: int = 0) -> np.ndarray:
@@ -106,7 +110,10 @@ class Sample:
 
     def around(self, replicates: np.ndarray, level: float = 0.95) -> Interval:
         """The value between the quantiles of its replicates ``(draws,)``; of a share of right ones, `score_interval`:
-        where all are right, every resample says 1, which is not how sure that is."""
+        where all are right, every resample says 1, which is not how sure that is.
+
+        level: of confidence.
+        """
         x = self.arrays[0]
         if self.statistic is None and ((x == 0) | (x == 1)).all():
             return score_interval(float(x.mean()), len(x), level)
@@ -114,17 +121,25 @@ class Sample:
 
 
 def mean(x: np.ndarray) -> Sample:
-    """The mean of a per-example metric ``(n,)``."""
+    """The mean of a per-example metric ``(n,)``.
+
+    x: a number for each example.
+    """
     return Sample((np.asarray(x, dtype=np.float64),))
 
 
 def interval(sample: Sample, *, draws: int = 2_000, seed: int = 0, level: float = 0.95) -> Interval:
-    """The interval of a metric by its `Sample.replicates`."""
+    """The interval of a metric by its `Sample.replicates`.
+
+    sample: of the metric. draws: resamples. seed: of the draws. level: of confidence.
+    """
     return sample.around(sample.replicates(draws=draws, seed=seed), level)
 
 
 def score_interval(share: float, n: int, level: float = 0.95) -> Interval:
     """The interval of a share of n examples (Wilson, 1927).
+
+    share: from 0 to 1. level: of confidence.
 
     >>> print(score_interval(1.0, 10))
     1.000 [0.722, 1.000]
@@ -136,7 +151,10 @@ def score_interval(share: float, n: int, level: float = 0.95) -> Interval:
 
 
 def difference(a: Sample, b: Sample, *, draws: int = 2_000, seed: int = 0, level: float = 0.95) -> Interval:
-    """Paired interval of ``a − b``: both are recomputed on the same draws of the shared examples."""
+    """Paired interval of ``a − b``: both are recomputed on the same draws of the shared examples.
+
+    draws: resamples. seed: of the draws. level: of confidence.
+    """
     _paired(a, b)
     kwargs = {"draws": draws, "seed": seed}
     return percentiles(a.value - b.value, a.replicates(**kwargs) - b.replicates(**kwargs), level)
@@ -146,6 +164,7 @@ def randomisation(a: np.ndarray, b: np.ndarray, *, draws: int = 10_000, seed: in
     """Two-sided p of equal means: the share of random swaps within pairs that differ as much (Fisher, 1935).
 
     a, b: (n,) per-example metrics of two systems. At least 1/(draws + 1), as the observed assignment counts as one.
+    draws: random swaps. seed: of the draws.
     """
     _paired(mean(a), mean(b))
     d = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
@@ -163,6 +182,8 @@ def over_runs(values: Sequence[float], *, level: float = 0.95) -> Interval:
 
     Of two arms with the same seeds, give the differences: the interval is then the paired one. One run has a mean
     without bounds, which are then NaN. Raises `DataError` for no run.
+
+    values: one for each run. level: of confidence.
     """
     x = np.asarray(values, dtype=np.float64)
     if len(x) == 0:

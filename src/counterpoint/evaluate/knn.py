@@ -31,7 +31,10 @@ def votes(train: Matrix, labels: np.ndarray, test: Matrix, *, k: int = 20, tempe
 
 
 def predict(train: Matrix, labels: np.ndarray, test: Matrix, *, k: int = 20, temperature: float = 0.07) -> np.ndarray:
-    """Class with the largest vote for each test row, ``(N',)``; of equal votes the smaller class number."""
+    """Class with the largest vote for each test row, ``(N',)``; of equal votes the smaller class number.
+
+    train: ``(N, D)``. labels: ``(N,)``. test: ``(N', D)``. k: neighbours. temperature: of their votes.
+    """
     return np.asarray(votes(train, labels, test, k=k, temperature=temperature).argmax(axis=1))
 
 

@@ -57,6 +57,8 @@ def perplexity(model: CausalLM, texts: Iterable[str], *, budget: int = 8192) -> 
 
     Figures of models with different vocabularies cannot be compared. Raises `DataError` where there is no token to
     predict.
+
+    model: a causal language model. texts: any number. budget: tokens of a forward pass, padding included.
     """
     total = count = 0.0
     stream = iter(texts)
@@ -78,6 +80,7 @@ def coherence(
 
     prefixes, continuations: ids of the model's own tokens (``model.prefix(texts)``, ``model.ids(texts)``). Empty
     continuations are left out. The model should be none of those that wrote, as each finds its own texts probable.
+    model: a causal language model. batch: texts of a forward pass.
     """
     if len(prefixes) != len(continuations):
         raise DataError(f"{len(prefixes)} prefixes have {len(continuations)} continuations; give one each.")
@@ -108,7 +111,10 @@ def repetition(texts: Sequence[Sequence[Hashable]], n: int) -> float:
 
 
 def diversity(texts: Sequence[Sequence[Hashable]]) -> float:
-    """``100 (1 - rep-2) (1 - rep-3) (1 - rep-4)``, in percent: 100 where nothing is said twice."""
+    """``100 (1 - rep-2) (1 - rep-3) (1 - rep-4)``, in percent: 100 where nothing is said twice.
+
+    texts: the tokens of each.
+    """
     return 100 * math.prod(1 - repetition(texts, n) / 100 for n in (2, 3, 4))
 
 

@@ -10,7 +10,10 @@ from counterpoint.evaluate.similarity import cosines
 
 
 def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
-    """``Σ_n (R_n − R_{n−1}) P_n`` over the thresholds; pairs with equal scores pass a threshold together."""
+    """``Σ_n (R_n − R_{n−1}) P_n`` over the thresholds; pairs with equal scores pass a threshold together.
+
+    scores: ``(N,)``, higher for pairs that are the same. labels: ``(N,)`` of 0 and 1.
+    """
     true, total = _passing(scores, labels)
     if not true[-1]:
         return float("nan")
@@ -18,13 +21,19 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def best_f1(scores: np.ndarray, labels: np.ndarray) -> float:
-    """F1 at the threshold that suits these very pairs best: an upper bound of what a fixed threshold reaches."""
+    """F1 at the threshold that suits these very pairs best: an upper bound of what a fixed threshold reaches.
+
+    scores: ``(N,)``. labels: ``(N,)`` of 0 and 1.
+    """
     true, total = _passing(scores, labels)
     return float((2 * true / (total + true[-1])).max())
 
 
 def best_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Accuracy at the threshold that suits these very pairs best."""
+    """Accuracy at the threshold that suits these very pairs best.
+
+    scores: ``(N,)``. labels: ``(N,)`` of 0 and 1.
+    """
     true, total = _passing(scores, labels)
     n, positives = total[-1], true[-1]
     right = true + (n - positives) - (total - true)
@@ -37,7 +46,10 @@ def samples(a: np.ndarray, b: np.ndarray, labels: np.ndarray) -> dict[str, Sampl
 
 
 def of_scores(scores: np.ndarray, labels: np.ndarray) -> dict[str, Sample]:
-    """The same of any scores (N,) of the pairs."""
+    """The same of any scores (N,) of the pairs.
+
+    labels: ``(N,)`` of 0 and 1.
+    """
     labels = np.asarray(labels)
     if not np.isin(labels, (0, 1)).all() or labels.min() == labels.max():
         raise DataError(f"Pair labels must be 0 and 1, both of them; found {np.unique(labels)[:5].tolist()}.")

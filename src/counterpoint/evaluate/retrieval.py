@@ -28,7 +28,10 @@ class Judgements:
         return len(self.relevant)
 
     def gains(self, ids: np.ndarray) -> np.ndarray:
-        """Gain of each ranked document ``(Q, K)``; 0 for what is not relevant and for id -1."""
+        """Gain of each ranked document ``(Q, K)``; 0 for what is not relevant and for id -1.
+
+        ids: numbers of documents, best first.
+        """
         width = 1 + max(ids.max(initial=0), self.document.max(initial=0))
         keys, wanted = self.query * width + self.document, np.arange(len(ids))[:, None] * width + ids
         at = np.searchsorted(keys, wanted).clip(max=max(0, len(keys) - 1))
@@ -47,30 +50,45 @@ class Judgements:
 
 
 def dcg(gains: np.ndarray, k: int) -> np.ndarray:
-    """``Σ_{r=1..k} gain_r / log2(r + 1)`` per query, ``(Q, K) -> (Q,)``: linear gain, as trec_eval's ndcg_cut."""
+    """``Σ_{r=1..k} gain_r / log2(r + 1)`` per query, ``(Q, K) -> (Q,)``: linear gain, as trec_eval's ndcg_cut.
+
+    gains: in the order of the ranking. k: depth.
+    """
     gains = gains[:, :k]
     return (gains / np.log2(np.arange(2, gains.shape[1] + 2))).sum(axis=1)
 
 
 def ndcg(gains: np.ndarray, ideal: np.ndarray, k: int) -> np.ndarray:
-    """DCG as a share of the ideal ranking's (Järvelin & Kekäläinen, 2002), ``(Q,)``; 0 where nothing is relevant."""
+    """DCG as a share of the ideal ranking's (Järvelin & Kekäläinen, 2002), ``(Q,)``; 0 where nothing is relevant.
+
+    gains: ``(Q, K)`` in the order of the ranking. ideal: ``(Q, K')`` in the best order. k: depth.
+    """
     best = dcg(ideal, k)
     return np.divide(dcg(gains, k), best, out=np.zeros(len(gains)), where=best > 0)
 
 
 def reciprocal_rank(gains: np.ndarray, k: int) -> np.ndarray:
-    """1 / place of the first relevant document among the first k, else 0, ``(Q,)``."""
+    """1 / place of the first relevant document among the first k, else 0, ``(Q,)``.
+
+    gains: ``(Q, K)`` in the order of the ranking.
+    """
     hit = gains[:, :k] > 0
     return np.where(hit.any(axis=1), 1.0 / (1 + hit.argmax(axis=1)), 0.0) if hit.shape[1] else np.zeros(len(gains))
 
 
 def recall(gains: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
-    """Share of the relevant documents that are among the first k, ``(Q,)``. relevant: (Q,) how many there are."""
+    """Share of the relevant documents that are among the first k, ``(Q,)``. relevant: (Q,) how many there are.
+
+    gains: ``(Q, K)`` in the order of the ranking.
+    """
     return (gains[:, :k] > 0).sum(axis=1) / np.maximum(1, relevant)
 
 
 def average_precision(gains: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    """Mean over the relevant documents of the precision at their places; those not ranked count 0. ``(Q,)``."""
+    """Mean over the relevant documents of the precision at their places; those not ranked count 0. ``(Q,)``.
+
+    gains: ``(Q, K)`` in the order of the ranking. relevant: ``(Q,)`` how many there are.
+    """
     hit = gains > 0
     precision = np.cumsum(hit, axis=1) / np.arange(1, hit.shape[1] + 1)
     return (precision * hit).sum(axis=1) / np.maximum(1, relevant)
@@ -92,8 +110,8 @@ def measure(
     """Metrics of rankings ``ids (Q, K)``, best first, -1 where a ranking has ended.
 
     metrics: ``ndcg@k``, ``mrr@k``, ``recall@k``, ``map``. A ranking that is shorter than k counts as complete, so rank
-    at least as deep as the largest k (and as deep as the corpus, or the usual 1000, for ``map``).
-    Raises DataError where no query has a relevant document.
+    at least as deep as the largest k (and as deep as the corpus, or the usual 1000, for ``map``). Raises DataError
+    where no query has a relevant document. judgements: of the Q queries; or, for each, document number -> gain.
     """
     judged = judgements if isinstance(judgements, Judgements) else Judgements(judgements)
     if ids.ndim != 2 or len(ids) != len(judged):

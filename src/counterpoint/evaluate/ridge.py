@@ -21,7 +21,10 @@ class Ridge:
     strength: float
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Targets ``(N, K)`` of features ``(N, F)``."""
+        """Targets ``(N, K)`` of features ``(N, F)``.
+
+        x: of the same F as those it was fitted to.
+        """
         return x @ self.weight + self.bias
 
 

@@ -35,7 +35,10 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """Correlation of the ranks, equal values sharing their mean rank; NaN where one side is constant."""
+    """Correlation of the ranks, equal values sharing their mean rank; NaN where one side is constant.
+
+    x, y: ``(N,)``.
+    """
     return pearson(rankdata(x), rankdata(y))
 
 
@@ -45,6 +48,9 @@ def samples(a: np.ndarray, b: np.ndarray, scores: np.ndarray) -> dict[str, Sampl
 
 
 def of_scores(found: np.ndarray, scores: np.ndarray) -> dict[str, Sample]:
-    """The same of any similarities ``found`` (N,) of the pairs."""
+    """The same of any similarities ``found`` (N,) of the pairs.
+
+    scores: (N,) gold ones.
+    """
     pairs = (np.asarray(found, dtype=np.float64), np.asarray(scores, dtype=np.float64))
     return {"spearman": Sample(pairs, spearman, (-1, 1)), "pearson": Sample(pairs, pearson, (-1, 1))}

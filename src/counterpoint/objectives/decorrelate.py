@@ -178,7 +178,8 @@ def whiten(
     Sources: Ermolov et al. 2021 (W-MSE, cholesky), arXiv 2007.06346; Huang et al. 2018 (zca), arXiv
     1804.08450.
 
-    >>> z = torch.randn(100, 3, generator=torch.Generator().manual_seed(0)) @ torch.tensor([[1.0, 2, 0], [0, 1, 0], [0, 0, 5]])
+    >>> z = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+    >>> z = z @ torch.tensor([[1.0, 2, 0], [0, 1, 0], [0, 0, 5]])
     >>> x = whiten(z)
     >>> bool(torch.allclose(x.T @ x / 100, torch.eye(3), atol=1e-3))
     True

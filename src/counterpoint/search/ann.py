@@ -58,6 +58,7 @@ class Ann:
 
     @property
     def dim(self) -> int:
+        """Width of the vectors."""
         return int(self._index.ndim)
 
     def search(self, queries: np.ndarray, k: int, *, expansion: int = 64, threads: int = 0) -> Run:
@@ -99,7 +100,10 @@ class Ann:
 
 
 def recall(found: np.ndarray, truth: np.ndarray) -> float:
-    """Share of the true neighbours that were found: ids ``(Q, K)`` against the exact ids ``(Q, K')``, -1 being none."""
+    """Share of the true neighbours that were found: ids ``(Q, K)`` against the exact ids ``(Q, K')``, -1 being none.
+
+    found: by the approximate search. truth: by the exact one.
+    """
     if len(found) != len(truth):
         raise DataError(f"{len(found)} rankings were found and {len(truth)} are the truth; expected the same queries.")
     wanted = (truth >= 0).sum()

@@ -61,6 +61,8 @@ class BM25:
         """Score of every document for every query, ``(Q, M)`` float32; 0 where they share no term.
 
         Raises ModelError where the files of an index that was loaded are damaged at these terms.
+
+        queries: Q texts.
         """
         queries = [queries] if isinstance(queries, str) else queries
         counts = self._counts(queries)
@@ -90,7 +92,10 @@ class BM25:
         return scores, ids
 
     def scores_at(self, queries: Sequence[str], ids: np.ndarray, *, block: int = 256) -> np.ndarray:
-        """Scores of the documents ``ids (Q, K)``, ``(Q, K)`` float32; 0 for id -1. block: as of `search`."""
+        """Scores of the documents ``ids (Q, K)``, ``(Q, K)`` float32; 0 for id -1. block: as of `search`.
+
+        queries: Q texts.
+        """
         out = np.zeros(ids.shape, np.float32)
         for start in range(0, len(queries), block):
             at = slice(start, start + block)
@@ -133,7 +138,10 @@ class BM25:
     @classmethod
     def load(cls, folder: str | Path) -> BM25:
         """An index that `save` wrote; its arrays stay on disk and are mapped into memory. Raises ModelError where they
-        do not fit together."""
+        do not fit together.
+
+        folder: the one it wrote.
+        """
         index, folder, name = cls.__new__(cls), Path(folder), _SETTINGS
         try:
             held = json.loads((folder / name).read_text(encoding="utf-8"))

@@ -26,7 +26,10 @@ class Cache:
         self.folder, self.read, self.made = folder, 0, 0
 
     def get(self, key: str, make: Callable[[], Arrays]) -> Arrays:
-        """The arrays of a key, made and kept where they are not there. `DataError` where they cannot be written."""
+        """The arrays of a key, made and kept where they are not there. `DataError` where they cannot be written.
+
+        key: what tells them from others. make: gives the arrays.
+        """
         path = self.folder / f"{key}.npz"
         try:
             with np.load(path, allow_pickle=False) as held:

@@ -43,7 +43,10 @@ def lookalikes(texts: Sequence[str], k: int, *, of: range | None = None) -> np.n
 
 
 def strangers(n: int, k: int, *, seed: int = 0) -> np.ndarray:
-    """Ids ``(N, min(k, N - 1))`` of others drawn at random, with replacement."""
+    """Ids ``(N, min(k, N - 1))`` of others drawn at random, with replacement.
+
+    n: N. seed: of the draws.
+    """
     k = min(k, n - 1)
     if k < 1:
         return np.empty((n, 0), dtype=np.int64)
@@ -53,7 +56,10 @@ def strangers(n: int, k: int, *, seed: int = 0) -> np.ndarray:
 
 def products(z: np.ndarray, ids: np.ndarray, *, of: range | None = None, block: int = 1024) -> np.ndarray:
     """``z_i · z_j`` ``(N, K)`` float32 of each row with those that ``ids`` ``(N, K)`` names; 0 where it names none. of:
-    the rows that are meant (None: all)."""
+    the rows that are meant (None: all).
+
+    z: ``(M, D)``. ids: numbers of rows, below 0 for none. block: rows handled at once.
+    """
     first = 0 if of is None else of.start
     out = np.zeros(ids.shape, dtype=np.float32)
     for start in range(0, len(ids), block):

@@ -44,6 +44,8 @@ def top_k(
     where the matrix library picks another kernel for another shape.)
 
     Raises ConfigError for k < 1 and DataError for shapes that do not fit or embeddings that are not finite.
+
+    k: results wanted. metric: ``dot``, or ``cosine``, for which both sides are scaled to unit length first.
     """
     if k < 1:
         raise ConfigError(f"k is {k}; the number of results wanted must be at least 1.")
@@ -115,7 +117,10 @@ def _few(queries: np.ndarray, corpus: np.ndarray, k: int, *, block: int, metric:
 
 
 def largest(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """As `select`, of an array: the ``min(k, M)`` largest of each row of ``(Q, M)``, descending, ties by column."""
+    """As `select`, of an array: the ``min(k, M)`` largest of each row of ``(Q, M)``, descending, ties by column.
+
+    scores: of every row against M things. k: results wanted.
+    """
     m = scores.shape[1]
     size = min(k, m)
     out = np.empty((len(scores), size), np.int64)
@@ -130,7 +135,10 @@ def largest(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def select(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``min(k, M)`` largest of each row of ``(Q, M)``, descending, equal values ordered by column."""
+    """The ``min(k, M)`` largest of each row of ``(Q, M)``, descending, equal values ordered by column.
+
+    scores: of every row against M things. k: results wanted.
+    """
     import torch
 
     m = scores.shape[1]

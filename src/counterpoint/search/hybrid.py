@@ -38,11 +38,15 @@ class Share:
     figures: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
+        """As JSON holds it."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, held: Any, *, where: str) -> Share:
-        """What `to_json` gave. where: names the file in the error. Raises ConfigError for anything else."""
+        """What `to_json` gave. where: names the file in the error. Raises ConfigError for anything else.
+
+        held: from JSON.
+        """
         fits = isinstance(held, dict) and isinstance(held.get("source"), str) and _is_share(held.get("alpha"))
         if not fits or not isinstance(held.get("figures", {}), dict):
             raise ConfigError(
@@ -94,6 +98,7 @@ def both(
 
     dense: the ranking by ``vectors``, ``depth`` rows deep. embedded: the queries' vectors ``(Q, D)``. A row that only
     one of the rankings holds gets its score in the other too, so the sum is that of both, however short they are.
+    queries: Q texts. bm25: of the same rows as the vectors.
     """
     lexical = bm25.search(queries, depth)
     words = bm25.scores_at(queries, dense[1])
@@ -105,7 +110,7 @@ def extended(run: Run, ids: np.ndarray, scores: np.ndarray) -> Run:
     """A ranking with further rows behind its own.
 
     ids, scores: ``(Q, K')``; those that the ranking lists already, and id -1, are passed over. What is behind the last
-    listed row scores at most as it does.
+    listed row scores at most as it does. run: scores and ids ``(Q, K)``.
     """
     n, width = len(ids), 1 + max(ids.max(initial=0), run[1].max(initial=0))
     at = np.arange(n)[:, None] * width
@@ -121,6 +126,7 @@ def reciprocal_rank(
     """Reciprocal rank fusion (Cormack, Clarke & Büttcher, SIGIR 2009): score(d) = Σ_r w_r / (constant + rank_r(d)).
 
     runs: rankings of the same Q queries. k: results wanted. A run that does not list a document adds nothing to it.
+    constant: the larger, the less the first places count. weights: w_r, one for each ranking (None: 1).
     """
     points = [
         np.broadcast_to(w / (constant + 1 + np.arange(ids.shape[1])), ids.shape)

@@ -16,6 +16,8 @@ def lsa(texts: Sequence[str], dim: int = 128, *, seed: int = 0) -> np.ndarray:
 
     A text without a word, or none that counts in these directions, is a row of zeros.
     Source: Deerwester et al. 1990, "Indexing by latent semantic analysis".
+
+    texts: N. seed: of the randomised decomposition.
     """
     held = [words(text) for text in texts]
     if not any(held):

@@ -17,6 +17,8 @@ _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\dA-Z_]+|\d+")
 def words(text: str) -> list[str]:
     """Lower-case runs of letters, digits and underscores.
 
+    text: any.
+
     >>> words("The wing's lift, at Mach 2.")
     ['the', 'wing', 's', 'lift', 'at', 'mach', '2']
     """
