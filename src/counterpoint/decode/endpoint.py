@@ -55,6 +55,10 @@ class Endpoint:
     requests under way. per_minute: requests begun in a minute, at most (None: any number). temperature: 0 gives the
     same answer each time, as far as the server keeps to it. model: its name on the server. key: sent as a bearer token
     ('': none is).
+
+    >>> server = Endpoint("http://localhost:8000/v1", "a-model", at_once=2)
+    >>> server.settings["model"]
+    'a-model'
     """
 
     def __init__(

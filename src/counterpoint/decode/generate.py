@@ -40,6 +40,12 @@ def decoder(how: How, **settings: Any) -> Decoder:
     """A decoder with its settings: ``decoder("contrastive", k=5, alpha=0.6)``; see the function of that name.
 
     how: its name. settings: of the function; an unknown one raises `ConfigError`.
+
+    >>> from counterpoint.encoders.causal import CausalLM
+    >>> model = CausalLM.example()
+    >>> decode = decoder("contrastive", k=3, alpha=0.6)
+    >>> len(decode(model, model.prefix(["a cat", "a dog"]), max_new=4))
+    2
     """
     if how not in get_args(How):
         raise ConfigError(f"There is no decoder {how!r}. Type one of: {', '.join(get_args(How))}.")
@@ -70,6 +76,11 @@ def generate(
     """A continuation of each prefix, in order. batch: prefixes at once, those of like length together.
 
     model: what writes. how: a `decoder`. max_new: new tokens of each, at most.
+
+    >>> from counterpoint.encoders.causal import CausalLM
+    >>> written = generate(CausalLM.example(), ["a cat", "a dog"], decoder("greedy"), max_new=4)
+    >>> [w.prefix for w in written], all(len(w.tokens) <= 4 for w in written)
+    (['a cat', 'a dog'], True)
     """
     if batch < 1:
         raise ConfigError(f"batch={batch}: at least one prefix is continued at once.")

@@ -57,6 +57,11 @@ class Local:
 
     name: of the model, by which answers are remembered. alpha, plausible: of `opposed`, for prompts that have an
     adverse one; alpha 0 leaves that out. batch: prompts at once.
+
+    >>> from counterpoint.encoders.causal import CausalLM
+    >>> local = Local(CausalLM.example(), "tiny", batch=2)
+    >>> sorted(number for number, answer in local.answers([Prompt("a cat"), Prompt("a dog")], max_new=3))
+    [0, 1]
     """
 
     def __init__(
@@ -104,6 +109,14 @@ class Cached:
 
     asked, remembered, failed: prompts so far. read, written: tokens of those asked. generator: what is asked. path: of
     the file. failed ones are counted by reason in whys: reason -> how often.
+
+    >>> class Upper:
+    ...     settings = {"model": "upper"}
+    ...     def answers(self, prompts, *, max_new):
+    ...         yield from ((i, Answer(p.text.upper())) for i, p in enumerate(prompts))
+    >>> cached = Cached(Upper(), Path("answers.jsonl"))
+    >>> cached.answer([Prompt("yes")]), cached.answer([Prompt("yes"), Prompt("no")]), cached.asked, cached.remembered
+    (['YES'], ['YES', 'NO'], 2, 1)
     """
 
     generator: Generator

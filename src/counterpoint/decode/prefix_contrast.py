@@ -36,6 +36,12 @@ def opposed(
 
     model: what writes. wanted: ids of its tokens. max_new: new tokens of each, at most. alpha: weight of what the
     adverse prefix would say. plausible: least share of the best probability that a token must have.
+
+    >>> from counterpoint.encoders.causal import CausalLM
+    >>> model = CausalLM.example()
+    >>> [ids] = opposed(model, model.prefix(["say yes:"]), model.prefix(["say no:"]), max_new=3)
+    >>> len(ids) <= 3
+    True
     """
     if len(wanted) != len(adverse):
         raise DataError(f"{len(wanted)} prefixes and {len(adverse)} adverse ones: give one for each.")

@@ -15,6 +15,11 @@ def greedy(model: LanguageModel, prefixes: Sequence[Sequence[int]], *, max_new: 
     """The most probable token each time.
 
     model: what writes. prefixes: ids of its tokens. max_new: new tokens of each, at most.
+
+    >>> from counterpoint.encoders.causal import CausalLM
+    >>> model = CausalLM.example()
+    >>> greedy(model, model.prefix(["a cat"]), max_new=4) == greedy(model, model.prefix(["a cat"]), max_new=4)
+    True
     """
     return _one_by_one(model, prefixes, max_new, lambda logits: logits.argmax(-1))
 
@@ -34,6 +39,12 @@ def nucleus(
     prefixes: ids of its tokens. max_new: new tokens of each, at most.
 
     Source: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", arXiv 1904.09751.
+
+    >>> from counterpoint.encoders.causal import CausalLM
+    >>> model = CausalLM.example()
+    >>> same = [nucleus(model, model.prefix(["a cat"]), max_new=4, p=0.9, seed=1) for _ in range(2)]
+    >>> same[0] == same[1]
+    True
     """
     check_p(p)
     if not temperature > 0:
@@ -46,6 +57,10 @@ def draw(logits: Tensor, random: torch.Generator, *, p: float, temperature: floa
     """A token ``(N,)`` from the nucleus of each row of ``(N, V)``; random: on the CPU, one number per row.
 
     logits: of the next token. p: mass of the nucleus. temperature: logits are divided by it.
+
+    >>> logits = torch.tensor([[0.0, 9.0, 0.0], [9.0, 0.0, 0.0]])
+    >>> draw(logits, torch.Generator().manual_seed(0), p=0.5, temperature=1.0).tolist()
+    [1, 0]
     """
     probability, order = (logits / temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
     upto = probability.cumsum(-1)

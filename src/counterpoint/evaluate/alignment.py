@@ -66,6 +66,11 @@ def simulate(
     to ``length`` where it grew). decoy: the reads count as those of another genome. contigs: of the reference. n:
     number of reads. substitutions, indel_rate: probability of either at a base. seed: of all draws. prefix: of the
     names.
+
+    >>> from counterpoint.modalities.dna import Contig
+    >>> reads = simulate([Contig("chr", "ACGT" * 50)], 2, length=20)
+    >>> [len(read.bases) for read in reads], reads[0].contig
+    ([20, 20], 'chr')
     """
     able = [c for c in contigs if len(c.bases) >= length]
     if not able:
@@ -119,6 +124,10 @@ def strict(truth: Truth, claim: Claim | None, *, tolerance: int = 5) -> bool:
     """Whether a claim names the true contig and strand, and a start at most ``tolerance`` bases off.
 
     truth: of the read; a decoy's is met by no claim.
+
+    >>> truth = Truth("read", "ACGT", "chr", 100, "+", 4)
+    >>> strict(truth, Claim("chr", 103, "+")), strict(truth, Claim("chr", 110, "+")), strict(truth, None)
+    (True, False, False)
     """
     if claim is None or truth.contig is None:
         return False
@@ -199,6 +208,13 @@ def judge(
     """What one aligner's claims are worth; claims in the order of the reads.
 
     truths: of the reads. contigs: of the reference. tolerances: bases by which a start may be off.
+
+    >>> from counterpoint.modalities.dna import Contig
+    >>> contigs = [Contig("chr", "ACGTTGCAACGGTTAACCGT" * 5)]
+    >>> truths = simulate(contigs, 3, length=20)
+    >>> found = judge(truths, [Claim(t.contig, t.start, t.strand) for t in truths], contigs)
+    >>> print(found.recall())
+    1.000 [0.292, 1.000]
     """
     if len(truths) != len(claims):
         raise DataError(
@@ -236,6 +252,10 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
     those where they differ (McNemar, 1947). 1 where they never do.
 
     a, b: whether each item was right.
+
+    >>> a, b = np.array([True] * 9 + [False]), np.array([False] * 9 + [True])
+    >>> round(mcnemar(a, b), 4), mcnemar(a, a)
+    (0.0215, 1.0)
     """
     if np.shape(a) != np.shape(b):
         raise DataError(f"Verdicts on {np.shape(a)} and {np.shape(b)} items cannot be paired.")

@@ -143,6 +143,12 @@ def costs(
     sides are what the codes stand for. data, train, depth, k, draws, seed: as of `evaluate`.
 
     Raises ConfigError for more dimensions than the encoder has, and for rows of two modalities.
+
+    >>> from counterpoint.encoders.static import StaticText
+    >>> rows = [{"anchor": f"question {i} of many", "positive": f"answer {i}"} for i in range(20)]
+    >>> found = costs(StaticText.example(), rows, dtypes=("float32", "binary"), draws=10)
+    >>> [line.kept.dtype for line in found.lines]
+    ['float32', 'binary', 'binary']
     """
     kind = kind_of(data)
     if kind == "towers" or isinstance(encoder, Mapping):

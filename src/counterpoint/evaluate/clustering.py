@@ -19,6 +19,11 @@ def kmeans(x: np.ndarray | sparse.csr_array, k: int, *, restarts: int = 4, seed:
     """Cluster of each row, ``(N,)``: k-means on unit vectors, the best of several starts. x: (N, D), perhaps sparse.
 
     restarts: starts. seed: of the starts.
+
+    >>> x = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
+    >>> clusters = kmeans(x, 2)
+    >>> bool(clusters[0] == clusters[1] != clusters[2] == clusters[3])
+    True
     """
     if not np.isfinite(x.data if sparse.issparse(x) else x).all():
         raise DataError("Some embeddings are not finite (NaN or infinity); they cannot be clustered. Check the model.")
@@ -35,6 +40,11 @@ def nmi(labels: np.ndarray, clusters: np.ndarray) -> float:
 
     As scikit-learn's `normalized_mutual_info_score`; the V-measure is the same number. It is not adjusted for chance:
     random clusters of few rows score above 0, the more the fewer rows there are.
+
+    labels, clusters: ``(N,)``.
+
+    >>> nmi(np.array([0, 0, 1, 1]), np.array([7, 7, 3, 3])), nmi(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]))
+    (1.0, 0.0)
     """
     table = _table(labels, clusters)
     entropies = _entropy(table.sum(axis=1)) + _entropy(table.sum(axis=0))
@@ -47,6 +57,9 @@ def ari(labels: np.ndarray, clusters: np.ndarray) -> float:
     1 for a single row, as scikit-learn's `adjusted_rand_score`.
 
     labels: ``(N,)`` true classes. clusters: ``(N,)`` numbers.
+
+    >>> ari(np.array([0, 0, 1, 1]), np.array([7, 7, 3, 3]))
+    1.0
     """
     table = _table(labels, clusters)
     cells, rows, columns = (_pairs(x) for x in (table, table.sum(axis=1), table.sum(axis=0)))
@@ -61,6 +74,9 @@ def accuracy(labels: np.ndarray, clusters: np.ndarray) -> float:
     """Share of rows whose cluster stands for their class, under the best one-to-one match of clusters with classes.
 
     Clusters (or classes) that are left over, where their numbers differ, match nothing. labels, clusters: (N,).
+
+    >>> accuracy(np.array([0, 0, 1, 1]), np.array([7, 7, 3, 7]))
+    0.75
     """
     table = _table(labels, clusters)
     return float(table[linear_sum_assignment(table, maximize=True)].sum() / table.sum())
@@ -70,6 +86,9 @@ def samples(labels: np.ndarray, clusters: np.ndarray) -> dict[str, Sample]:
     """The metrics of a clustering. labels, clusters: (N,).
 
     Intervals of these are about as many other rows of this one clustering; they do not cover the luck of k-means.
+
+    >>> sorted(samples(np.array([0, 0, 1, 1]), np.array([7, 7, 3, 3])))
+    ['ari', 'nmi']
     """
     pair = (np.asarray(labels), np.asarray(clusters))
     return {"nmi": Sample(pair, nmi, (0, 1)), "ari": Sample(pair, ari, (-1, 1))}

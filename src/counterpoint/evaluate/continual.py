@@ -54,6 +54,11 @@ def continual(predicted: Sequence[np.ndarray], truth: np.ndarray, tasks: np.ndar
 
     truth: ``(N,)`` labels. tasks: ``(N,)``, the task of each test row; tasks are in the order of their numbers.
     Predictions for rows of tasks that come later are not looked at. Raises `DataError` where they do not fit.
+
+    >>> truth, tasks = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1])
+    >>> found = continual([np.array([0, 0, 0, 0]), np.array([0, 1, 1, 1])], truth, tasks)
+    >>> found.average, found.last, found.forgetting
+    (0.875, 0.75, 0.5)
     """
     names, number, counts = np.unique(tasks, return_inverse=True, return_counts=True)
     if len(predicted) != len(names) or not len(names):

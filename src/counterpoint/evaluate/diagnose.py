@@ -40,6 +40,10 @@ def tolerance(z: np.ndarray, labels: np.ndarray) -> float:
 
     z: ``(N, D)``. labels: ``(N,)``, -1 where the class is not known. NaN where no class has two rows.
     Source: Wang & Liu 2021, arXiv 2012.09740 (who divide by the number of all pairs).
+
+    >>> z = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
+    >>> tolerance(z, np.array([0, 0, 1]))
+    1.0
     """
     known = labels >= 0
     z, numbers = unit(z[known]).astype(np.float64), np.unique(labels[known], return_inverse=True)[1]
@@ -57,6 +61,10 @@ def effective_negatives(scores: Tensor, temperatures: Sequence[float] = TEMPERAT
 
     scores: ``(N, M)`` cosines, -inf where there is no negative. 1: only the nearest is pushed; the number of negatives:
     all alike. Source: Wang & Liu 2021, arXiv 2012.09740, eq. 5.
+
+    >>> scores = torch.tensor([[0.9, 0.1, 0.1, 0.1]])
+    >>> [round(float(n), 1) for n in effective_negatives(scores, temperatures=(0.01, 100.0))[0]]
+    [1.0, 4.0]
     """
     found = []
     for temperature in temperatures:
@@ -72,6 +80,9 @@ def skewness(counts: np.ndarray) -> float:
     Source: Radovanović et al. 2010, "Hubs in Space".
 
     counts: ``(N,)``.
+
+    >>> skewness(np.array([1, 1, 1])), round(skewness(np.array([0, 0, 0, 9])), 3)
+    (0.0, 1.155)
     """
     x = counts - counts.mean()
     spread = np.sqrt((x**2).mean())
@@ -96,6 +107,11 @@ def examine(
     one item), so that the positives of others may be false negatives. towers: the sides of a pair are of two
     modalities. Vectors are scaled to unit length here. Raises `DataError` for fewer than three rows, NaN, a vector of
     zeros, other widths, `ConfigError` for a temperature that is not positive.
+
+    >>> z = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
+    >>> found = examine(z, temperature=0.1)
+    >>> found.counts, any(f.name == "isotropy" for f in found.findings)
+    ({'rows': 50, 'dimensions': 8}, True)
     """
     began = time.perf_counter()
     z = checked(z, "z")
@@ -300,6 +316,12 @@ def diagnose(
     with dropout are the views of a text. temperature: that of the training (None: not known). Returns a `Diagnosis`;
     raises `DataError` for rows of another kind, or too few. encoder: one, or one for each stream. rows: of one kind.
     seed: of dropout and of the rows that are sampled.
+
+    >>> from counterpoint.encoders.static import StaticText
+    >>> rows = [{"anchor": f"question {i} of many", "positive": f"answer {i}"} for i in range(20)]
+    >>> found = diagnose(StaticText.example(), rows, temperature=0.05)
+    >>> sorted(found.counts)
+    ['dimensions', 'pairs', 'rows']
     """
     held = [r for r in rows if not any(v is None for v in r.values())]
     if not held:

@@ -83,6 +83,10 @@ def errors(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.nda
     """Mean squared and mean absolute error of each forecast ``(N, H, C)``: ``(N,)`` each.
 
     predicted, truth: in the same units.
+
+    >>> mse, mae = errors(np.zeros((2, 4, 1)), np.full((2, 4, 1), 2.0))
+    >>> mse.tolist(), mae.tolist()
+    ([4.0, 4.0], [2.0, 2.0])
     """
     apart = predicted.astype(np.float64) - truth
     return (apart**2).mean((1, 2)), np.abs(apart).mean((1, 2))

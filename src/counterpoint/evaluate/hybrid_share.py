@@ -75,6 +75,12 @@ def learn_from_pairs(
 
     encoder: of texts. pairs: N rows. tokenizer: of BM25. metric: what the share is the best for. source: a sentence
     that says where the share is from.
+
+    >>> from counterpoint.encoders.static import StaticText
+    >>> pairs = [{"anchor": f"question {i} of many", "positive": f"answer {i}"} for i in range(20)]
+    >>> share = learn_from_pairs(StaticText.example(), pairs)
+    >>> 0 <= share.alpha <= 1
+    True
     """
     ranking = Ranking.of_pairs(pairs, "anchor", "positive")
     queries = encoder.encode(ranking.queries, role="query", normalize=True)

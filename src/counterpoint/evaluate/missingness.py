@@ -77,6 +77,9 @@ def hide(
     rounded; without an order, each cell of ``names`` (None: of the row) with that probability.
 
     items: as of `missingness`. rng: every draw comes from it.
+
+    >>> hide([{"age": 30, "city": "Rome"}], 0.5, np.random.default_rng(0), order=["city", "age"])
+    [{'age': 30, 'city': None}]
     """
     out = []
     gone = None if order is None else set(order[: round(rate * len(order))])
@@ -94,6 +97,10 @@ def importance(tables: Sequence[Table], labels: np.ndarray, *, trees: int = 200,
     A missing number counts as the mean, a missing category as one of its own.
 
     tables: N rows. labels: ``(N,)``. trees: of the forest. seed: of the forest.
+
+    >>> rows = [{"x": float(i % 2), "noise": 0.5} for i in range(20)]
+    >>> importance(rows, np.arange(20) % 2, trees=5)["x"]
+    1.0
     """
     if len(tables) != len(labels) or not len(tables):
         raise DataError(f"{len(tables)} tables and {len(labels)} labels were given; each table needs its label.")

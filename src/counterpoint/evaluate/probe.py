@@ -56,6 +56,13 @@ def predict(
     validation: embeddings (V, D) and labels (V,) that choose C instead. standardise: False takes features as they are.
     folds: several choose C by cross-validation instead, as few rows held out once say little (see `folds_for`).
     holdout: the held-out share. steps: of L-BFGS, at most. seed: of the rows that are held out.
+
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.arange(60) % 2
+    >>> x = rng.normal(size=(60, 4)) + 3 * labels[:, None]
+    >>> found = predict(x[:40], labels[:40], x[40:], strengths=(0.1, 1.0))
+    >>> bool((found.predicted == labels[40:]).mean() > 0.9)
+    True
     """
     _check(labels, train, test)
     scale = StandardScaler(with_mean=standardise, with_std=standardise).fit(train)
@@ -74,6 +81,9 @@ def folds_for(train: Matrix, labels: np.ndarray) -> int:
     """Five where rows are few, but not too few to be parted, and so many fits take seconds; else one.
 
     train: ``(N, D)``. labels: ``(N,)``.
+
+    >>> folds_for(np.zeros((100, 4)), np.arange(100) % 2)
+    5
     """
     work = train.shape[0] * train.shape[1] * len(np.unique(labels))
     return 5 if 10 <= train.shape[0] < 500 and work <= 1_000_000 else 1
@@ -94,6 +104,11 @@ def ridge(
     is chosen as the strength of `predict` is (None: `PENALTIES`; of those for sparse rows, the ones from 1 up, as
     weaker ones are never better on words and take long). holdout: share of training rows that choose the penalty. seed:
     of which ones.
+
+    >>> labels = np.arange(60) % 2
+    >>> x = np.random.default_rng(0).normal(size=(60, 4)) + 3 * labels[:, None]
+    >>> bool((ridge(x[:40], labels[:40], x[40:]).predicted == labels[40:]).mean() > 0.9)
+    True
     """
     _check(labels, train, test)
     penalties = penalties or [p for p in PENALTIES if p >= 1 or not sparse.issparse(train)]
@@ -106,6 +121,11 @@ def linear(train: Matrix, labels: np.ndarray, test: Matrix, *, seed: int = 0) ->
     columns. train: (N, D). labels: (N,). test: (N', D).
 
     seed: as of those.
+
+    >>> labels = np.arange(60) % 2
+    >>> x = np.random.default_rng(0).normal(size=(60, 4)) + 3 * labels[:, None]
+    >>> linear(x[:40], labels[:40], x[40:]).predicted.shape
+    (20,)
     """
     wide = sparse.issparse(train) or train.shape[1] > WIDE
     if wide:
@@ -118,6 +138,10 @@ def trees(train: np.ndarray, labels: np.ndarray, test: np.ndarray, *, seed: int 
     of which has a tree in every round.
 
     train: ``(N, D)``. labels: ``(N,)``. test: ``(N', D)``. seed: of the trees.
+
+    >>> labels = np.arange(60) % 2
+    >>> trees(labels[:40, None] + 0.0, labels[:40], labels[40:, None] + 0.0).tolist() == labels[40:].tolist()
+    True
     """
     from sklearn.ensemble import HistGradientBoostingClassifier  # takes as long to import as all else here
 

@@ -153,6 +153,13 @@ def compare(
     """Every metric of the model with its interval, beside each baseline that has the metric too.
 
     model: metric -> sample. baselines: name -> the same. draws: resamples of the intervals. seed: of these.
+
+    >>> from counterpoint.evaluate.intervals import mean
+    >>> import numpy as np
+    >>> model, chance = mean(np.array([1.0, 1.0, 0.0, 1.0])), mean(np.array([0.0, 1.0, 0.0, 0.0]))
+    >>> [figure] = compare({"accuracy": model}, {"chance": {"accuracy": chance}}, draws=50)
+    >>> figure.metric, figure.value.value, figure.baselines["chance"].difference.value
+    ('accuracy', 0.75, 0.5)
     """
     figures = []
     for metric, sample in model.items():
@@ -184,6 +191,12 @@ def fallen_below(
     the baseline's: an embedding that is good for neighbours is not below a linear model for being bad at that. lower:
     less is better. A metric that is not defined for the model (a correlation of constants) is below any that is. model,
     baselines, draws, seed: as of `compare`.
+
+    >>> from counterpoint.evaluate.intervals import mean
+    >>> import numpy as np
+    >>> model, other = {"accuracy": mean(np.array([0.0, 1.0]))}, {"accuracy": mean(np.array([1.0, 1.0]))}
+    >>> [(b.baseline, b.value) for b in fallen_below(model, {"bm25": other}, [["accuracy"]], draws=50)]
+    [('bm25', 1.0)]
     """
     found = []
     for group in deciding:

@@ -75,7 +75,8 @@ def kl_distillation(
     Source: Hinton et al. 2015, arXiv 1503.02531.
 
     >>> teacher = torch.tensor([[2.0, 1.0, 0.0]])
-    >>> float(kl_distillation(teacher + 5, teacher)), round(float(kl_distillation(-teacher, teacher, temperature=2.0)), 4)
+    >>> equal, opposed = kl_distillation(teacher + 5, teacher), kl_distillation(-teacher, teacher, temperature=2.0)
+    >>> float(equal), round(float(opposed), 4)
     (0.0, 1.2806)
     """
     same_shape(student=student, teacher=teacher)

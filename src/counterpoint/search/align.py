@@ -73,6 +73,13 @@ class Reference:
     with `open`. Opened, it takes 5 bytes of memory for each base.
 
     index: with what `build` wrote.
+
+    >>> from counterpoint.encoders.dna import DnaTransformer
+    >>> from counterpoint.modalities.dna import Contig
+    >>> bases = "".join(np.random.default_rng(0).choice(list("ACGT"), 400))
+    >>> reference = Reference.build("reference", [Contig("chr", bases)], DnaTransformer.example(), unit=100, overlap=50)
+    >>> reference.text(0) == bases[:100]
+    True
     """
 
     def __init__(self, index: Index) -> None:
@@ -157,6 +164,9 @@ def cut(bases: str, unit: int, overlap: int) -> Iterator[tuple[int, str]]:
     """(start, text) of the units of a contig that hold a known base.
 
     bases: of the contig. unit, overlap: in bases.
+
+    >>> list(cut("ACGTACGT", 4, 2))
+    [(0, 'ACGT'), (2, 'GTAC'), (4, 'ACGT')]
     """
     for start in range(0, max(1, len(bases) - overlap), unit - overlap):
         text = bases[start : start + unit]
@@ -182,6 +192,14 @@ class Aligner:
     the words they share with the read (None: all are). accept: least share of a perfect score. threads: alignments
     computed at once (None: as many as torch has). reference: where reads lie. encoder: the one the reference was built
     with. scoring: of the alignments (None: the usual).
+
+    >>> from counterpoint.encoders.dna import DnaTransformer
+    >>> from counterpoint.modalities.dna import Contig
+    >>> bases, encoder = "".join(np.random.default_rng(0).choice(list("ACGT"), 400)), DnaTransformer.example()
+    >>> reference = Reference.build("reference", [Contig("chr", bases)], encoder, unit=120, overlap=60)
+    >>> [found] = Aligner(reference, encoder, tries=None).align([bases[100:160]])
+    >>> [(place.contig, place.start, place.strand) for place in found.places]
+    [('chr', 100, '+')]
     """
 
     def __init__(

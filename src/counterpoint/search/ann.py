@@ -23,6 +23,11 @@ class Ann:
     connectivity, expansion: edges per node and width of the search while building. More is better and slower.
     threads: that build it; 0: all. None: one up to `SMALL` rows, which gives the same graph each time; nodes added at
     once do not see each other, and in a small graph one may stay out of reach.
+
+    >>> z = np.random.default_rng(0).normal(size=(200, 16)).astype(np.float32)
+    >>> scores, ids = Ann(z, threads=1).search(z[:3], 1)
+    >>> ids.ravel().tolist()
+    [0, 1, 2]
     """
 
     def __init__(
@@ -103,6 +108,9 @@ def recall(found: np.ndarray, truth: np.ndarray) -> float:
     """Share of the true neighbours that were found: ids ``(Q, K)`` against the exact ids ``(Q, K')``, -1 being none.
 
     found: by the approximate search. truth: by the exact one.
+
+    >>> recall(np.array([[0, 1, 2]]), np.array([[0, 2, 5]])) == 2 / 3
+    True
     """
     if len(found) != len(truth):
         raise DataError(f"{len(found)} rankings were found and {len(truth)} are the truth; expected the same queries.")

@@ -34,6 +34,11 @@ class BM25:
     texts: the M documents. tokenizer: ``words``, ``code`` (identifiers split into parts), or a function from a text to
     its tokens. k1: how soon repetition of a term stops to count; b: how much long documents are discounted.
     Raises DataError where no document holds a single token.
+
+    >>> index = BM25(["a cat sat on a mat", "the dog ran", "cats and dogs"])
+    >>> scores, ids = index.search(["dog"], 1)
+    >>> ids.tolist()
+    [[1]]
     """
 
     def __init__(

@@ -31,7 +31,12 @@ _ROUNDING = 1e-4
 @dataclass(frozen=True)
 class Share:
     """How much the dense score counts in a hybrid. alpha: from 0 (lexical alone) to 1 (dense alone). source: a clause
-    that says where it comes from. figures: what the choice was made by (metric, pairs, the metric of each system)."""
+    that says where it comes from. figures: what the choice was made by (metric, pairs, the metric of each system).
+
+    >>> share = Share(0.7, "learned on 200 pairs")
+    >>> Share.from_json(share.to_json(), where="share.json") == share
+    True
+    """
 
     alpha: float
     source: str
@@ -75,6 +80,11 @@ def weighted(
     dense order.
 
     Raises ConfigError for an alpha outside of 0 to 1, DataError for rankings of different queries.
+
+    >>> dense = np.array([[0.9, 0.1]]), np.array([[0, 1]])
+    >>> lexical = np.array([[5.0, 1.0]]), np.array([[1, 0]])
+    >>> [weighted(dense, lexical, k=1, alpha=alpha)[1].tolist() for alpha in (1.0, 0.0)]
+    [[[0]], [[1]]]
     """
     if not _is_share(alpha):
         raise ConfigError(f"alpha is {alpha}; it is the share of the dense score, from 0 (lexical only) to 1.")
@@ -111,6 +121,11 @@ def extended(run: Run, ids: np.ndarray, scores: np.ndarray) -> Run:
 
     ids, scores: ``(Q, K')``; those that the ranking lists already, and id -1, are passed over. What is behind the last
     listed row scores at most as it does. run: scores and ids ``(Q, K)``.
+
+    >>> run = np.array([[0.9]]), np.array([[7]])
+    >>> scores, ids = extended(run, np.array([[7, 3]]), np.array([[0.9, 0.5]]))
+    >>> ids.tolist()
+    [[7, -1, 3]]
     """
     n, width = len(ids), 1 + max(ids.max(initial=0), run[1].max(initial=0))
     at = np.arange(n)[:, None] * width
@@ -127,6 +142,10 @@ def reciprocal_rank(
 
     runs: rankings of the same Q queries. k: results wanted. A run that does not list a document adds nothing to it.
     constant: the larger, the less the first places count. weights: w_r, one for each ranking (None: 1).
+
+    >>> a, b = (np.array([[2.0, 1.0]]), np.array([[0, 1]])), (np.array([[9.0, 1.0]]), np.array([[1, 2]]))
+    >>> reciprocal_rank([a, b], k=3)[1].tolist()  # document 1 is in both
+    [[1, 0, 2]]
     """
     points = [
         np.broadcast_to(w / (constant + 1 + np.arange(ids.shape[1])), ids.shape)

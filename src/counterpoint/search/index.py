@@ -82,6 +82,12 @@ class Index:
     ``ann.usearch`` where asked, ``probe.npy``. Nothing in it is pickled.
 
     vectors: what is searched. full: what candidates are scored again by, of the model's whole width (None: nothing).
+
+    >>> rows = [{"text": "a cat sat on a mat"}, {"text": "the dog ran"}]
+    >>> index = Index.build("index", rows, embeddings=np.eye(2, dtype=np.float32))
+    >>> [hit] = index.search("dog", mode="bm25", k=1)
+    >>> hit.rank, hit.row["text"]
+    (1, 'the dog ran')
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:

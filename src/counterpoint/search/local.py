@@ -38,6 +38,9 @@ class Scoring:
     a perfect score in 500 others, with these some 10 %.
 
     match: above 0. mismatch, gap_open, gap_extend: below 0.
+
+    >>> Scoring().perfect(100)
+    200.0
     """
 
     match: float = 2.0
@@ -109,6 +112,10 @@ def local_alignments(
     equal ways to get there, the one with bases aligned rather than gaps.
 
     queries, targets: B sequences each. scoring: of bases and gaps (None: the usual).
+
+    >>> [found] = local_alignments(["ACGTT"], ["GGACGTTGG"])
+    >>> found.score, found.target_start, found.target_end, found.operations
+    (10.0, 2, 7, ((5, 'M'),))
     """
     scoring = scoring or Scoring()
     out: list[Alignment] = []

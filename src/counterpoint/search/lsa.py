@@ -18,6 +18,10 @@ def lsa(texts: Sequence[str], dim: int = 128, *, seed: int = 0) -> np.ndarray:
     Source: Deerwester et al. 1990, "Indexing by latent semantic analysis".
 
     texts: N. seed: of the randomised decomposition.
+
+    >>> z = lsa(["a cat sat", "a cat ran", "stocks fell"], dim=2)
+    >>> z.shape, bool(z[0] @ z[1] > z[0] @ z[2])
+    ((3, 2), True)
     """
     held = [words(text) for text in texts]
     if not any(held):

@@ -54,6 +54,9 @@ class Mining:
     anchor count. ratio, margin: a candidate's score is at most the positive's less ``(1 - ratio) · |positive's|``, and
     less ``margin`` (None: no such limit). number: of negatives for a pair. sample: the first in rank, or any of the
     window. seed: of that.
+
+    >>> Mining(ranks=(1, 10), number=2).ranks
+    (1, 10)
     """
 
     ranks: tuple[int, int] = (10, 100)
@@ -86,6 +89,9 @@ def ranks(text: str) -> tuple[int, int]:
     """``10-100`` as (10, 100).
 
     text: as it is typed.
+
+    >>> ranks("10-100")
+    (10, 100)
     """
     found = re.fullmatch(r"(\d+)-(\d+)", text.strip())
     if found is None:
@@ -100,6 +106,10 @@ class Problem:
     anchors, texts: each distinct text once, trimmed; the first ``candidates`` texts are the corpus, the others are
     positives that it lacks. anchor, positive: ``(P,)`` of each pair. starts, banned: the texts that anchor i must not
     get are ``banned[starts[i] : starts[i + 1]]``, ascending. repeated: texts of the corpus that were there already.
+
+    >>> problem = Problem.of(["a question"], ["its answer"], corpus=["another text", "its answer"])
+    >>> problem.candidates, problem.anchors
+    (2, ['a question'])
     """
 
     anchors: list[str]
@@ -209,7 +219,12 @@ def words(problem: Problem, *, tokenizer: str = "words") -> Blocks:
 
 
 class Likeness:
-    """The cosine of two embeddings as a `Scorer`: a guide that is an encoder."""
+    """The cosine of two embeddings as a `Scorer`: a guide that is an encoder.
+
+    >>> from counterpoint.encoders.static import StaticText
+    >>> [round(float(s), 3) for s in Likeness(StaticText.example()).score([("a cat", "a cat")])]
+    [1.0]
+    """
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
@@ -307,6 +322,14 @@ def mine(
     guide: who judges margins in place of who proposes; it looks at as many candidates as it takes to find the number
     asked for. Raises `DataError` where the corpus is smaller than the first rank. problem: pairs and corpus. mining:
     how. cache: of scores. chunk: anchors handled at once. say: told how far it is.
+
+    >>> from pathlib import Path
+    >>> corpus = ["a red cat", "a red dog", "a red bird", "a red house", "stocks fell"]
+    >>> problem = Problem.of(["red cat"], ["a red cat"], corpus=corpus)
+    >>> mining = Mining(ranks=(1, 5), ratio=None, number=2)
+    >>> found = mine(problem, words(problem), mining, cache=Cache(Path("cache")), name="words")
+    >>> found.negatives.shape, found.counts.mined
+    ((1, 2), 2)
     """
     if problem.candidates < mining.ranks[0]:
         raise DataError(

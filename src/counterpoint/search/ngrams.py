@@ -13,6 +13,12 @@ def hashed_ngrams(texts: Sequence[str], *, dim: int = 1024) -> np.ndarray:
 
     A random projection of the n-gram counts (Weinberger et al., 2009): similar spelling, similar vector. No text at all
     gives ``(0, dim)``.
+
+    texts: N. dim: width.
+
+    >>> z = hashed_ngrams(["running", "runner", "stocks"])
+    >>> bool(z[0] @ z[1] > z[0] @ z[2])
+    True
     """
     if not len(texts):
         return np.zeros((0, dim), dtype=np.float32)

@@ -35,6 +35,9 @@ def truncated(x: np.ndarray, dim: int) -> np.ndarray:
     Raises `ConfigError` where the vectors have not as many.
 
     x: the vectors.
+
+    >>> [round(float(x), 2) for x in truncated(np.array([[3.0, 4.0, 12.0]]), 2)[0]]
+    [0.6, 0.8]
     """
     if not 1 <= dim <= x.shape[1]:
         raise ConfigError(
@@ -49,6 +52,9 @@ def ranges_of(x: np.ndarray) -> np.ndarray:
     Raises `DataError` for no vectors and for such as are not finite.
 
     x: the corpus.
+
+    >>> ranges_of(np.array([[0.0, 1.0], [-1.0, 0.5]])).tolist()
+    [[-1.0, 0.5], [0.0, 1.0]]
     """
     if x.ndim != 2 or not len(x):
         raise DataError(f"Vectors have shape {x.shape}; int8 needs (M, D) with at least one to fit its range to.")
@@ -64,6 +70,10 @@ def quantised(x: np.ndarray, dtype: Dtype, ranges: np.ndarray | None = None) -> 
 
     ranges: of int8, from `ranges_of` (None: those of ``x`` itself). What lies beyond them is cut off. A positive
     dimension is a 1, zero and less a 0. x: the vectors. dtype: of the codes.
+
+    >>> x = np.array([[0.5, -0.5, 0.1, -0.1, 0.2, 0.3, 0.4, 0.5]])
+    >>> quantised(x, "ubinary").tolist(), quantised(x, "int8", np.array([[-1.0] * 8, [1.0] * 8])).shape
+    ([[175]], (1, 8))
     """
     if dtype not in DTYPES:
         raise ConfigError(f"Vectors are kept as {', '.join(DTYPES)}; {dtype!r} was asked.")
@@ -83,6 +93,11 @@ def restored(codes: np.ndarray, dtype: Dtype, dim: int, ranges: np.ndarray | Non
 
     ranges: of int8; None: codes are ``round(127 x)``, as indexes of format 1 have them. codes: as `quantised` gave
     them. dtype: of the codes.
+
+    >>> x = np.array([[0.6, -0.8]], dtype=np.float32)
+    >>> codes = quantised(x, "int8", np.array([[-1.0, -1.0], [1.0, 1.0]]))
+    >>> bool(np.abs(restored(codes, "int8", 2, np.array([[-1.0, -1.0], [1.0, 1.0]])) - x).max() < 0.01)
+    True
     """
     if dtype in ("float32", "float16"):
         return codes.astype(np.float32)
@@ -99,6 +114,9 @@ def hamming(queries: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """How many bits differ, ``(Q, M)`` int32, of packed signs ``(Q, B)`` and ``(M, B)`` (int8 or uint8).
 
     queries, codes: of one width.
+
+    >>> hamming(np.array([[0b1010]], dtype=np.uint8), np.array([[0b1010], [0b0101]], dtype=np.uint8)).tolist()
+    [[0, 4]]
     """
     if queries.ndim != 2 or codes.ndim != 2 or queries.shape[1] != codes.shape[1]:
         raise DataError(f"Packed signs have shapes {queries.shape} and {codes.shape}; expected (Q, B) and (M, B).")
@@ -117,6 +135,11 @@ def hamming_top_k(
     Working memory is about ``20·block·query_block`` bytes, whatever M and Q are.
 
     queries, codes: packed signs ``(Q, B)`` and ``(M, B)``. k: results wanted. block, query_block: rows handled at once.
+
+    >>> queries, codes = np.array([[0b1010]], dtype=np.uint8), np.array([[0b0101], [0b1011]], dtype=np.uint8)
+    >>> distances, ids = hamming_top_k(queries, codes, 1)
+    >>> distances.tolist(), ids.tolist()
+    ([[1]], [[1]])
     """
     if k < 1:
         raise ConfigError(f"k is {k}; the number of results wanted must be at least 1.")
@@ -140,6 +163,11 @@ class Vectors:
 
     codes: ``(M, B)``, in memory or mapped from a file. dim: dimensions of the vectors that they stand for. ranges:
     ``(2, dim)`` of int8; None: of format 1 (see `restored`). dtype: of the codes.
+
+    >>> z = truncated(np.random.default_rng(0).normal(size=(100, 64)), 64)
+    >>> kept = Vectors.of(z, "int8")
+    >>> kept.bytes, kept.nearest(z[:3], 1)[1].ravel().tolist()
+    (64, [0, 1, 2])
     """
 
     codes: np.ndarray
@@ -236,6 +264,9 @@ def blank(x: np.ndarray) -> int:
     """How many vectors of ``(N, D)`` are all zero: they have a sign in no dimension, and rank anywhere as binary.
 
     x: the vectors.
+
+    >>> blank(np.array([[0.0, 0.0], [1.0, 0.0]]))
+    1
     """
     return int((~x.any(axis=1)).sum())
 
@@ -244,6 +275,8 @@ def check_dims(dims: Sequence[int], width: int) -> None:
     """Raise `ConfigError` for dimensions that vectors of this width do not have.
 
     dims: that are asked for. width: D.
+
+    >>> check_dims([64, 128], 256)
     """
     for dim in dims:
         if not 1 <= dim <= width:

@@ -16,6 +16,12 @@ def write_header(file: IO[str], contigs: Mapping[str, int], *, command: str = ""
     """contigs: names and lengths in bases.
 
     file: open for writing. command: what was typed, for the header ('': left out).
+
+    >>> import io
+    >>> file = io.StringIO()
+    >>> write_header(file, {"chr": 1000})
+    >>> "SN:chr" in file.getvalue()
+    True
     """
     file.write("@HD\tVN:1.6\tSO:unsorted\tGO:query\n")
     for name, size in contigs.items():

@@ -44,7 +44,12 @@ TOKENIZERS: dict[str, Tokenizer] = {"words": words, "code": code}
 
 
 class Vocabulary:
-    """Numbers tokens in the order of their first appearance."""
+    """Numbers tokens in the order of their first appearance.
+
+    >>> vocabulary = Vocabulary(["cat", "dog"])
+    >>> vocabulary.known(["dog", "bird"]), vocabulary.learn(["bird"])
+    ([1], [2])
+    """
 
     def __init__(self, tokens: Iterable[str] = ()) -> None:
         self.number = {token: i for i, token in enumerate(tokens)}
