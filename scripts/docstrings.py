@@ -133,7 +133,8 @@ def public(path: Path) -> Iterator[Public]:
             if not isinstance(m, Function) or m.name.startswith("_") or decorated(m, "overload"):
                 continue
             text = ast.get_docstring(m)
-            if decorated(m, "setter") or (text is None and inherited(node, path, m.name)):
+            value = decorated(m, "property") and named(m.name, above)  # the base class's docstring says what it is
+            if decorated(m, "setter") or (text is None and (value or inherited(node, path, m.name))):
                 continue
             # What stands in the class's docstring, or in that of the method it overrides, need not be repeated.
             said = [

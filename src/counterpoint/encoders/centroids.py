@@ -43,7 +43,7 @@ def group_means(z: Tensor, group: Tensor, *, groups: int | None = None) -> Tenso
     """``(G, D)``: the mean of each group's rows ``(N, D)``, of all processes; zeros for one without any.
 
     group: ``(N,)`` long, 0 to G - 1; -1: a row of none. groups: G, which several processes have to say (None: as many
-    as these rows name).
+    as these rows name). z: the rows.
     """
     member = F.one_hot(group.clamp_min(0), -1 if groups is None else groups).to(z) * (group >= 0)[:, None]
     return total(member.T @ z) / total(member.sum(0))[:, None].clamp_min(1)

@@ -26,13 +26,17 @@ class TrendHead(nn.Module):
         self.convolutions = nn.ModuleList(nn.Conv1d(dim, out, k) for k in kernels)
 
     def forward(self, z: Tensor) -> Tensor:
+        """Steps z ``(N, L, dim)`` to their trend ``(N, L, out)``."""
         x = z.mT
         parts = [conv(F.pad(x, (k - 1, 0))) for conv, k in zip(self.convolutions, self.kernels)]
         return torch.stack(parts).mean(0).mT
 
 
 class SeasonHead(nn.Module):
-    """A complex linear map of its own for each frequency of windows of L steps: ``(N, L, dim)`` to ``(N, L, out)``."""
+    """A complex linear map of its own for each frequency of windows of L steps: ``(N, L, dim)`` to ``(N, L, out)``.
+
+    dim: of a step. out: of what is found in it. length: L.
+    """
 
     def __init__(self, dim: int, out: int, *, length: int) -> None:
         super().__init__()
@@ -43,6 +47,7 @@ class SeasonHead(nn.Module):
         self.length = length
 
     def forward(self, z: Tensor) -> Tensor:
+        """Steps z ``(N, L, dim)`` to their seasonal part ``(N, L, out)``."""
         if not len(z):  # which not every library for transforms takes
             return z @ z.new_zeros(z.shape[2], self.weight.shape[2])
         weight, bias = torch.view_as_complex(self.weight), torch.view_as_complex(self.bias)

@@ -27,7 +27,10 @@ CARD = "counterpoint.json"
 
 
 def save(encoder: Encoder, folder: Path | str) -> None:
-    """Write a model folder. It appears whole or not at all: a model that was there before survives a failed write."""
+    """Write a model folder. It appears whole or not at all: a model that was there before survives a failed write.
+
+    encoder: of any class. folder: made where it is missing.
+    """
     folder = Path(folder)
     check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -179,7 +182,10 @@ def _readme(encoder: Encoder, stages: Sequence[Stage]) -> str:
 
 
 def check_replaceable(folder: Path) -> None:
-    """Refuse to write a model over something else."""
+    """Refuse to write a model over something else.
+
+    folder: that is asked for.
+    """
     if folder.exists() and not folder.is_dir():
         raise ModelError(f"{folder} is a file; give the path of a folder.")
     if folder.is_dir() and any(folder.iterdir()):

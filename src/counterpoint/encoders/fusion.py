@@ -60,6 +60,8 @@ class ImageTable(Encoder):
 
     An item is a mapping with ``image`` and ``table``, as a row of a data set is. Cells may be missing, the image may
     not.
+
+    image, table: the encoders of both. interaction: what looks at both.
     """
 
     kind: ClassVar[str] = "image-table"

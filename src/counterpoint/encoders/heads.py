@@ -75,6 +75,8 @@ def dense_pooler(dim: int, activation: Literal["tanh", "gelu", "none"] = "tanh")
 
     As the poolers of masked language models (tanh: BERT's next-sentence head; gelu: RoBERTa's prediction of words), for
     encoders that keep neither.
+
+    activation: behind it.
     """
     if activation == "none":
         return nn.Sequential()
@@ -99,6 +101,7 @@ class PrototypeHead(nn.Module):
         self.weight = nn.Parameter(F.normalize(torch.randn(k, dim), dim=-1))
 
     def forward(self, z: Tensor) -> Tensor:
+        """Cosines ``(N, count)`` of rows z ``(N, dim)`` and the prototypes."""
         return F.normalize(z, dim=-1) @ F.normalize(self.weight, dim=-1).T
 
 
@@ -118,6 +121,7 @@ class DynamicHead(nn.Module):
         )
 
     def forward(self, words: Tensor) -> Tensor:
+        """Unit weights ``(V, out)`` of V words ``(V, dim)``."""
         with alone():  # the words are the same on every process, so their statistics are those of one
             return F.normalize(self.map(F.normalize(words, dim=-1)), dim=-1)
 
@@ -132,6 +136,8 @@ class AsymmetricHead(nn.Module):
 
     The role on running statistics is computed first, from what earlier batches left. Over many processes a batch is a
     process's own rows, or all rows under ``sync_batchnorm``; running statistics are averaged after each step.
+
+    dim, hidden, out: widths. warmup: see f above.
 
     Source: Wu et al. 2022 (contrastive context prediction), arXiv 2206.03281.
     """
@@ -154,7 +160,10 @@ class AsymmetricHead(nn.Module):
         self.register_buffer("steps", torch.tensor(0))
 
     def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """Both roles ``(N, dim)`` to ``(N, out)`` each."""
+        """Both roles ``(N, dim)`` to ``(N, out)`` each.
+
+        a, b: the two roles; which one the batch normalises changes with each step.
+        """
         if not self.training:
             return self.out(self._running(self.into(a))), self.out(self._running(self.into(b)))
         if min(len(a), len(b)) < 2 and world() == 1:
@@ -222,7 +231,10 @@ class Projected(Around):
         return out
 
     def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
-        """Token embeddings in the projected space: where pooling is linear, their pooling is the embedding."""
+        """Token embeddings in the projected space: where pooling is linear, their pooling is the embedding.
+
+        data: as of the encoder below.
+        """
         tokens, mask = self.encoder.tokens(data)
         return self.projection(tokens), mask
 

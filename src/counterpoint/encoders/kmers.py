@@ -22,7 +22,10 @@ EXAMPLES = ("ACGTTGCAACTTGACCATTG" * 4, "GATTACA", "TTTTCCNCAAGG")
 
 
 def check(sequences: Sequence[Any]) -> None:
-    """Sequences are strings: `ItemError` otherwise, with the place and the type."""
+    """Sequences are strings: `ItemError` otherwise, with the place and the type.
+
+    sequences: whatever was given.
+    """
     for place, sequence in enumerate(sequences):
         if not isinstance(sequence, str):
             said = f"Sequence {{place}} is of the type {type(sequence).__name__}, where a string is expected."
@@ -30,7 +33,10 @@ def check(sequences: Sequence[Any]) -> None:
 
 
 def cleaned(sequences: Sequence[Any]) -> list[str]:
-    """Each sequence as `counterpoint.modalities.dna.clean` gives it. `ItemError` names the place of what is no DNA."""
+    """Each sequence as `counterpoint.modalities.dna.clean` gives it. `ItemError` names the place of what is no DNA.
+
+    sequences: strings.
+    """
     check(sequences)
     out = []
     for place, sequence in enumerate(sequences):
@@ -116,7 +122,10 @@ class KmerBag(Encoder):
         return F.embedding_bag(ids[real], self.table, offsets, mode="mean", include_last_offset=True)
 
     def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
-        """Embeddings of the words; their mean is that of the sequence."""
+        """Embeddings of the words; their mean is that of the sequence.
+
+        data: as `collate` gives it.
+        """
         assert not isinstance(data, Tensor)
         real = data["words"] >= 0
         return F.embedding(data["words"].clamp(min=0), self.table) * real.unsqueeze(-1), real

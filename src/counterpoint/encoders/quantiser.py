@@ -31,8 +31,9 @@ class GumbelQuantiser(nn.Module):
     The temperature τ begins at ``temperature``, and `cool` brings it down by a factor, to ``coldest`` at least; it is
     part of the state. Logits are computed in float32.
 
-    dim: of the features. codes, groups: V and G. out: width of a vector, a multiple of G. Sources: Jang et al. 2017,
-    arXiv 1611.01144; Baevski et al. 2020 (vq-wav2vec), arXiv 1910.05453.
+    dim: of the features. codes, groups: V and G. out: width of a vector, a multiple of G. temperature, coldest,
+    cooling: τ at first, at last, and the factor of each step. Sources: Jang et al. 2017, arXiv 1611.01144; Baevski et
+    al. 2020 (vq-wav2vec), arXiv 1910.05453.
     """
 
     temperature: Tensor

@@ -63,7 +63,10 @@ class StaticQueries:
         self, items: str | Sequence[str], *, role: str | None = None, normalize: bool | None = None
     ) -> np.ndarray:
         """Embeddings ``(N, D)`` float32; of one text, ``(D,)``. role: whose prompt is put before each text (None: the
-        default one, where there is one). normalize: unit length (None: the encoder's own default)."""
+        default one, where there is one). normalize: unit length (None: the encoder's own default).
+
+        items: a text, or N of them.
+        """
         if isinstance(items, str):
             return self.encode([items], role=role, normalize=normalize)[0]  # type: ignore[no-any-return]
         of = f"the text encoder ({KIND}) of {self.folder}"

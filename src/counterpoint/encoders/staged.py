@@ -40,7 +40,10 @@ class StagedConfig:
 
 class Dense(nn.Module):
     """``activation(W x + b)``, and where ``residual`` says so what came in is added, through a map of its own where
-    widths differ."""
+    widths differ.
+
+    into, out: widths. bias: add b.
+    """
 
     def __init__(self, into: int, out: int, *, activation: str, bias: bool, residual: bool) -> None:
         super().__init__()
@@ -48,6 +51,7 @@ class Dense(nn.Module):
         self.residual = nn.Linear(into, out, bias=False) if residual and into != out else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """x ``(N, into)`` to ``(N, out)``."""
         out: Tensor = self.activation(self.linear(x))
         if not self.adds:
             return out
@@ -55,13 +59,17 @@ class Dense(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Mean 0 and variance 1 over the dimensions, then a scale and a shift of each."""
+    """Mean 0 and variance 1 over the dimensions, then a scale and a shift of each.
+
+    dim: how many.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x ``(N, dim)`` to ``(N, dim)``."""
         return self.norm(x)  # type: ignore[no-any-return]
 
 
@@ -69,6 +77,7 @@ class Normalize(nn.Module):
     """Unit length."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """x ``(N, D)`` to unit length."""
         return F.normalize(x, dim=-1)
 
 
@@ -80,6 +89,7 @@ class Truncate(nn.Module):
         self.dim = dim
 
     def forward(self, x: Tensor) -> Tensor:
+        """The first ``dim`` of the dimensions of x ``(N, D)``."""
         return x[..., : self.dim]
 
 
@@ -133,7 +143,10 @@ class Staged(Around):
         return StagedConfig(kind=self.encoder.kind, inner=asdict(self.encoder.config), stages=self.said)
 
     def passed(self, z: Tensor) -> Tensor:
-        """What the stages make of the embeddings ``(N, D)`` of the encoder below."""
+        """What the stages make of the embeddings ``(N, D)`` of the encoder below.
+
+        z: from there.
+        """
         for stage in self.stages:
             z = stage(z)
         return z
@@ -142,7 +155,10 @@ class Staged(Around):
         return self.passed(self.encoder(data))
 
     def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
-        """Those of the encoder below: stages are of whole embeddings."""
+        """Those of the encoder below: stages are of whole embeddings.
+
+        data: as of it.
+        """
         return self.encoder.tokens(data)
 
     @classmethod

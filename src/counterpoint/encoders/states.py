@@ -32,6 +32,7 @@ class LayerStates(nn.Module):
         self.encoder, self.layers = encoder, layers
 
     def forward(self, data: Data) -> Tensor:
+        """What the encoder gives after each of the layers, ``(N, layers, D)``, for data as its `collate` gives it."""
         out: Tensor = (
             self.encoder(data).unsqueeze(1) if self.layers is None else self.encoder.exits(data, self.layers)  # type: ignore[operator]
         )
@@ -49,6 +50,8 @@ class TokenStates(nn.Module):
         self.encoder, self.places = encoder, places
 
     def forward(self, data: Data) -> Tensor:
+        """Token embeddings and whether they are real, ``(N, places, D + 1)``, for data as the encoder's `collate` gives
+        it."""
         x, mask = self.encoder.tokens(data)
         return F.pad(torch.cat((x, mask.unsqueeze(-1).to(x)), -1), (0, 0, 0, self.places - x.shape[1]))
 
@@ -58,7 +61,7 @@ class MaskedFrames(nn.Module):
     ``split`` and that of the last one, side by side ``(N, places, width + 2 dim)``.
 
     split: from 1. places: as of `TokenStates`. The data's ``hidden`` ``(N, places)`` bool names the places, its
-    ``noise`` ``(N, places, width)`` is what stands there. For `views.audio.span_mask`.
+    ``noise`` ``(N, places, width)`` is what stands there. For `views.audio.span_mask`. encoder: of recordings.
     """
 
     def __init__(self, encoder: AudioTransformer, split: int, places: int) -> None:
@@ -66,6 +69,7 @@ class MaskedFrames(nn.Module):
         self.encoder, self.split, self.places = encoder, split, places
 
     def forward(self, data: Data) -> Tensor:
+        """``(N, places, width + 2 dim)`` for data as the encoder's `collate` gives it, with ``hidden`` and ``noise``."""
         assert not isinstance(data, Tensor)
         e, mask = self.encoder.features(data)
         hidden, noise = (data[name][:, : e.shape[1]] for name in ("hidden", "noise"))

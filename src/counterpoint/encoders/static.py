@@ -121,7 +121,10 @@ class StaticText(TextEncoder):
         sample: int = 200_000,
     ) -> Self:
         """Vocabulary and inverse document frequencies from at most ``sample`` of the texts; embeddings at random, or in
-        part by ``spelling``."""
+        part by ``spelling``.
+
+        config: of the encoder (None: the usual one). prompts: role -> text before the item.
+        """
         config = config or StaticTextConfig()
         kept = reservoir(texts, sample)
         tokenizer = train_tokenizer(kept, **subwords(config))
@@ -166,7 +169,10 @@ class StaticText(TextEncoder):
         return [i for i in once if i != self.pad]
 
     def collate_ids(self, ids: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """As every text encoder's; where repetitions saturate, with ``counts`` ``(N, T)`` of each token."""
+        """As every text encoder's; where repetitions saturate, with ``counts`` ``(N, T)`` of each token.
+
+        ids: tokens of N texts.
+        """
         data = super().collate_ids(ids)
         if self.config.aggregate == "saturating":
             counts = np.ones(data["input_ids"].shape, dtype=np.float32)
@@ -203,7 +209,10 @@ class StaticText(TextEncoder):
         return z / counts.clamp(min=1).unsqueeze(1).to(z.dtype)
 
     def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
-        """Weighted embeddings of the tokens; their mean is the embedding."""
+        """Weighted embeddings of the tokens; their mean is the embedding.
+
+        data: as `collate` gives it.
+        """
         assert not isinstance(data, Tensor)
         ids = data["input_ids"]
         z, weights = F.embedding(ids, self.table), self._weights(data)

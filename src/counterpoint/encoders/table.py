@@ -47,6 +47,7 @@ class TableTransformerConfig:
 
     @property
     def columns(self) -> Columns:
+        """The columns, as `counterpoint.modalities.table` reads them."""
         return Columns(categories=self.categories, numbers=self.numbers)
 
 
@@ -123,7 +124,10 @@ class TableTransformer(Encoder):
 
     def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
         """The class token, then every cell in the order of `Columns.names`: ``(N, 1 + C, D)``, and which of them are
-        there ``(N, 1 + C)`` bool."""
+        there ``(N, 1 + C)`` bool.
+
+        data: as `collate` gives it.
+        """
         assert not isinstance(data, Tensor)
         missing = data["missing"]
         there = torch.cat((missing.new_ones(len(missing), 1), ~missing), 1)

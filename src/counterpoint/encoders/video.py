@@ -114,7 +114,10 @@ class VideoConvNet(Encoder):
     # --- what comes out --------------------------------------------------------------------------------------------
 
     def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
-        """Each frame and what changes around it ``(N, T, D)``, and which frames are real ``(N, T)`` bool."""
+        """Each frame and what changes around it ``(N, T, D)``, and which frames are real ``(N, T)`` bool.
+
+        data: as `collate` gives it.
+        """
         assert not isinstance(data, Tensor)
         frames, mask = data["frames"], data["attention_mask"].bool()
         x = self.frame(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])

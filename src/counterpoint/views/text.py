@@ -102,7 +102,7 @@ def sentences(text: str) -> list[str]:
 def neighbours(items: Sequence[T], rng: np.random.Generator, *, window: int = 1) -> tuple[T, T] | None:
     """An item and one at most ``window`` places from it, both drawn evenly; None of fewer than two.
 
-    items: in their order, as sentences of a document are. window: in places.
+    items: in their order, as sentences of a document are. window: in places. rng: every draw comes from it.
 
     Source: Wu et al. 2022, arXiv 2206.03281.
 
