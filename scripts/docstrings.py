@@ -22,8 +22,10 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 ELSEWHERE = ("cli/", "docs/", "proofs/", "workflow/", "demo.py", "__main__.py")
 """Not for import: the command line and what stands on top of the library, which `--help` and the site describe."""
 
-INNER: frozenset[str] = frozenset()
-"""Files no user imports."""
+INNER = ("kernels/", "objectives/engine/")
+"""How the engine computes. Its face is `objectives.contrast` and, of these folders, the files of `FACE`."""
+
+FACE = ("kernels/__init__.py", "kernels/attention.py", "kernels/backend.py", "objectives/engine/byproducts.py")
 
 KNOWN = frozenset({"train", "state_dict", "load_state_dict", "zero_grad", "add_param_group", "extra_repr"})
 """Methods of torch's own classes: what they do and take is written there."""
@@ -136,30 +138,17 @@ def public(path: Path) -> Iterator[Public]:
             value = decorated(m, "property") and named(m.name, above)  # the base class's docstring says what it is
             if decorated(m, "setter") or (text is None and (value or inherited(node, path, m.name))):
                 continue
-            # What stands in the class's docstring, or in that of the method it overrides, need not be repeated.
-            said = [
-                ast.get_docstring(o) or ""
-                for b in bases(node, path)
-                for o in b.body
-                if isinstance(o, Function) and o.name == m.name
-            ]
-            names = parameters(m, bound=not decorated(m, "staticmethod"))
-            yield Public(
-                f"{where}.{m.name}",
-                m,
-                tuple(n for n in names if not named(n, " ".join([doc or "", *said]))),
-                "method",
-                text,
-            )
+            # What the class's docstring names, or that of the method it overrides, need not be named again.
+            over = [o for b in bases(node, path) for o in b.body if isinstance(o, Function) and o.name == m.name]
+            said = " ".join([doc or "", *(ast.get_docstring(o) or "" for o in over)])
+            names = (n for n in parameters(m, bound=not decorated(m, "staticmethod")) if not named(n, said))
+            yield Public(f"{where}.{m.name}", m, tuple(names), "method", text)
 
 
 def library() -> list[Path]:
     """The files that a user's program imports."""
-    return [
-        p
-        for p in house.files()
-        if not (r := p.relative_to(house.SOURCE).as_posix()).startswith(ELSEWHERE) and r not in INNER
-    ]
+    found = {p: p.relative_to(house.SOURCE).as_posix() for p in house.files()}
+    return [p for p, name in found.items() if not name.startswith(ELSEWHERE) and (name in FACE or not name.startswith(INNER))]
 
 
 def unsaid() -> dict[str, list[str]]:

@@ -28,12 +28,18 @@ class Whole(dict[str, Tensor]):
 
 
 def size(data: Data) -> int:
-    """Number of items, M."""
+    """Number of items, M.
+
+    data: what an encoder's `collate` gives.
+    """
     return len(data) if isinstance(data, Tensor) else len(next(iter(data.values())))
 
 
 def take(data: Data, index: Tensor | slice) -> Data:
-    """The items at ``index`` (M',) long, (M,) bool, or a slice."""
+    """The items at ``index`` (M',) long, (M,) bool, or a slice.
+
+    data: what an encoder's `collate` gives.
+    """
     if isinstance(data, Whole):
         raise ConfigError(
             "A graph cannot be cut into parts, as each node is computed from its neighbours. Leave micro_batch and "
@@ -64,6 +70,7 @@ def _stacked(tensors: list[Tensor], value: int) -> Tensor:
 
 
 def move(data: Data, device: torch.device | str) -> Data:
+    """The same data on a device; from pinned memory without waiting for it."""
     if isinstance(data, Tensor):
         return data.to(device, non_blocking=True)
     moved = {k: v.to(device, non_blocking=True) for k, v in data.items()}
@@ -97,7 +104,10 @@ class View:
         return size(self.data)
 
     def take(self, index: Tensor | slice) -> View:
-        """The view restricted to some of its items."""
+        """The view restricted to some of its items.
+
+        index: as of `take`.
+        """
         return replace(
             self,
             data=take(self.data, index),
@@ -106,6 +116,7 @@ class View:
         )
 
     def to(self, device: torch.device | str) -> View:
+        """The same view on a device."""
         return replace(
             self,
             data=move(self.data, device),
@@ -156,6 +167,7 @@ class Batch:
         return found[0]
 
     def to(self, device: torch.device | str) -> Batch:
+        """The same batch on a device."""
         return Batch(
             tuple(v.to(device) for v in self.views),
             self.rows.to(device),

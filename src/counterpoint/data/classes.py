@@ -16,6 +16,8 @@ UNKNOWN = ("", "nan", "null", "<na>", "n/a", "#n/a")
 def class_name(value: Any) -> str:
     """The name of the class that a cell holds. Whole numbers are named as such: missing labels make them decimals.
 
+    value: of a cell.
+
     >>> [class_name(v) for v in ("01", 1, 1.0, 1.5, True)]
     ['01', '1', '1', '1.5', 'True']
     """
@@ -24,6 +26,8 @@ def class_name(value: Any) -> str:
 
 def is_class(value: Any) -> bool:
     """Whether a cell holds a class at all: not null, NaN, blank, or a word of `UNKNOWN`.
+
+    value: of a cell.
 
     >>> [is_class(v) for v in ("a", 0, None, float("nan"), " ", "NaN", "none")]
     [True, True, False, False, False, False, True]
@@ -34,7 +38,10 @@ def is_class(value: Any) -> bool:
 
 
 def names_of(values: Iterable[Any]) -> tuple[str, ...]:
-    """The classes among cells, by value, each once."""
+    """The classes among cells, by value, each once.
+
+    values: of cells.
+    """
     return tuple(dict.fromkeys(class_name(v) for v in sorted(v for v in values if is_class(v))))
 
 

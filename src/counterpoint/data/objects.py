@@ -33,14 +33,20 @@ TAKEN = (
 
 
 def is_paths(source: Any) -> TypeGuard[str | os.PathLike[str] | Sequence[str | os.PathLike[str]]]:
-    """Whether something names files, data sets or addresses, and is not rows itself."""
+    """Whether something names files, data sets or addresses, and is not rows itself.
+
+    source: whatever was given.
+    """
     if isinstance(source, str | os.PathLike):
         return True
     return isinstance(source, list | tuple) and all(isinstance(one, str | os.PathLike) for one in source)
 
 
 def is_table(source: Any) -> bool:
-    """Whether something is a table of columns: a data frame, an Arrow table, a data set."""
+    """Whether something is a table of columns: a data frame, an Arrow table, a data set.
+
+    source: whatever was given.
+    """
     return (
         isinstance(source, pa.Table | pa.RecordBatch) or hasattr(source, "column_names") or hasattr(source, "columns")
     )

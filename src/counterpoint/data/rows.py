@@ -32,6 +32,8 @@ class Rows:
     recording turns out to be damaged are left out of it and listed in ``rows.log``). Rows without text, image,
     recording or label are dropped and counted. Raises `DataError` when nothing is left, when there is one class only,
     and when scores are NaN, all the same, or outside the range that the schema says.
+
+    dataset: of `datasets`. schema: as `infer` gives it. log: of what is left out (None: a new one).
     """
 
     def __init__(self, dataset: datasets.Dataset, schema: Schema, *, log: Log | None = None) -> None:
@@ -96,7 +98,10 @@ class Rows:
         return found.combine_chunks().take(pa.array(back)).to_pydict()  # type: ignore[no-any-return]
 
     def row(self, values: dict[str, Any], number: int) -> Row | None:
-        """The values of the columns as a `Row`, or None where an image cannot be decoded."""
+        """The values of the columns as a `Row`, or None where an image cannot be decoded.
+
+        values: column -> cell. number: of the row.
+        """
         return make_row(values, number, self.schema, self._classes, self.log)
 
     def fingerprint(self) -> int:
@@ -107,7 +112,10 @@ class Rows:
     # --- whole columns -----------------------------------------------------------------------------------------
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """A column of the data set over the usable rows, ``(len(self),)``, in their order."""
+        """A column of the data set over the usable rows, ``(len(self),)``, in their order.
+
+        name: of the column.
+        """
         if name not in self.dataset.column_names:
             raise DataError(f"There is no column {name!r}; there are {', '.join(self.dataset.column_names)}.")
         column = self.dataset.data.table.column(name)
@@ -141,7 +149,10 @@ class Rows:
         return np.array([numbers[class_name(v)] for v in values], dtype=np.int64)[encoded.indices.to_numpy()]
 
     def codes(self, name: str) -> np.ndarray:
-        """The values of any column as numbers, equal where the values are equal, ``(len(self),)`` int64."""
+        """The values of any column as numbers, equal where the values are equal, ``(len(self),)`` int64.
+
+        name: of the column.
+        """
         return _codes(self.column(name))
 
     def keys(self) -> np.ndarray:
@@ -201,7 +212,10 @@ class Rows:
     # --- parts -------------------------------------------------------------------------------------------------
 
     def subset(self, which: Indices) -> Rows:
-        """The rows at these positions, as `Rows` of the same data set (``row`` numbers stay)."""
+        """The rows at these positions, as `Rows` of the same data set (``row`` numbers stay).
+
+        which: positions, or a slice.
+        """
         out = object.__new__(Rows)
         out.__dict__.update(self.__dict__)
         out.index = self.index[np.asarray(which, dtype=np.int64)]
@@ -212,6 +226,8 @@ class Rows:
 
         Rows that share the value of column ``by`` stay on one side; without it, rows that share their first text do, so
         that no held-out anchor was trained on. The part can exceed the number asked for by one group.
+
+        holdout: the share or the number. seed: of the draw.
         """
         n = len(self)
         size = round(holdout * n) if isinstance(holdout, float) and holdout < 1 else int(holdout)
@@ -332,7 +348,10 @@ class Rows:
         return found
 
     def within(self, low: float, high: float) -> None:
-        """Raises `DataError` where scores lie outside of what there can be, with their number and the first one."""
+        """Raises `DataError` where scores lie outside of what there can be, with their number and the first one.
+
+        low, high: the bounds, included.
+        """
         name, scores = self.schema.columns["score"], self.scores()
         out = np.flatnonzero((scores < low) | (scores > high))
         if len(out):

@@ -40,7 +40,10 @@ class Numbered(ABC):
         return (self._row(int(n)) for n in self.index)
 
     def texts(self, limit: int | None = None) -> Iterator[str]:
-        """Every text of the rows; none, unless a subclass knows better."""
+        """Every text of the rows; none, unless a subclass knows better.
+
+        limit: the most that are wanted (None: all).
+        """
         return iter(())
 
     def known(self, modality: str) -> Known:
@@ -49,7 +52,10 @@ class Numbered(ABC):
 
 
 class Made:
-    """A `RowSet` of rows in memory; those without a number (``row``) get their place as one."""
+    """A `RowSet` of rows in memory; those without a number (``row``) get their place as one.
+
+    rows: any number of them. schema: of the rows (None: told by their parts).
+    """
 
     def __init__(self, rows: Sequence[Row], schema: Schema | None = None) -> None:
         self.rows = [{"row": i, **row} for i, row in enumerate(rows)]
@@ -73,11 +79,15 @@ class Made:
         return iter(self.rows)
 
     def texts(self, limit: int | None = None) -> Iterator[str]:
+        """Every text of the rows, at most ``limit`` of them (None: all)."""
         found = (v for row in self.rows for v in row.values() if isinstance(v, str))
         return islice(found, limit)
 
     def known(self, modality: str) -> Known:
-        """The width of the first item, where it is a vector; the cells of the first ones, where they are mappings."""
+        """The width of the first item, where it is a vector; the cells of the first ones, where they are mappings.
+
+        modality: its name.
+        """
         items = [row[modality] for row in islice(self.rows, CELLS_FROM) if row.get(modality) is not None]
         if not items or not isinstance(items[0], Mapping):
             return Known(width=width(items[0]) if items else 0)

@@ -89,9 +89,13 @@ class RowSet(Protocol):
     index: np.ndarray
 
     @property
-    def schema(self) -> Schema: ...
+    def schema(self) -> Schema:
+        """What the rows hold."""
+        ...
     @property
-    def log(self) -> Log: ...
+    def log(self) -> Log:
+        """What was left out of the rows, and why."""
+        ...
     def fingerprint(self) -> int:
         """32 bits of what the rows hold, by which a run knows whether it goes on with the rows it was begun with."""
         ...
@@ -103,7 +107,10 @@ class RowSet(Protocol):
 
     def __iter__(self) -> Iterator[Row]: ...
     def texts(self, limit: int | None = None) -> Iterator[str]:
-        """Every text of the rows, for training a tokenizer; none where rows have none."""
+        """Every text of the rows, for training a tokenizer; none where rows have none.
+
+        limit: the most that are wanted (None: all).
+        """
         ...
 
     def known(self, modality: str) -> Known:

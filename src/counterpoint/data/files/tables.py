@@ -65,7 +65,10 @@ def _agreeing(paths: list[File], log: Log, reading: Reading) -> Iterator[pa.Tabl
 
 
 def table(paths: list[File], size: int, log: Log, reading: Reading = AS_FOUND) -> datasets.Dataset:
-    """The rows of all files as one table. size: bytes that they take. reading: what is said of them."""
+    """The rows of all files as one table. size: bytes that they take. reading: what is said of them.
+
+    paths: of the files. log: of the rows.
+    """
     import datasets
 
     if size > MAP_ABOVE and not all(formats.kind(p) == "arrow" for p in paths):
@@ -154,7 +157,10 @@ def _write(aside: Path, parts: Iterator[pa.Table], schema: pa.Schema | None, pat
 
 
 def stream(paths: list[File], log: Log, reading: Reading = AS_FOUND) -> datasets.IterableDataset:
-    """The rows one after another, with what knows where they lie (`counterpoint.data.files.pieces.pieces_of`)."""
+    """The rows one after another, with what knows where they lie (`counterpoint.data.files.pieces.pieces_of`).
+
+    paths: of the files. log: of the rows. reading: what is said of them.
+    """
     import datasets
 
     features = media.features(_first(paths, reading))
