@@ -148,7 +148,11 @@ def public(path: Path) -> Iterator[Public]:
 def library() -> list[Path]:
     """The files that a user's program imports."""
     found = {p: p.relative_to(house.SOURCE).as_posix() for p in house.files()}
-    return [p for p, name in found.items() if not name.startswith(ELSEWHERE) and (name in FACE or not name.startswith(INNER))]
+    return [
+        p
+        for p, name in found.items()
+        if not name.startswith(ELSEWHERE) and (name in FACE or not name.startswith(INNER))
+    ]
 
 
 def unsaid() -> dict[str, list[str]]:

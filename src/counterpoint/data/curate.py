@@ -16,6 +16,7 @@ _FEW = 20
 @dataclass(frozen=True)
 class Triplet:
     """anchor: a text. positive: one that means the same. negative: one that does not."""
+
     anchor: str
     positive: str
     negative: str

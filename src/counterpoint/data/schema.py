@@ -92,10 +92,12 @@ class RowSet(Protocol):
     def schema(self) -> Schema:
         """What the rows hold."""
         ...
+
     @property
     def log(self) -> Log:
         """What was left out of the rows, and why."""
         ...
+
     def fingerprint(self) -> int:
         """32 bits of what the rows hold, by which a run knows whether it goes on with the rows it was begun with."""
         ...

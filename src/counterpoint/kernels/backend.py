@@ -32,6 +32,7 @@ class Pull:
 @dataclass(slots=True)
 class Grads:
     """Gradients by the reductions over, positives and dot of `Sums`; None where none arrived."""
+
     over: Tensor | None = None
     positives: Tensor | None = None
     dot: Tensor | None = None

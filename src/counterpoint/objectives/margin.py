@@ -56,7 +56,8 @@ def sequence_margin(
     bool, False where a list has no candidate. Returns ``()`` or ``(N,)``. reduction: ``mean``, or ``none`` for a loss
     each. Source: Liu et al. 2022 (BRIO), arXiv 2203.16804, eq. 8; Liu & Liu 2021 (SimCLS), arXiv 2106.01890.
 
-    >>> float(sequence_margin(torch.tensor([[-1.0, -2.0, -3.0]]))), float(sequence_margin(torch.tensor([[-2.0, -1.0]]), margin=0.5))
+    >>> right, wrong = torch.tensor([[-1.0, -2.0, -3.0]]), torch.tensor([[-2.0, -1.0]])
+    >>> float(sequence_margin(right)), float(sequence_margin(wrong, margin=0.5))
     (0.0, 1.5)
     """
     if scores.ndim != 2:

@@ -117,8 +117,8 @@ def masked_cells(
 
     Source: Du et al. 2024 (TIP), arXiv 2407.07582.
 
-    >>> codes, hidden = torch.tensor([[1]]), torch.tensor([[True, True]])
-    >>> loss = masked_cells(torch.zeros(1, 1, 4), torch.tensor([[3.0]]), codes=codes, values=torch.tensor([[1.0]]), hidden=hidden)
+    >>> truth = {"codes": torch.tensor([[1]]), "values": torch.tensor([[1.0]]), "hidden": torch.tensor([[True, True]])}
+    >>> loss = masked_cells(torch.zeros(1, 1, 4), torch.tensor([[3.0]]), **truth)
     >>> round(float(loss), 4)  # (log 4 + (3 - 1)²) / 2
     2.6931
     """

@@ -28,7 +28,8 @@ class Diagonal(Targets):
 
     >>> from counterpoint.objectives.contrast import contrast
     >>> z = torch.eye(4)
-    >>> round(float(contrast(z, z, Diagonal(), scale=10)), 4), round(float(contrast(z, z.roll(1, 0), Diagonal(), scale=10)), 4)
+    >>> right, wrong = (contrast(z, k, Diagonal(), scale=10) for k in (z, z.roll(1, 0)))
+    >>> round(float(right), 4), round(float(wrong), 4)
     (0.0001, 10.0001)
     """
 
