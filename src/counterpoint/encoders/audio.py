@@ -72,7 +72,14 @@ class AudioTransformerConfig:
 
 class AudioTransformer(Encoder):
     """Log-mel frames with mean 0 and variance 1 over the recording, all bands together, so that its loudness does not
-    count; the embedding is the mean over time."""
+    count; the embedding is the mean over time.
+
+    >>> from counterpoint.modalities.audio import Recording
+    >>> encoder = AudioTransformer(AudioTransformerConfig(rate=8_000, bands=16, channels=4, dim=16, depth=1, heads=2))
+    >>> recording = Recording(np.sin(np.arange(8_000, dtype=np.float32)), rate=8_000)
+    >>> encoder.encode([recording]).shape
+    (1, 16)
+    """
 
     kind: ClassVar[str] = "audio-transformer"
     modality: ClassVar[str] = "audio"

@@ -36,6 +36,12 @@ class BagAttention(nn.Module):
     a_j = softmax over the bag of w·tanh(V h_j), or, gated, of w·(tanh(V h_j) * sigmoid(U h_j)).
 
     dim: D. width: rows of V and U.
+
+    >>> attention = BagAttention(dim=4, width=8)
+    >>> instances, owner = torch.randn(5, 4), torch.tensor([0, 0, 0, 1, 1])
+    >>> weights = attention.weights(instances, owner, 2)
+    >>> attention(instances, owner, 2).shape, round(weights[:3].sum().item(), 4)
+    (torch.Size([2, 4]), 1.0)
     """
 
     def __init__(self, dim: int, width: int = 128, *, gated: bool = True) -> None:

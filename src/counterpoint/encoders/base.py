@@ -33,6 +33,11 @@ def evaluating(module: nn.Module, *, gradients: bool = False) -> Iterator[None]:
     """Inside: without dropout, and without gradients unless asked for. Afterwards the mode is what it was.
 
     module: any, with all that is in it.
+
+    >>> layer = nn.Dropout(0.5)
+    >>> with evaluating(layer):
+    ...     layer(torch.ones(4)).tolist(), layer.training
+    ([1.0, 1.0, 1.0, 1.0], False)
     """
     was_training = module.training
     module.eval()
@@ -45,7 +50,16 @@ def evaluating(module: nn.Module, *, gradients: bool = False) -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside: what torch draws on the CPU follows from the seed. Afterwards its generator stands where it stood."""
+    """Inside: what torch draws on the CPU follows from the seed. Afterwards its generator stands where it stood.
+
+    seed: any whole number.
+
+    >>> def draw():
+    ...     with seeded(1):
+    ...         return float(torch.rand(()))
+    >>> draw() == draw()
+    True
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -358,7 +372,11 @@ class Encoder(nn.Module, ABC):
 
 
 def discover() -> dict[str, type[Encoder]]:
-    """Kind -> class: every encoder of the library, and those that the program has imported."""
+    """Kind -> class: every encoder of the library, and those that the program has imported.
+
+    >>> discover()["static-text"].modality
+    'text'
+    """
     import counterpoint.encoders as package
 
     for info in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
@@ -369,7 +387,13 @@ def discover() -> dict[str, type[Encoder]]:
 
 
 def find(kind: str) -> type[Encoder]:
-    """The encoder class of this kind: the library's, or one that the program has imported."""
+    """The encoder class of this kind: the library's, or one that the program has imported.
+
+    kind: its name. Raises `ConfigError` where there is none.
+
+    >>> find("convnet").modality
+    'image'
+    """
     known = discover()
     if kind not in known:
         raise ModelError(
@@ -412,6 +436,11 @@ def choices(modality: str) -> dict[str, type[Encoder]]:
     """Words after ``--encoder`` -> the class of this modality that each picks, the standard class's first.
 
     Of classes that share a word, it picks the one whose own (first) word it is.
+
+    modality: its name.
+
+    >>> list(choices("text"))
+    ['static', 'causal', 'residual', 'transformer']
     """
     of = [cls for cls in discover().values() if cls.choices and cls.modality == modality]
     of.sort(key=lambda cls: (not cls.standard, cls.choices))
@@ -420,7 +449,13 @@ def choices(modality: str) -> dict[str, type[Encoder]]:
 
 
 def standard(modality: str) -> type[Encoder]:
-    """The class that a modality has where nobody chooses."""
+    """The class that a modality has where nobody chooses.
+
+    modality: its name.
+
+    >>> standard("image").kind
+    'convnet'
+    """
     for cls in choices(modality).values():
         return cls  # it comes first
     raise ConfigError(f"There is no encoder of {modality}s; there are encoders of {', '.join(modalities())}.")

@@ -9,7 +9,12 @@ from counterpoint.errors import ConfigError
 
 
 class Attention(nn.Module):
-    """Attention of ``(N, T, dim)`` to ``(N, S, dim)`` with several heads."""
+    """Attention of ``(N, T, dim)`` to ``(N, S, dim)`` with several heads.
+
+    >>> import torch
+    >>> Attention(16, 4)(torch.randn(2, 5, 16), torch.randn(2, 7, 16)).shape
+    torch.Size([2, 5, 16])
+    """
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -38,6 +43,10 @@ class Block(nn.Module):
 
     dim: D. heads: of the attention. mlp: width of the perceptron as a multiple of D. cross: whether it looks at another
     sequence too.
+
+    >>> import torch
+    >>> Block(16, 4, cross=True)(torch.randn(2, 5, 16), other=torch.randn(2, 7, 16)).shape
+    torch.Size([2, 5, 16])
     """
 
     def __init__(self, dim: int, heads: int, *, mlp: float = 4.0, cross: bool = False) -> None:

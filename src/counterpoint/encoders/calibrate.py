@@ -44,6 +44,11 @@ def calibrate(
     pivot: the language onto which the others are rotated ('': none is). scale: divide by the spread of each dimension.
     rounds: of finding mutual neighbours and rotating. A language of fewer vectors than dimensions is not rotated
     (warned), as is one with fewer mutual neighbours than that. languages: name -> vectors.
+
+    >>> rng = np.random.default_rng(0)
+    >>> found = calibrate({"de": rng.normal(5, 1, (40, 3)), "en": rng.normal(-5, 1, (40, 3))})
+    >>> sorted(found), bool(found["de"].mean.mean() > 4)
+    (['de', 'en'], True)
     """
     if pivot and pivot not in languages:
         raise ConfigError(f"pivot={pivot!r}: the languages are {', '.join(languages)}.")
@@ -71,6 +76,9 @@ def shifted(z: np.ndarray, *, scale: bool = True) -> Calibration:
     N / 10 D)``: what two texts happen to share is no small spread.
 
     z: ``(N, D)`` vectors of one language. scale: divide by the spreads; without it the mean alone is taken away.
+
+    >>> shifted(np.array([[1.0, 0.0], [3.0, 0.5]])).mean.tolist()
+    [2.0, 0.25]
     """
     if z.ndim != 2 or not len(z) or not np.isfinite(z).all():
         raise DataError(f"Calibration needs finite vectors (N, D) of at least one text; shape {z.shape} was given.")
@@ -84,7 +92,13 @@ def shifted(z: np.ndarray, *, scale: bool = True) -> Calibration:
 
 
 def procrustes(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The orthogonal W ``(D, D)`` that makes ``|a W - b|`` least; a, b: ``(N, D)``, row i of one for row i of other."""
+    """The orthogonal W ``(D, D)`` that makes ``|a W - b|`` least; a, b: ``(N, D)``, row i of one for row i of other.
+
+    >>> b = np.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> turn = np.array([[0.0, 1.0], [-1.0, 0.0]])
+    >>> np.allclose(procrustes(b @ turn.T, b), turn)
+    True
+    """
     if a.shape != b.shape:
         raise DataError(f"Procrustes needs pairs of rows; shapes {a.shape} and {b.shape} were given.")
     left, _, right = np.linalg.svd(a.T @ b)

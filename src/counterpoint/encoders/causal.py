@@ -77,6 +77,13 @@ class CausalLM(TextEncoder):
     ends: the tokens that end a text. begin: the token that stands before the first one where nothing else does.
     places: the tokens it has positions for (None: no limit). A text is read from the tokenizer's first special tokens,
     where it has any, to its last, or to the end token.
+
+    >>> config = CausalLMConfig(layers=1, width=16, heads=2, vocabulary=80, max_length=16)
+    >>> model = CausalLM.from_texts(["a cat sat on a mat", "a dog ran"] * 10, config)
+    >>> data = model.collate(["a cat sat"])
+    >>> logits, states = model.predictions(data)
+    >>> logits.shape[:2] == states.shape[:2], model.encode(["a cat"]).shape
+    (True, (1, 16))
     """
 
     kind: ClassVar[str] = "causal-lm"

@@ -57,6 +57,9 @@ def is_pair(given: Any) -> TypeGuard[Pair]:
     """Whether something is one pair of texts, and not a sequence of pairs.
 
     given: whatever was given.
+
+    >>> is_pair(("a cat", "a dog")), is_pair(["a", "b", "c"])
+    (True, False)
     """
     return isinstance(given, tuple | list) and len(given) == 2 and all(isinstance(text, str) for text in given)
 
@@ -98,6 +101,11 @@ class CrossEncoder(nn.Module):
 
     model: of transformers, for classification. tokenizer: of its vocabulary. max_length: tokens of both texts together
     (None: all the positions it has).
+
+    >>> config = CrossEncoderConfig(layers=1, width=16, heads=2, vocabulary=80, max_length=16)
+    >>> model = CrossEncoder.from_texts(["a cat sat on a mat", "a dog ran"] * 10, config)
+    >>> model.score([("a cat", "a dog"), ("a cat", "a mat")]).shape
+    (2,)
     """
 
     def __init__(

@@ -19,6 +19,10 @@ class SequenceDecoder(nn.Module):
 
     places: tokens that it has positions for. The place 0 of the vocabulary is padding. dim, depth, heads: width,
     blocks, attention heads.
+
+    >>> decoder = SequenceDecoder(20, 8, dim=16, depth=1, heads=2, places=10)
+    >>> decoder(torch.tensor([[1, 5, 7]]), torch.randn(1, 4, 8), torch.ones(1, 4).bool()).shape
+    torch.Size([1, 3, 20])
     """
 
     def __init__(self, vocabulary: int, source: int, *, dim: int, depth: int, heads: int, places: int) -> None:

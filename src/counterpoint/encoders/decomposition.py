@@ -16,6 +16,9 @@ class TrendHead(nn.Module):
     """The mean over causal convolutions that look back on 1, 2, 4, ... steps: ``(N, L, dim)`` to ``(N, L, out)``.
 
     kernels: their lengths.
+
+    >>> TrendHead(8, 4, kernels=(1, 2))(torch.randn(2, 16, 8)).shape
+    torch.Size([2, 16, 4])
     """
 
     def __init__(self, dim: int, out: int, *, kernels: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)) -> None:
@@ -36,6 +39,9 @@ class SeasonHead(nn.Module):
     """A complex linear map of its own for each frequency of windows of L steps: ``(N, L, dim)`` to ``(N, L, out)``.
 
     dim: of a step. out: of what is found in it. length: L.
+
+    >>> SeasonHead(8, 4, length=16)(torch.randn(2, 16, 8)).shape
+    torch.Size([2, 16, 4])
     """
 
     def __init__(self, dim: int, out: int, *, length: int) -> None:

@@ -67,7 +67,13 @@ class DnaTransformerConfig:
 
 
 class DnaTransformer(TextTransformer):
-    """A transformer over the tokens of a sequence, and their mean."""
+    """A transformer over the tokens of a sequence, and their mean.
+
+    >>> config = DnaTransformerConfig(layers=1, width=16, heads=2, vocabulary=40, max_length=32)
+    >>> encoder = DnaTransformer.from_texts(["ACGTTGCAAC" * 5, "GGTTAACCGT" * 5], config)
+    >>> encoder.encode(["ACGTACGT", "ggtt"]).shape
+    (2, 16)
+    """
 
     kind: ClassVar[str] = "dna-transformer"
     modality: ClassVar[str] = "dna"

@@ -30,6 +30,12 @@ def save(encoder: Encoder, folder: Path | str) -> None:
     """Write a model folder. It appears whole or not at all: a model that was there before survives a failed write.
 
     encoder: of any class. folder: made where it is missing.
+
+    >>> from counterpoint.encoders.vectors import VectorConfig, Vectors
+    >>> encoder = Vectors(VectorConfig(features=4, dim=2))
+    >>> save(encoder, "model")
+    >>> bool((load("model").encode([[1.0, 2, 3, 4]]) == encoder.encode([[1.0, 2, 3, 4]])).all())
+    True
     """
     folder = Path(folder)
     check_replaceable(folder)
@@ -50,6 +56,13 @@ def load(folder: Path | str) -> Encoder:
 
     Every setting of a sentence-transformers folder is followed or refused by its name; see `encoders.modules`.
     Raises `ModelError` for a folder that is damaged, naming the file.
+
+    folder: that `save` wrote, or another library.
+
+    >>> from counterpoint.encoders.static import StaticText
+    >>> save(StaticText.example(), "model")
+    >>> load("model").encode("a cat").shape
+    (16,)
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -325,7 +325,13 @@ class GraphEncoder(Encoder):
 
 
 class GAT(GraphEncoder):
-    """Graph attention: several heads side by side in every layer."""
+    """Graph attention: several heads side by side in every layer.
+
+    >>> graph = Graph(features=np.eye(5, dtype=np.float32), edges=np.array([[0, 1, 2], [1, 2, 3]]))
+    >>> encoder = GAT(GATConfig(features=5, dim=8, heads=2, layers=1))
+    >>> encoder.encode(graph).shape, encoder.encode([graph[0]]).shape
+    ((5, 8), (1, 8))
+    """
 
     kind: ClassVar[str] = "gat"
     choices: ClassVar[tuple[str, ...]] = ("gat",)
@@ -344,7 +350,12 @@ class GAT(GraphEncoder):
 
 
 class GCN(GraphEncoder):
-    """Graph convolution."""
+    """Graph convolution.
+
+    >>> graph = Graph(features=np.eye(5, dtype=np.float32), edges=np.array([[0, 1, 2], [1, 2, 3]]))
+    >>> GCN(GCNConfig(features=5, dim=8, layers=1)).encode(graph).shape
+    (5, 8)
+    """
 
     kind: ClassVar[str] = "gcn"
     choices: ClassVar[tuple[str, ...]] = ("gcn",)

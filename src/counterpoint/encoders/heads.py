@@ -31,6 +31,9 @@ class Projector(nn.Sequential):
     Barlow Twins). bias: of the last layer, where no norm follows it. A layer that a norm follows has no bias.
 
     Sources: Chen et al. 2020 (SimCLR), arXiv 2002.05709; Chen & He 2021 (SimSiam), arXiv 2011.10566.
+
+    >>> Projector(8, [16, 16], 4)(torch.randn(3, 8)).shape
+    torch.Size([3, 4])
     """
 
     def __init__(
@@ -64,6 +67,9 @@ class Predictor(Projector):
     """A bottleneck ``(N, dim)`` to ``(N, dim)`` that predicts one view's projection from the other's.
 
     Sources: Grill et al. 2020 (BYOL), arXiv 2006.07733; Chen & He 2021 (SimSiam: hidden = dim / 4).
+
+    >>> Predictor(8, 2)(torch.randn(3, 8)).shape
+    torch.Size([3, 8])
     """
 
     def __init__(self, dim: int, hidden: int, *, norm: Norm = "batch", affine: bool = True) -> None:
@@ -77,6 +83,10 @@ def dense_pooler(dim: int, activation: Literal["tanh", "gelu", "none"] = "tanh")
     encoders that keep neither.
 
     activation: behind it.
+
+    >>> z = torch.randn(3, 8)
+    >>> bool(torch.allclose(dense_pooler(8, "none")(z), z)), dense_pooler(8)(z).shape
+    (True, torch.Size([3, 8]))
     """
     if activation == "none":
         return nn.Sequential()
@@ -92,6 +102,10 @@ class PrototypeHead(nn.Module):
     """Cosines ``(N, k)`` of embeddings ``(N, dim)`` with k learned prototypes; both sides are normalised at use.
 
     Source: Caron et al. 2020 (SwAV), arXiv 2006.09882.
+
+    >>> scores = PrototypeHead(8, 5)(torch.randn(3, 8))
+    >>> scores.shape, bool((scores.abs() <= 1).all())
+    (torch.Size([3, 5]), True)
     """
 
     def __init__(self, dim: int, k: int) -> None:
@@ -112,6 +126,10 @@ class DynamicHead(nn.Module):
     weight follows the meaning of its word, not its number. Gradients reach the map, and the words where they want any.
 
     Source: Gidaris et al. 2021 (OBoW), arXiv 2012.11552, section 3.3.
+
+    >>> weights = DynamicHead(8, 4)(torch.randn(10, 8))
+    >>> weights.shape, bool(torch.allclose(weights.norm(dim=1), torch.ones(10)))
+    (torch.Size([10, 4]), True)
     """
 
     def __init__(self, dim: int, out: int) -> None:
@@ -140,6 +158,12 @@ class AsymmetricHead(nn.Module):
     dim, hidden, out: widths. warmup: see f above.
 
     Source: Wu et al. 2022 (contrastive context prediction), arXiv 2206.03281.
+
+    >>> head = AsymmetricHead(8, 16, 4)
+    >>> a, b = head(torch.randn(6, 8), torch.randn(6, 8))
+    >>> head.step()
+    >>> a.shape, b.shape
+    (torch.Size([6, 4]), torch.Size([6, 4]))
     """
 
     steps: Tensor

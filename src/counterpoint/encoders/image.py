@@ -185,7 +185,12 @@ class ImageEncoder(Encoder):
 
 
 class ConvNet(ImageEncoder):
-    """A convolutional network; the embedding is the mean of its last feature map."""
+    """A convolutional network; the embedding is the mean of its last feature map.
+
+    >>> encoder = ConvNet(ConvNetConfig(size=16, stem_width=4, widths=(4, 8), depths=(1, 1)))
+    >>> encoder.encode(torch.rand(2, 3, 16, 16)).shape, [m.shape[1] for m in encoder.stages(torch.rand(2, 3, 16, 16))]
+    ((2, 8), [4, 8])
+    """
 
     kind: ClassVar[str] = "convnet"
     choices: ClassVar[tuple[str, ...]] = ("convnet",)
@@ -255,7 +260,12 @@ class ConvNet(ImageEncoder):
 
 
 class ImageTransformer(ImageEncoder):
-    """A vision transformer; the embedding is the class token, or the mean of the patches, after the last norm."""
+    """A vision transformer; the embedding is the class token, or the mean of the patches, after the last norm.
+
+    >>> encoder = ImageTransformer(ImageTransformerConfig(size=16, patch=8, dim=16, depth=1, heads=2))
+    >>> encoder.encode(torch.rand(2, 3, 16, 16)).shape
+    (2, 16)
+    """
 
     kind: ClassVar[str] = "image-transformer"
     choices: ClassVar[tuple[str, ...]] = ("transformer",)

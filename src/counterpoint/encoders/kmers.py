@@ -67,7 +67,13 @@ class KmerBagConfig:
 
 
 class KmerBag(Encoder):
-    """``z = 1/M · Σ_m e(w_m)`` over the M overlapping k-mers of a sequence. A sequence without any gives zeros."""
+    """``z = 1/M · Σ_m e(w_m)`` over the M overlapping k-mers of a sequence. A sequence without any gives zeros.
+
+    >>> encoder = KmerBag(KmerBagConfig(dim=8, k=3))
+    >>> z = encoder.encode(["ACGTTGCA", "TGCAACGT"])  # one is the other's reverse complement
+    >>> z.shape, bool(np.allclose(z[0], z[1], atol=1e-6))
+    ((2, 8), True)
+    """
 
     kind: ClassVar[str] = "kmer-bag"
     modality: ClassVar[str] = "dna"

@@ -32,6 +32,10 @@ class PairHead(nn.Module):
     dim: of one embedding. out: scores of a pair. hidden: width between the two maps. kind: features or dot.
 
     Source: Barkan et al. 2019 (DSE), arXiv 1908.05161; the features without u*v are those of InferSent.
+
+    >>> u, v = torch.randn(2, 3, 8)
+    >>> PairHead(8, hidden=16)(u, v).shape, bool(torch.allclose(PairHead(8, kind="dot")(u, v)[:, 0], (u * v).sum(1)))
+    (torch.Size([3, 1]), True)
     """
 
     def __init__(self, dim: int, out: int = 1, *, hidden: int = 512, kind: Head = "features") -> None:
@@ -71,6 +75,11 @@ class PairEncoder(Around):
 
     top: the hidden states of so many last layers side by side, ``(N, top * width)``, their mean over the tokens but the
     first one ([CLS]); for transformers only. encoder: of single texts. head, hidden, out: of the `PairHead`.
+
+    >>> from counterpoint.encoders.static import StaticText
+    >>> scorer = PairEncoder(StaticText.example(), hidden=8)
+    >>> scorer.score([("a cat", "a dog"), ("a cat", "a car")]).shape
+    (2,)
     """
 
     kind: ClassVar[str] = "pairs"

@@ -24,6 +24,11 @@ def pool(hidden: Tensor, mask: Tensor | None = None, *, mode: str = "mean", skip
     mask: ``(N, T)``, nonzero = real (None: all are); a row without any gives zeros. mode: a `Pooling`, or several with
     ``+`` between them. skip: ``(N,)`` long, so many of the first real tokens are left out (None: none); the others keep
     their positions. hidden: of the tokens.
+
+    >>> hidden = torch.tensor([[[1.0], [3.0], [99.0]]])
+    >>> mask = torch.tensor([[1, 1, 0]])
+    >>> pool(hidden, mask).tolist(), pool(hidden, mask, mode="cls").tolist(), pool(hidden, mask, mode="max").tolist()
+    ([[2.0]], [[1.0]], [[3.0]])
     """
     parts = mode.split(JOINT)
     for part in parts:
@@ -61,6 +66,10 @@ def token_at(hidden: Tensor, mask: Tensor | None, place: int) -> Tensor:
     none. mask: as of `pool`.
 
     hidden: of the tokens.
+
+    >>> hidden = torch.tensor([[[1.0], [3.0], [99.0]]])
+    >>> token_at(hidden, torch.tensor([[1, 1, 0]]), -1).tolist()  # the last real one
+    [[3.0]]
     """
     if mask is None:
         return hidden[:, place]

@@ -18,6 +18,9 @@ def known_roles(prompts: Mapping[str, str], domains: Iterable[str], default: str
     none is asked for (None: no prompt then).
 
     prompts: role -> text.
+
+    >>> known_roles({"query": "query: ", "document": ""}, (), "document")
+    ('query', 'document', 'none')
     """
     none = (NO_PROMPT,) if default is not None else ()
     return tuple(dict.fromkeys((*ROLES, *prompts, *domains, *none)))

@@ -26,6 +26,13 @@ class StaticQueries:
 
     folder: its model folder. card: what ``counterpoint.json`` of the folder holds. dim: width of an embedding.
     normalize: whether embeddings have unit length by default. prompts: role -> text put before the item.
+
+    >>> from counterpoint.encoders import folder
+    >>> from counterpoint.encoders.static import StaticText
+    >>> encoder = StaticText.example()
+    >>> folder.save(encoder, "model")
+    >>> bool(np.allclose(StaticQueries.read("model").encode("a cat"), encoder.encode("a cat"), atol=1e-6))
+    True
     """
 
     modality = "text"

@@ -57,7 +57,12 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualText(StaticText):
-    """`StaticText`, and blocks that combine what the words of a text say: more than a sum, far less than attention."""
+    """`StaticText`, and blocks that combine what the words of a text say: more than a sum, far less than attention.
+
+    >>> encoder = ResidualText.from_texts(["a cat sat", "a dog ran"] * 10, ResidualTextConfig(dim=16, blocks=1))
+    >>> encoder.encode(["a cat", "a dog"]).shape
+    (2, 16)
+    """
 
     kind: ClassVar[str] = "residual-text"
     choices: ClassVar[tuple[str, ...]] = ("residual", "static")

@@ -84,6 +84,11 @@ class SeriesEncoder(Encoder):
     `forward` takes what `collate` gives, ``(N, L, C)`` standardised, or a mapping with these as ``values``; with
     ``keep`` (N, L) bool: steps that are not kept are zero behind the embedding; and with ``at`` (N, K): then the
     embeddings of these steps come, ``(N, K, D)``, instead of one for each window.
+
+    >>> encoder = SeriesEncoder.example()
+    >>> windows = np.random.default_rng(0).normal(size=(2, 48, encoder.config.channels)).astype(np.float32)
+    >>> encoder.encode(windows).shape == (2, encoder.dim)
+    True
     """
 
     kind: ClassVar[str] = "series"

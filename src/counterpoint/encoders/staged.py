@@ -97,6 +97,11 @@ class Staged(Around):
     """An encoder of any modality, and stages ``(N, D)`` to ``(N, D')`` behind it; the last gives the embedding.
 
     encoder: the one below, whose own unit length is not asked for. stages: see the module.
+
+    >>> from counterpoint.encoders.static import StaticText
+    >>> encoder = Staged(StaticText.example(), [{"type": "Truncate", "dim": 4}, {"type": "Normalize"}])
+    >>> encoder.encode(["a cat"]).shape
+    (1, 4)
     """
 
     kind: ClassVar[str] = "staged"
@@ -234,7 +239,14 @@ def staged(encoder: Encoder, stages: Sequence[Mapping[str, Any]]) -> Encoder:
 
 
 def innermost(encoder: Encoder) -> Encoder:
-    """The encoder inside all that is around it and only changes its embedding."""
+    """The encoder inside all that is around it and only changes its embedding.
+
+    >>> from counterpoint.encoders.heads import Projected
+    >>> from counterpoint.encoders.static import StaticText
+    >>> encoder = StaticText.example()
+    >>> innermost(Projected(encoder, 4)) is encoder
+    True
+    """
     while isinstance(encoder, Projected | Staged):
         encoder = encoder.encoder
     return encoder

@@ -25,6 +25,11 @@ class LayerStates(nn.Module):
     """Embeddings ``(N, len(layers), D)`` of several layers of a transformer (None: of the last one, of any encoder).
 
     encoder: one with ``exits`` where layers are named. layers: numbers from 1.
+
+    >>> from counterpoint.encoders.text import TextTransformer
+    >>> encoder = TextTransformer.example()
+    >>> LayerStates(encoder, [1, 2])(encoder.collate(["a cat"])).shape[:2]
+    torch.Size([1, 2])
     """
 
     def __init__(self, encoder: Encoder, layers: Sequence[int] | None) -> None:
@@ -43,6 +48,11 @@ class TokenStates(nn.Module):
     """The tokens of an encoder, and in a last column which of them are real: ``(N, places, D + 1)``.
 
     places: how many there are of the longest item of the whole batch; what is beyond an item's own is 0.
+
+    >>> from counterpoint.encoders.static import StaticText
+    >>> encoder = StaticText.example()
+    >>> TokenStates(encoder, 8)(encoder.collate(["a cat"])).shape == (1, 8, encoder.dim + 1)
+    True
     """
 
     def __init__(self, encoder: Encoder, places: int) -> None:

@@ -87,6 +87,11 @@ class StaticText(TextEncoder):
 
     Sources: Arora et al. 2017 (weighted averages as a sentence embedding); Pagliardini et al. 2018 (sent2vec, learned
     for the purpose), arXiv 1703.02507.
+
+    >>> encoder = StaticText.from_texts(["a cat sat", "a dog ran"] * 10, StaticTextConfig(dim=16))
+    >>> z = encoder.encode(["a cat", "a cat", "a dog"])
+    >>> z.shape, bool((z[0] == z[1]).all())
+    ((3, 16), True)
     """
 
     kind: ClassVar[str] = "static-text"

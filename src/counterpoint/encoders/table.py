@@ -56,6 +56,11 @@ class TableTransformer(Encoder):
 
     A category is a row of one table of all categories, a number times a vector (plus a bias) that all numbers share; a
     learned vector for each column is added, and the sum is normalised. Rows without any cell have an embedding, too.
+
+    >>> rows = [{"age": 30, "city": "Rome"}, {"age": 40, "city": None}]
+    >>> columns = {"categories": {"city": ["Oslo", "Rome"]}, "numbers": {"age": [35.0, 5.0]}}
+    >>> TableTransformer(TableTransformerConfig(dim=16, layers=1, heads=2, **columns)).encode(rows).shape
+    (2, 16)
     """
 
     kind: ClassVar[str] = "table-transformer"

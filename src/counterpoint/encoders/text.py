@@ -77,6 +77,11 @@ class TextTransformer(TextEncoder):
 
     Batches of mixed lengths cost what their real tokens cost: families that allow it are computed without padding
     (`counterpoint.encoders.packed`), others in parts of like length.
+
+    >>> config = TextTransformerConfig(layers=1, width=16, heads=2, vocabulary=80, max_length=16)
+    >>> encoder = TextTransformer.from_texts(["a cat sat on a mat", "a dog ran"] * 10, config)
+    >>> encoder.encode(["a cat", "a dog"]).shape, encoder.encode("a cat").shape
+    ((2, 16), (16,))
     """
 
     kind: ClassVar[str] = "text-transformer"

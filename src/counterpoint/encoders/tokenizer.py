@@ -56,6 +56,10 @@ def train_tokenizer(
     max_length: in tokens, written into the files for other libraries. sample: most texts used, drawn evenly (reservoir)
     from however many there are; seed: of that draw. texts: read once. vocabulary, model: size and kind (wordpiece, or
     byte-level bpe).
+
+    >>> tokenizer = train_tokenizer(["a cat sat", "a cat ran"] * 5, vocabulary=50)
+    >>> tokenizer.convert_ids_to_tokens(tokenizer("a cat")["input_ids"])
+    ['[CLS]', 'a', 'cat', '[SEP]']
     """
     kept = reservoir(texts, sample, seed=seed)
     if not any(text.strip() for text in kept):
@@ -80,7 +84,10 @@ def train_tokenizer(
 def reservoir(texts: Iterable[str], size: int, *, seed: int = 0) -> list[str]:
     """At most ``size`` of the texts, each with the same chance, in one pass (Vitter 1985, algorithm R).
 
-    seed: of the draw.
+    seed: of the draw. texts: read once. size: the most.
+
+    >>> len(reservoir((f"text {i}" for i in range(1_000)), 5))
+    5
     """
     rng = random.Random(seed)
     kept: list[str] = []

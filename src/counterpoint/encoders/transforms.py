@@ -16,6 +16,9 @@ def unit(z: np.ndarray) -> np.ndarray:
     """``(N, D)`` with every row at unit length; a row of zeros stays one.
 
     z: of any length.
+
+    >>> unit(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+    [[0.6, 0.8], [0.0, 0.0]]
     """
     return z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)  # type: ignore[no-any-return]
 
@@ -24,6 +27,9 @@ def standardised(z: np.ndarray) -> np.ndarray:
     """``(N, D)`` with every column at mean 0 and variance 1; a column of one value becomes 0.
 
     z: of any scale.
+
+    >>> standardised(np.array([[1.0, 5.0], [3.0, 5.0]])).tolist()
+    [[-1.0, 0.0], [1.0, 0.0]]
     """
     z = np.asarray(z, dtype=np.float64)
     centred, std = z - z.mean(0), z.std(0)
@@ -40,6 +46,11 @@ def independent(z: np.ndarray, *, seed: int = 0, iterations: int = 1_000, tolera
     z: ``(N, D)``. seed: of where it begins. iterations: at most. tolerance: change at which it has converged.
 
     Source: Hyvärinen & Oja 2000, "Independent Component Analysis: Algorithms and Applications".
+
+    >>> rng = np.random.default_rng(0)
+    >>> x = independent(rng.laplace(size=(500, 2)) @ np.array([[1.0, 2.0], [0.0, 1.0]]))
+    >>> np.allclose(np.cov(x.T, bias=True), np.eye(2), atol=0.05)
+    True
     """
     from sklearn.decomposition import FastICA
     from sklearn.exceptions import ConvergenceWarning

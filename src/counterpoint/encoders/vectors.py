@@ -28,7 +28,12 @@ class VectorConfig:
 
 
 class Vectors(Encoder):
-    """Linear layers with ReLU between them, over vectors ``(F,)`` of finite numbers."""
+    """Linear layers with ReLU between them, over vectors ``(F,)`` of finite numbers.
+
+    >>> encoder = Vectors(VectorConfig(features=4, widths=(8,), dim=3))
+    >>> encoder.encode([[1.0, 2, 3, 4], [0.0, 0, 0, 1]]).shape
+    (2, 3)
+    """
 
     kind: ClassVar[str] = "vectors"
     modality: ClassVar[str] = "vector"

@@ -50,9 +50,8 @@ class Spec:
 
     learns: the modalities that it learns from, as it says them (see `counterpoint.methods.catalogue.expanded`); of rows
     of the kind ``towers``, the ones that it takes together. needs: the kinds of rows. usual: kinds for which it is the
-    first choice, with each of its modalities; no two methods may be that.
-
-    name: as it is typed. title, paper, year: of the publication.
+    first choice, with each of its modalities; no two methods may be that. name: as it is typed. title, paper, year: of
+    the publication.
     """
 
     name: str

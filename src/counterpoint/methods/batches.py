@@ -103,9 +103,8 @@ def two_views(
     """Views ``anchor`` and ``positive``, each ``(N, C, size, size)``, of the column ``image``.
 
     source: side in pixels that images are brought to before crops are drawn (0: the encoder's). A larger one keeps the
-    detail that small crops of photographs would lose.
-
-    encoder: of images. rows: with an image. rng: every draw comes from it. augment: draws one view.
+    detail that small crops of photographs would lose. encoder: of images. rows: with an image. rng: every draw comes
+    from it. augment: draws one view.
     """
     size, channels = encoder.config.size, encoder.config.channels
     images = pixels([r["image"] for r in rows], source or size, channels=channels)
