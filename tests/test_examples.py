@@ -12,7 +12,7 @@ import re
 import textwrap
 import warnings
 from collections.abc import Iterator
-from types import ModuleType
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,20 +73,20 @@ def test_what_a_user_meets_has_an_example(name: str) -> None:
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_every_example_runs(part: int) -> None:
-    failed, attempted = [], 0
+def test_every_example_runs(part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each in a folder of its own."""
+    finder, runner = doctest.DocTestFinder(exclude_empty=True), doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    failed = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in NAMES[part::PARTS]:
-            found = doctest.testmod(_imported(name), optionflags=doctest.ELLIPSIS)
-            attempted += found.attempted
-            failed += [name] if found.failed else []
+            for number, example in enumerate(finder.find(importlib.import_module(name))):
+                if example.examples:
+                    (tmp_path / name / str(number)).mkdir(parents=True)
+                    monkeypatch.chdir(tmp_path / name / str(number))
+                    failed += [example.name] if runner.run(example).failed else []
     assert not failed
-    assert attempted > 20
-
-
-def _imported(name: str) -> ModuleType:
-    return importlib.import_module(name)
+    assert runner.tries > 20
 
 
 # --- parameters -------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ __all__ = [
 
 
 def verb(name: str) -> Any:
-    """The function of a verb: ``search`` or ``counterpoint.search`` to what `counterpoint.search(...)` calls."""
+    """The function of a verb. name: ``search`` or ``counterpoint.search``, to what `counterpoint.search(...)` calls."""
     name = name.rpartition(".")[2]
     module, _, function = _WHERE[name].partition(":")
     return getattr(importlib.import_module(f"{__name__}.{module}"), function or name)

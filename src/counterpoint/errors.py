@@ -80,6 +80,8 @@ class MissingExtra(CounterpointError, ImportError):
 def need(module: str, extra: str) -> ModuleType:
     """Import an optional dependency, or say which extra brings it.
 
+    module: as it is imported. extra: as in ``pip install 'counterpoint[extra]'``.
+
     >>> need("json", "none").__name__
     'json'
     """

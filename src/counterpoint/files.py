@@ -47,7 +47,10 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """As `whole_file`, of a folder, which is there already and empty when the block begins."""
+    """As `whole_file`, of a folder, which is there already and empty when the block begins.
+
+    path: of the folder.
+    """
     aside = aside_of(path)
     try:
         aside.mkdir(parents=True)
@@ -58,11 +61,13 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, said: str) -> None:
+    """As `whole_file`, of a file that holds ``said`` alone. path: of the file."""
     with whole_file(path) as aside:
         aside.write_text(said, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
+    """As `whole_file`, of a file that holds a value as indented JSON. path: of the file."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -54,7 +54,10 @@ def alone() -> Iterator[None]:
 
 @contextmanager
 def transported(how: Transport) -> Iterator[None]:
-    """Inside, losses that compare with the rows of other processes fetch them in this way."""
+    """Inside, losses that compare with the rows of other processes fetch them in this way.
+
+    how: ``gather`` or ``ring``.
+    """
     token = _transport.set(how)
     try:
         yield
@@ -74,6 +77,8 @@ def total(x: Tensor, op: Literal["sum", "max"] = "sum", /) -> Tensor:
     """``x`` summed over all processes, with gradient; or its largest element by element, without. The same everywhere.
 
     ``x`` itself where there is one process.
+
+    op: ``sum`` or ``max``.
     """
     if world() == 1:
         return x
@@ -86,7 +91,10 @@ def total(x: Tensor, op: Literal["sum", "max"] = "sum", /) -> Tensor:
 
 
 def sizes(n: int, device: torch.device | str = "cpu") -> list[int]:
-    """The number ``n`` of every process, in order."""
+    """The number ``n`` of every process, in order.
+
+    device: of the collective.
+    """
     found: list[int] = gathered(torch.tensor([n], device=device), [1] * world()).tolist()
     return found
 
@@ -118,6 +126,8 @@ def fetched(x: Tensor, index: Tensor) -> Tensor:
     ``(P, ...)``. With gradient.
 
     Only the rows that were asked for travel. P may differ between processes and be 0; a row may be asked for often.
+
+    x: this process's rows.
     """
     if world() == 1:
         return x[index]
@@ -148,7 +158,10 @@ def around(tensors: Sequence[Tensor], counts: Sequence[Sequence[int]]) -> Iterat
 
 def passing(tensors: Sequence[Tensor], lengths: Sequence[int]) -> Callable[[], list[Tensor]]:
     """Send tensors to the next process of the ring. The function returned waits for those of the previous one, which
-    are so long."""
+    are so long.
+
+    tensors: that leave this process. lengths: rows of what comes.
+    """
     w, r = world(), rank()
     out = [x.new_empty(n, *x.shape[1:]) for x, n in zip(tensors, lengths)]
     pairs = [(x.contiguous(), y) for x, y in zip(tensors, out)]
@@ -165,7 +178,10 @@ def passing(tensors: Sequence[Tensor], lengths: Sequence[int]) -> Callable[[], l
 
 
 def starts(counts: Sequence[int]) -> list[int]:
-    """Where the rows of every process begin among those of all: ``[0, N_0, N_0 + N_1, ...]``, without the end."""
+    """Where the rows of every process begin among those of all: ``[0, N_0, N_0 + N_1, ...]``, without the end.
+
+    counts: rows of each process.
+    """
     return [0, *accumulate(counts)][:-1]
 
 

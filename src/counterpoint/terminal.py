@@ -16,6 +16,7 @@ class Console(Rich):
     """A console of `rich` whose texts cannot hold commands to the terminal; its own colours are untouched."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """As rich's, with what a terminal would obey made visible. renderable, options: as there."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
@@ -26,5 +27,8 @@ def sentences() -> Console:
 
 
 def say(text: Any) -> None:
-    """Print one thing that may hold what a row, a file's name or a server says."""
+    """Print one thing that may hold what a row, a file's name or a server says.
+
+    text: of anything that can be printed.
+    """
     print(visible(str(text)))

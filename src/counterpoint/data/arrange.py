@@ -34,7 +34,11 @@ _NOT = re.compile(r"^(non|not?|in|un|dis|ir)[ _-]?")
 
 
 def arranged(dataset: Any, changes: Sequence[Change], log: Log) -> Any:
-    """A data set, or a stream, with the changes made; what was left out and decided goes to the log."""
+    """A data set, or a stream, with the changes made; what was left out and decided goes to the log.
+
+    dataset: of `datasets`. changes: in their order. log: of the rows.
+    """
+
     if not changes:
         return dataset
     if is_stream(dataset):
@@ -45,7 +49,10 @@ def arranged(dataset: Any, changes: Sequence[Change], log: Log) -> Any:
 
 
 def changed(table: pa.Table, changes: Sequence[Change], log: Log) -> pa.Table:
-    """A table with the changes made."""
+    """A table with the changes made.
+
+    table: of one piece. changes: in their order. log: of the rows.
+    """
     for name, *rest in changes:
         table = CHANGES[name](table, log, *rest)
     return table
@@ -81,7 +88,10 @@ def _stream(stream: Any, changes: Sequence[Change], log: Log) -> Any:
 
 
 def numbers(table: pa.Table, log: Log, name: str) -> pa.Table:
-    """Texts that are numbers as numbers; the others become null, and are counted."""
+    """Texts that are numbers as numbers; the others become null, and are counted.
+
+    table: of one piece. log: of the rows. name: of the column.
+    """
     if name not in table.column_names or not is_text(table.column(name).type):
         return table
     texts = table.column(name).to_pylist()
@@ -105,7 +115,10 @@ def as_number(text: str | None) -> float | None:
 
 
 def texts(table: pa.Table, log: Log, name: str) -> pa.Table:
-    """Numbers as texts, as they are written."""
+    """Numbers as texts, as they are written.
+
+    table: of one piece. log: of the rows. name: of the column.
+    """
     if name not in table.column_names or is_text(table.column(name).type):
         return table
     log.note(f"Column {name!r} holds numbers: they are read as texts.")
@@ -114,7 +127,10 @@ def texts(table: pa.Table, log: Log, name: str) -> pa.Table:
 
 
 def one(table: pa.Table, log: Log, name: str) -> pa.Table:
-    """Lists of one value as that value."""
+    """Lists of one value as that value.
+
+    table: of one piece. log: of the rows. name: of the column.
+    """
     if name not in table.column_names or not _is_list(table.column(name).type):
         return table
     log.note(f"Column {name!r} holds lists of one value: the values are read.")
@@ -123,7 +139,10 @@ def one(table: pa.Table, log: Log, name: str) -> pa.Table:
 
 
 def judged(table: pa.Table, log: Log, name: str, *names: str) -> pa.Table:
-    """Words that say whether two texts are alike as 1 and 0. names: of the classes where the column holds numbers."""
+    """Words that say whether two texts are alike as 1 and 0. names: of the classes where the column holds numbers.
+
+    table: of one piece. log: of the rows. name: of the column.
+    """
     if name not in table.column_names:
         return table
     if not names and not is_text(table.column(name).type):
@@ -146,7 +165,10 @@ def says(word: str) -> float | None:
 
 
 def path(table: pa.Table, log: Log, name: str) -> pa.Table:
-    """A column of what stands at a path within the cells of another, ``messages.0.content``."""
+    """A column of what stands at a path within the cells of another, ``messages.0.content``.
+
+    table: of one piece. log: of the rows. name: the path.
+    """
     if name in table.column_names:
         return table
     found = split_path(name, table.column_names)
@@ -161,14 +183,20 @@ def path(table: pa.Table, log: Log, name: str) -> pa.Table:
 
 
 def split_path(name: str, columns: Sequence[str]) -> tuple[str, list[str]] | None:
-    """The column in which a path begins, and its steps; None where no column does."""
+    """The column in which a path begins, and its steps; None where no column does.
+
+    name: as it is typed. columns: those there are.
+    """
     known = [c for c in columns if name.startswith(f"{c}.")]
     column = max(known, key=len, default=None)
     return None if column is None else (column, name[len(column) + 1 :].split("."))
 
 
 def at_path(cell: Any, steps: Sequence[str]) -> Any:
-    """What stands at a path within a cell; None where nothing does."""
+    """What stands at a path within a cell; None where nothing does.
+
+    cell: of the column. steps: keys, or places in lists.
+    """
     for step in steps:
         if isinstance(cell, dict):
             cell = cell.get(step)
@@ -183,7 +211,10 @@ def at_path(cell: Any, steps: Sequence[str]) -> Any:
 
 
 def each(table: pa.Table, log: Log, name: str) -> pa.Table:
-    """A row for each text of a list."""
+    """A row for each text of a list.
+
+    table: of one piece. log: of the rows. name: of the column.
+    """
     if name not in table.column_names or not _is_list(table.column(name).type):
         return table
     column = table.column(name).combine_chunks()
@@ -196,7 +227,10 @@ def each(table: pa.Table, log: Log, name: str) -> pa.Table:
 
 
 def neighbours(table: pa.Table, log: Log, name: str) -> pa.Table:
-    """Texts that follow each other in a list as pairs."""
+    """Texts that follow each other in a list as pairs.
+
+    table: of one piece. log: of the rows. name: of the column.
+    """
     if name not in table.column_names or not _is_list(table.column(name).type):
         return table
     pairs = [
@@ -211,7 +245,10 @@ def neighbours(table: pa.Table, log: Log, name: str) -> pa.Table:
 
 
 def turns(table: pa.Table, log: Log, name: str) -> pa.Table:
-    """What somebody asks in a conversation and what is answered as pairs."""
+    """What somebody asks in a conversation and what is answered as pairs.
+
+    table: of one piece. log: of the rows. name: of the column.
+    """
     if name not in table.column_names or not _is_list(table.column(name).type):
         return table
     pairs = []
@@ -235,7 +272,10 @@ def spoken_by(turn: Any) -> tuple[str, str | None]:
 
 def entailment(table: pa.Table, log: Log, premise: str, hypothesis: str, label: str, *codes: str) -> pa.Table:
     """Judged pairs of a premise and a hypothesis: what follows is a positive, what contradicts the same premise its
-    hard negative. codes: what numbers mean, where the label is one."""
+    hard negative. codes: what numbers mean, where the label is one.
+
+    table: of one piece. log: of the rows. premise, hypothesis, label: names of the columns.
+    """
     if not {premise, hypothesis, label} <= set(table.column_names):
         return table
     meant = [meaning(v, codes) for v in table.column(label).to_pylist()]
@@ -271,7 +311,10 @@ MEANINGS = {
 
 
 def meaning(value: Any, codes: Sequence[str]) -> str | None:
-    """Which of `MEANINGS` a label has; None where it has none of them."""
+    """Which of `MEANINGS` a label has; None where it has none of them.
+
+    value: of a cell. codes: what numbers mean, in their order.
+    """
     if codes and not isinstance(value, str) and value is not None and value == value:
         return codes[int(value)] if 0 <= value < len(codes) else "" if value < 0 else None
     word = str(value).strip().lower() if is_class(value) else ""
@@ -286,6 +329,7 @@ def _spelt(codes: Sequence[str]) -> str:
 
 
 def is_text(type_: pa.DataType) -> bool:
+    """Whether a column of this type_ holds texts."""
     return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
 
 

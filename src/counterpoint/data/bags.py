@@ -53,10 +53,12 @@ class Bags(Numbered):
 
     @property
     def schema(self) -> Schema:
+        """That of the instances."""
         return self.rows.schema
 
     @property
     def log(self) -> Log:
+        """That of the instances."""
         return self.rows.log
 
     def __getitem__(self, which: Any) -> Any:
@@ -76,7 +78,9 @@ class Bags(Numbered):
         return self._labels[self.index]
 
     def sampler(self, batch: int, seed: int) -> Sampler:
-        """Several bags of a class in a batch."""
+        """Several bags of a class in a batch.
+
+        batch: bags of each. seed: of what is drawn."""
         return PxK(self.labels(), batch, seed=seed)
 
     def sizes(self) -> np.ndarray:
@@ -84,7 +88,10 @@ class Bags(Numbered):
         return np.array([len(self._members[n]) for n in self.index])
 
     def texts(self, limit: int | None = None) -> Iterator[str]:
-        """Every text of the instances, for training a tokenizer."""
+        """Every text of the instances, for training a tokenizer.
+
+        limit: the most that are wanted (None: all).
+        """
         return self.rows.texts(limit)
 
     def known(self, modality: str) -> Known:
@@ -99,7 +106,10 @@ class Bags(Numbered):
         return out
 
     def split(self, holdout: int, *, seed: int = 0) -> tuple[Bags, Bags]:
-        """(the rest, about so many held-out bags): the same share of every class, whole bags on one side."""
+        """(the rest, about so many held-out bags): the same share of every class, whole bags on one side.
+
+        holdout: number of bags. seed: of the draw.
+        """
         rng, labels = np.random.default_rng(seed), self.labels()
         held = np.zeros(len(self), dtype=bool)
         for label in np.unique(labels):

@@ -28,12 +28,18 @@ class Whole(dict[str, Tensor]):
 
 
 def size(data: Data) -> int:
-    """Number of items, M."""
+    """Number of items, M.
+
+    data: what an encoder's `collate` gives.
+    """
     return len(data) if isinstance(data, Tensor) else len(next(iter(data.values())))
 
 
 def take(data: Data, index: Tensor | slice) -> Data:
-    """The items at ``index`` (M',) long, (M,) bool, or a slice."""
+    """The items at ``index`` (M',) long, (M,) bool, or a slice.
+
+    data: what an encoder's `collate` gives.
+    """
     if isinstance(data, Whole):
         raise ConfigError(
             "A graph cannot be cut into parts, as each node is computed from its neighbours. Leave micro_batch and "
@@ -66,6 +72,8 @@ def _stacked(tensors: list[Tensor], value: int) -> Tensor:
 def padded(lists: Sequence[Sequence[int]], *, value: int = 0, least: int = 0) -> Tensor:
     """Lists of numbers as ``(N, L)`` long, each filled up with ``value`` to the longest, or to ``least``.
 
+    lists: N of them.
+
     >>> padded([[1, 2], [3]]).tolist()
     [[1, 2], [3, 0]]
     """
@@ -76,6 +84,7 @@ def padded(lists: Sequence[Sequence[int]], *, value: int = 0, least: int = 0) ->
 
 
 def move(data: Data, device: torch.device | str) -> Data:
+    """The same data on a device; from pinned memory without waiting for it."""
     if isinstance(data, Tensor):
         return data.to(device, non_blocking=True)
     moved = {k: v.to(device, non_blocking=True) for k, v in data.items()}
@@ -113,7 +122,10 @@ class View:
         return size(self.data)
 
     def take(self, index: Tensor | slice) -> View:
-        """The view restricted to some of its items."""
+        """The view restricted to some of its items.
+
+        index: as of `take`.
+        """
         return replace(
             self,
             data=take(self.data, index),
@@ -122,6 +134,7 @@ class View:
         )
 
     def to(self, device: torch.device | str) -> View:
+        """The same view on a device."""
         return replace(
             self,
             data=move(self.data, device),
@@ -177,6 +190,7 @@ class Batch:
         return found[0]
 
     def to(self, device: torch.device | str) -> Batch:
+        """The same batch on a device."""
         return Batch(
             tuple(v.to(device) for v in self.views),
             self.rows.to(device),
@@ -185,7 +199,9 @@ class Batch:
 
 
 def one_after_another(first: Batch, then: Batch) -> Batch:
-    """One batch of the rows of two, each view owned by its rows; labels that the first has none of are 0 there."""
+    """One batch of the rows of two, each view owned by its rows; labels that the first has none of are 0 there.
+
+    first, then: batches of different rows."""
     n = len(first)
     owners = [torch.arange(len(v)) if v.owner is None else v.owner for b in (first, then) for v in b.views]
     starts = [0] * len(first.views) + [n] * len(then.views)

@@ -19,6 +19,8 @@ UNKNOWN = ("", "nan", "null", "<na>", "n/a", "#n/a")
 def class_name(value: Any) -> str:
     """The name of the class that a cell holds. Whole numbers are named as such: missing labels make them decimals.
 
+    value: of a cell.
+
     >>> [class_name(v) for v in ("01", 1, 1.0, 1.5, True)]
     ['01', '1', '1', '1.5', 'True']
     """
@@ -27,6 +29,8 @@ def class_name(value: Any) -> str:
 
 def is_class(value: Any) -> bool:
     """Whether a cell holds a class at all: not null, NaN, blank, or a word of `UNKNOWN`.
+
+    value: of a cell.
 
     >>> [is_class(v) for v in ("a", 0, None, float("nan"), " ", "NaN", "none")]
     [True, True, False, False, False, False, True]
@@ -37,7 +41,10 @@ def is_class(value: Any) -> bool:
 
 
 def names_of(values: Iterable[Any]) -> tuple[str, ...]:
-    """The classes among cells, by value, each once."""
+    """The classes among cells, by value, each once.
+
+    values: of cells.
+    """
     return tuple(dict.fromkeys(class_name(v) for v in sorted(v for v in values if is_class(v))))
 
 
@@ -52,7 +59,7 @@ def holds_class(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def as_texts(labels: Sequence[str]) -> tuple[str, ...]:
     """Names of classes as an encoder of texts reads them: ``_``, ``-`` and ``/`` are spaces.
 
-    Raises `ConfigError` where two are the same.
+    Raises `ConfigError` where two are the same. labels: the names, as they are written.
 
     >>> as_texts(["card_arrival", "Top-up"])
     ('card arrival', 'top up')

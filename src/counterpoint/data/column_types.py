@@ -16,7 +16,10 @@ LISTS, NUMBER, CLASS = "texts", "number", "class"
 
 
 def column_type(dataset: datasets.Dataset, name: str) -> str:
-    """The name of a modality (``text``, ``image``), `LISTS`, `NUMBER`, `CLASS`, or what Arrow calls it."""
+    """The name of a modality (``text``, ``image``), `LISTS`, `NUMBER`, `CLASS`, or what Arrow calls it.
+
+    dataset: of `datasets`. name: of the column.
+    """
     feature = dataset.features[name]
     if type(feature).__name__ == "ClassLabel":
         return CLASS
@@ -30,10 +33,16 @@ def column_type(dataset: datasets.Dataset, name: str) -> str:
 
 
 def column_of(dataset: datasets.Dataset, name: str) -> Column:
-    """A column as modalities look at it."""
+    """A column as modalities look at it.
+
+    dataset: of `datasets`. name: of the column.
+    """
     return Column.of(dataset.data, name)
 
 
 def describe(dataset: datasets.Dataset) -> str:
-    """The columns with their types, for errors: ``question (text), id (number)``."""
+    """The columns with their types, for errors: ``question (text), id (number)``.
+
+    dataset: of `datasets`.
+    """
     return ", ".join(f"{name} ({column_type(dataset, name)})" for name in dataset.column_names)

@@ -15,6 +15,8 @@ _FEW = 20
 
 @dataclass(frozen=True)
 class Triplet:
+    """anchor: a text. positive: one that means the same. negative: one that does not."""
+
     anchor: str
     positive: str
     negative: str
@@ -33,6 +35,8 @@ class Curated:
 
 def parse_score(text: str | None) -> float | None:
     """A score from 0.0 to 5.0 that stands alone, ``4`` or ``4.5``; None for all other answers.
+
+    text: an answer.
 
     >>> parse_score(" 3.5 "), parse_score("3.5 out of 5"), parse_score("7")
     (3.5, None, None)

@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 
 
 def decided_schema(dataset: datasets.Dataset) -> Schema:
+    """The schema that the columns of a dataset decide, by their types and names. Raises `DataError` where they allow
+    more than one reading."""
     types = {n: column_type(dataset, n) for n in dataset.column_names}
     if series := steps.series_schema(dataset, types, LABELS):
         return series
@@ -218,6 +220,11 @@ def _few_values(dataset: datasets.Dataset, name: str) -> bool:
 
 
 def ambiguous(dataset: datasets.Dataset, what: str, type_this: str, *, extra: str = "") -> DataError:
+    """The error for columns that allow more than one reading.
+
+    dataset: of `datasets`. what: what is open, a clause. type_this: an example for ``--columns``. extra: a sentence
+    more.
+    """
     return DataError(
         f"The columns do not say what to learn: {what}. They are {describe(dataset)}. "
         f"Say it, for example: --columns {type_this}{extra}"

@@ -17,7 +17,7 @@ class Glossary:
     """Entries (the anchors of pairs) with their definitions (the positives), spaces around them taken off.
 
     definitions: the distinct ones. owners: ``(P, 2)`` pairs of a definition and an entry, each once. size: of the
-    entries. repeated: definitions that stand under several entries.
+    entries. repeated: definitions that stand under several entries. rows: pairs.
 
     >>> glossary = Glossary([{"anchor": "cat", "positive": "it purrs"}, {"anchor": "cat", "positive": "it meows"}])
     >>> glossary.size, glossary.entry("it meows")
@@ -44,7 +44,10 @@ class Glossary:
     @classmethod
     def whole(cls, rows: Iterable[Row]) -> Self:
         """The glossary that a training classifies into: tells of definitions of several entries, and raises `DataError`
-        where there are not two entries to tell apart."""
+        where there are not two entries to tell apart.
+
+        rows: pairs.
+        """
         found = cls(rows)
         if found.size < 2:
             raise DataError(f"The glossary has {found.size} entry; there is nothing to tell apart with fewer than two.")

@@ -36,6 +36,8 @@ def infer(
 
     Raises `DataError`, naming the columns and the ``--columns`` to type, when a column is missing, of the wrong type
     for its part, or when the columns allow more than one reading.
+
+    dataset: of `datasets`, or a stream, of which the first rows are looked at.
     """
     if is_stream(dataset):
         from datasets import Dataset  # here: importing it takes long

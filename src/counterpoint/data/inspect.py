@@ -41,7 +41,11 @@ TOP = 8  # classes shown
 @dataclass(frozen=True)
 class Column:
     """One column. part: what it is taken for ('': nothing). Lengths are quantiles (`QUANTILES`) in characters and in
-    words, of texts only."""
+    words, of texts only.
+
+    name: its name. type: what it holds. missing: cells without a value. distinct: different values (None: not counted).
+    classes: name and count of each. range: least and largest number. nan: how many numbers are none.
+    """
 
     name: str
     type: str
@@ -188,12 +192,18 @@ def _learned(found: datasets.Dataset, schema: Schema) -> list[str]:
 
 
 def normalise(text: str) -> str:
-    """Text as compared for leakage: NFKC, lower case, letters and digits only, one space between words."""
+    """Text as compared for leakage: NFKC, lower case, letters and digits only, one space between words.
+
+    text: any.
+    """
     return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
 
 
 def leakage(train: Iterable[str], test: Iterable[str]) -> int:
-    """How many test texts are in the training texts, after `normalise`. Each test text counts once per occurrence."""
+    """How many test texts are in the training texts, after `normalise`. Each test text counts once per occurrence.
+
+    train, test: texts of both parts.
+    """
     known = {_digest(t) for t in train}
     return sum(1 for t in test if _digest(t) in known)
 

@@ -46,7 +46,10 @@ CODES = ("entailment", "neutral", "contradiction")
 
 @dataclass(frozen=True)
 class View:
-    """A data set as layouts look at it. types: column -> what it holds. given: the parts that the user named."""
+    """A data set as layouts look at it. types: column -> what it holds. given: the parts that the user named.
+
+    dataset: of `datasets`.
+    """
 
     dataset: datasets.Dataset
     types: Mapping[str, str]
@@ -57,11 +60,17 @@ class View:
         return find_name([n for n, t in self.types.items() if not types or t in types], names)
 
     def values(self, name: str) -> list[Any]:
-        """The first cells of a column."""
+        """The first cells of a column.
+
+        name: of the column.
+        """
         return self.dataset.data.column(name).slice(0, SAMPLE).to_pylist()
 
     def distinct(self, name: str) -> list[Any]:
-        """The different cells of a column; of classes, their names."""
+        """The different cells of a column; of classes, their names.
+
+        name: of the column.
+        """
         names = getattr(self.dataset.features[name], "names", None)
         found = self.dataset.unique(name)
         return [names[v] if names and v is not None and v >= 0 else v for v in found]
@@ -72,6 +81,8 @@ def changes(dataset: datasets.Dataset, given: Columns) -> tuple[Change, ...]:
 
     Raises `DataError` for a column that is known by its name and cannot be used as it is, where passing over it would
     change what is learned.
+
+    dataset: of `datasets`.
     """
     asked = [n for c in given.values() for n in ([c] if isinstance(c, str) else c)]
     types = {n: column_type(dataset, n) for n in dataset.column_names}
@@ -90,7 +101,10 @@ def changes(dataset: datasets.Dataset, given: Columns) -> tuple[Change, ...]:
 
 
 def hint(dataset: datasets.Dataset) -> str:
-    """How texts within nested columns are named, where there are such; else nothing."""
+    """How texts within nested columns are named, where there are such; else nothing.
+
+    dataset: of `datasets`.
+    """
     found = [leaf for name in dataset.column_names for leaf in _leaves(name, dataset.data.column(name))]
     if not found:
         return ""

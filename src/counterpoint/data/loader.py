@@ -40,12 +40,7 @@ class Loader:
     after ``next(loader)``. rank, world: this process takes every ``world``-th row of each batch; its share may be
     empty, so that all processes take the same number of steps. The position is the same in all of them.
 
-    >>> from counterpoint.data.rowset import Made
-    >>> from counterpoint.data.sampler import Shuffled
-    >>> rows = Made([{"text": f"line {i}"} for i in range(6)])
-    >>> loader = Loader(rows, Shuffled(6, 2))
-    >>> sorted(row["text"] for _ in range(3) for row in next(loader)) == [f"line {i}" for i in range(6)]  # an epoch
-    True
+    rows: any `RowSet`. sampler: says which of them make a batch.
     """
 
     def __init__(self, rows: RowSet, sampler: Sampler, *, rank: int = 0, world: int = 1) -> None:
@@ -85,7 +80,10 @@ class Loader:
         return {"epoch": self.epoch, "done": self._done, "of": self._identity}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue with exactly the batches that would have followed. `DataError` when rows or sampler differ."""
+        """Continue with exactly the batches that would have followed. `DataError` when rows or sampler differ.
+
+        state: of `state_dict`.
+        """
         _refuse_other(state["of"], self._identity)
         self.epoch, self._done, self._plan = int(state["epoch"]), int(state["done"]), None
 
@@ -108,7 +106,7 @@ class StreamLoader:
     rank, world: this process reads its part of the data and gives its share of each batch, which may be empty. What a
     batch holds, over all processes, does not depend on their number (up to `lanes.LANES`[0]; with more, the number they
     began with stays in the position). The position is the same in all processes, and may be continued by any number.
-    Rows that cannot be used make a batch smaller.
+    Rows that cannot be used make a batch smaller. stream: of rows. batch: rows of all processes together.
     """
 
     def __init__(self, stream: Stream, batch: int, *, rank: int = 0, world: int = 1) -> None:
@@ -184,7 +182,10 @@ class StreamLoader:
         return {"epoch": self.epoch, "position": position, "lanes": self._lanes, "of": self._identify()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue with exactly the batches that would have followed. `DataError` when the data or its order differ."""
+        """Continue with exactly the batches that would have followed. `DataError` when the data or its order differ.
+
+        state: of `state_dict`.
+        """
         _refuse_other(state["of"], self._identify())
         self.epoch, self._position, self._lanes = int(state["epoch"]), state["position"], int(state["lanes"])
         self._batches, self._useful = None, True

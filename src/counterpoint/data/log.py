@@ -21,13 +21,19 @@ class Log:
     notes: list[str] = field(default_factory=list)
 
     def skip(self, what: str, why: str) -> None:
-        """One thing was left out. The same thing for the same reason counts once."""
+        """One thing was left out. The same thing for the same reason counts once.
+
+        what: names it. why: the reason, a clause.
+        """
         if (what, why) not in self._seen:
             self._seen.add((what, why))
             self.skipped.append((what, why))
 
     def note(self, sentence: str) -> None:
-        """A decision the user should know of; said once."""
+        """A decision the user should know of; said once.
+
+        sentence: with its full stop.
+        """
         if sentence not in self.notes:
             self.notes.append(sentence)
 

@@ -24,7 +24,8 @@ class Mixed(Facts):
 
     parts: the rows of each source, by its name. A row is that of its part, with ``source``, the number of the part
     (replacing one of its own), and ``row`` counted on from part to part. The schema's kind is that of all parts, or
-    ``mixed`` where they differ; its ``parts`` are theirs. Raises `DataError` for kinds that cannot be mixed.
+    ``mixed`` where they differ; its ``parts`` are theirs. Raises `DataError` for kinds that cannot be mixed. log: that
+    goes on (None: a new one).
     """
 
     independent = mixed = True
@@ -73,7 +74,10 @@ class Mixed(Facts):
         return islice((text for part in self.parts for text in part.texts(each)), limit)
 
     def known(self, modality: str) -> Known:
-        """What the parts tell together. Raises `DataError` where their vectors differ in width."""
+        """What the parts tell together. Raises `DataError` where their vectors differ in width.
+
+        modality: its name.
+        """
         found = {name: part.known(modality) for name, part in zip(self.names, self.parts)}
         widths = {name: k.width for name, k in found.items() if k.width}
         if len(set(widths.values())) > 1:
@@ -102,6 +106,8 @@ class Mixed(Facts):
         """(the rest, about so many held-out rows): an equal number of each part, but at most a tenth of it.
 
         Parts too small to spare `FEWEST_HELD` rows are not held out from; the log names them.
+
+        holdout: number of rows. seed: of the draws.
         """
         rest, held = dict(zip(self.names, self.parts)), {}
         for name, part in rest.items():

@@ -74,7 +74,10 @@ class Mixture(Sampler):
 
 
 def tempered(made: np.ndarray, alpha: float) -> np.ndarray:
-    """Of as many batches as all sources make, ``(S,)``, how many each gets: the nearest whole numbers, at least 1."""
+    """Of as many batches as all sources make, ``(S,)``, how many each gets: the nearest whole numbers, at least 1.
+
+    made: ``(S,)`` batches of each source. alpha: 1 leaves them as they are, 0 gives all the same.
+    """
     share = made.astype(np.float64) ** alpha
     wanted = share / share.sum() * made.sum()
     found = np.maximum(np.floor(wanted).astype(np.int64), 1)

@@ -56,7 +56,10 @@ def words() -> str:
 
 
 def kind_of(given: set[str]) -> Kind | None:
-    """What rows hold whose columns play these parts; None where the parts do not go together."""
+    """What rows hold whose columns play these parts; None where the parts do not go together.
+
+    given: parts that columns play.
+    """
     if kind := _PARTS.get(frozenset(given)):
         return kind
     own = [m for m in modalities.discover().values() if m.name in given and m.shape == "rows"]
@@ -75,6 +78,8 @@ def kind_of(given: set[str]) -> Kind | None:
 
 
 def named_schema(dataset: datasets.Dataset, columns: Columns) -> Schema:
+    """The schema of a dataset whose columns play the parts that were named: part -> column. Raises `DataError` for a
+    part or a column that does not exist, and for parts that do not go together."""
     if SERIES in columns:
         return _series(dataset, columns)
     given: dict[str, str | list[str]] = {}

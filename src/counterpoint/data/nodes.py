@@ -34,6 +34,9 @@ class Nodes(Numbered):
 
     What `counterpoint.data.rows.Rows` is for tables; a batch is all of them, since every node is read with its
     neighbours.
+
+    graph: with all its nodes. log: of the rows (None: a new one). index: ``(M,)`` numbers of the nodes that are rows
+    (None: all).
     """
 
     whole = True
@@ -70,7 +73,9 @@ class Nodes(Numbered):
         return found if len(found) else None
 
     def sampler(self, batch: int, seed: int) -> Sampler:
-        """All nodes in every batch. Raises `ConfigError` for a batch of some of them."""
+        """All nodes in every batch. Raises `ConfigError` for a batch of some of them.
+
+        batch: the number of the nodes. seed: changes nothing."""
         if batch != len(self):
             raise ConfigError(
                 f"batch={batch}: a graph is trained on as a whole, all {len(self):,} nodes in every step. "
@@ -79,7 +84,10 @@ class Nodes(Numbered):
         return Together(len(self), batch, seed=seed)
 
     def subset(self, numbers: np.ndarray) -> Nodes:
-        """These nodes of the graph."""
+        """These nodes of the graph.
+
+        numbers: of nodes.
+        """
         return Nodes(self.graph, log=self.log, index=np.asarray(numbers, dtype=np.int64))
 
     def labelled(self, part: str | None = None) -> Nodes:
@@ -90,7 +98,10 @@ class Nodes(Numbered):
 
 
 def neighbour_graph(features: np.ndarray, k: int, *, labels: np.ndarray | None = None) -> Graph:
-    """The graph in which rows ``(N, F)`` are joined to their k nearest others; labels: (N,), or none."""
+    """The graph in which rows ``(N, F)`` are joined to their k nearest others; labels: (N,), or none.
+
+    features: of the rows. k: neighbours.
+    """
     if not 1 <= k < len(features):
         raise DataError(f"{len(features)} rows do not have {k} neighbours each.")
     from sklearn.neighbors import kneighbors_graph
@@ -114,7 +125,10 @@ def holds_graph(path: Path) -> bool:
 
 
 def read_graph(path: Path) -> Graph:
-    """The graph of an ``.npz`` file or of a folder with ``nodes.csv`` and ``edges.csv``."""
+    """The graph of an ``.npz`` file or of a folder with ``nodes.csv`` and ``edges.csv``.
+
+    path: of the file or folder.
+    """
     return _tables(path) if path.is_dir() else _arrays(path)
 
 

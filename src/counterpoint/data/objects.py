@@ -33,14 +33,20 @@ TAKEN = (
 
 
 def is_paths(source: Any) -> TypeGuard[str | os.PathLike[str] | Sequence[str | os.PathLike[str]]]:
-    """Whether something names files, data sets or addresses, and is not rows itself."""
+    """Whether something names files, data sets or addresses, and is not rows itself.
+
+    source: whatever was given.
+    """
     if isinstance(source, str | os.PathLike):
         return True
     return isinstance(source, list | tuple) and all(isinstance(one, str | os.PathLike) for one in source)
 
 
 def is_table(source: Any) -> bool:
-    """Whether something is a table of columns: a data frame, an Arrow table, a data set."""
+    """Whether something is a table of columns: a data frame, an Arrow table, a data set.
+
+    source: whatever was given.
+    """
     return (
         isinstance(source, pa.Table | pa.RecordBatch) or hasattr(source, "column_names") or hasattr(source, "columns")
     )
@@ -60,6 +66,8 @@ IN_MEMORY = "in memory: "
 def names(given: Any) -> list[str]:
     """What sources are called where they are written down: paths as they are, else what they are, and how many rows.
 
+    given: paths, or rows in memory.
+
     >>> names("pairs.jsonl"), names([{"text": "a"}, {"text": "b"}]), names(())
     (['pairs.jsonl'], ['in memory: list, 2 rows'], [])
     """
@@ -73,7 +81,9 @@ def names(given: Any) -> list[str]:
 
 
 def is_nothing(given: Any) -> bool:
-    """Whether no source was named: None, or a list of none."""
+    """Whether no source was named: None, or a list of none.
+
+    given: what may be a source."""
     return given is None or (isinstance(given, list | tuple | str) and not given)
 
 

@@ -78,7 +78,10 @@ def debiased(
 
 
 def normalised(weights: np.ndarray) -> np.ndarray:
-    """Rows that sum to 1; those of zeros stay zeros."""
+    """Rows that sum to 1; those of zeros stay zeros.
+
+    weights: ``(N, M)``, at least 0.
+    """
     total = weights.sum(axis=1, keepdims=True)
     return weights / np.where(total > 0, total, 1.0)
 
@@ -90,7 +93,10 @@ def effective(weights: np.ndarray) -> np.ndarray:
 
 
 def draw(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A column of each row, ``(N,)`` int64, with the probability of its weight; -1 where all weights are 0."""
+    """A column of each row, ``(N,)`` int64, with the probability of its weight; -1 where all weights are 0.
+
+    weights: ``(N, M)``, at least 0. rng: every draw comes from it.
+    """
     if weights.shape[1] == 0:
         return np.full(len(weights), -1)
     sums = np.cumsum(weights, axis=1, dtype=np.float64)

@@ -25,6 +25,8 @@ class Renewed(Rows):
 
     @classmethod
     def of(cls, rows: Rows, mined: Sequence[str], banned: Sequence[np.ndarray]) -> Renewed:
+        """The same rows with what was mined for them. rows: the pairs. mined: texts that may be negatives. banned: for
+        each row, numbers of those that must not be."""
         out = object.__new__(cls)
         out.__dict__.update(rows.__dict__)
         out.mined, out.banned, out.negatives = mined, banned, None

@@ -36,6 +36,9 @@ SAMPLE = 5_000  # rows looked at where values decide, and of a stream
 
 
 def find_name(columns: list[str], names: tuple[str, ...]) -> str | None:
-    """The column with the best-known name (the order of the names counts)."""
+    """The column with the best-known name (the order of the names counts).
+
+    columns: their names. names: that are known, the best first.
+    """
     lower = {c.lower(): c for c in reversed(columns)}
     return next((lower[n] for n in names if n in lower), None)

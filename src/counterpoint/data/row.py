@@ -26,7 +26,10 @@ Classes = Mapping[str, dict[str, int] | None]
 
 
 def class_numbers(features: Any, schema: Schema) -> Classes:
-    """How the values of the columns of labels and sources become numbers."""
+    """How the values of the columns of labels and sources become numbers.
+
+    features: of the data set. schema: of the rows.
+    """
     found: dict[str, dict[str, int] | None] = {}
     for part in (p for p in NUMBERED if p in schema.columns):
         known = features and type(features[str(schema.columns[part])]).__name__ == "ClassLabel"
@@ -35,11 +38,15 @@ def class_numbers(features: Any, schema: Schema) -> Classes:
 
 
 def names_of(schema: Schema, part: str) -> tuple[str, ...]:
+    """Names of the classes of a part, ``label`` or ``source``, as the schema has them."""
     return schema.labels if part == "label" else schema.sources
 
 
 def optional(schema: Schema) -> set[str]:
-    """Parts that a row may be without: further positives, negatives, what items are made with, what is said in one."""
+    """Parts that a row may be without: further positives, negatives, what items are made with, what is said in one.
+
+    schema: of the rows.
+    """
     return {"positives", "negatives", *_beside(schema), *({TEXT} - schema.modalities.keys())}
 
 
@@ -49,7 +56,11 @@ def _beside(schema: Schema) -> set[str]:
 
 
 def make_row(values: dict[str, Any], number: int, schema: Schema, classes: Classes, log: Log) -> Row | None:
-    """Column values to a `Row`; None (and a line in the log) where an item of it cannot be decoded."""
+    """Column values to a `Row`; None (and a line in the log) where an item of it cannot be decoded.
+
+    values: column -> cell. number: of the row. schema: of the rows. classes: as `class_numbers` gives them. log: of the
+    rows.
+    """
     row: Row = {"row": number}
     beside = _beside(schema)
     for key, column in schema.columns.items():
@@ -99,7 +110,10 @@ def _told(value: Any, schema: Schema, key: str, classes: Classes) -> Any:
 def known_of(
     schema: Schema, modality: str, cells: Callable[[Sequence[str], int], Mapping[str, Sequence[Any]]]
 ) -> Known:
-    """What columns tell of the items of a modality. cells: column -> its cells in at most so many of the rows."""
+    """What columns tell of the items of a modality. cells: column -> its cells in at most so many of the rows.
+
+    schema: of the rows. modality: its name.
+    """
     columns = next((c for key, c in schema.columns.items() if schema.modalities.get(key) == modality), None)
     if columns is None:
         return Known()
@@ -110,13 +124,19 @@ def known_of(
 
 
 def width(item: Any) -> int:
-    """Numbers in a vector; 0 for what is none."""
+    """Numbers in a vector; 0 for what is none.
+
+    item: whatever a cell holds.
+    """
     found = np.asarray(item) if isinstance(item, list | tuple | np.ndarray) else np.empty(())
     return len(found) if found.ndim == 1 and found.dtype.kind in "iuf" else 0
 
 
 def unknown_class(value: Any, schema: Schema, part: str = "label") -> DataError:
-    """The error for a label or source that no row of the inferred schema had."""
+    """The error for a label or source that no row of the inferred schema had.
+
+    value: of the cell. schema: of the rows. part: ``label`` or ``source``.
+    """
     names = names_of(schema, part)
     known = ", ".join(names[:10]) + (" …" if len(names) > 10 else "")
     what = "classes" if part == "label" else "sources"

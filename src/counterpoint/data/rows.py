@@ -35,9 +35,7 @@ class Rows(Facts):
     recording or label are dropped and counted. Raises `DataError` when nothing is left, when there is one class only,
     and when scores are NaN, all the same, or outside the range that the schema says.
 
-    >>> rows = Rows.of_texts(["a green boat", "a red car"])
-    >>> len(rows), rows[0]["text"], rows.schema.kind
-    (2, 'a green boat', 'texts')
+    dataset: of `datasets`. schema: as `infer` gives it. log: of what is left out (None: a new one).
     """
 
     table = independent = True
@@ -104,7 +102,10 @@ class Rows(Facts):
         return found.combine_chunks().take(pa.array(back)).to_pydict()  # type: ignore[no-any-return]
 
     def row(self, values: dict[str, Any], number: int) -> Row | None:
-        """The values of the columns as a `Row`, or None where an image cannot be decoded."""
+        """The values of the columns as a `Row`, or None where an image cannot be decoded.
+
+        values: column -> cell. number: of the row.
+        """
         return make_row(values, number, self.schema, self._classes, self.log)
 
     def fingerprint(self) -> int:
@@ -115,7 +116,10 @@ class Rows(Facts):
     # --- whole columns -----------------------------------------------------------------------------------------
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """A column of the data set over the usable rows, ``(len(self),)``, in their order."""
+        """A column of the data set over the usable rows, ``(len(self),)``, in their order.
+
+        name: of the column.
+        """
         if name not in self.dataset.column_names:
             raise DataError(f"There is no column {name!r}; there are {', '.join(self.dataset.column_names)}.")
         column = self.dataset.data.table.column(name)
@@ -149,7 +153,10 @@ class Rows(Facts):
         return np.array([numbers[class_name(v)] for v in values], dtype=np.int64)[encoded.indices.to_numpy()]
 
     def codes(self, name: str) -> np.ndarray:
-        """The values of any column as numbers, equal where the values are equal, ``(len(self),)`` int64."""
+        """The values of any column as numbers, equal where the values are equal, ``(len(self),)`` int64.
+
+        name: of the column.
+        """
         return _codes(self.column(name))
 
     def keys(self) -> np.ndarray:
@@ -208,7 +215,9 @@ class Rows(Facts):
 
     def sampler(self, batch: int, seed: int) -> Sampler:
         """Of pairs, batches in which no text comes twice; of labelled rows, several of a class; of texts, like lengths
-        together."""
+        together.
+
+        batch: rows of each. seed: of their order."""
         match self.schema.kind:
             case "pairs":
                 return NoDuplicates(self.keys(), batch, seed=seed)
@@ -219,7 +228,9 @@ class Rows(Facts):
         return super().sampler(batch, seed)
 
     def roomy(self, batch: int, seed: int) -> int:
-        """Of pairs, those that share a text must not meet."""
+        """Of pairs, those that share a text must not meet.
+
+        batch: the largest that is asked for. seed: of the order that is tried."""
         if self.schema.kind == "pairs":
             keys = self.keys()
             while batch > 2 and NoDuplicates(keys, batch, seed=seed).rows_of_epoch < len(self) / 2:
@@ -227,7 +238,10 @@ class Rows(Facts):
         return batch
 
     def subset(self, which: Indices) -> Rows:
-        """The rows at these positions, as `Rows` of the same data set (``row`` numbers stay)."""
+        """The rows at these positions, as `Rows` of the same data set (``row`` numbers stay).
+
+        which: positions, or a slice.
+        """
         out = object.__new__(Rows)
         out.__dict__.update(self.__dict__)
         out.index = self.index[np.asarray(which, dtype=np.int64)]
@@ -238,6 +252,8 @@ class Rows(Facts):
 
         Rows that share the value of column ``by`` stay on one side; without it, rows that share their first text do, so
         that no held-out anchor was trained on. The part can exceed the number asked for by one group.
+
+        holdout: the share or the number. seed: of the draw.
         """
         n = len(self)
         size = round(holdout * n) if isinstance(holdout, float) and holdout < 1 else int(holdout)
@@ -363,7 +379,10 @@ class Rows(Facts):
         return found
 
     def within(self, low: float, high: float) -> None:
-        """Raises `DataError` where scores lie outside of what there can be, with their number and the first one."""
+        """Raises `DataError` where scores lie outside of what there can be, with their number and the first one.
+
+        low, high: the bounds, included.
+        """
         name, scores = self.schema.columns["score"], self.scores()
         out = np.flatnonzero((scores < low) | (scores > high))
         if len(out):

@@ -30,11 +30,15 @@ class Facts:
         return self if self.independent else None  # type: ignore[return-value]  # what has these facts is a row set
 
     def sampler(self, batch: int, seed: int) -> Sampler:
-        """Rows in any order."""
+        """Rows in any order.
+
+        batch: rows of each. seed: of their order."""
         return Shuffled(len(self), batch, seed=seed)  # type: ignore[arg-type]
 
     def roomy(self, batch: int, seed: int) -> int:
-        """All rows may meet."""
+        """All rows may meet.
+
+        batch, seed: as of `RowSet.roomy`."""
         return batch
 
 
@@ -63,7 +67,10 @@ class Numbered(Facts, ABC):
         return (self._row(int(n)) for n in self.index)
 
     def texts(self, limit: int | None = None) -> Iterator[str]:
-        """Every text of the rows; none, unless a subclass knows better."""
+        """Every text of the rows; none, unless a subclass knows better.
+
+        limit: the most that are wanted (None: all).
+        """
         return iter(())
 
     def known(self, modality: str) -> Known:
@@ -73,6 +80,8 @@ class Numbered(Facts, ABC):
 
 class Made(Facts):
     """A `RowSet` of rows in memory; those without a number (``row``) get their place as one.
+
+    rows: any number of them. schema: of the rows (None: told by their parts).
 
     >>> rows = Made([{"text": "a boat"}, {"text": "a car"}])
     >>> len(rows), rows[1], list(rows.texts())
@@ -101,11 +110,15 @@ class Made(Facts):
         return iter(self.rows)
 
     def texts(self, limit: int | None = None) -> Iterator[str]:
+        """Every text of the rows, at most ``limit`` of them (None: all)."""
         found = (v for row in self.rows for v in row.values() if isinstance(v, str))
         return islice(found, limit)
 
     def known(self, modality: str) -> Known:
-        """The width of the first item, where it is a vector; the cells of the first ones, where they are mappings."""
+        """The width of the first item, where it is a vector; the cells of the first ones, where they are mappings.
+
+        modality: its name.
+        """
         items = [row[modality] for row in islice(self.rows, CELLS_FROM) if row.get(modality) is not None]
         if not items or not isinstance(items[0], Mapping):
             return Known(width=width(items[0]) if items else 0)

@@ -47,6 +47,7 @@ class Sampler(ABC):
         return {}
 
     def rng(self, epoch: int) -> np.random.Generator:
+        """The generator that an epoch draws from; it follows from the seed and the epoch."""
         return np.random.default_rng([self.seed, epoch])
 
 

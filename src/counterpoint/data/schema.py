@@ -90,9 +90,15 @@ class RowSet(Protocol):
     index: np.ndarray
 
     @property
-    def schema(self) -> Schema: ...
+    def schema(self) -> Schema:
+        """What the rows hold."""
+        ...
+
     @property
-    def log(self) -> Log: ...
+    def log(self) -> Log:
+        """What was left out of the rows, and why."""
+        ...
+
     def fingerprint(self) -> int:
         """32 bits of what the rows hold, by which a run knows whether it goes on with the rows it was begun with."""
         ...
@@ -104,7 +110,10 @@ class RowSet(Protocol):
 
     def __iter__(self) -> Iterator[Row]: ...
     def texts(self, limit: int | None = None) -> Iterator[str]:
-        """Every text of the rows, for training a tokenizer; none where rows have none."""
+        """Every text of the rows, for training a tokenizer; none where rows have none.
+
+        limit: the most that are wanted (None: all).
+        """
         ...
 
     def known(self, modality: str) -> Known:
@@ -140,10 +149,14 @@ class RowSet(Protocol):
         ...
 
     def sampler(self, batch: int, seed: int) -> Sampler:
-        """The batches that suit the rows."""
+        """The batches that suit the rows.
+
+        batch: rows of each. seed: of their order."""
         ...
 
     def roomy(self, batch: int, seed: int) -> int:
         """The largest of ``batch``, its half, its quarter … in which at least half of the rows find a place where those
-        that must not meet do not."""
+        that must not meet do not.
+
+        seed: of the order that is tried."""
         ...

@@ -21,6 +21,10 @@ TOLD = ("score", "label", "bag", "source")
 
 
 def schema_of(dataset: datasets.Dataset, kind: Kind, columns: dict[str, str | list[str]], why: str) -> Schema:
+    """The schema of rows of a kind: with names of classes and sources, and with columns that belong to an item.
+
+    dataset: of `datasets`. kind: of the rows. columns: part -> column. why: a sentence that says how it was decided.
+    """
     own = [modalities.of(part) for part in columns if part in modalities.discover()]
     # Beside an item and its label, what is said in it is no item of its own: it tells of it, as the label does.
     beside = {p for m in own for p in (*m.beside, *(m.with_label if "label" in columns else ()))}
@@ -54,7 +58,10 @@ def _beside(
 
 
 def modality_of(dataset: datasets.Dataset, part: str, column: str) -> str:
-    """What a part holds: parts are named by their modality, or are of whichever their column looks like."""
+    """What a part holds: parts are named by their modality, or are of whichever their column looks like.
+
+    dataset: of `datasets`. part: its name. column: the one that plays it.
+    """
     if part in modalities.discover():
         return part
     found = column_type(dataset, column)
@@ -62,7 +69,10 @@ def modality_of(dataset: datasets.Dataset, part: str, column: str) -> str:
 
 
 def class_names(dataset: datasets.Dataset, column: str, *, what: str = "classes") -> tuple[str, ...]:
-    """Names of classes (or sources) in the order of their numbers: the feature's own, else the sorted values."""
+    """Names of classes (or sources) in the order of their numbers: the feature's own, else the sorted values.
+
+    dataset: of `datasets`. column: with the classes. what: they are called in messages.
+    """
     feature = dataset.features[column]
     if type(feature).__name__ == "ClassLabel":
         return tuple(feature.names)

@@ -33,7 +33,10 @@ THREADS = 8
 
 
 def lanes_for(pieces: int, world: int) -> int:
-    """As many lanes as the data has room for, the same for every number of processes up to the largest of `LANES`."""
+    """As many lanes as the data has room for, the same for every number of processes up to the largest of `LANES`.
+
+    pieces: how many. world: number of processes.
+    """
     room = max(1, pieces // PIECES)
     return world if LANES[0] < world <= room else next((n for n in LANES if n <= room), 1)
 
@@ -69,7 +72,10 @@ class Cut:
 
 @dataclass(frozen=True)
 class Deal:
-    """Who reads what. A lane has one reader; those left over by the division have several, who take turns."""
+    """Who reads what. A lane has one reader; those left over by the division have several, who take turns.
+
+    lanes: how many. rank: of this process. world: number of processes.
+    """
 
     lanes: int
     rank: int
@@ -96,7 +102,12 @@ class Deal:
 
 
 class Epoch:
-    """The batches of one epoch from batch ``done`` on: of each, the rows that this process reads."""
+    """The batches of one epoch from batch ``done`` on: of each, the rows that this process reads.
+
+    pieces: what the data is made of. columns: their names. batch: rows of all processes together. seed, epoch: of the
+    order. lanes, rank, world: as of `Deal`. buffer: rows that are shuffled with each other. readers: threads. log: of
+    the rows.
+    """
 
     def __init__(
         self,

@@ -38,7 +38,7 @@ def series_schema(dataset: datasets.Dataset, types: Mapping[str, str], labels: S
     """The schema of a table that is a series, or None: numbers and nothing else, and a column of times, or rows that
     resemble the ones before them.
 
-    types: column -> ``number``, ``text``, ... labels: names of columns that hold classes.
+    types: column -> ``number``, ``text``, ... labels: names of columns that hold classes. dataset: of `datasets`.
     """
     table, numbers = dataset.data.table, [n for n, t in types.items() if t == "number"]
     others = [n for n in types if n not in numbers]
@@ -65,14 +65,21 @@ def series_schema(dataset: datasets.Dataset, types: Mapping[str, str], labels: S
 
 
 def named(channels: Sequence[str], time: str | None, why: str) -> Schema:
-    """The schema of a series with these columns."""
+    """The schema of a series with these columns.
+
+    channels: columns of values. time: column of times (None: there is none). why: a sentence that says how it was
+    decided.
+    """
     columns: dict[str, str | list[str]] = {SERIES: list(channels), **({"time": time} if time else {})}
     return Schema(kind="series", columns=columns, modalities={SERIES: SERIES}, why=f"series: {why}.")
 
 
 def series_of(dataset: datasets.Dataset, schema: Schema, log: Log) -> Series:
     """The series that a table holds, its parts at the usual borders. Raises `DataError` for gaps, for times that go
-    back, and for a file without a header."""
+    back, and for a file without a header.
+
+    dataset: of `datasets`. schema: of the series. log: of the rows.
+    """
     channels = list(schema.columns[SERIES])
     if all(_is_number(c) for c in channels):
         raise DataError(
@@ -170,14 +177,20 @@ CURRENCIES = ("Australia", "UK", "Canada", "Switzerland", "China", "Japan", "New
 
 
 def transformer_temperature(path: Path) -> Series:
-    """ETT: 12, 4 and 4 months of 30 days are learned from, chosen by and measured on; what is later is not used."""
+    """ETT: 12, 4 and 4 months of 30 days are learned from, chosen by and measured on; what is later is not used.
+
+    path: of the file.
+    """
     found = pa.csv.read_csv(path)
     month = 30 * 24
     return _plain(found.drop_columns(["date"]), (12 * month, 16 * month, 20 * month))
 
 
 def exchange_rates(path: Path) -> Series:
-    """Eight columns without a header."""
+    """Eight columns without a header.
+
+    path: of the file.
+    """
     return _plain(pa.csv.read_csv(path, read_options=pa.csv.ReadOptions(column_names=CURRENCIES)), None)
 
 

@@ -28,7 +28,8 @@ class Stream:
     """The streaming twin of `Rows`: a source, its schema, and how far its rows are shuffled.
 
     buffer: rows that are shuffled with each other. pieces: what the source is made of, where that is known (files, here
-    or in a store); None for what another library streams, which every process then reads whole.
+    or in a store); None for what another library streams, which every process then reads whole. dataset: of `datasets`.
+    schema: as `infer` gives it. seed: of the shuffle.
     """
 
     def __init__(
@@ -62,12 +63,18 @@ class Stream:
         return known_of(self.schema, modality, self.values)
 
     def values(self, names: Sequence[str], limit: int) -> dict[str, list[Any]]:
-        """The cells of some columns in the first ``limit`` rows of the source."""
+        """The cells of some columns in the first ``limit`` rows of the source.
+
+        names: of the columns. limit: number of rows.
+        """
         found = list(itertools.islice(twin(self.dataset), limit))
         return {name: [row.get(name) for row in found] for name in names}
 
     def row(self, number: int, values: Mapping[str, Any] | None) -> Row | None:
-        """A row that has what its kind needs, or None (and a line in the log)."""
+        """A row that has what its kind needs, or None (and a line in the log).
+
+        number: of the row. values: column -> cell (None: it cannot be read).
+        """
         if values is None:
             return None
         for key, column in self.schema.columns.items():
@@ -103,6 +110,9 @@ class FrontToBack:
     Every process reads all rows and keeps its share of each batch. Blocks of ``buffer`` rows are shuffled; unlike a
     sliding shuffle buffer, a block is reproduced by reading it again, so the position is small and continued exactly:
     the place in the source where the block began, and how many of its rows were given.
+
+    stream: of rows. batch: rows of all processes together. epoch: from 0. position: where it goes on (None: at the
+    beginning). rank: of this process. world: number of processes.
     """
 
     def __init__(
@@ -150,6 +160,8 @@ def twin(dataset: datasets.IterableDataset) -> datasets.IterableDataset:
 
     What `datasets` remembers of open file systems stays shared: it is one table of the whole process, and copying it in
     another thread adds entries to it while it is being copied.
+
+    dataset: of `datasets`.
     """
     shared = [value for name, value in vars(dataset).items() if name.endswith("hffs_cache") or name == "_pieces"]
     return copy.deepcopy(dataset, {id(value): value for value in shared})

@@ -31,7 +31,7 @@ MOST_CLASSES = 100
 def parts_of(dataset: datasets.Dataset, types: Mapping[str, str]) -> tuple[dict[str, str | list[str]], str] | None:
     """The parts that the columns of a table play, and the sentence that says why; None where the rows are no table.
 
-    types: column -> what it holds.
+    types: column -> what it holds. dataset: of `datasets`.
     """
     told = [n for n in types if not METADATA.fullmatch(n.lower())]
     if any(types[n] not in (NUMBER, TEXT, CLASS, "null") and "[" not in types[n] for n in told):
@@ -77,13 +77,19 @@ def _label(
 
 
 def is_category(dataset: datasets.Dataset, name: str) -> bool:
-    """Whether a column of texts repeats so few and short ones that they are names of categories."""
+    """Whether a column of texts repeats so few and short ones that they are names of categories.
+
+    dataset: of `datasets`. name: of the column.
+    """
     distinct, rows = _distinct(dataset, name), min(len(dataset), SAMPLE)
     return distinct * (2 if rows < 200 else 10) <= rows and _typical_words(dataset, name) <= 2 * SHORT
 
 
 def sorted_by(dataset: datasets.Dataset, names: Sequence[str]) -> str | None:
-    """The column of whole numbers by which rows are sorted, if there is one with few values: their classes."""
+    """The column of whole numbers by which rows are sorted, if there is one with few values: their classes.
+
+    dataset: of `datasets`. names: of the columns.
+    """
     for name in names:
         column = dataset.data.column(name)
         values = column.drop_null()

@@ -22,7 +22,10 @@ _VAGUE = ("a", "b", "left", "right", "target", "document", "content", *ORIGINS)
 
 def unused(dataset: datasets.Dataset, schema: Schema, given: Columns) -> tuple[str, ...]:
     """A sentence for each column of a known name that the schema leaves aside. given: the parts that the user named,
-    who then knows which sides and labels are left."""
+    who then knows which sides and labels are left.
+
+    dataset: of `datasets`. schema: of its rows.
+    """
     used = {n for c in schema.columns.values() for n in ([c] if isinstance(c, str) else c)}
     out = []
     for name in dataset.column_names:

@@ -92,6 +92,9 @@ class Windows(Numbered):
     units of the source: the ``length`` L steps before a step, and the ``horizon`` H steps from it on.
 
     What is to be foretold lies in the part as a whole; what it is foretold from may begin in the part before.
+
+    series: with all its parts. part: ``train``, ``dev`` or ``test``. why: how it was decided that these are a series.
+    log: of the rows (None: a new one). index: ``(M,)`` numbers of the windows that are rows (None: all).
     """
 
     def __init__(
@@ -149,14 +152,20 @@ class Windows(Numbered):
         )
 
     def arrays(self, which: slice | np.ndarray = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """Standardised look-backs ``(N, L, C)`` and horizons ``(N, H, C)`` of the rows at these positions."""
+        """Standardised look-backs ``(N, L, C)`` and horizons ``(N, H, C)`` of the rows at these positions.
+
+        which: positions, or a slice.
+        """
         at = self.index[which][:, None]
         scaled = self.series.scaled
         return scaled[at + np.arange(-self.length, 0)], scaled[at + np.arange(self.horizon)]
 
 
 def look_backs(values: np.ndarray, length: int) -> Sequence[np.ndarray]:
-    """The ``(T - L + 1)`` windows ``(L, C)`` of values ``(T, C)``, one that ends with each step from the L-th on."""
+    """The ``(T - L + 1)`` windows ``(L, C)`` of values ``(T, C)``, one that ends with each step from the L-th on.
+
+    length: L.
+    """
     if len(values) < length:
         raise DataError(f"{len(values):,} steps hold no window of {length}. Give a longer series.")
     return [values[end - length : end] for end in range(length, len(values) + 1)]

@@ -23,6 +23,13 @@ def beam(
 
     length: 0 takes the most probable continuation, which tends to be short; 1 the best mean over its tokens, of which
     the one that ends it is one. A prefix is done once no open continuation can become better than the best that ended.
+    model: what writes. prefixes: ids of its tokens. max_new: new tokens of each, at most.
+
+    >>> from counterpoint.encoders.causal import CausalLM
+    >>> model = CausalLM.example()
+    >>> [ids] = beam(model, model.prefix(["a cat"]), max_new=4, width=2)
+    >>> len(ids) <= 4
+    True
     """
     if width < 1:
         raise ConfigError(f"width={width}: give at least 1 open continuation; 1 is greedy decoding.")

@@ -51,9 +51,14 @@ class Endpoint:
     """Prompts to answers over HTTP.
 
     url: up to, and without, ``/chat/completions``. retries: tries after the first, each after twice the pause, from
-    ``pause`` seconds to ``longest``, or what the server says. timeout: seconds of one try, to the last byte.
-    at_once: requests under way. per_minute: requests begun in a minute, at most (None: any number). temperature: 0
-    gives the same answer each time, as far as the server keeps to it.
+    ``pause`` seconds to ``longest``, or what the server says. timeout: seconds of one try, to the last byte. at_once:
+    requests under way. per_minute: requests begun in a minute, at most (None: any number). temperature: 0 gives the
+    same answer each time, as far as the server keeps to it. model: its name on the server. key: sent as a bearer token
+    ('': none is).
+
+    >>> server = Endpoint("http://localhost:8000/v1", "a-model", at_once=2)
+    >>> server.settings["model"]
+    'a-model'
     """
 
     def __init__(
@@ -98,9 +103,12 @@ class Endpoint:
 
     @property
     def settings(self) -> dict[str, Any]:
+        """What decides what is answered, without the key."""
         return {"url": self.url, "model": self.model, "temperature": self.temperature}
 
     def answers(self, prompts: Sequence[Prompt], *, max_new: int) -> Iterator[tuple[int, Answer]]:
+        """As `Generator.answers`: several requests are under way at once, and answers come in any order. prompts:
+        without ``against``, as a server gives no probabilities. max_new: tokens of an answer, at most."""
         if any(p.against is not None for p in prompts):
             raise ConfigError("A server gives texts, not probabilities: it cannot decode against another prompt.")
         todo, silent = iter(range(len(prompts))), 0

@@ -19,6 +19,8 @@ probable ones. beam: the most probable continuation."""
 
 
 class Decoder(Protocol):
+    """Chooses tokens: ``(model, prefixes, *, max_new) -> new tokens of each prefix``."""
+
     def __call__(
         self, model: LanguageModel, prefixes: Sequence[Sequence[int]], /, *, max_new: int = 64
     ) -> list[list[int]]:
@@ -35,7 +37,16 @@ DECODERS: dict[How, Any] = {
 
 
 def decoder(how: How, **settings: Any) -> Decoder:
-    """A decoder with its settings: ``decoder("contrastive", k=5, alpha=0.6)``; see the function of that name."""
+    """A decoder with its settings: ``decoder("contrastive", k=5, alpha=0.6)``; see the function of that name.
+
+    how: its name. settings: of the function; an unknown one raises `ConfigError`.
+
+    >>> from counterpoint.encoders.causal import CausalLM
+    >>> model = CausalLM.example()
+    >>> decode = decoder("contrastive", k=3, alpha=0.6)
+    >>> len(decode(model, model.prefix(["a cat", "a dog"]), max_new=4))
+    2
+    """
     if how not in get_args(How):
         raise ConfigError(f"There is no decoder {how!r}. Type one of: {', '.join(get_args(How))}.")
     return partial(DECODERS[how], **settings)
@@ -43,7 +54,10 @@ def decoder(how: How, **settings: Any) -> Decoder:
 
 @dataclass(frozen=True)
 class Continuation:
-    """What a prefix was continued with. ended: by the model itself, not by the limit."""
+    """What a prefix was continued with. ended: by the model itself, not by the limit.
+
+    text: what is new. tokens: the same as ids.
+    """
 
     prefix: str
     text: str
@@ -59,7 +73,15 @@ def generate(
     max_new: int = 64,
     batch: int = 32,
 ) -> list[Continuation]:
-    """A continuation of each prefix, in order. batch: prefixes at once, those of like length together."""
+    """A continuation of each prefix, in order. batch: prefixes at once, those of like length together.
+
+    model: what writes. how: a `decoder`. max_new: new tokens of each, at most.
+
+    >>> from counterpoint.encoders.causal import CausalLM
+    >>> written = generate(CausalLM.example(), ["a cat", "a dog"], decoder("greedy"), max_new=4)
+    >>> [w.prefix for w in written], all(len(w.tokens) <= 4 for w in written)
+    (['a cat', 'a dog'], True)
+    """
     if batch < 1:
         raise ConfigError(f"batch={batch}: at least one prefix is continued at once.")
     ids = model.prefix(prefixes)

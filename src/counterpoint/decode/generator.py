@@ -38,12 +38,16 @@ class Generator(Protocol):
     """settings: what an answer depends on besides its prompt, as JSON can hold it."""
 
     @property
-    def settings(self) -> Mapping[str, Any]: ...
+    def settings(self) -> Mapping[str, Any]:
+        """What decides what is answered; answers of other settings are no answers of these."""
+        ...
 
     def answers(self, prompts: Sequence[Prompt], *, max_new: int) -> Iterator[tuple[int, Answer]]:
         """Each prompt's number and answer, as they come, every prompt once. max_new: tokens of an answer, at most.
 
         A prompt that cannot be answered has an answer without text; what would fail every prompt raises.
+
+        prompts: in any number.
         """
         ...
 
@@ -53,6 +57,11 @@ class Local:
 
     name: of the model, by which answers are remembered. alpha, plausible: of `opposed`, for prompts that have an
     adverse one; alpha 0 leaves that out. batch: prompts at once.
+
+    >>> from counterpoint.encoders.causal import CausalLM
+    >>> local = Local(CausalLM.example(), "tiny", batch=2)
+    >>> sorted(number for number, answer in local.answers([Prompt("a cat"), Prompt("a dog")], max_new=3))
+    [0, 1]
     """
 
     def __init__(
@@ -62,9 +71,12 @@ class Local:
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The model's name, and how it decodes against another prompt."""
         return {"model": self.name, "alpha": self.alpha, "plausible": self.plausible}
 
     def answers(self, prompts: Sequence[Prompt], *, max_new: int) -> Iterator[tuple[int, Answer]]:
+        """As `Generator.answers`: prompts of like length together. prompts: in any number. max_new: tokens of an
+        answer, at most."""
         lengths = [len(ids) for ids in self.model.prefix([p.text for p in prompts])]
         against = [len(ids) for ids in self.model.prefix([p.against or "" for p in prompts])]
         rooms = [space(self.model, max(pair)) for pair in zip(lengths, against)]
@@ -95,7 +107,16 @@ class Cached:
     What did not come is not kept: the next run asks for it again. A process may be killed at any time; what is lost is
     what it had not been told yet. The file holds prompts only as their hash, and answers as they are.
 
-    asked, remembered, failed: prompts so far. read, written: tokens of those asked.
+    asked, remembered, failed: prompts so far. read, written: tokens of those asked. generator: what is asked. path: of
+    the file. failed ones are counted by reason in whys: reason -> how often.
+
+    >>> class Upper:
+    ...     settings = {"model": "upper"}
+    ...     def answers(self, prompts, *, max_new):
+    ...         yield from ((i, Answer(p.text.upper())) for i, p in enumerate(prompts))
+    >>> cached = Cached(Upper(), Path("answers.jsonl"))
+    >>> cached.answer([Prompt("yes")]), cached.answer([Prompt("yes"), Prompt("no")]), cached.asked, cached.remembered
+    (['YES'], ['YES', 'NO'], 2, 1)
     """
 
     generator: Generator
@@ -121,7 +142,10 @@ class Cached:
                 continue
 
     def answer(self, prompts: Sequence[Prompt], *, max_new: int = 64) -> list[str | None]:
-        """The text of each prompt's answer, None where nothing came."""
+        """The text of each prompt's answer, None where nothing came.
+
+        max_new: tokens of an answer, at most.
+        """
         keys = [self._key(prompt, max_new) for prompt in prompts]
         new = {key: prompt for key, prompt in zip(keys, prompts) if key not in self._held}
         self.remembered += len(prompts) - len(new)

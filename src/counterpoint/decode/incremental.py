@@ -23,23 +23,50 @@ class LanguageModel(Protocol):
     places: int | None
 
     @property
-    def apart(self) -> bool: ...
+    def apart(self) -> bool:
+        """Whether what is written stands apart from the prefix, as a decoder's text does from what the encoder read."""
+        ...
+
     @property
-    def device(self) -> torch.device: ...
-    def step(self, ids: Tensor, mask: Tensor, cache: Any = None) -> Any: ...
-    def evaluating(self) -> AbstractContextManager[None]: ...
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        ...
+
+    def step(self, ids: Tensor, mask: Tensor, cache: Any = None) -> Any:
+        """Read tokens, and say what may come next.
+
+        ids: ``(N, T)`` long, padded on the left. mask: bool, True where a token is real. cache: what an earlier step
+        returned (None: nothing was read before). Returns logits, states and the next cache.
+        """
+        ...
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Inside: no dropout, no gradients."""
+        ...
 
 
 class TextModel(LanguageModel, Protocol):
     """A language model with its tokenizer."""
 
-    def ids(self, texts: Sequence[str]) -> list[list[int]]: ...
-    def prefix(self, texts: Sequence[str]) -> list[list[int]]: ...
-    def text(self, ids: Sequence[int], prefix: Sequence[int] = ()) -> str: ...
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of the tokens of texts, without special ones."""
+        ...
+
+    def prefix(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of texts that are to be continued, as the model wants a text begun."""
+        ...
+
+    def text(self, ids: Sequence[int], prefix: Sequence[int] = ()) -> str:
+        """What new tokens say. ids: the new ones. prefix: those before, as a token may be written otherwise behind
+        others."""
+        ...
 
 
 def space(model: LanguageModel, longest: int) -> int | None:
-    """The tokens that can be written to prefixes of at most ``longest`` tokens; None: any number."""
+    """The tokens that can be written to prefixes of at most ``longest`` tokens; None: any number.
+
+    model: what writes.
+    """
     if model.places is None:
         return None
     if model.apart:
@@ -55,7 +82,7 @@ class Reading:
 
     logits: ``(N, V)`` of the next token. states: ``(N, T, D)``, the last layer's, of the tokens read last. own: ``(N,
     S)`` bool, which of the S tokens read so far belong to the text (of a model whose writing stands apart: to what was
-    written).
+    written). model: what reads. prefixes: ids of its tokens. room: tokens that will be written to each, at most.
     """
 
     def __init__(self, model: LanguageModel, prefixes: Sequence[Sequence[int]], *, room: int) -> None:
@@ -109,7 +136,7 @@ class Reading:
 class Written:
     """The new tokens of each prefix, and which prefixes are still being continued.
 
-    rows: ``(N',)`` the prefixes that are, by number.
+    rows: ``(N',)`` the prefixes that are, by number. model: whose tokens end a text. count: number of prefixes.
     """
 
     def __init__(self, model: LanguageModel, count: int) -> None:

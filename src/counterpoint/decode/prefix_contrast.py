@@ -32,7 +32,17 @@ def opposed(
     alpha: float = 0.5,
     plausible: float = 0.1,
 ) -> list[list[int]]:
-    """New tokens of each wanted prefix, without the one that ends it. adverse: a prefix for each of them."""
+    """New tokens of each wanted prefix, without the one that ends it. adverse: a prefix for each of them.
+
+    model: what writes. wanted: ids of its tokens. max_new: new tokens of each, at most. alpha: weight of what the
+    adverse prefix would say. plausible: least share of the best probability that a token must have.
+
+    >>> from counterpoint.encoders.causal import CausalLM
+    >>> model = CausalLM.example()
+    >>> [ids] = opposed(model, model.prefix(["say yes:"]), model.prefix(["say no:"]), max_new=3)
+    >>> len(ids) <= 3
+    True
+    """
     if len(wanted) != len(adverse):
         raise DataError(f"{len(wanted)} prefixes and {len(adverse)} adverse ones: give one for each.")
     if alpha < 0 or not 0 < plausible <= 1:

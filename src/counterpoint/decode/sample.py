@@ -12,7 +12,15 @@ from counterpoint.errors import ConfigError
 
 
 def greedy(model: LanguageModel, prefixes: Sequence[Sequence[int]], *, max_new: int = 64) -> list[list[int]]:
-    """The most probable token each time."""
+    """The most probable token each time.
+
+    model: what writes. prefixes: ids of its tokens. max_new: new tokens of each, at most.
+
+    >>> from counterpoint.encoders.causal import CausalLM
+    >>> model = CausalLM.example()
+    >>> greedy(model, model.prefix(["a cat"]), max_new=4) == greedy(model, model.prefix(["a cat"]), max_new=4)
+    True
+    """
     return _one_by_one(model, prefixes, max_new, lambda logits: logits.argmax(-1))
 
 
@@ -27,9 +35,16 @@ def nucleus(
 ) -> list[list[int]]:
     """Tokens drawn from the nucleus: the fewest most probable ones whose probabilities sum to at least ``p``.
 
-    temperature: logits are divided by it first. seed: of the draws; they differ from row to row.
+    temperature: logits are divided by it first. seed: of the draws; they differ from row to row. model: what writes.
+    prefixes: ids of its tokens. max_new: new tokens of each, at most.
 
     Source: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", arXiv 1904.09751.
+
+    >>> from counterpoint.encoders.causal import CausalLM
+    >>> model = CausalLM.example()
+    >>> same = [nucleus(model, model.prefix(["a cat"]), max_new=4, p=0.9, seed=1) for _ in range(2)]
+    >>> same[0] == same[1]
+    True
     """
     check_p(p)
     if not temperature > 0:
@@ -39,7 +54,14 @@ def nucleus(
 
 
 def draw(logits: Tensor, random: torch.Generator, *, p: float, temperature: float) -> Tensor:
-    """A token ``(N,)`` from the nucleus of each row of ``(N, V)``; random: on the CPU, one number per row."""
+    """A token ``(N,)`` from the nucleus of each row of ``(N, V)``; random: on the CPU, one number per row.
+
+    logits: of the next token. p: mass of the nucleus. temperature: logits are divided by it.
+
+    >>> logits = torch.tensor([[0.0, 9.0, 0.0], [9.0, 0.0, 0.0]])
+    >>> draw(logits, torch.Generator().manual_seed(0), p=0.5, temperature=1.0).tolist()
+    [1, 0]
+    """
     probability, order = (logits / temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
     upto = probability.cumsum(-1)
     # A token is outside where those before it are enough; the first one never is.
@@ -53,6 +75,7 @@ def draw(logits: Tensor, random: torch.Generator, *, p: float, temperature: floa
 
 
 def check_p(p: float) -> None:
+    """Raise `ConfigError` where p is no probability above 0."""
     if not 0 < p <= 1:
         raise ConfigError(f"p={p}: give the probability that the nucleus holds, more than 0 and at most 1.")
 

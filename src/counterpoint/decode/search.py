@@ -41,6 +41,13 @@ def contrastive_search(
     k: candidates per token. alpha: weight of the penalty. sampled: so many first tokens are drawn from the nucleus
     ``p`` instead (see `nucleus`), which gives another text for every ``seed``. Candidates of equal score: the more
     probable one. A text that has no token yet has nothing to be unlike: its first token is the most probable one.
+    model: what writes. prefixes: ids of its tokens. max_new: new tokens of each, at most.
+
+    >>> from counterpoint.encoders.causal import CausalLM
+    >>> model = CausalLM.example()
+    >>> [ids] = contrastive_search(model, model.prefix(["a cat"]), max_new=4, k=3)
+    >>> len(ids) <= 4
+    True
     """
     if k < 1:
         raise ConfigError(f"k={k}: give at least 1 candidate per token; 1 is greedy decoding.")
@@ -86,5 +93,12 @@ def penalty(state: Tensor, before: Tensor, own: Tensor) -> Tensor:
 
 
 def choose(probability: Tensor, penalty: Tensor, alpha: float) -> Tensor:
-    """The place ``(N,)`` of the best of the candidates ``(N, k)``, the most probable first; of equal ones the first."""
+    """The place ``(N,)`` of the best of the candidates ``(N, k)``, the most probable first; of equal ones the first.
+
+    probability: of the candidates. penalty: their largest cosine with what was said. alpha: its weight.
+
+    >>> probability, penalty = torch.tensor([[0.6, 0.4]]), torch.tensor([[0.9, 0.1]])
+    >>> choose(probability, penalty, 0.0).tolist(), choose(probability, penalty, 0.6).tolist()
+    ([0], [1])
+    """
     return ((1 - alpha) * probability - alpha * penalty).argmax(1)

@@ -25,17 +25,22 @@ if TYPE_CHECKING:
 @dataclass
 class Remembered:
     """What later steps need: keys and values of both attentions, and what was read, ``(N, S, D)`` and ``(N, S)``.
-    States of a step are the decoder's."""
+    States of a step are the decoder's.
+
+    held: the transformer's own cache. mask: bool, True where what was read is real.
+    """
 
     held: Any
     read: Tensor
     mask: Tensor
 
     def batch_repeat_interleave(self, times: int) -> None:
+        """Every text so many times, one behind the other."""
         self.held.batch_repeat_interleave(times)
         self.read, self.mask = (x.repeat_interleave(times, 0) for x in (self.read, self.mask))
 
     def batch_select_indices(self, index: Tensor) -> None:
+        """The texts of an index ``(N',)`` alone, in its order."""
         self.held.batch_select_indices(index)
         self.read, self.mask = self.read[index], self.mask[index]
 
@@ -45,7 +50,8 @@ class Seq2SeqLM:
     written: prefixes are read whole by the encoder, what is new is written from nothing.
 
     ends: the tokens that end a text. begin: read in the place of an empty prefix. places: the tokens that each side has
-    positions for (None: no limit), less those that the decoder begins with.
+    positions for (None: no limit), less those that the decoder begins with. transformer: the model. tokenizer: of its
+    vocabulary.
     """
 
     apart: ClassVar[bool] = True
@@ -73,16 +79,21 @@ class Seq2SeqLM:
 
     @classmethod
     def from_pretrained(cls, source: str | Path) -> Self:
-        """A folder of `transformers`, or a hub id. Safetensors only; remote code is never run."""
+        """A folder of `transformers`, or a hub id. Safetensors only; remote code is never run.
+
+        source: its path or id.
+        """
         folder = pretrained.locate(source)
         with reading(folder):
             return cls(pretrained.model(folder, kind="AutoModelForSeq2SeqLM"), pretrained.tokenizer(folder))
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return self.transformer.device
 
     def evaluating(self) -> AbstractContextManager[None]:
+        """Inside: no dropout, no gradients."""
         return evaluating(self.transformer)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
@@ -97,12 +108,18 @@ class Seq2SeqLM:
         return [found.ids for found in self._backend.encode_batch_fast(list(texts), add_special_tokens=special)]
 
     def text(self, ids: Sequence[int], prefix: Sequence[int] = ()) -> str:
-        """What new tokens say, without special tokens; they stand behind no prefix."""
+        """What new tokens say, without special tokens; they stand behind no prefix.
+
+        ids: the new tokens. prefix: has no part in it.
+        """
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
     def step(self, ids: Tensor, mask: Tensor, cache: Remembered | None = None) -> Step:
         """Read prefixes ``(N, T)``, padding on the left as ``mask`` ``(N, T)`` bool says; or, with a cache, the token
-        ``(N, 1)`` that was written last (its mask tells nothing new)."""
+        ``(N, 1)`` that was written last (its mask tells nothing new).
+
+        ids: tokens. cache: of the step before.
+        """
         if cache is None:
             # What has a table of positions counts padding too, so it goes to the right.
             order = (~mask).long().argsort(dim=1, stable=True)

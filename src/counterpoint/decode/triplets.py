@@ -78,7 +78,7 @@ def refine(
 
     opposed: write each side against the instruction of the other (the paper's contrastive generation), which takes a
     generator that knows probabilities. keep, drop: see `curate`. max_new: tokens of a sentence that is written. say:
-    told how far it is.
+    told how far it is. sentences: anchors of the triplets. generator: what writes and judges, with its file of answers.
     """
     out = Refined(len(sentences))
     held = list(written(sentences, generator, out.dropped, opposed=opposed, max_new=max_new, say=say))
@@ -95,7 +95,10 @@ def written(
     max_new: int = 64,
     say: Callable[[str], None] | None = None,
 ) -> Iterator[Triplet]:
-    """Stage 1: what the generator makes of each sentence. dropped: counts those of which it makes nothing."""
+    """Stage 1: what the generator makes of each sentence. dropped: counts those of which it makes nothing.
+
+    sentences: anchors of the triplets. generator, opposed, max_new, say: as of `refine`.
+    """
     fitting = [s for s in dict.fromkeys(" ".join(s.split()) for s in sentences) if 0 < len(s) <= LONGEST]
     if len(fitting) < len(sentences):
         dropped["empty, too long, or there already"] += len(sentences) - len(fitting)
@@ -127,7 +130,10 @@ def judged(
     drop: float = 3.0,
     say: Callable[[str], None] | None = None,
 ) -> Curated:
-    """Stage 2: the triplets that the generator itself finds right, by the numbers it gives their two pairs."""
+    """Stage 2: the triplets that the generator itself finds right, by the numbers it gives their two pairs.
+
+    triplets: as they were written. generator, say: as of `refine`. keep, drop: as of `curate`.
+    """
     scores: list[tuple[float | None, float | None]] = []
     for start in range(0, len(triplets), BLOCK):
         block = triplets[start : start + BLOCK]

@@ -32,7 +32,7 @@ class AudioTransformerConfig:
     halvings: of the convolutions that shorten the frames, each to half. blocks: ``conformer`` or ``transformer``. dim,
     depth, heads, mlp: width, blocks, attention heads, width of the inner layer as a multiple of ``dim``. kernel: places
     that a conformer's convolution sees. layer: the block, from 1, whose output is the embedding (None: the last one).
-    dropout: within the blocks.
+    dropout: in blocks.
     """
 
     rate: int = 16_000
@@ -72,7 +72,14 @@ class AudioTransformerConfig:
 
 class AudioTransformer(Encoder):
     """Log-mel frames with mean 0 and variance 1 over the recording, all bands together, so that its loudness does not
-    count; the embedding is the mean over time."""
+    count; the embedding is the mean over time.
+
+    >>> from counterpoint.modalities.audio import Recording
+    >>> encoder = AudioTransformer(AudioTransformerConfig(rate=8_000, bands=16, channels=4, dim=16, depth=1, heads=2))
+    >>> recording = Recording(np.sin(np.arange(8_000, dtype=np.float32)), rate=8_000)
+    >>> encoder.encode([recording]).shape
+    (1, 16)
+    """
 
     kind: ClassVar[str] = "audio-transformer"
     modality: ClassVar[str] = "audio"
@@ -137,7 +144,10 @@ class AudioTransformer(Encoder):
             raise ItemError(f"Item {{place}} of {{of}}: {why}", place, len(items)) from error
 
     def frames(self, item: Any) -> Tensor:
-        """The frames ``(T, bands)`` of one recording."""
+        """The frames ``(T, bands)`` of one recording.
+
+        item: whatever holds one.
+        """
         c = self.config
         try:
             heard = recording(item)
@@ -167,6 +177,8 @@ class AudioTransformer(Encoder):
         """What the front makes of the frames: ``(N, T', width)``, and which places are real ``(N, T')`` bool.
 
         T' is ``places(T)``.
+
+        data: as `collate` gives it.
         """
         assert not isinstance(data, Tensor)
         mask = data["attention_mask"].bool()
@@ -178,7 +190,10 @@ class AudioTransformer(Encoder):
         return self.norm(x.transpose(1, 2).flatten(2)), mask
 
     def layers(self, features: Tensor, mask: Tensor, upto: int | None = None) -> list[Tensor]:
-        """The output ``(N, T', D)`` of every block (of the first ``upto``) for features ``(N, T', width)``."""
+        """The output ``(N, T', D)`` of every block (of the first ``upto``) for features ``(N, T', width)``.
+
+        mask: ``(N, T')`` bool, True where a place is real.
+        """
         x, out = self.into(features), []
         for block in list(self.blocks)[:upto]:
             x = block(x, mask)
@@ -199,6 +214,8 @@ class Block(nn.Module):
 
     ``(N, T, D)`` and its mask ``(N, T)`` to ``(N, T, D)``. kernel 0: a transformer's: attention, feed-forward, norm.
     The convolution is normalised by layer, not by batch, so that a recording does not depend on its company.
+
+    dim: D. heads: of the attention. mlp: width of the inner layer as a multiple of D. dropout: of each part.
     """
 
     def __init__(self, dim: int, heads: int, mlp: float, kernel: int, dropout: float) -> None:
@@ -210,6 +227,7 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x: ``(N, T, D)``. mask: ``(N, T)`` bool, True where a place is real. Returns ``(N, T, D)``."""
         if self.first is None or self.convolution is None:
             x = x + self.attention(x, mask)
             out: Tensor = self.norm(x + self.second(x))
@@ -228,7 +246,10 @@ def _feed_forward(dim: int, mlp: float, dropout: float) -> nn.Sequential:
 
 
 class Attention(nn.Module):
-    """Attention among real places, with rotary positions: only the distance of two places counts."""
+    """Attention among real places, with rotary positions: only the distance of two places counts.
+
+    dim: D. heads: how many. dropout: of weights and of what comes out.
+    """
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -238,6 +259,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x: ``(N, T, D)``. mask: ``(N, T)`` bool, True where a place is real. Returns ``(N, T, D)``."""
         q, k, v = self.into(self.norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (N, H, T, d)
         q, k = rotated(q), rotated(k)
         p = self.dropout if self.training else 0.0
@@ -246,7 +268,10 @@ class Attention(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Gated, then depthwise over the places around each one."""
+    """Gated, then depthwise over the places around each one.
+
+    dim: D. kernel: places that are seen. dropout: of what comes out.
+    """
 
     def __init__(self, dim: int, kernel: int, dropout: float) -> None:
         super().__init__()
@@ -255,6 +280,7 @@ class Convolution(nn.Module):
         self.depthwise = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x: ``(N, T, D)``. mask: ``(N, T)`` bool, True where a place is real. Returns ``(N, T, D)``."""
         x = F.glu(self.gate(self.before(x)), -1) * mask.unsqueeze(-1)
         x = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
         out: Tensor = self.dropout(self.out(F.silu(self.after(x))))
@@ -262,7 +288,10 @@ class Convolution(nn.Module):
 
 
 def rotated(x: Tensor) -> Tensor:
-    """``(..., T, d)``, each pair of dimensions turned by an angle that grows with the place (RoPE)."""
+    """``(..., T, d)``, each pair of dimensions turned by an angle that grows with the place (RoPE).
+
+    x: queries or keys, d even.
+    """
     places, half = x.shape[-2], x.shape[-1] // 2
     speed = 10_000 ** -(torch.arange(half, device=x.device, dtype=torch.float32) / half)
     angle = torch.arange(places, device=x.device, dtype=torch.float32)[:, None] * speed

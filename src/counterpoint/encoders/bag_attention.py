@@ -34,6 +34,14 @@ class BagAttention(nn.Module):
     """Weighted mean of a bag's instances, with weights that are learned (Ilse et al. 2018, arXiv 1802.04712).
 
     a_j = softmax over the bag of w·tanh(V h_j), or, gated, of w·(tanh(V h_j) * sigmoid(U h_j)).
+
+    dim: D. width: rows of V and U.
+
+    >>> attention = BagAttention(dim=4, width=8)
+    >>> instances, owner = torch.randn(5, 4), torch.tensor([0, 0, 0, 1, 1])
+    >>> weights = attention.weights(instances, owner, 2)
+    >>> attention(instances, owner, 2).shape, round(weights[:3].sum().item(), 4)
+    (torch.Size([2, 4]), 1.0)
     """
 
     def __init__(self, dim: int, width: int = 128, *, gated: bool = True) -> None:
@@ -54,13 +62,18 @@ class BagAttention(nn.Module):
         return share / share.new_zeros(bags).index_add(0, owner, share)[owner]
 
     def forward(self, instances: Tensor, owner: Tensor, bags: int) -> Tensor:
-        """Embeddings ``(bags, D)``; that of an empty bag is 0."""
+        """Embeddings ``(bags, D)``; that of an empty bag is 0.
+
+        instances: ``(I, D)`` of all bags. owner: ``(I,)`` long, whose each is. bags: how many there are.
+        """
         share = self.weights(instances, owner, bags)
         return instances.new_zeros(bags, instances.shape[1]).index_add(0, owner, share[:, None] * instances)
 
 
 class BagEncoder(Encoder):
     """An encoder of instances and the attention that makes one embedding of a bag; its items are lists of instances.
+
+    width, gated: of the `BagAttention`. labels: names of the classes of a head on top, if there is one.
 
     >>> encoder.encode([[patch1, patch2], [patch3]])   # doctest: +SKIP
     """

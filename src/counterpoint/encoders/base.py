@@ -30,7 +30,15 @@ from counterpoint.modalities.base import of as modality_of
 
 @contextmanager
 def evaluating(module: nn.Module, *, gradients: bool = False) -> Iterator[None]:
-    """Inside: without dropout, and without gradients unless asked for. Afterwards the mode is what it was."""
+    """Inside: without dropout, and without gradients unless asked for. Afterwards the mode is what it was.
+
+    module: any, with all that is in it.
+
+    >>> layer = nn.Dropout(0.5)
+    >>> with evaluating(layer):
+    ...     layer(torch.ones(4)).tolist(), layer.training
+    ([1.0, 1.0, 1.0, 1.0], False)
+    """
     was_training = module.training
     module.eval()
     try:
@@ -42,7 +50,16 @@ def evaluating(module: nn.Module, *, gradients: bool = False) -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside: what torch draws on the CPU follows from the seed. Afterwards its generator stands where it stood."""
+    """Inside: what torch draws on the CPU follows from the seed. Afterwards its generator stands where it stood.
+
+    seed: any whole number.
+
+    >>> def draw():
+    ...     with seeded(1):
+    ...         return float(torch.rand(()))
+    >>> draw() == draw()
+    True
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -57,7 +74,10 @@ class Source(Protocol):
     """What an encoder is built from: any `counterpoint.data.schema.RowSet`, or a stream."""
 
     def texts(self, limit: int) -> Iterator[str]:
-        """At most so many texts, from which a vocabulary is learned."""
+        """At most so many texts, from which a vocabulary is learned.
+
+        limit: the most that are wanted.
+        """
         ...
 
     def known(self, modality: str) -> Known:
@@ -95,7 +115,10 @@ class Traced:
     beside: Callable[[Path], None] | None = None
 
     def inputs(self, data: Data) -> tuple[Tensor, ...]:
-        """What `Encoder.collate` gives, as arguments of ``forward``."""
+        """What `Encoder.collate` gives, as arguments of ``forward``.
+
+        data: a tensor, or a mapping that has ``names``.
+        """
         if isinstance(data, Tensor):
             return (data,)
         if unknown := sorted(set(self.names) - set(data)):
@@ -145,14 +168,23 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def collate(self, items: Sequence[Any], role: str | None = None) -> Data:
-        """Raw items (strings, images) to what `forward` eats, on the CPU; pure, so it may run in a thread."""
+        """Raw items (strings, images) to what `forward` eats, on the CPU; pure, so it may run in a thread.
+
+        items: N of them. role: whose prompt is put before each (None: the `default_prompt`, where there is one).
+        """
 
     @abstractmethod
     def forward(self, data: Data) -> Tensor:
-        """Embeddings ``(N, D)``, not normalised."""
+        """Embeddings ``(N, D)``, not normalised.
+
+        data: as `collate` gives it, on the encoder's device.
+        """
 
     def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
-        """Token, patch or node embeddings ``(N, T, D)`` and their mask ``(N, T)`` bool (True = real)."""
+        """Token, patch or node embeddings ``(N, T, D)`` and their mask ``(N, T)`` bool (True = real).
+
+        data: as `collate` gives it, on the encoder's device.
+        """
         raise NotImplementedError(f"{type(self).__name__} gives one embedding per item, none per token.")
 
     def lengths(self, items: Sequence[Any]) -> np.ndarray:
@@ -161,6 +193,7 @@ class Encoder(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return next(self.parameters()).device
 
     # --- what may be given -----------------------------------------------------------------------------------------
@@ -254,7 +287,10 @@ class Encoder(nn.Module, ABC):
             raise NotFiniteError(self.tower, (), of, name)
 
     def evaluating(self, *, gradients: bool = False) -> AbstractContextManager[None]:
-        """See `evaluating`."""
+        """See `evaluating`.
+
+        gradients: are wanted inside.
+        """
         return evaluating(self, gradients=gradients)
 
     def _workers(self, asked: int | None) -> int:
@@ -306,7 +342,10 @@ class Encoder(nn.Module, ABC):
     @classmethod
     def published(cls, source: str | Path) -> Encoder:
         """The encoder of this modality with weights that others published: a folder, or a hub id where there is no
-        such folder. Raises `ConfigError` where none are read."""
+        such folder. Raises `ConfigError` where none are read.
+
+        source: its path or id.
+        """
         raise ConfigError(
             f"{source} is no model folder of Counterpoint, and weights of others are not read for such rows."
         )
@@ -341,7 +380,11 @@ class Encoder(nn.Module, ABC):
 
 
 def discover() -> dict[str, type[Encoder]]:
-    """Kind -> class: every encoder of the library, and those that the program has imported."""
+    """Kind -> class: every encoder of the library, and those that the program has imported.
+
+    >>> discover()["static-text"].modality
+    'text'
+    """
     import counterpoint.encoders as package
 
     for info in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
@@ -352,7 +395,13 @@ def discover() -> dict[str, type[Encoder]]:
 
 
 def find(kind: str) -> type[Encoder]:
-    """The encoder class of this kind: the library's, or one that the program has imported."""
+    """The encoder class of this kind: the library's, or one that the program has imported.
+
+    kind: its name. Raises `ConfigError` where there is none.
+
+    >>> find("convnet").modality
+    'image'
+    """
     known = discover()
     if kind not in known:
         raise ModelError(
@@ -363,13 +412,19 @@ def find(kind: str) -> type[Encoder]:
 
 
 def config_of(cls: type[Encoder]) -> Any:
-    """The type of a class's configuration; None where that is not all it is made from (encoders around others)."""
+    """The type of a class's configuration; None where that is not all it is made from (encoders around others).
+
+    cls: a class of encoders.
+    """
     found = get_type_hints(cls).get("config")
     return found if is_dataclass(found) else None
 
 
 def made_by(config: Any) -> type[Encoder]:
-    """The class that encoders of this configuration are of."""
+    """The class that encoders of this configuration are of.
+
+    config: of an encoder.
+    """
     known = {config_of(cls): cls for cls in discover().values()}
     for kind in type(config).__mro__[:-1]:
         if kind in known:
@@ -378,7 +433,10 @@ def made_by(config: Any) -> type[Encoder]:
 
 
 def build(config: Any, rows: Source) -> Encoder:
-    """A fresh encoder from its configuration, of whichever class that is one of; see `Encoder.build`."""
+    """A fresh encoder from its configuration, of whichever class that is one of; see `Encoder.build`.
+
+    config: of an encoder. rows: that it learns a vocabulary, columns or widths from.
+    """
     return made_by(config).build(config, rows)
 
 
@@ -386,6 +444,11 @@ def choices(modality: str) -> dict[str, type[Encoder]]:
     """Words after ``--encoder`` -> the class of this modality that each picks, the standard class's first.
 
     Of classes that share a word, it picks the one whose own (first) word it is.
+
+    modality: its name.
+
+    >>> list(choices("text"))
+    ['static', 'causal', 'residual', 'transformer']
     """
     of = [cls for cls in discover().values() if cls.choices and cls.modality == modality]
     of.sort(key=lambda cls: (not cls.standard, cls.choices))
@@ -394,7 +457,13 @@ def choices(modality: str) -> dict[str, type[Encoder]]:
 
 
 def standard(modality: str) -> type[Encoder]:
-    """The class that a modality has where nobody chooses."""
+    """The class that a modality has where nobody chooses.
+
+    modality: its name.
+
+    >>> standard("image").kind
+    'convnet'
+    """
     for cls in choices(modality).values():
         return cls  # it comes first
     raise ConfigError(f"There is no encoder of {modality}s; there are encoders of {', '.join(modalities())}.")
@@ -414,7 +483,8 @@ def modalities() -> list[str]:
 def picked(modality: str, choice: str, recipe: Any = None) -> type[Encoder] | None:
     """The class that a word picks for a modality, None where it is no such word.
 
-    recipe: a method's configuration, whose class goes before others that have the word too.
+    recipe: a method's configuration, whose class goes before others that have the word too. modality: its name. choice:
+    the word.
     """
     own = None if recipe is None else made_by(recipe)
     if own is not None and own.modality == modality and choice in own.choices:

@@ -9,7 +9,12 @@ from counterpoint.errors import ConfigError
 
 
 class Attention(nn.Module):
-    """Attention of ``(N, T, dim)`` to ``(N, S, dim)`` with several heads."""
+    """Attention of ``(N, T, dim)`` to ``(N, S, dim)`` with several heads.
+
+    >>> import torch
+    >>> Attention(16, 4)(torch.randn(2, 5, 16), torch.randn(2, 7, 16)).shape
+    torch.Size([2, 5, 16])
+    """
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -20,7 +25,10 @@ class Attention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, to: Tensor, seen: Tensor | None = None) -> Tensor:
-        """seen: (N, T, S) bool, True where item t may look at item s; None: everywhere."""
+        """seen: (N, T, S) bool, True where item t may look at item s; None: everywhere.
+
+        x: ``(N, T, D)``, those that look. to: ``(N, S, D)``, what they look at. Returns ``(N, T, D)``.
+        """
         q, k, v = (
             y.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # N, heads, T, width
             for y in (self.query(x), *self.key_value(to).chunk(2, -1))
@@ -31,7 +39,15 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """``x += attention(norm x)``, ``x += attention(norm x, other)`` where it crosses, ``x += perceptron(norm x)``."""
+    """``x += attention(norm x)``, ``x += attention(norm x, other)`` where it crosses, ``x += perceptron(norm x)``.
+
+    dim: D. heads: of the attention. mlp: width of the perceptron as a multiple of D. cross: whether it looks at another
+    sequence too.
+
+    >>> import torch
+    >>> Block(16, 4, cross=True)(torch.randn(2, 5, 16), other=torch.randn(2, 7, 16)).shape
+    torch.Size([2, 5, 16])
+    """
 
     def __init__(self, dim: int, heads: int, *, mlp: float = 4.0, cross: bool = False) -> None:
         super().__init__()
@@ -56,7 +72,10 @@ class Block(nn.Module):
 
 
 def small_weights(module: nn.Module) -> None:
-    """Linear maps and embeddings drawn from N(0, 0.02²), biases 0, as transformers usually begin."""
+    """Linear maps and embeddings drawn from N(0, 0.02²), biases 0, as transformers usually begin.
+
+    module: one part of a model, for ``apply``.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Embedding):
             nn.init.normal_(layer.weight, std=0.02)

@@ -52,7 +52,10 @@ def said(error: BaseException) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file of a model folder holds; `ModelError` names the file and the place where it breaks off."""
+    """What a JSON file of a model folder holds; `ModelError` names the file and the place where it breaks off.
+
+    path: of the file.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -63,12 +66,18 @@ def read_json(path: Path) -> Any:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """As `read_json`, of a file that holds one JSON object."""
+    """As `read_json`, of a file that holds one JSON object.
+
+    path: of the file.
+    """
     return expect(read_json(path), dict, str(path))
 
 
 def expect(value: Any, kind: type[T], where: str) -> T:
-    """The value, where it is of this type; `ModelError` says what stands in its place. where: the file and the key."""
+    """The value, where it is of this type; `ModelError` says what stands in its place. where: the file and the key.
+
+    value: from a file. kind: the type.
+    """
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         names = {dict: "an object {...}", list: "a list [...]", str: "a string", int: "a whole number", bool: "a bool"}
         raise ModelError(
@@ -85,7 +94,10 @@ def shortened(value: Any) -> str:
 
 
 def check_tokens(path: Path) -> None:
-    """Refuse a ``tokenizer.json`` that numbers a token far beyond how many there are: so long a table is made."""
+    """Refuse a ``tokenizer.json`` that numbers a token far beyond how many there are: so long a table is made.
+
+    path: of the file.
+    """
     held = read_object(path)
     model, added = held.get("model"), held.get("added_tokens")
     known = model.get("vocab") if isinstance(model, dict) else None

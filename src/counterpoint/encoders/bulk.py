@@ -27,7 +27,10 @@ def placed(index: Sequence[int] | np.ndarray, of: int) -> Iterator[None]:
 
 
 def is_vector(items: Any) -> bool:
-    """Whether something is one row of numbers: an array ``(T,)``, or a list whose first entry is a number."""
+    """Whether something is one row of numbers: an array ``(T,)``, or a list whose first entry is a number.
+
+    items: whatever was given.
+    """
     if isinstance(items, np.ndarray | Tensor):
         return items.ndim == 1 and (isinstance(items, Tensor) or items.dtype.kind in "iufb")
     return isinstance(items, list | tuple) and bool(items) and isinstance(items[0], Real)
@@ -35,7 +38,10 @@ def is_vector(items: Any) -> bool:
 
 def sequence(items: Any) -> Sequence[Any]:
     """What was given as a sequence: lists, tuples, arrays and other sequences as they are; a column of a data frame,
-    an Arrow array and whatever else can be gone through once as a list."""
+    an Arrow array and whatever else can be gone through once as a list.
+
+    items: whatever was given.
+    """
     if isinstance(items, Sequence | np.ndarray | Tensor) and getattr(items, "ndim", 1):
         return items  # type: ignore[return-value]  # an array can be asked for its length and for a place
     given = type(items).__name__
@@ -51,7 +57,10 @@ def sequence(items: Any) -> Sequence[Any]:
 
 
 def each(run: Callable[[np.ndarray, Data], None], batches: Iterator[tuple[np.ndarray, Data]], workers: int) -> None:
-    """Run every batch, on several threads of one core each where there is more than one batch."""
+    """Run every batch, on several threads of one core each where there is more than one batch.
+
+    run: on positions and data of one. batches: positions and data. workers: threads.
+    """
     first = next(batches, None)
     second = next(batches, None) if workers > 1 else None
     if first is None or second is None:
@@ -75,7 +84,10 @@ def each(run: Callable[[np.ndarray, Data], None], batches: Iterator[tuple[np.nda
 
 
 def buckets(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
-    """Index arrays of items of like length, longest first, each at most ``budget`` padded units (or one item)."""
+    """Index arrays of items of like length, longest first, each at most ``budget`` padded units (or one item).
+
+    lengths: ``(N,)``, the cost of each item.
+    """
     order = np.argsort(-lengths, kind="stable")
     out: list[np.ndarray] = []
     start = 0

@@ -24,6 +24,8 @@ def spelled(text: str, *, longest: int | None = None) -> list[int]:
 def read(ids: Iterable[int]) -> str:
     """The text that tokens spell; signs and whole words among them are passed over, broken characters are U+FFFD.
 
+    ids: tokens, of one text.
+
     >>> read([BEGIN, WORDS, *spelled("né"), END, PAD])
     'né'
     """

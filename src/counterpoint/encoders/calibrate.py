@@ -43,7 +43,12 @@ def calibrate(
 
     pivot: the language onto which the others are rotated ('': none is). scale: divide by the spread of each dimension.
     rounds: of finding mutual neighbours and rotating. A language of fewer vectors than dimensions is not rotated
-    (warned), as is one with fewer mutual neighbours than that.
+    (warned), as is one with fewer mutual neighbours than that. languages: name -> vectors.
+
+    >>> rng = np.random.default_rng(0)
+    >>> found = calibrate({"de": rng.normal(5, 1, (40, 3)), "en": rng.normal(-5, 1, (40, 3))})
+    >>> sorted(found), bool(found["de"].mean.mean() > 4)
+    (['de', 'en'], True)
     """
     if pivot and pivot not in languages:
         raise ConfigError(f"pivot={pivot!r}: the languages are {', '.join(languages)}.")
@@ -69,6 +74,11 @@ def shifted(z: np.ndarray, *, scale: bool = True) -> Calibration:
 
     Of few vectors, each spread is drawn towards the common one, ``sqrt(w var + (1 - w) mean var)`` with ``w = min(1,
     N / 10 D)``: what two texts happen to share is no small spread.
+
+    z: ``(N, D)`` vectors of one language. scale: divide by the spreads; without it the mean alone is taken away.
+
+    >>> shifted(np.array([[1.0, 0.0], [3.0, 0.5]])).mean.tolist()
+    [2.0, 0.25]
     """
     if z.ndim != 2 or not len(z) or not np.isfinite(z).all():
         raise DataError(f"Calibration needs finite vectors (N, D) of at least one text; shape {z.shape} was given.")
@@ -82,7 +92,13 @@ def shifted(z: np.ndarray, *, scale: bool = True) -> Calibration:
 
 
 def procrustes(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The orthogonal W ``(D, D)`` that makes ``|a W - b|`` least; a, b: ``(N, D)``, row i of one for row i of other."""
+    """The orthogonal W ``(D, D)`` that makes ``|a W - b|`` least; a, b: ``(N, D)``, row i of one for row i of other.
+
+    >>> b = np.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> turn = np.array([[0.0, 1.0], [-1.0, 0.0]])
+    >>> np.allclose(procrustes(b @ turn.T, b), turn)
+    True
+    """
     if a.shape != b.shape:
         raise DataError(f"Procrustes needs pairs of rows; shapes {a.shape} and {b.shape} were given.")
     left, _, right = np.linalg.svd(a.T @ b)
@@ -90,7 +106,10 @@ def procrustes(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def mutual_neighbours(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the rows of a ``(N, D)`` and b ``(M, D)`` that are each other's nearest by dot product."""
+    """Numbers of the rows of a ``(N, D)`` and b ``(M, D)`` that are each other's nearest by dot product.
+
+    a, b: unit vectors.
+    """
     scores = a @ b.T
     there, back = scores.argmax(1), scores.argmax(0)
     rows = np.flatnonzero(back[there] == np.arange(len(a)))
@@ -98,7 +117,10 @@ def mutual_neighbours(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def rotated(a: np.ndarray, b: np.ndarray, *, rounds: int = 5) -> np.ndarray | None:
-    """W that brings a ``(N, D)`` to b ``(M, D)`` by their mutual neighbours, found anew each round; None: too few."""
+    """W that brings a ``(N, D)`` to b ``(M, D)`` by their mutual neighbours, found anew each round; None: too few.
+
+    a, b: unit vectors. rounds: how often neighbours are found.
+    """
     rotation = np.eye(a.shape[1])
     for _ in range(rounds):
         rows, others = mutual_neighbours(a @ rotation, b)

@@ -77,6 +77,13 @@ class CausalLM(TextEncoder):
     ends: the tokens that end a text. begin: the token that stands before the first one where nothing else does.
     places: the tokens it has positions for (None: no limit). A text is read from the tokenizer's first special tokens,
     where it has any, to its last, or to the end token.
+
+    >>> config = CausalLMConfig(layers=1, width=16, heads=2, vocabulary=80, max_length=16)
+    >>> model = CausalLM.from_texts(["a cat sat on a mat", "a dog ran"] * 10, config)
+    >>> data = model.collate(["a cat sat"])
+    >>> logits, states = model.predictions(data)
+    >>> logits.shape[:2] == states.shape[:2], model.encode(["a cat"]).shape
+    (True, (1, 16))
     """
 
     kind: ClassVar[str] = "causal-lm"
@@ -123,7 +130,10 @@ class CausalLM(TextEncoder):
         prompts: Mapping[str, str] | None = None,
         sample: int = 200_000,
     ) -> Self:
-        """A vocabulary from at most ``sample`` of the texts, weights at random."""
+        """A vocabulary from at most ``sample`` of the texts, weights at random.
+
+        config: of the model (None: the usual one). prompts: role -> text before the item.
+        """
         config = config or CausalLMConfig()
         return cls(config, train_tokenizer(texts, **subwords(config), sample=sample), prompts=prompts)
 
@@ -154,7 +164,8 @@ class CausalLM(TextEncoder):
     ) -> Self:
         """Published weights: a folder of `transformers`, or a hub id where no such folder is.
 
-        max_length: None takes all the positions it has. Safetensors only; remote code is never run.
+        max_length: None takes all the positions it has. Safetensors only; remote code is never run. source: its path or
+        id. pooling: of the states, to an embedding. prompts: role -> text before the item.
         """
         folder = pretrained.locate(source)
         model = pretrained.model(folder, kind="AutoModelForCausalLM")
@@ -181,7 +192,10 @@ class CausalLM(TextEncoder):
         return pool(*self.tokens(data), mode=self.config.pooling)
 
     def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
-        """Last hidden states ``(N, T, D)``, zero where the mask ``(N, T)`` is False."""
+        """Last hidden states ``(N, T, D)``, zero where the mask ``(N, T)`` is False.
+
+        data: as `collate` gives it.
+        """
         assert not isinstance(data, Tensor)
         mask = data["attention_mask"].bool()
         if not len(mask):
@@ -214,7 +228,10 @@ class CausalLM(TextEncoder):
         return self.padded(rows)
 
     def predictions(self, data: Data) -> tuple[Tensor, Tensor]:
-        """Logits ``(N, T, V)`` of the token after each one, and last states ``(N, T, D)``; padding on the right."""
+        """Logits ``(N, T, V)`` of the token after each one, and last states ``(N, T, D)``; padding on the right.
+
+        data: as `collate` or `windows` gives it.
+        """
         assert not isinstance(data, Tensor)
         ids = data["input_ids"]
         if not len(ids):
@@ -230,7 +247,10 @@ class CausalLM(TextEncoder):
 
     def step(self, ids: Tensor, mask: Tensor, cache: Cache | None = None) -> Step:
         """Read tokens ``(N, T)`` behind those in the cache. mask: ``(N, S)`` bool, the real ones among all S tokens
-        read so far and now, padding on the left."""
+        read so far and now, padding on the left.
+
+        ids: tokens to be read. cache: of the step before (None: nothing was read).
+        """
         settings: dict[str, Any] = dict(self._last_only)
         if self._numbered:
             settings["position_ids"] = (mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]
@@ -245,7 +265,10 @@ class CausalLM(TextEncoder):
         return Step(out.logits[:, -1], out.hidden_states[-1], out.past_key_values)
 
     def text(self, ids: Sequence[int], prefix: Sequence[int] = ()) -> str:
-        """What new tokens say behind the tokens of a prefix, without special tokens."""
+        """What new tokens say behind the tokens of a prefix, without special tokens.
+
+        ids: new tokens. prefix: those before.
+        """
         before, whole = self._said(prefix), self._said([*prefix, *ids])
         return whole.removeprefix(before) if whole.startswith(before) else self._said(ids)
 

@@ -25,6 +25,10 @@ def centroids(encoder: Encoder, items: Sequence[Any], owners: np.ndarray, groups
     owners: ``(P, 2)`` pairs of an item's place in ``items`` and its group; an item may be of several groups, and every
     group has one at least. Over many processes each encodes its share, and all come out with everything. Raises
     `ConfigError` where the encoder's weights are cut up among processes.
+
+    >>> from counterpoint.encoders.static import StaticText
+    >>> centroids(StaticText.example(), ["a cat", "a dog", "a car"], np.array([[0, 0], [1, 0], [2, 1]]), 2).shape
+    torch.Size([2, 16])
     """
     if any(isinstance(p, DTensor) for p in encoder.parameters()):
         raise ConfigError(
@@ -43,7 +47,10 @@ def group_means(z: Tensor, group: Tensor, *, groups: int | None = None) -> Tenso
     """``(G, D)``: the mean of each group's rows ``(N, D)``, of all processes; zeros for one without any.
 
     group: ``(N,)`` long, 0 to G - 1; -1: a row of none. groups: G, which several processes have to say (None: as many
-    as these rows name).
+    as these rows name). z: the rows.
+
+    >>> group_means(torch.tensor([[1.0], [3.0], [9.0]]), torch.tensor([0, 0, 1])).tolist()
+    [[2.0], [9.0]]
     """
     member = F.one_hot(group.clamp_min(0), -1 if groups is None else groups).to(z) * (group >= 0)[:, None]
     return total(member.T @ z) / total(member.sum(0))[:, None].clamp_min(1)

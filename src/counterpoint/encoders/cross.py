@@ -27,7 +27,10 @@ Pair = tuple[str, str]
 
 
 def read_pairs(path: Path | str) -> list[Pair]:
-    """The pairs of a file: its columns a and b, else its first two columns of text; rows without one are left out."""
+    """The pairs of a file: its columns a and b, else its first two columns of text; rows without one are left out.
+
+    path: of the file.
+    """
     table = read([path], streaming=False)
     names = [n for n, f in table.features.items() if getattr(f, "dtype", "") in ("string", "large_string")]
     names = ["a", "b"] if {"a", "b"} <= set(names) else names[:2]
@@ -43,17 +46,29 @@ class Scorer(Protocol):
     """Whatever says how well the two texts of a pair go together."""
 
     def score(self, pairs: Sequence[Pair]) -> np.ndarray:
-        """``(N,)`` scores, or ``(N, C)`` logits of C classes, float32; rows of NaN where it has none."""
+        """``(N,)`` scores, or ``(N, C)`` logits of C classes, float32; rows of NaN where it has none.
+
+        pairs: N of texts.
+        """
         ...
 
 
 def is_pair(given: Any) -> TypeGuard[Pair]:
-    """Whether something is one pair of texts, and not a sequence of pairs."""
+    """Whether something is one pair of texts, and not a sequence of pairs.
+
+    given: whatever was given.
+
+    >>> is_pair(("a cat", "a dog")), is_pair(["a", "b", "c"])
+    (True, False)
+    """
     return isinstance(given, tuple | list) and len(given) == 2 and all(isinstance(text, str) for text in given)
 
 
 def check_pairs(pairs: Sequence[Any]) -> None:
-    """Refuse what is no pair of texts: two letters of a text would be one."""
+    """Refuse what is no pair of texts: two letters of a text would be one.
+
+    pairs: whatever was given. Raises `ItemError`, which names the place.
+    """
     for place, pair in enumerate(pairs):
         if not is_pair(pair):
             given = type(pair).__name__
@@ -66,7 +81,8 @@ class CrossEncoderConfig:
     """Of a fresh one. outputs: logits per pair. vocabulary: most subwords. max_length: tokens of both texts together;
     the longer one is cut first.
 
-    layers, width, heads, dropout: of the transformer."""
+    layers, width, heads: of the transformer. dropout: in its layers.
+    """
 
     outputs: int = 1
     layers: int = 2
@@ -82,6 +98,14 @@ class CrossEncoder(nn.Module):
 
     Any text classifier of `transformers` can be one: the rerankers and pair classifiers that sentence-transformers
     publishes as CrossEncoder, or one of your own.
+
+    model: of transformers, for classification. tokenizer: of its vocabulary. max_length: tokens of both texts together
+    (None: all the positions it has).
+
+    >>> config = CrossEncoderConfig(layers=1, width=16, heads=2, vocabulary=80, max_length=16)
+    >>> model = CrossEncoder.from_texts(["a cat sat on a mat", "a dog ran"] * 10, config)
+    >>> model.score([("a cat", "a dog"), ("a cat", "a mat")]).shape
+    (2,)
     """
 
     def __init__(
@@ -94,7 +118,10 @@ class CrossEncoder(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source: str | Path, *, max_length: int | None = None) -> Self:
-        """The classifier of a folder or of a hub id; safetensors only, and no code of its own is run."""
+        """The classifier of a folder or of a hub id; safetensors only, and no code of its own is run.
+
+        source: its path or id. max_length: tokens of both texts together (None: all the positions it has).
+        """
         folder = pretrained.locate(source)
         with reading(folder):
             model = pretrained.model(folder, kind="AutoModelForSequenceClassification")
@@ -102,7 +129,10 @@ class CrossEncoder(nn.Module):
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], config: CrossEncoderConfig | None = None) -> Self:
-        """A fresh one, its vocabulary learned from texts."""
+        """A fresh one, its vocabulary learned from texts.
+
+        config: of the model (None: the usual one).
+        """
         from transformers import BertForSequenceClassification
 
         c = config or CrossEncoderConfig()
@@ -126,6 +156,8 @@ class CrossEncoder(nn.Module):
         return dict(found)
 
     def forward(self, data: dict[str, Tensor]) -> Tensor:
+        """Logits ``(N, C)`` of tokenised pairs, ``data`` being what the tokenizer gives: ``input_ids``,
+        ``attention_mask`` ... ``(N, T)``."""
         logits: Tensor = self.model(**data).logits
         return logits
 
@@ -158,7 +190,10 @@ class CrossEncoder(nn.Module):
         seed: int = 0,
     ) -> Self:
         """Train on judged pairs: targets ``(N,)`` of 0 and 1, of class numbers, or of scores. Linear decay after a
-        warm-up of a tenth."""
+        warm-up of a tenth.
+
+        task: what the targets are. epochs, batch, lr: of the training. seed: of the order and of dropout.
+        """
         if len(pairs) != len(targets) or not len(pairs):
             raise DataError(f"{len(pairs)} pairs and {len(targets)} targets were given; each pair needs its own.")
         if (task == "classes") != (self.outputs > 1):

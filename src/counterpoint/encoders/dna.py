@@ -67,7 +67,13 @@ class DnaTransformerConfig:
 
 
 class DnaTransformer(TextTransformer):
-    """A transformer over the tokens of a sequence, and their mean."""
+    """A transformer over the tokens of a sequence, and their mean.
+
+    >>> config = DnaTransformerConfig(layers=1, width=16, heads=2, vocabulary=40, max_length=32)
+    >>> encoder = DnaTransformer.from_texts(["ACGTTGCAAC" * 5, "GGTTAACCGT" * 5], config)
+    >>> encoder.encode(["ACGTACGT", "ggtt"]).shape
+    (2, 16)
+    """
 
     kind: ClassVar[str] = "dna-transformer"
     modality: ClassVar[str] = "dna"
@@ -96,7 +102,10 @@ class DnaTransformer(TextTransformer):
     def from_texts(  # type: ignore[override]
         cls, texts: Iterable[str], config: DnaTransformerConfig | None = None, *, sample: int = LEARNED_FROM
     ) -> Self:
-        """Pieces from the first ``sample`` bases of the sequences, weights at random."""
+        """Pieces from the first ``sample`` bases of the sequences, weights at random.
+
+        config: of the model (None: the usual one).
+        """
         config = config or DnaTransformerConfig()
         if config.tokens == "kmers":
             return cls(config, kmer_tokenizer(config.k, max_length=config.max_length))
@@ -119,7 +128,10 @@ class DnaTransformer(TextTransformer):
             return cls.from_texts(cls.samples, config)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each sequence: whole, without special tokens or truncation. `DataError` for what is no DNA."""
+        """Token ids of each sequence: whole, without special tokens or truncation. `DataError` for what is no DNA.
+
+        texts: sequences.
+        """
         sequences = cleaned(texts)
         if self.config.tokens == "bpe":
             return self._tokenised(sequences)
@@ -156,7 +168,11 @@ def train_pieces(
     sequences: Iterable[str], *, vocabulary: int, max_length: int, sample: int = LEARNED_FROM
 ) -> PreTrainedTokenizerFast:
     """Pieces of neighbouring bases that stand together often (byte-pair encoding, Sennrich et al. 2016, arXiv
-    1508.07909). The same sequences always give the same ones."""
+    1508.07909). The same sequences always give the same ones.
+
+    vocabulary: most pieces. max_length: tokens of the longest text, for other libraries. sample: bases that are looked
+    at.
+    """
     if vocabulary < len(SPECIAL) + 5:
         raise ConfigError(f"vocabulary={vocabulary}: it must hold {len(SPECIAL)} special tokens and the bases.")
     tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL["unk_token"], fuse_unk=True))
@@ -180,7 +196,10 @@ def train_pieces(
 
 
 def kmer_tokenizer(k: int, *, max_length: int) -> PreTrainedTokenizerFast:
-    """Every word of k bases, in order; other libraries read it where words are separated by spaces (as of DNABERT)."""
+    """Every word of k bases, in order; other libraries read it where words are separated by spaces (as of DNABERT).
+
+    max_length: tokens of the longest text, for other libraries.
+    """
     known = [*SPECIAL.values(), *("".join(word) for word in product("ACGT", repeat=k))]
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(known)}, unk_token=SPECIAL["unk_token"]))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

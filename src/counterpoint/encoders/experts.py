@@ -22,7 +22,10 @@ from counterpoint.errors import ConfigError, ModelError
 
 @dataclass
 class Said:
-    """What the routers of one layer said: of each token its text, logits and chosen experts, ``(T,)``, ``(T, E)``."""
+    """What the routers of one layer said: of each token its text, logits and chosen experts, ``(T,)``, ``(T, E)``.
+
+    owner: ``(T,)``, the text of each token.
+    """
 
     owner: Tensor
     logits: Tensor
@@ -34,7 +37,10 @@ class Passage:
     """What the experts must know of the texts that are passing. weights: ``(N, E)``, by domain (None: routers choose).
     first: ``(N, W)``, what stands in the first place of each text. order: ``(N,)`` that of the texts in the passes.
     owner: ``(T,)`` of which text each token is, -1: padding. also: ``(E,)`` bool, experts that take part with a weight
-    of 0 where no text here is theirs, because another process's is. said: by the routers so far."""
+    of 0 where no text here is theirs, because another process's is. said: by the routers so far.
+
+    count: N, of texts. at: how many of them have passed.
+    """
 
     count: int
     weights: Tensor | None
@@ -57,6 +63,8 @@ class Experts(nn.Module):
     momentum nor by weight decay. router: width of what a router sees (0: no router). top: experts that it chooses.
     by: for each ``token``, or ``text`` by its mean logits. The weights of those chosen are scaled to sum 1; with top=1
     the weight is 1, and the router learns from its own losses alone.
+
+    dense: the perceptron. count: of copies.
     """
 
     def __init__(self, dense: nn.Module, count: int, *, router: int = 0, top: int = 1, by: str = "text") -> None:
@@ -69,6 +77,8 @@ class Experts(nn.Module):
             nn.init.normal_(self.router.weight, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: ``(N, T, D)``, or ``(T, D)`` of texts laid end to end. Returns the same shape. Raises `ModelError` outside
+        of an encoder's pass."""
         passing = passage.get()
         if passing is None:
             raise ModelError("Experts were called outside their encoder, which alone knows the domains of the texts.")
@@ -116,14 +126,20 @@ def _shared(experts: list[nn.Module], flat: Tensor, weights: Tensor, used: Tenso
 
 
 def means(x: Tensor, owner: Tensor, count: int) -> Tensor:
-    """The mean ``(N, E)`` of each text's tokens ``(T, E)``; zeros for a text that has none here."""
+    """The mean ``(N, E)`` of each text's tokens ``(T, E)``; zeros for a text that has none here.
+
+    x: of all tokens. owner: ``(T,)`` long, the text of each, -1: none. count: N.
+    """
     real = owner >= 0
     sums = x.new_zeros(count, x.shape[1]).index_add(0, owner[real], x[real])
     return sums / torch.bincount(owner[real], minlength=count).clamp(min=1).unsqueeze(1)
 
 
 def enter(transformer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
-    """Before each pass of the transformer: whose tokens these are, and the domain's in the first place of each."""
+    """Before each pass of the transformer: whose tokens these are, and the domain's in the first place of each.
+
+    transformer: whose pass it is. args, kwargs: what it is called with; both come back.
+    """
     passing = passage.get()
     if passing is None:
         return args, kwargs
@@ -151,7 +167,10 @@ def enter(transformer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 @dataclass
 class Site:
-    """A perceptron inside an encoder. identity: a part of it that stands elsewhere, and becomes nothing."""
+    """A perceptron inside an encoder. identity: a part of it that stands elsewhere, and becomes nothing.
+
+    parent: the module that holds it, under name. dense: the perceptron.
+    """
 
     parent: nn.Module
     name: str
@@ -159,6 +178,7 @@ class Site:
     identity: tuple[nn.Module, str] | None = None
 
     def put(self, experts: Experts) -> None:
+        """Put experts in the place of the perceptron."""
         setattr(self.parent, self.name, experts)
         if self.identity is not None:
             setattr(*self.identity, nn.Identity())

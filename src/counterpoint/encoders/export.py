@@ -22,13 +22,17 @@ TOLERANCE = 1e-5
 
 
 class Plain(nn.Module):
-    """An encoder as one traceable function of tensors, see `Traced`; of unit length where it asks for that."""
+    """An encoder as one traceable function of tensors, see `Traced`; of unit length where it asks for that.
+
+    encoder: to be written. traced: how it is seen.
+    """
 
     def __init__(self, encoder: Encoder, traced: Traced) -> None:
         super().__init__()
         self.encoder, self.traced = encoder, traced
 
     def forward(self, *inputs: Tensor) -> Tensor:
+        """Embeddings ``(N, D)`` from the tensors that ``traced`` names."""
         z = self.traced.forward(*inputs)
         return nn.functional.normalize(z, dim=-1) if self.encoder.normalize else z
 
@@ -41,6 +45,8 @@ def onnx(encoder: Encoder, path: Path | str, *, items: Sequence[Any] | None = No
     with; otherwise a ModelError names the difference. Beside it, text encoders leave ``NAME.tokenizer.json``.
     items: examples to trace and check with (None: those that the encoder has). opset: of ONNX. Raises `ModelError` for
     an encoder that has no ONNX form, which says why.
+
+    path: of the file.
     """
     traced = encoder.traced()
     need("onnxscript", "export")

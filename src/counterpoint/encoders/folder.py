@@ -27,7 +27,16 @@ CARD = "counterpoint.json"
 
 
 def save(encoder: Encoder, folder: Path | str) -> None:
-    """Write a model folder. It appears whole or not at all: a model that was there before survives a failed write."""
+    """Write a model folder. It appears whole or not at all: a model that was there before survives a failed write.
+
+    encoder: of any class. folder: made where it is missing.
+
+    >>> from counterpoint.encoders.vectors import VectorConfig, Vectors
+    >>> encoder = Vectors(VectorConfig(features=4, dim=2))
+    >>> save(encoder, "model")
+    >>> bool((load("model").encode([[1.0, 2, 3, 4]]) == encoder.encode([[1.0, 2, 3, 4]])).all())
+    True
+    """
     folder = Path(folder)
     check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -47,6 +56,13 @@ def load(folder: Path | str) -> Encoder:
 
     Every setting of a sentence-transformers folder is followed or refused by its name; see `encoders.modules`.
     Raises `ModelError` for a folder that is damaged, naming the file.
+
+    folder: that `save` wrote, or another library.
+
+    >>> from counterpoint.encoders.static import StaticText
+    >>> save(StaticText.example(), "model")
+    >>> load("model").encode("a cat").shape
+    (16,)
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -179,7 +195,10 @@ def _readme(encoder: Encoder, stages: Sequence[Stage]) -> str:
 
 
 def check_replaceable(folder: Path) -> None:
-    """Refuse to write a model over something else."""
+    """Refuse to write a model over something else.
+
+    folder: that is asked for.
+    """
     if folder.exists() and not folder.is_dir():
         raise ModelError(f"{folder} is a file; give the path of a folder.")
     if folder.is_dir() and any(folder.iterdir()):

@@ -26,6 +26,11 @@ class Interaction(nn.Module):
     """Tokens of one thing that look at each other and across to those of another, in every layer.
 
     dim: width of the tokens. other: width of the others. layers, heads, mlp: as in a transformer.
+
+    >>> import torch
+    >>> interaction = Interaction(16, 8, layers=1, heads=2)
+    >>> interaction(torch.randn(2, 5, 16), torch.randn(2, 7, 8)).shape
+    torch.Size([2, 5, 16])
     """
 
     def __init__(self, dim: int, other: int, *, layers: int = 4, heads: int = 8, mlp: float = 4.0) -> None:
@@ -60,6 +65,13 @@ class ImageTable(Encoder):
 
     An item is a mapping with ``image`` and ``table``, as a row of a data set is. Cells may be missing, the image may
     not.
+
+    image, table: the encoders of both. interaction: what looks at both.
+
+    >>> from counterpoint.modalities import image, table
+    >>> encoder, rng = ImageTable.example(), np.random.default_rng(0)
+    >>> encoder.encode([{"image": image.example(rng), "table": table.example(rng)}]).shape[0]
+    1
     """
 
     kind: ClassVar[str] = "image-table"

@@ -71,6 +71,8 @@ class Attention(nn.Module):
     """One layer of graph attention, its projection apart: ``out_i = Σ_j α_ij h_j + b`` over the sources j of i.
 
     ``α_ij = softmax_j LeakyReLU(left · h_j + right · h_i)`` per head.
+
+    features: F, width of the inputs. dim: D, of the outputs. heads: how many. dropout: of the weights α.
     """
 
     def __init__(self, features: int, dim: int, *, heads: int = 1, dropout: float = 0.0) -> None:
@@ -82,6 +84,7 @@ class Attention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Draw new weights."""
         for parameter in (self.weight, self.left, self.right):
             nn.init.xavier_normal_(parameter, gain=2**0.5)
         nn.init.zeros_(self.bias)
@@ -100,6 +103,8 @@ class Attention(nn.Module):
 
         What `forward` of ``x @ weight`` gives, at less cost where D is much larger than F: sums are taken before the
         projection, and only the wanted rows are projected.
+
+        edges: ``(2, E)`` from source to target, loops included.
         """
         assert self.heads == 1
         alpha = self._shares(x @ (self.weight @ self.left.T), x @ (self.weight @ self.right.T), edges)
@@ -116,7 +121,10 @@ class Attention(nn.Module):
 
 
 class Convolution(nn.Module):
-    """One layer of graph convolution, its projection apart: ``out_i = Σ_j h_j / sqrt(deg_i deg_j) + b``."""
+    """One layer of graph convolution, its projection apart: ``out_i = Σ_j h_j / sqrt(deg_i deg_j) + b``.
+
+    features: F, width of the inputs. dim: D, of the outputs.
+    """
 
     def __init__(self, features: int, dim: int) -> None:
         super().__init__()
@@ -124,6 +132,7 @@ class Convolution(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Draw new weights."""
         nn.init.xavier_uniform_(self.weight)
         nn.init.zeros_(self.bias)
 
@@ -132,7 +141,10 @@ class Convolution(nn.Module):
         return self._mean(h if isinstance(h, Tensor) else h(self.weight), edges) + self.bias
 
     def decode(self, x: Tensor, edges: Tensor, wanted: Tensor) -> Tensor:
-        """The outputs ``(V, D)`` of the wanted nodes ``(V,)`` from inputs ``(N, F)``; see `Attention.decode`."""
+        """The outputs ``(V, D)`` of the wanted nodes ``(V,)`` from inputs ``(N, F)``; see `Attention.decode`.
+
+        x: the inputs. edges: ``(2, E)`` from source to target, loops included.
+        """
         return self._mean(x, edges)[wanted] @ self.weight + self.bias
 
     @staticmethod
@@ -309,7 +321,13 @@ class GraphEncoder(Encoder):
 
 
 class GAT(GraphEncoder):
-    """Graph attention: several heads side by side in every layer."""
+    """Graph attention: several heads side by side in every layer.
+
+    >>> graph = Graph(features=np.eye(5, dtype=np.float32), edges=np.array([[0, 1, 2], [1, 2, 3]]))
+    >>> encoder = GAT(GATConfig(features=5, dim=8, heads=2, layers=1))
+    >>> encoder.encode(graph).shape, encoder.encode([graph[0]]).shape
+    ((5, 8), (1, 8))
+    """
 
     kind: ClassVar[str] = "gat"
     choices: ClassVar[tuple[str, ...]] = ("gat",)
@@ -328,7 +346,12 @@ class GAT(GraphEncoder):
 
 
 class GCN(GraphEncoder):
-    """Graph convolution."""
+    """Graph convolution.
+
+    >>> graph = Graph(features=np.eye(5, dtype=np.float32), edges=np.array([[0, 1, 2], [1, 2, 3]]))
+    >>> GCN(GCNConfig(features=5, dim=8, layers=1)).encode(graph).shape
+    (5, 8)
+    """
 
     kind: ClassVar[str] = "gcn"
     choices: ClassVar[tuple[str, ...]] = ("gcn",)
@@ -345,13 +368,19 @@ class GCN(GraphEncoder):
 
 
 def with_loops(edges: np.ndarray, n: int) -> Tensor:
-    """Edges ``(2, E + n)`` with one from each node to itself, sorted by target."""
+    """Edges ``(2, E + n)`` with one from each node to itself, sorted by target.
+
+    edges: ``(2, E)`` from source to target. n: of nodes.
+    """
     both = np.concatenate((edges, np.tile(np.arange(n), (2, 1))), axis=1)
     return torch.from_numpy(both[:, np.argsort(both[1], kind="stable")])
 
 
 def row_scaled(features: Features, how: str) -> Features:
-    """Features ``(N, F)`` float32; ``row``: each node's divided by the sum of their absolute values; ``none``."""
+    """Features ``(N, F)`` float32; ``row``: each node's divided by the sum of their absolute values; ``none``.
+
+    features: dense or CSR. how: row or none.
+    """
     x: Any = sparse.csr_array(features) if sparse.issparse(features) else np.asarray(features)
     x = x.astype(np.float32)
     if how == "none":

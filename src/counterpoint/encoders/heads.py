@@ -32,8 +32,8 @@ class Projector(nn.Sequential):
 
     Sources: Chen et al. 2020 (SimCLR), arXiv 2002.05709; Chen & He 2021 (SimSiam), arXiv 2011.10566.
 
-    >>> Projector(4, (8,), 2)(torch.zeros(3, 4)).shape
-    torch.Size([3, 2])
+    >>> Projector(8, [16, 16], 4)(torch.randn(3, 8)).shape
+    torch.Size([3, 4])
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class Predictor(Projector):
 
     Sources: Grill et al. 2020 (BYOL), arXiv 2006.07733; Chen & He 2021 (SimSiam: hidden = dim / 4).
 
-    >>> Predictor(4, hidden=2)(torch.zeros(3, 4)).shape
-    torch.Size([3, 4])
+    >>> Predictor(8, 2)(torch.randn(3, 8)).shape
+    torch.Size([3, 8])
     """
 
     def __init__(self, dim: int, hidden: int, *, norm: Norm = "batch", affine: bool = True) -> None:
@@ -81,6 +81,12 @@ def dense_pooler(dim: int, activation: Literal["tanh", "gelu", "none"] = "tanh")
 
     As the poolers of masked language models (tanh: BERT's next-sentence head; gelu: RoBERTa's prediction of words), for
     encoders that keep neither.
+
+    activation: behind it.
+
+    >>> z = torch.randn(3, 8)
+    >>> bool(torch.allclose(dense_pooler(8, "none")(z), z)), dense_pooler(8)(z).shape
+    (True, torch.Size([3, 8]))
     """
     if activation == "none":
         return nn.Sequential()
@@ -97,8 +103,9 @@ class PrototypeHead(nn.Module):
 
     Source: Caron et al. 2020 (SwAV), arXiv 2006.09882.
 
-    >>> PrototypeHead(4, 3)(torch.zeros(2, 4)).shape
-    torch.Size([2, 3])
+    >>> scores = PrototypeHead(8, 5)(torch.randn(3, 8))
+    >>> scores.shape, bool((scores.abs() <= 1).all())
+    (torch.Size([3, 5]), True)
     """
 
     def __init__(self, dim: int, k: int) -> None:
@@ -108,6 +115,7 @@ class PrototypeHead(nn.Module):
         self.weight = nn.Parameter(F.normalize(torch.randn(k, dim), dim=-1))
 
     def forward(self, z: Tensor) -> Tensor:
+        """Cosines ``(N, count)`` of rows z ``(N, dim)`` and the prototypes."""
         return F.normalize(z, dim=-1) @ F.normalize(self.weight, dim=-1).T
 
 
@@ -118,6 +126,10 @@ class DynamicHead(nn.Module):
     weight follows the meaning of its word, not its number. Gradients reach the map, and the words where they want any.
 
     Source: Gidaris et al. 2021 (OBoW), arXiv 2012.11552, section 3.3.
+
+    >>> weights = DynamicHead(8, 4)(torch.randn(10, 8))
+    >>> weights.shape, bool(torch.allclose(weights.norm(dim=1), torch.ones(10)))
+    (torch.Size([10, 4]), True)
     """
 
     def __init__(self, dim: int, out: int) -> None:
@@ -127,6 +139,7 @@ class DynamicHead(nn.Module):
         )
 
     def forward(self, words: Tensor) -> Tensor:
+        """Unit weights ``(V, out)`` of V words ``(V, dim)``."""
         with alone():  # the words are the same on every process, so their statistics are those of one
             return F.normalize(self.map(F.normalize(words, dim=-1)), dim=-1)
 
@@ -142,7 +155,15 @@ class AsymmetricHead(nn.Module):
     The role on running statistics is computed first, from what earlier batches left. Over many processes a batch is a
     process's own rows, or all rows under ``sync_batchnorm``; running statistics are averaged after each step.
 
+    dim, hidden, out: widths. warmup: see f above.
+
     Source: Wu et al. 2022 (contrastive context prediction), arXiv 2206.03281.
+
+    >>> head = AsymmetricHead(8, 16, 4)
+    >>> a, b = head(torch.randn(6, 8), torch.randn(6, 8))
+    >>> head.step()
+    >>> a.shape, b.shape
+    (torch.Size([6, 4]), torch.Size([6, 4]))
     """
 
     steps: Tensor
@@ -163,7 +184,10 @@ class AsymmetricHead(nn.Module):
         self.register_buffer("steps", torch.tensor(0))
 
     def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """Both roles ``(N, dim)`` to ``(N, out)`` each."""
+        """Both roles ``(N, dim)`` to ``(N, out)`` each.
+
+        a, b: the two roles; which one the batch normalises changes with each step.
+        """
         if not self.training:
             return self.out(self._running(self.into(a))), self.out(self._running(self.into(b)))
         if min(len(a), len(b)) < 2 and world() == 1:
@@ -231,7 +255,10 @@ class Projected(Around):
         return out
 
     def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
-        """Token embeddings in the projected space: where pooling is linear, their pooling is the embedding."""
+        """Token embeddings in the projected space: where pooling is linear, their pooling is the embedding.
+
+        data: as of the encoder below.
+        """
         tokens, mask = self.encoder.tokens(data)
         return self.projection(tokens), mask
 

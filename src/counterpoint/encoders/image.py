@@ -82,7 +82,7 @@ class ImageTransformerConfig:
     size, channels: of the images. patch: side of a patch in pixels. dim, depth, heads, mlp: width, layers, attention
     heads, width of the inner layer as a multiple of ``dim``. pooling: the class token, or the mean of the patches.
     architecture: a `transformers` configuration as a dict (`from_pretrained` fills it); it overrides the former fields.
-    dropout: within the blocks. std: of the weights that are drawn.
+    dropout: in layers. mean, std: of each channel, by which images are standardised (one value: of all).
     """
 
     size: int = 32
@@ -148,7 +148,10 @@ class ImageEncoder(Encoder):
 
     @classmethod
     def published(cls, source: str | Path) -> Encoder:
-        """A `ConvNet` of a ResNet, an `ImageTransformer` of anything else."""
+        """A `ConvNet` of a ResNet, an `ImageTransformer` of anything else.
+
+        source: its path or id.
+        """
         said = locate(source) / "config.json"
         resnet = said.exists() and read_json(said).get("model_type") == "resnet"
         return (ConvNet if resnet else ImageTransformer).from_pretrained(str(source))
@@ -163,14 +166,20 @@ class ImageEncoder(Encoder):
         """Pooled ``(N, D)`` and local ``(N, T, D)`` embeddings."""
 
     def features(self, data: Tensor) -> tuple[Tensor, Tensor]:
-        """The embedding ``(N, D)`` and those of the places ``(N, T, D)``, in one pass."""
+        """The embedding ``(N, D)`` and those of the places ``(N, T, D)``, in one pass.
+
+        data: ``(N, C, size, size)``.
+        """
         return self._features(data)
 
     def forward(self, data: Tensor) -> Tensor:  # type: ignore[override]  # images are always one tensor
         return self._features(data)[0]
 
     def tokens(self, data: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """Places of the feature map or patches, row by row: ``(N, T, D)`` and an all-True mask ``(N, T)``."""
+        """Places of the feature map or patches, row by row: ``(N, T, D)`` and an all-True mask ``(N, T)``.
+
+        data: ``(N, C, size, size)``.
+        """
         local = self._features(data)[1]
         return local, torch.ones(local.shape[:2], dtype=torch.bool, device=local.device)
 
@@ -179,8 +188,8 @@ class ConvNet(ImageEncoder):
     """A convolutional network; the embedding is the mean of its last feature map.
 
     >>> encoder = ConvNet(ConvNetConfig(size=16, stem_width=4, widths=(4, 8), depths=(1, 1)))
-    >>> encoder.encode([np.zeros((20, 30, 3), dtype=np.uint8)]).shape
-    (1, 8)
+    >>> encoder.encode(torch.rand(2, 3, 16, 16)).shape, [m.shape[1] for m in encoder.stages(torch.rand(2, 3, 16, 16))]
+    ((2, 8), [4, 8])
     """
 
     kind: ClassVar[str] = "convnet"
@@ -203,7 +212,10 @@ class ConvNet(ImageEncoder):
             return cls(ConvNetConfig(size=16, stem_width=8, widths=(8, 16), depths=(1, 1)))
 
     def stages(self, data: Tensor) -> list[Tensor]:
-        """The feature map of every stage ``(N, C, H, W)``, the finest first; the embedding is the mean of the last."""
+        """The feature map of every stage ``(N, C, H, W)``, the finest first; the embedding is the mean of the last.
+
+        data: ``(N, C, size, size)``.
+        """
         x = self.normalised(data)
         if self.config.block != "plain":
             return list(self.body(x, output_hidden_states=True).hidden_states[1:])
@@ -223,7 +235,10 @@ class ConvNet(ImageEncoder):
 
     @classmethod
     def from_pretrained(cls, source: str) -> ConvNet:
-        """A ResNet of `transformers`, from a local folder or a hub id (safetensors only)."""
+        """A ResNet of `transformers`, from a local folder or a hub id (safetensors only).
+
+        source: its path or id.
+        """
         with reading(source, "a ResNet"):
             model, images = _pretrained(source, "resnet")
             c = model.config
@@ -245,7 +260,12 @@ class ConvNet(ImageEncoder):
 
 
 class ImageTransformer(ImageEncoder):
-    """A vision transformer; the embedding is the class token, or the mean of the patches, after the last norm."""
+    """A vision transformer; the embedding is the class token, or the mean of the patches, after the last norm.
+
+    >>> encoder = ImageTransformer(ImageTransformerConfig(size=16, patch=8, dim=16, depth=1, heads=2))
+    >>> encoder.encode(torch.rand(2, 3, 16, 16)).shape
+    (2, 16)
+    """
 
     kind: ClassVar[str] = "image-transformer"
     choices: ClassVar[tuple[str, ...]] = ("transformer",)
@@ -290,7 +310,10 @@ class ImageTransformer(ImageEncoder):
 
     @classmethod
     def from_pretrained(cls, source: str, *, pooling: Literal["cls", "mean"] = "cls") -> ImageTransformer:
-        """A ViT, DeiT, DINOv2 ... of `transformers`, from a local folder or a hub id (safetensors only)."""
+        """A ViT, DeiT, DINOv2 ... of `transformers`, from a local folder or a hub id (safetensors only).
+
+        source: its path or id. pooling: the class token, or the mean of the patches.
+        """
         with reading(source, "a vision transformer"):
             model, images = _pretrained(source, "")
             c = model.config

@@ -22,7 +22,10 @@ EXAMPLES = ("ACGTTGCAACTTGACCATTG" * 4, "GATTACA", "TTTTCCNCAAGG")
 
 
 def check(sequences: Sequence[Any]) -> None:
-    """Sequences are strings: `ItemError` otherwise, with the place and the type."""
+    """Sequences are strings: `ItemError` otherwise, with the place and the type.
+
+    sequences: whatever was given.
+    """
     for place, sequence in enumerate(sequences):
         if not isinstance(sequence, str):
             said = f"Sequence {{place}} is of the type {type(sequence).__name__}, where a string is expected."
@@ -30,7 +33,10 @@ def check(sequences: Sequence[Any]) -> None:
 
 
 def cleaned(sequences: Sequence[Any]) -> list[str]:
-    """Each sequence as `counterpoint.modalities.dna.clean` gives it. `ItemError` names the place of what is no DNA."""
+    """Each sequence as `counterpoint.modalities.dna.clean` gives it. `ItemError` names the place of what is no DNA.
+
+    sequences: strings.
+    """
     check(sequences)
     out = []
     for place, sequence in enumerate(sequences):
@@ -61,7 +67,13 @@ class KmerBagConfig:
 
 
 class KmerBag(Encoder):
-    """``z = 1/M · Σ_m e(w_m)`` over the M overlapping k-mers of a sequence. A sequence without any gives zeros."""
+    """``z = 1/M · Σ_m e(w_m)`` over the M overlapping k-mers of a sequence. A sequence without any gives zeros.
+
+    >>> encoder = KmerBag(KmerBagConfig(dim=8, k=3))
+    >>> z = encoder.encode(["ACGTTGCA", "TGCAACGT"])  # one is the other's reverse complement
+    >>> z.shape, bool(np.allclose(z[0], z[1], atol=1e-6))
+    ((2, 8), True)
+    """
 
     kind: ClassVar[str] = "kmer-bag"
     modality: ClassVar[str] = "dna"
@@ -116,7 +128,10 @@ class KmerBag(Encoder):
         return F.embedding_bag(ids[real], self.table, offsets, mode="mean", include_last_offset=True)
 
     def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
-        """Embeddings of the words; their mean is that of the sequence."""
+        """Embeddings of the words; their mean is that of the sequence.
+
+        data: as `collate` gives it.
+        """
         assert not isinstance(data, Tensor)
         real = data["words"] >= 0
         return F.embedding(data["words"].clamp(min=0), self.table) * real.unsqueeze(-1), real

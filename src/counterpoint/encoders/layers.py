@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def check(n: int, depth: int) -> None:
-    """Refuse to stop after layer n of so many."""
+    """Refuse to stop after layer n of so many.
+
+    depth: how many layers there are.
+    """
     if not 1 <= n <= depth:
         raise ConfigError(f"layers={n}: this encoder has {depth} layers; keep from 1 to {depth}.")
 
@@ -34,6 +37,8 @@ def final_norm(model: PreTrainedModel) -> str:
 
     Families that normalise before each block have one, and what leaves an earlier layer is no embedding without it. It
     is the sibling of the layers that gives the last hidden state: asked of a small text, as names and uses vary.
+
+    model: of `transformers`.
     """
     parent = stack(model)[0].rpartition(".")[0]
     given: dict[str, Tensor] = {}

@@ -68,7 +68,10 @@ def bounded(folder: Path) -> Iterator[None]:
 
 
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of each tensor of a safetensors file, from its header alone."""
+    """Name -> shape of each tensor of a safetensors file, from its header alone.
+
+    path: of the file.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
@@ -80,16 +83,23 @@ def shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON to the path."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Tensors to safetensors; those that share memory are written apart."""
+    """Tensors to safetensors; those that share memory are written apart.
+
+    path: of the file. weights: name -> tensor.
+    """
     save_file({k: v.detach().cpu().clone().contiguous() for k, v in weights.items()}, path, {"format": "pt"})
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, by name."""
+    """The tensors of a safetensors file, by name.
+
+    path: of the file.
+    """
     try:
         return load_file(path)
     except Exception as error:  # of its own kind, of the operating system's, of torch's for types it does not know
@@ -132,7 +142,10 @@ def refuse_pickles(folder: Path) -> None:
 
 def revive(cls: type, values: Mapping[str, Any]) -> Any:
     """A configuration from JSON: lists become tuples where the dataclass says so; unknown fields are an error, and so
-    are values of another type than the field's."""
+    are values of another type than the field's.
+
+    cls: the dataclass. values: field -> value.
+    """
     values = expect(values, dict, f"The model's {cls.__name__}")
     known, hints = {f.name for f in fields(cls)}, get_type_hints(cls)
     if unknown := sorted(set(values) - known):

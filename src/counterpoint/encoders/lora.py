@@ -24,6 +24,14 @@ def adapt(encoder: Encoder, rank: int) -> int:
 
     Changes the encoder in place; returns the number of weights that learn. `merged` takes the adapters in. Raises
     `ConfigError` for encoders without a transformer, and where the rank is not at least 1.
+
+    encoder: of texts. rank: r. Returns the number of weights that learn.
+
+    >>> from counterpoint.encoders.text import TextTransformer
+    >>> encoder = TextTransformer.example()
+    >>> whole = sum(p.numel() for p in encoder.parameters())
+    >>> adapt(encoder, rank=2) > 0, sum(p.numel() for p in encoder.parameters() if p.requires_grad) < whole / 2
+    (True, True)
     """
     from transformers import PreTrainedModel
 

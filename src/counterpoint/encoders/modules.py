@@ -228,7 +228,10 @@ def _beside(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def max_length(folder: Path) -> int | None:
-    """The longest text in tokens that the file beside a transformer names; None where it names none."""
+    """The longest text in tokens that the file beside a transformer names; None where it names none.
+
+    folder: of the transformer.
+    """
     path, held = _beside(folder)
     length = held.get("max_seq_length")
     if length is not None and expect(length, int, f"{path}, 'max_seq_length',") < 1:
@@ -353,7 +356,11 @@ def _refuse(path: Path, held: Mapping[str, Any], followed: Iterable[str], *, wit
 def write(
     folder: Path, stages: Sequence[Stage], *, prompts: Mapping[str, str], default_prompt: str | None, similarity: str
 ) -> None:
-    """``modules.json`` and ``config_sentence_transformers.json``."""
+    """``modules.json`` and ``config_sentence_transformers.json``.
+
+    folder: of the model. stages: in their order. prompts: role -> text. default_prompt: the role where none is asked
+    for. similarity: cosine, dot, euclidean or manhattan.
+    """
     rows = [{"idx": i, "name": str(i), "path": s.path, "type": s.type} for i, s in enumerate(stages)]
     write_json(folder / LISTING, rows)
     said = {"prompts": dict(prompts), "default_prompt_name": default_prompt, "similarity_fn_name": similarity}
@@ -361,7 +368,11 @@ def write(
 
 
 def pooling_config(pooling: str, dim: int, *, include_prompt: bool) -> dict[str, Any]:
-    """sentence-transformers' Pooling configuration, in the keys that all its versions read where these can say it."""
+    """sentence-transformers' Pooling configuration, in the keys that all its versions read where these can say it.
+
+    pooling: the mode, or several with ``+`` between them. dim: width of a token. include_prompt: whether tokens of the
+    prompt are pooled too.
+    """
     modes = pooling.split(JOINT)
     flags = {flag: mine in modes for mine, flag in FLAGS.items()}
     said: dict[str, Any] = {"word_embedding_dimension": dim, **flags, "include_prompt": include_prompt}

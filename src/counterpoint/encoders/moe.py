@@ -159,6 +159,7 @@ class Upcycled(Around):
 
     @property
     def domains(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The roles that have experts of their own."""
         return self.settings.domains
 
     def collate(self, items: Sequence[Any], role: str | None = None) -> dict[str, Tensor]:
@@ -219,7 +220,10 @@ class Upcycled(Around):
             return self.encoder.tokens(data)
 
     def hidden_states(self, data: Data) -> list[Tensor]:
-        """As `TextTransformer.hidden_states`."""
+        """As `TextTransformer.hidden_states`.
+
+        data: as `collate` gives it.
+        """
         if not isinstance(self.encoder, TextTransformer):
             raise ConfigError(f"{type(self.encoder).__name__} has no layers of hidden states.")
         with self._passing(data):
@@ -229,7 +233,10 @@ class Upcycled(Around):
 
     def judged(self, data: Data) -> tuple[Tensor, list[Tensor]]:
         """Embeddings ``(N, D)``, and what was decided: where domains are guessed, the logits ``(N, G)``; where routers
-        choose, means over the tokens and layers of logits, of probabilities, and of choices, ``(N, E)`` each."""
+        choose, means over the tokens and layers of logits, of probabilities, and of choices, ``(N, E)`` each.
+
+        data: as `collate` gives it.
+        """
         with self._passing(data) as passing:
             z = self._embedded(data, passing)
             said = [] if self.guess is None else [self._guessed(data)]
@@ -316,7 +323,10 @@ def _table(encoder: TextTransformer) -> Tensor:
 
 
 class Judged(nn.Module):
-    """`Upcycled.judged` as one tensor, which gradient caching can cut: embeddings, then what was decided."""
+    """`Upcycled.judged` as one tensor, which gradient caching can cut: embeddings, then what was decided.
+
+    encoder: with experts.
+    """
 
     def __init__(self, encoder: Upcycled) -> None:
         super().__init__()
@@ -330,5 +340,6 @@ class Judged(nn.Module):
         return [self.encoder.dim, *guessed, *([settings.count] * 3 if settings.routing != "domain" else [])]
 
     def forward(self, data: Data) -> Tensor:
+        """Side by side, ``(N, D + ...)``, what the encoder makes of ``data`` as its `collate` gives it."""
         z, said = self.encoder.judged(data)
         return torch.cat([z, *said], 1)

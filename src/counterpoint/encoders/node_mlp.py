@@ -37,6 +37,11 @@ class NodeMLP(Encoder):
     """Linear layers with ReLU between them, and perhaps centres of clusters; items are `Node`s.
 
     Embeddings are not normalised: distances to the centres count.
+
+    >>> from counterpoint.modalities.graph import Graph
+    >>> graph = Graph(features=np.eye(5, dtype=np.float32), edges=np.array([[0, 1], [1, 2]]))
+    >>> NodeMLP(NodeMLPConfig(features=5, widths=(8,), dim=3)).encode(graph).shape
+    (5, 3)
     """
 
     kind: ClassVar[str] = "node-mlp"

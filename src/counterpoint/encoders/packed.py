@@ -55,7 +55,10 @@ def groups(lengths: list[int]) -> Groups:
 
 
 def positions(model: PreTrainedModel, parts: Groups, device: torch.device) -> Tensor:
-    """``(1, L)`` position of each token in its own text."""
+    """``(1, L)`` position of each token in its own text.
+
+    model: whose way of numbering counts. parts: the texts that lie end to end. device: of what comes back.
+    """
     beyond = FAMILIES[model.config.model_type]
     first = 0 if beyond is None else model.config.pad_token_id + beyond
     longest = max((length for _, _, length in parts), default=0)

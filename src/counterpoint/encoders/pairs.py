@@ -29,7 +29,13 @@ class PairHead(nn.Module):
     ``features``: ``Linear(ReLU(Linear([u; v; u*v; |u-v|])))``, which tells first from second. ``dot``: ``u·v`` alone,
     which an index of vectors can search; it has one output and no parameters.
 
+    dim: of one embedding. out: scores of a pair. hidden: width between the two maps. kind: features or dot.
+
     Source: Barkan et al. 2019 (DSE), arXiv 1908.05161; the features without u*v are those of InferSent.
+
+    >>> u, v = torch.randn(2, 3, 8)
+    >>> PairHead(8, hidden=16)(u, v).shape, bool(torch.allclose(PairHead(8, kind="dot")(u, v)[:, 0], (u * v).sum(1)))
+    (torch.Size([3, 1]), True)
     """
 
     def __init__(self, dim: int, out: int = 1, *, hidden: int = 512, kind: Head = "features") -> None:
@@ -43,6 +49,7 @@ class PairHead(nn.Module):
             self.into, self.last = nn.Linear(4 * dim, hidden), nn.Linear(hidden, out)
 
     def forward(self, u: Tensor, v: Tensor) -> Tensor:
+        """Scores ``(N, out)`` of embeddings u and v, ``(N, dim)`` each."""
         if self.kind == "dot":
             return (u * v).sum(-1, keepdim=True)
         scores: Tensor = self.last(self.into(torch.cat([u, v, u * v, (u - v).abs()], dim=-1)).relu())
@@ -67,7 +74,12 @@ class PairEncoder(Around):
     are kept.
 
     top: the hidden states of so many last layers side by side, ``(N, top * width)``, their mean over the tokens but the
-    first one ([CLS]); for transformers only.
+    first one ([CLS]); for transformers only. encoder: of single texts. head, hidden, out: of the `PairHead`.
+
+    >>> from counterpoint.encoders.static import StaticText
+    >>> scorer = PairEncoder(StaticText.example(), hidden=8)
+    >>> scorer.score([("a cat", "a dog"), ("a cat", "a car")]).shape
+    (2,)
     """
 
     kind: ClassVar[str] = "pairs"
@@ -89,7 +101,10 @@ class PairEncoder(Around):
 
     @classmethod
     def on(cls, encoder: Encoder, *, top: int = 4, head: Head = "features", hidden: int = 512, out: int = 1) -> Self:
-        """On an encoder, with as many of the top layers as there are; one that scores pairs already stays as it is."""
+        """On an encoder, with as many of the top layers as there are; one that scores pairs already stays as it is.
+
+        top, head, hidden, out: as in the class.
+        """
         if isinstance(encoder, cls):
             return encoder
         layers = encoder.transformer.config.num_hidden_layers if isinstance(encoder, TextTransformer) else 0
@@ -145,7 +160,10 @@ class PairEncoder(Around):
         return self.score_embeddings(z[[at[a] for a, _ in pairs]], z[[at[b] for _, b in pairs]])
 
     def score_embeddings(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """The same from embeddings ``(N, D)`` that were kept (`encode` with ``normalize=False``)."""
+        """The same from embeddings ``(N, D)`` that were kept (`encode` with ``normalize=False``).
+
+        u, v: of the first and the second texts.
+        """
         with self.evaluating():
             parts = [
                 self.head(*(torch.tensor(x[start : start + 65_536], device=self.device) for x in (u, v))).cpu()

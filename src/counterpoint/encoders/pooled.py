@@ -26,7 +26,10 @@ def pooled(encoder: Encoder, pooling: str, *, template: str = TEMPLATE) -> Encod
 
 
 def check_pooled(*poolings: str, template: str = TEMPLATE) -> None:
-    """Refuse what `pooled` does not know, before there is an encoder."""
+    """Refuse what `pooled` does not know, before there is an encoder.
+
+    poolings: that are asked for. template: of pooling=prompt.
+    """
     for pooling in filter(None, poolings):
         check(pooling, also=("prompt",))
     check_template(template)

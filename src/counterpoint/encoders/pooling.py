@@ -23,7 +23,12 @@ def pool(hidden: Tensor, mask: Tensor | None = None, *, mode: str = "mean", skip
 
     mask: ``(N, T)``, nonzero = real (None: all are); a row without any gives zeros. mode: a `Pooling`, or several with
     ``+`` between them. skip: ``(N,)`` long, so many of the first real tokens are left out (None: none); the others keep
-    their positions.
+    their positions. hidden: of the tokens.
+
+    >>> hidden = torch.tensor([[[1.0], [3.0], [99.0]]])
+    >>> mask = torch.tensor([[1, 1, 0]])
+    >>> pool(hidden, mask).tolist(), pool(hidden, mask, mode="cls").tolist(), pool(hidden, mask, mode="max").tolist()
+    ([[2.0]], [[1.0]], [[3.0]])
     """
     parts = mode.split(JOINT)
     for part in parts:
@@ -58,7 +63,14 @@ def _pooled(hidden: Tensor, mask: Tensor | None, mode: str, real: Tensor | None)
 
 def token_at(hidden: Tensor, mask: Tensor | None, place: int) -> Tensor:
     """``(N, D)`` of ``(N, T, D)``: the real token number ``place``, from the end where negative; zeros where a row has
-    none. mask: as of `pool`."""
+    none. mask: as of `pool`.
+
+    hidden: of the tokens.
+
+    >>> hidden = torch.tensor([[[1.0], [3.0], [99.0]]])
+    >>> token_at(hidden, torch.tensor([[1, 1, 0]]), -1).tolist()  # the last real one
+    [[3.0]]
+    """
     if mask is None:
         return hidden[:, place]
     mask = mask.bool()
@@ -69,7 +81,10 @@ def token_at(hidden: Tensor, mask: Tensor | None, place: int) -> Tensor:
 
 
 def check(mode: str, *, also: tuple[str, ...] = ()) -> None:
-    """Refuse a pooling that does not exist. also: what the encoder can do besides these."""
+    """Refuse a pooling that does not exist. also: what the encoder can do besides these.
+
+    mode: that is asked for.
+    """
     if mode not in (known := (*get_args(Pooling), *also)):
         raise ConfigError(f"There is no pooling {mode!r}. Type one of: {', '.join(known)}.")
 

@@ -34,7 +34,10 @@ _DEPTHS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_attent
 @dataclass(kw_only=True)
 class Found:
     """What a folder holds. said: the settings of a sentence-transformers folder (None: a folder of transformers).
-    max_length: tokens of the longest text. lowercase: whether the tokenizer folds case."""
+    max_length: tokens of the longest text. lowercase: whether the tokenizer folds case.
+
+    model: of transformers. tokenizer: of its vocabulary.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
@@ -44,7 +47,10 @@ class Found:
 
 
 def read(source: str | Path) -> Found:
-    """The transformer of a folder, or of a hub id where there is no such folder, with all that is said of its use."""
+    """The transformer of a folder, or of a hub id where there is no such folder, with all that is said of its use.
+
+    source: its path or id.
+    """
     folder = locate(source)
     said = None
     if (folder / modules.LISTING).exists():
@@ -87,7 +93,10 @@ def _check_said(said: modules.Said, network: PreTrainedModel, tokens: PreTrained
 
 
 def locate(source: str | Path) -> Path:
-    """A folder as it is; a hub id downloaded (or found in the hub's cache on this machine)."""
+    """A folder as it is; a hub id downloaded (or found in the hub's cache on this machine).
+
+    source: its path or id.
+    """
     path = Path(source)
     if path.is_dir():
         return path
@@ -194,7 +203,10 @@ def quiet() -> Iterator[None]:
 
 
 def shape(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    """What a configuration of ours says of a model that was read: its size, its vocabulary, its own configuration."""
+    """What a configuration of ours says of a model that was read: its size, its vocabulary, its own configuration.
+
+    model: of transformers. tokenizer: of its vocabulary.
+    """
     found = model.config
     return {
         "layers": getattr(found, "num_hidden_layers", 0),
@@ -233,7 +245,10 @@ def write(
     include_prompt: bool = True,
 ) -> list[Stage]:
     """A model, its tokenizer (whose ``model_max_length`` is the longest text) and a pooling, as sentence-transformers
-    reads them; returns its modules. pooling: None is one that sentence-transformers lacks: no modules then."""
+    reads them; returns its modules. pooling: None is one that sentence-transformers lacks: no modules then.
+
+    folder: of the model. include_prompt: whether tokens of the prompt are pooled too.
+    """
     with quiet():
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -249,7 +264,10 @@ def write(
 
 
 def places(config: Any) -> int | None:
-    """The tokens a model has positions for; None: it has no table of them."""
+    """The tokens a model has positions for; None: it has no table of them.
+
+    config: of transformers.
+    """
     count = getattr(config, "max_position_embeddings", None)
     if count and config.model_type in ("roberta", "xlm-roberta", "camembert"):
         count -= config.pad_token_id + 1  # positions up to the padding id are not used
@@ -257,7 +275,10 @@ def places(config: Any) -> int | None:
 
 
 def check_length(max_length: int, config: Any) -> None:
-    """Refuse a longest text for which a model has no positions."""
+    """Refuse a longest text for which a model has no positions.
+
+    max_length: in tokens. config: of transformers.
+    """
     if (count := places(config)) and max_length > count:
         raise ConfigError(f"max_length={max_length}: this model has positions for {count} tokens at most.")
 
@@ -267,7 +288,8 @@ def longest(
 ) -> int:
     """The longest text in tokens: what the folder says, else what the tokenizer says, within the positions there are.
 
-    said: by the folder (None: nothing). otherwise: where nothing limits it.
+    said: by the folder (None: nothing). otherwise: where nothing limits it. model: of transformers. tokenizer: of its
+    vocabulary.
     """
     limits = [n for n in (said or tokenizer.model_max_length, places(model.config)) if n and 0 < n < UNLIMITED]
     return int(min(limits, default=otherwise))

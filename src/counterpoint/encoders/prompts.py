@@ -15,13 +15,22 @@ NO_PROMPT = "none"
 
 def known_roles(prompts: Mapping[str, str], domains: Iterable[str], default: str | None) -> tuple[str, ...]:
     """The roles beside None. domains: roles of an encoder with experts. default: the role whose prompt is put where
-    none is asked for (None: no prompt then)."""
+    none is asked for (None: no prompt then).
+
+    prompts: role -> text.
+
+    >>> known_roles({"query": "query: ", "document": ""}, (), "document")
+    ('query', 'document', 'none')
+    """
     none = (NO_PROMPT,) if default is not None else ()
     return tuple(dict.fromkeys((*ROLES, *prompts, *domains, *none)))
 
 
 def check_role(role: str | None, roles: Iterable[str], of: str) -> None:
-    """Refuse a role that there is none of, with those there are and the one that may be meant. of: the encoder."""
+    """Refuse a role that there is none of, with those there are and the one that may be meant. of: the encoder.
+
+    role: that is asked for. roles: those there are.
+    """
     roles = tuple(roles)
     if role is None or role in roles:
         return

@@ -31,8 +31,14 @@ class GumbelQuantiser(nn.Module):
     The temperature τ begins at ``temperature``, and `cool` brings it down by a factor, to ``coldest`` at least; it is
     part of the state. Logits are computed in float32.
 
-    dim: of the features. codes, groups: V and G. out: width of a vector, a multiple of G. Sources: Jang et al. 2017,
-    arXiv 1611.01144; Baevski et al. 2020 (vq-wav2vec), arXiv 1910.05453.
+    dim: of the features. codes, groups: V and G. out: width of a vector, a multiple of G. temperature, coldest,
+    cooling: τ at first, at last, and the factor of each step. Sources: Jang et al. 2017, arXiv 1611.01144; Baevski et
+    al. 2020 (vq-wav2vec), arXiv 1910.05453.
+
+    >>> quantiser = GumbelQuantiser(8, codes=16, groups=2, out=6)
+    >>> found = quantiser(torch.randn(5, 8))
+    >>> found.vectors.shape, found.codes.shape, found.logits.shape
+    (torch.Size([5, 6]), torch.Size([5, 2]), torch.Size([5, 2, 16]))
     """
 
     temperature: Tensor

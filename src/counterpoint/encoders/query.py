@@ -26,6 +26,13 @@ class StaticQueries:
 
     folder: its model folder. card: what ``counterpoint.json`` of the folder holds. dim: width of an embedding.
     normalize: whether embeddings have unit length by default. prompts: role -> text put before the item.
+
+    >>> from counterpoint.encoders import folder
+    >>> from counterpoint.encoders.static import StaticText
+    >>> encoder = StaticText.example()
+    >>> folder.save(encoder, "model")
+    >>> bool(np.allclose(StaticQueries.read("model").encode("a cat"), encoder.encode("a cat"), atol=1e-6))
+    True
     """
 
     modality = "text"
@@ -63,7 +70,10 @@ class StaticQueries:
         self, items: str | Sequence[str], *, role: str | None = None, normalize: bool | None = None
     ) -> np.ndarray:
         """Embeddings ``(N, D)`` float32; of one text, ``(D,)``. role: whose prompt is put before each text (None: the
-        default one, where there is one). normalize: unit length (None: the encoder's own default)."""
+        default one, where there is one). normalize: unit length (None: the encoder's own default).
+
+        items: a text, or N of them.
+        """
         if isinstance(items, str):
             return self.encode([items], role=role, normalize=normalize)[0]  # type: ignore[no-any-return]
         of = f"the text encoder ({KIND}) of {self.folder}"

@@ -37,7 +37,10 @@ class ResidualTextConfig(StaticTextConfig):
 
 
 class ResidualBlock(nn.Module):
-    """``z += perceptron(norm z)``; the perceptron begins at 0, so that the block begins as the identity."""
+    """``z += perceptron(norm z)``; the perceptron begins at 0, so that the block begins as the identity.
+
+    dim: D. hidden: width of the perceptron.
+    """
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -48,12 +51,18 @@ class ResidualBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), last)
 
     def forward(self, z: Tensor) -> Tensor:
+        """z ``(N, D)`` to ``(N, D)``."""
         out: Tensor = z + self.mlp(self.norm(z))
         return out
 
 
 class ResidualText(StaticText):
-    """`StaticText`, and blocks that combine what the words of a text say: more than a sum, far less than attention."""
+    """`StaticText`, and blocks that combine what the words of a text say: more than a sum, far less than attention.
+
+    >>> encoder = ResidualText.from_texts(["a cat sat", "a dog ran"] * 10, ResidualTextConfig(dim=16, blocks=1))
+    >>> encoder.encode(["a cat", "a dog"]).shape
+    (2, 16)
+    """
 
     kind: ClassVar[str] = "residual-text"
     choices: ClassVar[tuple[str, ...]] = ("residual", "static")
@@ -73,14 +82,20 @@ class ResidualText(StaticText):
         self.blocks = nn.ModuleList(ResidualBlock(config.dim, hidden) for _ in range(config.blocks))
 
     def pooled(self, data: Data) -> Tensor:
-        """What the blocks are given, ``(N, D)``."""
+        """What the blocks are given, ``(N, D)``.
+
+        data: as `collate` gives it.
+        """
         return super().forward(data)
 
     def forward(self, data: Data) -> Tensor:
         return self.deepened(self.pooled(data))
 
     def deepened(self, z: Tensor) -> Tensor:
-        """The blocks on ``(N, D)``."""
+        """The blocks on ``(N, D)``.
+
+        z: as `pooled` gives it.
+        """
         for block in self.blocks:
             z = block(z)
         return z

@@ -30,6 +30,16 @@ class Scores:
     memory). name: of the scorer; a file of another one is refused, as its scores mean something else.
 
     Safe to use from several threads and processes; what was scored survives an interruption.
+
+    >>> class Longer:
+    ...     asked = 0
+    ...     def score(self, pairs):
+    ...         self.asked += len(pairs)
+    ...         return np.array([len(a) - len(b) for a, b in pairs], dtype=np.float32)
+    >>> scorer = Longer()
+    >>> kept = Scores(scorer)
+    >>> kept.score([("abc", "a")]).tolist(), kept.score([("abc", "a"), ("a", "ab")]).tolist(), scorer.asked
+    ([2.0], [2.0, -1.0], 2)
     """
 
     def __init__(self, scorer: Scorer | None, path: Path | str | None = None, *, name: str = "") -> None:

@@ -84,6 +84,11 @@ class SeriesEncoder(Encoder):
     `forward` takes what `collate` gives, ``(N, L, C)`` standardised, or a mapping with these as ``values``; with
     ``keep`` (N, L) bool: steps that are not kept are zero behind the embedding; and with ``at`` (N, K): then the
     embeddings of these steps come, ``(N, K, D)``, instead of one for each window.
+
+    >>> encoder = SeriesEncoder.example()
+    >>> windows = np.random.default_rng(0).normal(size=(2, 48, encoder.config.channels)).astype(np.float32)
+    >>> encoder.encode(windows).shape == (2, encoder.dim)
+    True
     """
 
     kind: ClassVar[str] = "series"
@@ -208,7 +213,10 @@ class SeriesEncoder(Encoder):
         return z, torch.ones(z.shape[:2], dtype=torch.bool, device=z.device)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Forecasts ``(N, H, C)``, standardised, from the embeddings ``(N, H, D)`` of the last H steps."""
+        """Forecasts ``(N, H, C)``, standardised, from the embeddings ``(N, H, D)`` of the last H steps.
+
+        z: of the steps that are forecast.
+        """
         if self.decoder is None:
             raise ModelError(
                 "This encoder has no decoder: it was trained by contrast alone. Fit one on its embeddings "
@@ -222,7 +230,10 @@ class SeriesEncoder(Encoder):
 
     def forecast(self, window: Any, *, batch: int = 512) -> np.ndarray:
         """The steps ``(H, C)`` that follow a window ``(L, C)``, both in the units of the series; of several windows
-        ``(N, L, C)``, ``(N, H, C)``. Of longer windows the last steps are read, as many as it was trained with."""
+        ``(N, L, C)``, ``(N, H, C)``. Of longer windows the last steps are read, as many as it was trained with.
+
+        window: one, or several. batch: windows of a forward pass.
+        """
         given = np.asarray(window)
         length = self.config.length
         if given.ndim not in (2, 3) or given.shape[-2] < length:
@@ -261,13 +272,17 @@ def _backbone(c: SeriesConfig) -> nn.Module:
 
 
 class Transformer(nn.Module):
-    """Attention of every step to every step, with sinusoidal positions (the study's attends to few: ProbSparse)."""
+    """Attention of every step to every step, with sinusoidal positions (the study's attends to few: ProbSparse).
+
+    c: width, depth, heads, dropout.
+    """
 
     def __init__(self, c: SeriesConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(Attention(c) for _ in range(c.layers))
 
     def forward(self, h: Tensor) -> Tensor:
+        """Steps h ``(N, L, W)`` to ``(N, L, W)``."""
         h = h + positions(h.shape[1], h.shape[2]).to(h)
         for layer in self.layers:
             h = layer(h)
@@ -276,7 +291,10 @@ class Transformer(nn.Module):
 
 class Attention(nn.Module):
     """A layer of a transformer, each half followed by its normalisation. Dropout is of what the halves give, not of
-    single attention weights, which would cost as much as all else on a CPU."""
+    single attention weights, which would cost as much as all else on a CPU.
+
+    c: width, heads, dropout.
+    """
 
     def __init__(self, c: SeriesConfig) -> None:
         super().__init__()
@@ -286,6 +304,7 @@ class Attention(nn.Module):
         self.first, self.second = nn.LayerNorm(c.width), nn.LayerNorm(c.width)
 
     def forward(self, h: Tensor) -> Tensor:
+        """Steps h ``(N, L, W)`` to ``(N, L, W)``."""
         q, k, v = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in self.parts(h).chunk(3, dim=2))
         seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         h = self.first(h + F.dropout(self.mix(seen), self.rate, self.training))
@@ -294,7 +313,10 @@ class Attention(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """An LSTM: a step knows of those before it."""
+    """An LSTM: a step knows of those before it.
+
+    c: width, depth, dropout.
+    """
 
     def __init__(self, c: SeriesConfig) -> None:
         super().__init__()
@@ -302,11 +324,15 @@ class Recurrent(nn.Module):
         self.lstm = nn.LSTM(c.width, c.width, c.layers, dropout=dropout, batch_first=True)
 
     def forward(self, h: Tensor) -> Tensor:
+        """Steps h ``(N, L, W)`` to ``(N, L, W)``."""
         return cast(Tensor, self.lstm(h)[0])
 
 
 class Block(nn.Module):
-    """Two convolutions around a step and a way past them: ``h + conv(gelu(conv(gelu(h))))``."""
+    """Two convolutions around a step and a way past them: ``h + conv(gelu(conv(gelu(h))))``.
+
+    width: W. kernel: steps that each sees. dilation: distance of two of them. dropout: of what the convolutions give.
+    """
 
     def __init__(self, width: int, kernel: int, dilation: int, dropout: float) -> None:
         super().__init__()
@@ -317,19 +343,26 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, h: Tensor) -> Tensor:
+        """Steps h ``(N, L, W)`` to ``(N, L, W)``."""
         x = self.second(F.gelu(self.first(F.gelu(h.mT))))
         return h + cast(Tensor, self.dropout(x.mT))
 
 
 def positions(length: int, width: int) -> Tensor:
-    """Sines and cosines ``(L, W)`` of geometrically growing wavelengths (Vaswani et al. 2017, section 3.5)."""
+    """Sines and cosines ``(L, W)`` of geometrically growing wavelengths (Vaswani et al. 2017, section 3.5).
+
+    length: L. width: W.
+    """
     rate = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
     angle = torch.arange(length).unsqueeze(1) * rate
     return torch.stack((angle.sin(), angle.cos()), dim=2).flatten(1)
 
 
 def of_series(config: SeriesConfig, series: Series | Known) -> SeriesConfig:
-    """The configuration for a series: its channels, and the mean and deviation of its training part."""
+    """The configuration for a series: its channels, and the mean and deviation of its training part.
+
+    config: of any series. series: or what is known of it.
+    """
     return replace(
         config,
         channels=len(series.names),

@@ -21,6 +21,13 @@ def ngrams(tokens: Sequence[str], *, sizes: tuple[int, int] = (3, 5)) -> csr_mat
 
     A subword at the beginning of a word is read as ``<subword>``, one within a word (``##ing`` of WordPiece, one
     without the mark of a space in byte-level BPE) as ``subword>``.
+
+    tokens: V subwords. sizes: least and largest n.
+
+    >>> rows = ngrams(["running", "runner", "stocks"])
+    >>> alike = (rows @ rows.T).toarray()
+    >>> bool(alike[0, 1] > alike[0, 2])
+    True
     """
     from sklearn.feature_extraction.text import CountVectorizer  # here: models that are only read never need it
 
@@ -39,6 +46,12 @@ def spelled(tokens: Sequence[str], dim: int) -> Tensor:
 
     An embedding is the sum of its n-grams' normal vectors (Bojanowski et al. 2017, arXiv 1607.04606, where they are
     learned). A subword too short to hold an n-gram is zero.
+
+    tokens: V subwords. dim: width.
+
+    >>> z = spelled(["running", "runner", "stocks"], 256)
+    >>> z.shape, bool(z[0] @ z[1] > z[0] @ z[2])
+    (torch.Size([3, 256]), True)
     """
     held, columns = ngrams(tokens), []
     for start in range(0, dim, _BLOCK):

@@ -40,7 +40,10 @@ class StagedConfig:
 
 class Dense(nn.Module):
     """``activation(W x + b)``, and where ``residual`` says so what came in is added, through a map of its own where
-    widths differ."""
+    widths differ.
+
+    into, out: widths. bias: add b.
+    """
 
     def __init__(self, into: int, out: int, *, activation: str, bias: bool, residual: bool) -> None:
         super().__init__()
@@ -48,6 +51,7 @@ class Dense(nn.Module):
         self.residual = nn.Linear(into, out, bias=False) if residual and into != out else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """x ``(N, into)`` to ``(N, out)``."""
         out: Tensor = self.activation(self.linear(x))
         if not self.adds:
             return out
@@ -55,13 +59,17 @@ class Dense(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Mean 0 and variance 1 over the dimensions, then a scale and a shift of each."""
+    """Mean 0 and variance 1 over the dimensions, then a scale and a shift of each.
+
+    dim: how many.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x ``(N, dim)`` to ``(N, dim)``."""
         return self.norm(x)  # type: ignore[no-any-return]
 
 
@@ -69,6 +77,7 @@ class Normalize(nn.Module):
     """Unit length."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """x ``(N, D)`` to unit length."""
         return F.normalize(x, dim=-1)
 
 
@@ -80,6 +89,7 @@ class Truncate(nn.Module):
         self.dim = dim
 
     def forward(self, x: Tensor) -> Tensor:
+        """The first ``dim`` of the dimensions of x ``(N, D)``."""
         return x[..., : self.dim]
 
 
@@ -87,6 +97,11 @@ class Staged(Around):
     """An encoder of any modality, and stages ``(N, D)`` to ``(N, D')`` behind it; the last gives the embedding.
 
     encoder: the one below, whose own unit length is not asked for. stages: see the module.
+
+    >>> from counterpoint.encoders.static import StaticText
+    >>> encoder = Staged(StaticText.example(), [{"type": "Truncate", "dim": 4}, {"type": "Normalize"}])
+    >>> encoder.encode(["a cat"]).shape
+    (1, 4)
     """
 
     kind: ClassVar[str] = "staged"
@@ -133,7 +148,10 @@ class Staged(Around):
         return StagedConfig(kind=self.encoder.kind, inner=asdict(self.encoder.config), stages=self.said)
 
     def passed(self, z: Tensor) -> Tensor:
-        """What the stages make of the embeddings ``(N, D)`` of the encoder below."""
+        """What the stages make of the embeddings ``(N, D)`` of the encoder below.
+
+        z: from there.
+        """
         for stage in self.stages:
             z = stage(z)
         return z
@@ -142,7 +160,10 @@ class Staged(Around):
         return self.passed(self.encoder(data))
 
     def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
-        """Those of the encoder below: stages are of whole embeddings."""
+        """Those of the encoder below: stages are of whole embeddings.
+
+        data: as of it.
+        """
         return self.encoder.tokens(data)
 
     @classmethod
@@ -218,7 +239,14 @@ def staged(encoder: Encoder, stages: Sequence[Mapping[str, Any]]) -> Encoder:
 
 
 def innermost(encoder: Encoder) -> Encoder:
-    """The encoder inside all that is around it and only changes its embedding."""
+    """The encoder inside all that is around it and only changes its embedding.
+
+    >>> from counterpoint.encoders.heads import Projected
+    >>> from counterpoint.encoders.static import StaticText
+    >>> encoder = StaticText.example()
+    >>> innermost(Projected(encoder, 4)) is encoder
+    True
+    """
     while isinstance(encoder, Projected | Staged):
         encoder = encoder.encoder
     return encoder

@@ -25,6 +25,11 @@ class LayerStates(nn.Module):
     """Embeddings ``(N, len(layers), D)`` of several layers of a transformer (None: of the last one, of any encoder).
 
     encoder: one with ``exits`` where layers are named. layers: numbers from 1.
+
+    >>> from counterpoint.encoders.text import TextTransformer
+    >>> encoder = TextTransformer.example()
+    >>> LayerStates(encoder, [1, 2])(encoder.collate(["a cat"])).shape[:2]
+    torch.Size([1, 2])
     """
 
     def __init__(self, encoder: Encoder, layers: Sequence[int] | None) -> None:
@@ -32,6 +37,7 @@ class LayerStates(nn.Module):
         self.encoder, self.layers = encoder, layers
 
     def forward(self, data: Data) -> Tensor:
+        """What the encoder gives after each of the layers, ``(N, layers, D)``, for data as its `collate` gives it."""
         out: Tensor = (
             self.encoder(data).unsqueeze(1) if self.layers is None else self.encoder.exits(data, self.layers)  # type: ignore[operator]
         )
@@ -42,6 +48,11 @@ class TokenStates(nn.Module):
     """The tokens of an encoder, and in a last column which of them are real: ``(N, places, D + 1)``.
 
     places: how many there are of the longest item of the whole batch; what is beyond an item's own is 0.
+
+    >>> from counterpoint.encoders.static import StaticText
+    >>> encoder = StaticText.example()
+    >>> TokenStates(encoder, 8)(encoder.collate(["a cat"])).shape == (1, 8, encoder.dim + 1)
+    True
     """
 
     def __init__(self, encoder: Encoder, places: int) -> None:
@@ -49,6 +60,8 @@ class TokenStates(nn.Module):
         self.encoder, self.places = encoder, places
 
     def forward(self, data: Data) -> Tensor:
+        """Token embeddings and whether they are real, ``(N, places, D + 1)``, for data as the encoder's `collate` gives
+        it."""
         x, mask = self.encoder.tokens(data)
         return F.pad(torch.cat((x, mask.unsqueeze(-1).to(x)), -1), (0, 0, 0, self.places - x.shape[1]))
 
@@ -65,6 +78,7 @@ class Features(nn.Module):
         self.encoder = encoder
 
     def forward(self, data: Data) -> Tensor:
+        """``(N, 1 + T, D)`` for data as the encoder's `collate` gives it."""
         if not hasattr(self.encoder, "features"):
             out: Tensor = self.encoder.tokens(data)[0]
             return out
@@ -77,7 +91,7 @@ class MaskedFrames(nn.Module):
     ``split`` and that of the last one, side by side ``(N, places, width + 2 dim)``.
 
     split: from 1. places: as of `TokenStates`. The data's ``hidden`` ``(N, places)`` bool names the places, its
-    ``noise`` ``(N, places, width)`` is what stands there. For `views.audio.span_mask`.
+    ``noise`` ``(N, places, width)`` is what stands there. For `views.audio.span_mask`. encoder: of recordings.
     """
 
     def __init__(self, encoder: AudioTransformer, split: int, places: int) -> None:
@@ -85,6 +99,7 @@ class MaskedFrames(nn.Module):
         self.encoder, self.split, self.places = encoder, split, places
 
     def forward(self, data: Data) -> Tensor:
+        """``(N, places, width + 2 dim)`` for data as `collate` gives it, with ``hidden`` and ``noise``."""
         assert not isinstance(data, Tensor)
         e, mask = self.encoder.features(data)
         hidden, noise = (data[name][:, : e.shape[1]] for name in ("hidden", "noise"))

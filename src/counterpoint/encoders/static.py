@@ -88,9 +88,10 @@ class StaticText(TextEncoder):
     Sources: Arora et al. 2017 (weighted averages as a sentence embedding); Pagliardini et al. 2018 (sent2vec, learned
     for the purpose), arXiv 1703.02507.
 
-    >>> encoder = StaticText.from_texts(["a green boat", "a red car"] * 20, StaticTextConfig(dim=8))
-    >>> encoder.encode(["a boat", "a car"]).shape, encoder.encode("a boat").shape
-    ((2, 8), (8,))
+    >>> encoder = StaticText.from_texts(["a cat sat", "a dog ran"] * 10, StaticTextConfig(dim=16))
+    >>> z = encoder.encode(["a cat", "a cat", "a dog"])
+    >>> z.shape, bool((z[0] == z[1]).all())
+    ((3, 16), True)
     """
 
     kind: ClassVar[str] = "static-text"
@@ -125,7 +126,10 @@ class StaticText(TextEncoder):
         sample: int = 200_000,
     ) -> Self:
         """Vocabulary and inverse document frequencies from at most ``sample`` of the texts; embeddings at random, or in
-        part by ``spelling``."""
+        part by ``spelling``.
+
+        config: of the encoder (None: the usual one). prompts: role -> text before the item.
+        """
         config = config or StaticTextConfig()
         kept = reservoir(texts, sample)
         tokenizer = train_tokenizer(kept, **subwords(config))
@@ -170,7 +174,10 @@ class StaticText(TextEncoder):
         return [i for i in once if i != self.pad]
 
     def collate_ids(self, ids: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """As every text encoder's; where repetitions saturate, with ``counts`` ``(N, T)`` of each token."""
+        """As every text encoder's; where repetitions saturate, with ``counts`` ``(N, T)`` of each token.
+
+        ids: tokens of N texts.
+        """
         data = super().collate_ids(ids)
         if self.config.aggregate == "saturating":
             counts = np.ones(data["input_ids"].shape, dtype=np.float32)
@@ -207,7 +214,10 @@ class StaticText(TextEncoder):
         return z / counts.clamp(min=1).unsqueeze(1).to(z.dtype)
 
     def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
-        """Weighted embeddings of the tokens; their mean is the embedding."""
+        """Weighted embeddings of the tokens; their mean is the embedding.
+
+        data: as `collate` gives it.
+        """
         assert not isinstance(data, Tensor)
         ids = data["input_ids"]
         z, weights = F.embedding(ids, self.table), self._weights(data)

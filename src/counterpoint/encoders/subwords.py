@@ -35,7 +35,10 @@ REMEMBERED = 64_000_000
 
 
 def backend(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
-    """A copy without padding and truncation, as these are settings inside the object, which threads share."""
+    """A copy without padding and truncation, as these are settings inside the object, which threads share.
+
+    tokenizer: stays as it is.
+    """
     copied = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     copied.no_padding()
     copied.no_truncation()

@@ -47,6 +47,7 @@ class TableTransformerConfig:
 
     @property
     def columns(self) -> Columns:
+        """The columns, as `counterpoint.modalities.table` reads them."""
         return Columns(categories=self.categories, numbers=self.numbers)
 
 
@@ -55,6 +56,11 @@ class TableTransformer(Encoder):
 
     A category is a row of one table of all categories, a number times a vector (plus a bias) that all numbers share; a
     learned vector for each column is added, and the sum is normalised. Rows without any cell have an embedding, too.
+
+    >>> rows = [{"age": 30, "city": "Rome"}, {"age": 40, "city": None}]
+    >>> columns = {"categories": {"city": ["Oslo", "Rome"]}, "numbers": {"age": [35.0, 5.0]}}
+    >>> TableTransformer(TableTransformerConfig(dim=16, layers=1, heads=2, **columns)).encode(rows).shape
+    (2, 16)
     """
 
     kind: ClassVar[str] = "table-transformer"
@@ -123,7 +129,10 @@ class TableTransformer(Encoder):
 
     def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
         """The class token, then every cell in the order of `Columns.names`: ``(N, 1 + C, D)``, and which of them are
-        there ``(N, 1 + C)`` bool."""
+        there ``(N, 1 + C)`` bool.
+
+        data: as `collate` gives it.
+        """
         assert not isinstance(data, Tensor)
         missing = data["missing"]
         there = torch.cat((missing.new_ones(len(missing), 1), ~missing), 1)

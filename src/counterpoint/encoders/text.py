@@ -78,10 +78,10 @@ class TextTransformer(TextEncoder):
     Batches of mixed lengths cost what their real tokens cost: families that allow it are computed without padding
     (`counterpoint.encoders.packed`), others in parts of like length.
 
-    >>> config = TextTransformerConfig(layers=1, width=16, heads=2, max_length=16, vocabulary=100)
-    >>> encoder = TextTransformer.from_texts(["a green boat", "a red car"] * 20, config)
-    >>> encoder.encode(["a boat", "a car"]).shape
-    (2, 16)
+    >>> config = TextTransformerConfig(layers=1, width=16, heads=2, vocabulary=80, max_length=16)
+    >>> encoder = TextTransformer.from_texts(["a cat sat on a mat", "a dog ran"] * 10, config)
+    >>> encoder.encode(["a cat", "a dog"]).shape, encoder.encode("a cat").shape
+    ((2, 16), (16,))
     """
 
     kind: ClassVar[str] = "text-transformer"
@@ -125,7 +125,10 @@ class TextTransformer(TextEncoder):
         prompts: Mapping[str, str] | None = None,
         sample: int = 200_000,
     ) -> Self:
-        """A vocabulary from at most ``sample`` of the texts, weights at random."""
+        """A vocabulary from at most ``sample`` of the texts, weights at random.
+
+        config: of the model (None: the usual one). prompts: role -> text before the item.
+        """
         config = config or TextTransformerConfig()
         return cls(config, train_tokenizer(texts, **subwords(config), sample=sample), prompts=prompts)
 
@@ -166,6 +169,8 @@ class TextTransformer(TextEncoder):
 
         Raises `ModelError` for a sentence-transformers folder with further modules behind the pooling, which
         `counterpoint.load` reads.
+
+        source: its path or id.
         """
         found = pretrained.read(source)
         if found.said is not None and [s["type"] for s in found.said.stages] not in ([], ["Normalize"]):
@@ -187,7 +192,10 @@ class TextTransformer(TextEncoder):
         prompts: Mapping[str, str] | None = None,
     ) -> Self:
         """The encoder of what was read, without the modules behind its pooling but for unit length. The settings are
-        those of `from_pretrained`."""
+        those of `from_pretrained`.
+
+        found: what was read. pooling, template, max_length, prompts: None takes what was said beside it.
+        """
         said = found.said
         config = TextTransformerConfig(
             **pretrained.shape(found.model, found.tokenizer),
@@ -212,7 +220,10 @@ class TextTransformer(TextEncoder):
         return int(self.transformer.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr]
 
     def pooled_by(self, pooling: str, *, template: str = TEMPLATE) -> Self:
-        """An encoder of the same weights (shared, not copied) that pools otherwise."""
+        """An encoder of the same weights (shared, not copied) that pools otherwise.
+
+        pooling: the mode. template: of pooling=prompt.
+        """
         twin = copy.copy(self)
         twin._modules = dict(self._modules)
         twin.config = replace(self.config, pooling=pooling, template=template)
@@ -226,7 +237,10 @@ class TextTransformer(TextEncoder):
     # --- the passes --------------------------------------------------------------------------------------------------
 
     def pool(self, hidden: Tensor, mask: Tensor | None, skip: Tensor | None = None) -> Tensor:
-        """``(N, T, D)`` to ``(N, D)``, as the configuration says. skip: as of `counterpoint.encoders.pooling.pool`."""
+        """``(N, T, D)`` to ``(N, D)``, as the configuration says. skip: as of `counterpoint.encoders.pooling.pool`.
+
+        hidden: of the tokens. mask: ``(N, T)``, nonzero = real.
+        """
         if self.asked is not None:
             return token_at(hidden, mask, self.asked)
         return pool(hidden, mask, mode=self.config.pooling, skip=skip)
@@ -251,7 +265,7 @@ class TextTransformer(TextEncoder):
         """What the encoder gives if it stops after each of these layers, ``(N, len(layers), D)``, from one pass.
 
         layers: 1 to `depth`, in any order. See `counterpoint.encoders.truncate.truncated` for an encoder that gives one
-        of them alone.
+        of them alone. data: as `collate` gives it.
         """
         for n in layers:
             parts.check(n, self.depth)
@@ -286,11 +300,17 @@ class TextTransformer(TextEncoder):
         return self.transformer.get_submodule(self._norm) if self._norm else None
 
     def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
-        """Last hidden states ``(N, T, D)``, zero where the mask ``(N, T)`` is False."""
+        """Last hidden states ``(N, T, D)``, zero where the mask ``(N, T)`` is False.
+
+        data: as `collate` gives it.
+        """
         return self.hidden_states(data, last=True)[0], _mask(data).bool()
 
     def hidden_states(self, data: Data, *, last: bool = False) -> list[Tensor]:
-        """Hidden states ``(N, T, D)`` of the embedding layer and of every layer after it (last: of the last only)."""
+        """Hidden states ``(N, T, D)`` of the embedding layer and of every layer after it (last: of the last only).
+
+        data: as `collate` gives it.
+        """
         mask = _mask(data).bool()
         at = mask.nonzero()  # (tokens, 2), row by row
         first = torch.nn.functional.pad(mask.sum(1).cumsum(0), (1, 0))[:-1]
@@ -401,7 +421,10 @@ class TextTransformer(TextEncoder):
 
 
 def in_order(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Lengths of texts, ``(N,)`` from the longest, and the order in which they pass the transformer."""
+    """Lengths of texts, ``(N,)`` from the longest, and the order in which they pass the transformer.
+
+    mask: ``(N, T)``, nonzero = real.
+    """
     lengths, order = mask.sum(1).clamp(min=1).sort(descending=True, stable=True)
     return lengths, order
 
@@ -416,7 +439,10 @@ def _states(out: Any, layers: Sequence[int]) -> tuple[Tensor, ...]:
 
 
 def architecture(config: TextTransformerConfig, tokenizer: PreTrainedTokenizerFast) -> Any:
-    """The `transformers` configuration of a fresh model."""
+    """The `transformers` configuration of a fresh model.
+
+    config: of ours. tokenizer: of its vocabulary.
+    """
     from transformers import AutoConfig, BertConfig
 
     if config.architecture:

@@ -30,7 +30,10 @@ SETTINGS = ("vocabulary", "model", "lowercase", "identifiers", "min_frequency", 
 
 
 def subwords(config: Any) -> dict[str, Any]:
-    """What an encoder's configuration says of its subwords, for `train_tokenizer`."""
+    """What an encoder's configuration says of its subwords, for `train_tokenizer`.
+
+    config: of an encoder of texts.
+    """
     return {name: getattr(config, name) for name in SETTINGS if hasattr(config, name)}
 
 
@@ -50,8 +53,13 @@ def train_tokenizer(
 
     vocabulary: most entries, special tokens included. lowercase: fold case, and accents with it. identifiers: for code:
     snake_case and camelCase are split into their words, and all punctuation is dropped. min_frequency: of a subword.
-    max_length: in tokens, written into the files for other libraries. sample: most texts used, drawn evenly
-    (reservoir) from however many there are; seed: of that draw.
+    max_length: in tokens, written into the files for other libraries. sample: most texts used, drawn evenly (reservoir)
+    from however many there are; seed: of that draw. texts: read once. vocabulary, model: size and kind (wordpiece, or
+    byte-level bpe).
+
+    >>> tokenizer = train_tokenizer(["a cat sat", "a cat ran"] * 5, vocabulary=50)
+    >>> tokenizer.convert_ids_to_tokens(tokenizer("a cat")["input_ids"])
+    ['[CLS]', 'a', 'cat', '[SEP]']
     """
     kept = reservoir(texts, sample, seed=seed)
     if not any(text.strip() for text in kept):
@@ -74,7 +82,13 @@ def train_tokenizer(
 
 
 def reservoir(texts: Iterable[str], size: int, *, seed: int = 0) -> list[str]:
-    """At most ``size`` of the texts, each with the same chance, in one pass (Vitter 1985, algorithm R)."""
+    """At most ``size`` of the texts, each with the same chance, in one pass (Vitter 1985, algorithm R).
+
+    seed: of the draw. texts: read once. size: the most.
+
+    >>> len(reservoir((f"text {i}" for i in range(1_000)), 5))
+    5
+    """
     rng = random.Random(seed)
     kept: list[str] = []
     for i, text in enumerate(texts):

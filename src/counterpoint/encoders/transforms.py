@@ -13,12 +13,24 @@ CONSTANT = 1e-6
 
 
 def unit(z: np.ndarray) -> np.ndarray:
-    """``(N, D)`` with every row at unit length; a row of zeros stays one."""
+    """``(N, D)`` with every row at unit length; a row of zeros stays one.
+
+    z: of any length.
+
+    >>> unit(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+    [[0.6, 0.8], [0.0, 0.0]]
+    """
     return z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)  # type: ignore[no-any-return]
 
 
 def standardised(z: np.ndarray) -> np.ndarray:
-    """``(N, D)`` with every column at mean 0 and variance 1; a column of one value becomes 0."""
+    """``(N, D)`` with every column at mean 0 and variance 1; a column of one value becomes 0.
+
+    z: of any scale.
+
+    >>> standardised(np.array([[1.0, 5.0], [3.0, 5.0]])).tolist()
+    [[-1.0, 0.0], [1.0, 0.0]]
+    """
     z = np.asarray(z, dtype=np.float64)
     centred, std = z - z.mean(0), z.std(0)
     constant = std <= CONSTANT * np.abs(z).max(0, initial=0)
@@ -31,7 +43,14 @@ def independent(z: np.ndarray, *, seed: int = 0, iterations: int = 1_000, tolera
     The covariance of what comes out is the identity: the space is isotropic. Warns where it does not converge in so
     many iterations; the last iterate is still white. Raises `DataError` where the rows do not span all D directions.
 
+    z: ``(N, D)``. seed: of where it begins. iterations: at most. tolerance: change at which it has converged.
+
     Source: Hyvärinen & Oja 2000, "Independent Component Analysis: Algorithms and Applications".
+
+    >>> rng = np.random.default_rng(0)
+    >>> x = independent(rng.laplace(size=(500, 2)) @ np.array([[1.0, 2.0], [0.0, 1.0]]))
+    >>> np.allclose(np.cov(x.T, bias=True), np.eye(2), atol=0.05)
+    True
     """
     from sklearn.decomposition import FastICA
     from sklearn.exceptions import ConvergenceWarning

@@ -28,6 +28,14 @@ def truncated(encoder: Encoder, *, layers: int | None = None, dim: int | None = 
     is a module that sentence-transformers and ONNX know.
 
     Raises `ConfigError` for more layers or dimensions than there are, and for layers of an encoder without any.
+
+    encoder: stays as it is.
+
+    >>> from counterpoint.encoders.text import TextTransformer
+    >>> encoder = TextTransformer.example()
+    >>> small = truncated(encoder, layers=1, dim=8)
+    >>> depth(small), small.encode("a cat").shape
+    (1, (8,))
     """
     if dim is not None and not 1 <= dim <= encoder.dim:
         raise ConfigError(f"dim={dim}: this encoder gives {encoder.dim} dimensions; keep from 1 to {encoder.dim}.")
@@ -36,7 +44,14 @@ def truncated(encoder: Encoder, *, layers: int | None = None, dim: int | None = 
 
 
 def depth(encoder: Encoder) -> int:
-    """Number of layers after which an encoder can stop; 1 where it is no transformer of text."""
+    """Number of layers after which an encoder can stop; 1 where it is no transformer of text.
+
+    encoder: of any class.
+
+    >>> from counterpoint.encoders.vectors import Vectors
+    >>> depth(Vectors.example())
+    1
+    """
     inner = _inner(encoder)
     return 1 if inner is None else inner.depth
 

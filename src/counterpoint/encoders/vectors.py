@@ -30,8 +30,9 @@ class VectorConfig:
 class Vectors(Encoder):
     """Linear layers with ReLU between them, over vectors ``(F,)`` of finite numbers.
 
-    >>> Vectors(VectorConfig(features=3, dim=4)).encode([[0.1, 0.2, 0.3]]).shape
-    (1, 4)
+    >>> encoder = Vectors(VectorConfig(features=4, widths=(8,), dim=3))
+    >>> encoder.encode([[1.0, 2, 3, 4], [0.0, 0, 0, 1]]).shape
+    (2, 3)
     """
 
     kind: ClassVar[str] = "vectors"

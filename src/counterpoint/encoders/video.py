@@ -48,7 +48,13 @@ class VideoConvNetConfig:
 
 class VideoConvNet(Encoder):
     """Frames one by one, then a convolution over time, then a mean weighted by attention (Lin et al. 2017, arXiv
-    1703.03130, with one head). Normalised by group, so that a video does not depend on its company."""
+    1703.03130, with one head). Normalised by group, so that a video does not depend on its company.
+
+    >>> from counterpoint.modalities.video import Video
+    >>> encoder = VideoConvNet(VideoConvNetConfig(frames=4, size=16, stem_width=4, widths=(4, 8), depths=(1, 1)))
+    >>> encoder.encode([Video(np.zeros((6, 24, 24, 3), dtype=np.uint8))]).shape
+    (1, 8)
+    """
 
     kind: ClassVar[str] = "video-convnet"
     modality: ClassVar[str] = "video"
@@ -114,7 +120,10 @@ class VideoConvNet(Encoder):
     # --- what comes out --------------------------------------------------------------------------------------------
 
     def tokens(self, data: Data) -> tuple[Tensor, Tensor]:
-        """Each frame and what changes around it ``(N, T, D)``, and which frames are real ``(N, T)`` bool."""
+        """Each frame and what changes around it ``(N, T, D)``, and which frames are real ``(N, T)`` bool.
+
+        data: as `collate` gives it.
+        """
         assert not isinstance(data, Tensor)
         frames, mask = data["frames"], data["attention_mask"].bool()
         x = self.frame(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])

@@ -19,6 +19,10 @@ def partial_spearman(x: np.ndarray, y: np.ndarray, given: np.ndarray) -> float:
 
     ``(r_xy - r_xg r_yg) / sqrt((1 - r_xg²) (1 - r_yg²))``, r being Spearman's. All ``(N,)``. NaN where x or y is
     constant, or says what ``given`` says.
+
+    >>> x = np.arange(6.0)
+    >>> round(partial_spearman(x, x, given=np.array([1.0, 0, 1, 0, 1, 0])), 3)
+    1.0
     """
     x, y, g = rankdata(x), rankdata(y), rankdata(given)
     xy, xg, yg = pearson(x, y), pearson(x, g), pearson(y, g)
@@ -35,9 +39,14 @@ def biases(
 
     cosines, gold: ``(N,)``. a, b: the N texts of each side. ``overlap bias``: with the Jaccard similarity of the words
     (positive: pairs with words in common are scored too high). ``length bias``: with the difference of the numbers of
-    words (negative: pairs of unlike length are scored too low).
+    words (negative: pairs of unlike length are scored too low). tokenizer: text -> words.
 
     Source of the question: Miao et al. 2023 (DebCSE), arXiv 2309.07396.
+
+    >>> cosines, gold = np.array([0.9, 0.2, 0.4, 0.7]), np.array([1.0, 0.0, 0.5, 0.6])
+    >>> found = biases(cosines, ["a cat", "a b", "c d", "e f g"], ["a cat", "x", "c z", "e"], gold)
+    >>> sorted(found)
+    ['length bias', 'overlap bias']
     """
     cosines, gold = np.asarray(cosines, dtype=np.float64), np.asarray(gold, dtype=np.float64)
     if not len(cosines) == len(a) == len(b) == len(gold):

@@ -30,7 +30,10 @@ CLEAR = 0.05
 
 @dataclass(frozen=True)
 class Kept:
-    """Vectors kept in some way. rescore: what else is kept, of the whole width, to score the best again by."""
+    """Vectors kept in some way. rescore: what else is kept, of the whole width, to score the best again by.
+
+    dim: dimensions. dtype: of each.
+    """
 
     dim: int
     dtype: Dtype
@@ -47,7 +50,10 @@ class Kept:
 
 @dataclass(frozen=True)
 class Line:
-    """One way of keeping vectors: every metric, and how much of it is lost (paired; negative: gained)."""
+    """One way of keeping vectors: every metric, and how much of it is lost (paired; negative: gained).
+
+    kept: the way. metrics: by name. lost: by name.
+    """
 
     kept: Kept
     metrics: dict[str, Interval]
@@ -56,7 +62,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Costs:
-    """The first line is that of whole float32 vectors. width: dimensions of the model. metric: what is shown."""
+    """The first line is that of whole float32 vectors. width: dimensions of the model. metric: what is shown.
+
+    task: in words. lines: one for each way. counts: of queries and documents. notes: sentences for the reader.
+    """
 
     task: str
     width: int
@@ -66,7 +75,10 @@ class Costs:
     notes: tuple[str, ...] = field(default=())
 
     def table(self, *, name: str = "model") -> Table:
-        """Quality, quality lost, bytes per vector, bytes saved: a line for each way."""
+        """Quality, quality lost, bytes per vector, bytes saved: a line for each way.
+
+        name: of the model, for the title.
+        """
         counts = ", ".join(f"{n:,} {what}" for what, n in self.counts.items())
         caption = f"{counts}; losses with their paired 95 % intervals; bytes are those of a vector"
         if any(line.kept.rescore for line in self.lines):
@@ -131,6 +143,12 @@ def costs(
     sides are what the codes stand for. data, train, depth, k, draws, seed: as of `evaluate`.
 
     Raises ConfigError for more dimensions than the encoder has, and for rows of two modalities.
+
+    >>> from counterpoint.encoders.static import StaticText
+    >>> rows = [{"anchor": f"question {i} of many", "positive": f"answer {i}"} for i in range(20)]
+    >>> found = costs(StaticText.example(), rows, dtypes=("float32", "binary"), draws=10)
+    >>> [line.kept.dtype for line in found.lines]
+    ['float32', 'binary', 'binary']
     """
     kind = kind_of(data)
     if kind == "towers" or isinstance(encoder, Mapping):

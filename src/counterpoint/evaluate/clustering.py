@@ -18,12 +18,12 @@ from counterpoint.evaluate.intervals import Sample
 def kmeans(x: np.ndarray | sparse.csr_array, k: int, *, restarts: int = 4, seed: int = 0) -> np.ndarray:
     """Cluster of each row, ``(N,)``: k-means on unit vectors, the best of several starts. x: (N, D), perhaps sparse.
 
-    restarts: the best of so many. seed: of the first centres.
+    restarts: starts. seed: of the starts.
 
-    >>> points = np.array([[0.0, 0.0], [0.1, 0.0], [5.0, 5.0], [5.1, 5.0]], dtype=np.float32)
-    >>> found = kmeans(points, 2)
-    >>> bool(found[0] == found[1] != found[2] == found[3])
-    False
+    >>> x = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
+    >>> clusters = kmeans(x, 2)
+    >>> bool(clusters[0] == clusters[1] != clusters[2] == clusters[3])
+    True
     """
     if not np.isfinite(x.data if sparse.issparse(x) else x).all():
         raise DataError("Some embeddings are not finite (NaN or infinity); they cannot be clustered. Check the model.")
@@ -41,8 +41,10 @@ def nmi(labels: np.ndarray, clusters: np.ndarray) -> float:
     As scikit-learn's `normalized_mutual_info_score`; the V-measure is the same number. It is not adjusted for chance:
     random clusters of few rows score above 0, the more the fewer rows there are.
 
-    >>> nmi(np.array([0, 0, 1, 1]), np.array([5, 5, 9, 9]))  # the names of clusters do not matter
-    1.0
+    labels, clusters: ``(N,)``.
+
+    >>> nmi(np.array([0, 0, 1, 1]), np.array([7, 7, 3, 3])), nmi(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]))
+    (1.0, 0.0)
     """
     table = _table(labels, clusters)
     entropies = _entropy(table.sum(axis=1)) + _entropy(table.sum(axis=0))
@@ -52,9 +54,11 @@ def nmi(labels: np.ndarray, clusters: np.ndarray) -> float:
 def ari(labels: np.ndarray, clusters: np.ndarray) -> float:
     """Adjusted Rand index (Hubert & Arabie, 1985): agreement on pairs of rows, 0 by chance, 1 when equal.
 
-    1 for a single row, as scikit-learn's `adjusted_rand_score`. labels, clusters: ``(n,)`` each.
+    1 for a single row, as scikit-learn's `adjusted_rand_score`.
 
-    >>> ari(np.array([0, 0, 1, 1]), np.array([5, 5, 9, 9]))
+    labels: ``(N,)`` true classes. clusters: ``(N,)`` numbers.
+
+    >>> ari(np.array([0, 0, 1, 1]), np.array([7, 7, 3, 3]))
     1.0
     """
     table = _table(labels, clusters)
@@ -71,7 +75,7 @@ def accuracy(labels: np.ndarray, clusters: np.ndarray) -> float:
 
     Clusters (or classes) that are left over, where their numbers differ, match nothing. labels, clusters: (N,).
 
-    >>> accuracy(np.array([0, 0, 1, 1]), np.array([5, 5, 9, 5]))
+    >>> accuracy(np.array([0, 0, 1, 1]), np.array([7, 7, 3, 7]))
     0.75
     """
     table = _table(labels, clusters)
@@ -82,6 +86,9 @@ def samples(labels: np.ndarray, clusters: np.ndarray) -> dict[str, Sample]:
     """The metrics of a clustering. labels, clusters: (N,).
 
     Intervals of these are about as many other rows of this one clustering; they do not cover the luck of k-means.
+
+    >>> sorted(samples(np.array([0, 0, 1, 1]), np.array([7, 7, 3, 3])))
+    ['ari', 'nmi']
     """
     pair = (np.asarray(labels), np.asarray(clusters))
     return {"nmi": Sample(pair, nmi, (0, 1)), "ari": Sample(pair, ari, (-1, 1))}

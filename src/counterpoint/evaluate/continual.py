@@ -25,20 +25,25 @@ class Continual:
 
     @property
     def seen(self) -> np.ndarray:
+        """After each task, the accuracy on the rows of all tasks so far, ``(T,)``."""
         known = np.tril(np.where(np.isnan(self.matrix), 0, self.matrix) * self.counts)
         found: np.ndarray = known.sum(1) / np.cumsum(self.counts)
         return found
 
     @property
     def average(self) -> float:
+        """The mean of `seen`."""
         return float(self.seen.mean())
 
     @property
     def last(self) -> float:
+        """The accuracy on all tasks at the end."""
         return float(self.seen[-1])
 
     @property
     def forgetting(self) -> float:
+        """How far the accuracy on a task has fallen from its best by the end, the mean over all tasks but the last; 0
+        of one."""
         if len(self.counts) < 2:
             return 0.0
         return float((np.nanmax(self.matrix[:-1, :-1], axis=0) - self.matrix[-1, :-1]).mean())
@@ -49,6 +54,11 @@ def continual(predicted: Sequence[np.ndarray], truth: np.ndarray, tasks: np.ndar
 
     truth: ``(N,)`` labels. tasks: ``(N,)``, the task of each test row; tasks are in the order of their numbers.
     Predictions for rows of tasks that come later are not looked at. Raises `DataError` where they do not fit.
+
+    >>> truth, tasks = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1])
+    >>> found = continual([np.array([0, 0, 0, 0]), np.array([0, 1, 1, 1])], truth, tasks)
+    >>> found.average, found.last, found.forgetting
+    (0.875, 0.75, 0.5)
     """
     names, number, counts = np.unique(tasks, return_inverse=True, return_counts=True)
     if len(predicted) != len(names) or not len(names):

@@ -40,6 +40,10 @@ def tolerance(z: np.ndarray, labels: np.ndarray) -> float:
 
     z: ``(N, D)``. labels: ``(N,)``, -1 where the class is not known. NaN where no class has two rows.
     Source: Wang & Liu 2021, arXiv 2012.09740 (who divide by the number of all pairs).
+
+    >>> z = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
+    >>> tolerance(z, np.array([0, 0, 1]))
+    1.0
     """
     known = labels >= 0
     z, numbers = unit(z[known]).astype(np.float64), np.unique(labels[known], return_inverse=True)[1]
@@ -57,6 +61,10 @@ def effective_negatives(scores: Tensor, temperatures: Sequence[float] = TEMPERAT
 
     scores: ``(N, M)`` cosines, -inf where there is no negative. 1: only the nearest is pushed; the number of negatives:
     all alike. Source: Wang & Liu 2021, arXiv 2012.09740, eq. 5.
+
+    >>> scores = torch.tensor([[0.9, 0.1, 0.1, 0.1]])
+    >>> [round(float(n), 1) for n in effective_negatives(scores, temperatures=(0.01, 100.0))[0]]
+    [1.0, 4.0]
     """
     found = []
     for temperature in temperatures:
@@ -70,6 +78,11 @@ def skewness(counts: np.ndarray) -> float:
 
     Of how often each row is among the nearest of others it says how uneven that is: 0 even, above 1 there are hubs.
     Source: Radovanović et al. 2010, "Hubs in Space".
+
+    counts: ``(N,)``.
+
+    >>> skewness(np.array([1, 1, 1])), round(skewness(np.array([0, 0, 0, 9])), 3)
+    (0.0, 1.155)
     """
     x = counts - counts.mean()
     spread = np.sqrt((x**2).mean())
@@ -94,6 +107,11 @@ def examine(
     one item), so that the positives of others may be false negatives. towers: the sides of a pair are of two
     modalities. Vectors are scaled to unit length here. Raises `DataError` for fewer than three rows, NaN, a vector of
     zeros, other widths, `ConfigError` for a temperature that is not positive.
+
+    >>> z = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
+    >>> found = examine(z, temperature=0.1)
+    >>> found.counts, any(f.name == "isotropy" for f in found.findings)
+    ({'rows': 50, 'dimensions': 8}, True)
     """
     began = time.perf_counter()
     z = checked(z, "z")
@@ -137,6 +155,8 @@ def examine(
 
 
 def with_labels(m: Measured, z: np.ndarray, labels: np.ndarray, near: np.ndarray) -> Measured:
+    """The figures with those that labels allow. m: so far. z: ``(N, D)`` unit vectors. labels: ``(N,)``, below 0 where
+    a row has none. near: ``(N, k)`` numbers of the nearest others."""
     known = labels >= 0
     same = (labels[near] == labels[:, None])[known]
     share = np.unique(labels[known], return_counts=True)[1] / known.sum()
@@ -158,6 +178,11 @@ def with_pairs(
     judged: bool,
     towers: bool,
 ) -> Measured:
+    """The figures with those that pairs allow.
+
+    m: so far. left, right: anchors and positives ``(P, D)``. names: what to call them in examples. judged: whether the
+    pairs come with scores. towers: whether the sides are of two modalities.
+    """
     left, right = checked(left, "anchors"), checked(right, "positives")
     if left.shape != right.shape or left.shape[1] != m.dim:
         raise DataError(
@@ -194,7 +219,10 @@ def with_pairs(
 
 
 def nearer_than_own(left: np.ndarray, right: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each anchor: how many positives of others are nearer than its own, the nearest one's cosine, and which."""
+    """For each anchor: how many positives of others are nearer than its own, the nearest one's cosine, and which.
+
+    left, right: unit vectors ``(P, D)``. own: ``(P,)`` cosines of the pairs.
+    """
     above, best, which = np.zeros(len(left), dtype=np.int64), np.zeros(len(left)), np.zeros(len(left), dtype=np.int64)
     for r in range(0, len(left), BLOCK):
         s = left[r : r + BLOCK] @ right.T
@@ -207,7 +235,10 @@ def nearer_than_own(left: np.ndarray, right: np.ndarray, own: np.ndarray) -> tup
 
 
 def over_blocks(left: np.ndarray, right: np.ndarray, *, own: np.ndarray) -> np.ndarray:
-    """Mean `effective_negatives` over rows ``(N, D)`` and candidates ``(M, D)``, of which candidate own_i is none."""
+    """Mean `effective_negatives` over rows ``(N, D)`` and candidates ``(M, D)``, of which candidate own_i is none.
+
+    left: the rows. right: the candidates. own: ``(N,)``.
+    """
     found = []
     for r in range(0, len(left), BLOCK):
         s = torch.from_numpy(left[r : r + BLOCK] @ right.T)
@@ -217,7 +248,10 @@ def over_blocks(left: np.ndarray, right: np.ndarray, *, own: np.ndarray) -> np.n
 
 
 def nearest_others(z: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines and numbers ``(N, k)`` of the nearest other rows."""
+    """Cosines and numbers ``(N, k)`` of the nearest other rows.
+
+    z: ``(N, D)`` unit vectors.
+    """
     scores, ids = top_k(z, z, k + 1)
     itself = ids == np.arange(len(z))[:, None]
     itself[~itself.any(1), -1] = True  # among many equal rows it may not be found: the last one goes
@@ -225,24 +259,33 @@ def nearest_others(z: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def duplicates(scores: np.ndarray, ids: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Examples of pairs of rows that are as good as equal. scores, ids: ``(N,)``, of each row's nearest other. names:
+    what to call rows."""
     pairs = {(min(i, j), max(i, j)) for i, j in enumerate(ids.tolist()) if scores[i] > findings.DUPLICATE}
     return [{"one": names[i], "other": names[j]} for i, j in sorted(pairs)[:SHOWN]]
 
 
 def top(counts: np.ndarray) -> list[int]:
+    """Numbers of the rows with the largest counts ``(N,)``, the largest first."""
     found: list[int] = np.argsort(-counts, kind="stable")[:SHOWN].tolist()
     return found
 
 
 def histogram(cosines: np.ndarray) -> list[float]:
-    """Shares in 50 equal parts of [-1, 1]."""
+    """Shares in 50 equal parts of [-1, 1].
+
+    cosines: any number of them.
+    """
     counts = np.histogram(cosines.clip(-1, 1), bins=50, range=(-1, 1))[0]
     shares: list[float] = (counts / max(1, counts.sum())).tolist()
     return shares
 
 
 def checked(z: np.ndarray, name: str) -> np.ndarray:
-    """Unit vectors, float32, or an error that names the first row that is none."""
+    """Unit vectors, float32, or an error that names the first row that is none.
+
+    z: ``(N, D)``. name: of the rows, for the message.
+    """
     z = np.asarray(z, dtype=np.float32)
     if z.ndim != 2:
         raise DataError(f"{name} has shape {z.shape}; expected (N, D): one embedding for each row.")
@@ -271,7 +314,14 @@ def diagnose(
 
     views: two views of each item as ``anchor`` and ``positive``, for rows that are no pairs; without them two passes
     with dropout are the views of a text. temperature: that of the training (None: not known). Returns a `Diagnosis`;
-    raises `DataError` for rows of another kind, or too few.
+    raises `DataError` for rows of another kind, or too few. encoder: one, or one for each stream. rows: of one kind.
+    seed: of dropout and of the rows that are sampled.
+
+    >>> from counterpoint.encoders.static import StaticText
+    >>> rows = [{"anchor": f"question {i} of many", "positive": f"answer {i}"} for i in range(20)]
+    >>> found = diagnose(StaticText.example(), rows, temperature=0.05)
+    >>> sorted(found.counts)
+    ['dimensions', 'pairs', 'rows']
     """
     held = [r for r in rows if not any(v is None for v in r.values())]
     if not held:
@@ -311,6 +361,8 @@ def diagnose(
 
 
 def of_pairs(encoder: Encoder, rows: Sequence[Row], *, temperature: float | None) -> Diagnosis:
+    """encoder: of both sides. rows: with anchor and positive, or a, b and score. temperature: that of the training
+    (None: not known)."""
     notes: list[str] = []
     roles: tuple[str | None, str | None] = ("query", "document")
     left, right = "anchor", "positive"
@@ -342,6 +394,7 @@ def of_pairs(encoder: Encoder, rows: Sequence[Row], *, temperature: float | None
 
 
 def of_towers(encoders: Mapping[str, Encoder], rows: list[Row], *, temperature: float | None) -> Diagnosis:
+    """encoders: by stream. rows: that have both streams. temperature: that of the training (None: not known)."""
     left, right = streams([{k: v for k, v in rows[0].items() if k != "source"}], encoders)
     a, b = (encoders[s].encode([r[s] for r in rows]) for s in (left, right))
     if a.shape[1] != b.shape[1]:
@@ -354,7 +407,10 @@ def of_towers(encoders: Mapping[str, Encoder], rows: list[Row], *, temperature: 
 def encoded(
     encoder: Encoder, items: Sequence[Any], notes: list[str], *, role: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings of the items that have a direction, and their numbers."""
+    """Embeddings of the items that have a direction, and their numbers.
+
+    encoder: of the items. notes: a sentence is added where items are left out. role: whose prompt is put before them.
+    """
     z = encoder.encode(items, role=role)
     kept = np.flatnonzero(np.linalg.norm(z, axis=1) > 0)
     if len(kept) < len(z):
@@ -363,7 +419,10 @@ def encoded(
 
 
 def dropped_out(encoder: Encoder, items: Sequence[Any], *, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Embeddings of two passes with dropout; None where the passes do not differ."""
+    """Embeddings of two passes with dropout; None where the passes do not differ.
+
+    encoder: in train mode for it. items: N. seed: of the two passes.
+    """
     model = copy.deepcopy(encoder).train()  # a copy: statistics of batches must not move
     out: list[np.ndarray] = []
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -384,6 +443,9 @@ def distinct(items: Sequence[Any]) -> list[Any]:
 
 
 def named(items: Sequence[Any], kept: Iterable[int] | None = None) -> list[str]:
-    """What to call items: a text's first words, the row's number else."""
+    """What to call items: a text's first words, the row's number else.
+
+    items: all of them. kept: numbers of those that are meant (None: all).
+    """
     names = [" ".join(x.split())[:160] if isinstance(x, str) else f"row {i}" for i, x in enumerate(items)]
     return names if kept is None else [names[i] for i in kept]

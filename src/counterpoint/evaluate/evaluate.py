@@ -89,6 +89,12 @@ def evaluate(
 
     Raises DataError for rows that fit no task, ConfigError for a baseline that the task cannot have, NotFiniteError for
     an encoder that gives NaN.
+
+    >>> from counterpoint.encoders.static import StaticText
+    >>> rows = [{"a": f"text {i}", "b": f"text {i % 3}", "score": i / 10} for i in range(10)]
+    >>> found = evaluate(StaticText.example(), rows, baselines=(), draws=20)
+    >>> found.task, [figure.metric for figure in found.figures]
+    ('similarity', ['spearman', 'pearson'])
     """
     began = time.perf_counter()
     kind = kind_of(data)
@@ -118,7 +124,13 @@ def evaluate(
 
 
 def kind_of(data: Retrieval | Rows | Sequence[Row]) -> str:
-    """Which task data are for: a key of `BASELINES`. Raises DataError where they fit none."""
+    """Which task data are for: a key of `BASELINES`. Raises DataError where they fit none.
+
+    data: as of `evaluate`.
+
+    >>> kind_of([{"anchor": "a question", "positive": "its answer"}])
+    'pairs'
+    """
     if isinstance(data, Retrieval):
         return "retrieval"
     first = next(iter(data), None)

@@ -22,7 +22,13 @@ class Measured:
 
     random_cosine: mean of two rows. rank_of: what the effective rank could be at most. occurrences: ``(N,)``, how often
     a row is among the ten nearest of others. nearer: share of the anchors to which the positive of another is nearer
-    than their own; nearer_each: how many such. effective: mean number of negatives pushed, per temperature.
+    than their own; nearer_each: how many such. effective: mean number of negatives pushed, per temperature. duplicates:
+    share of rows. temperature: of the training. temperatures: of ``effective``. skewness, anti_hubs: of the
+    occurrences, and the share of rows that are among nobody's ten. negatives: of an anchor. pairs: how many. judged:
+    they come with scores. alignment, uniformity, tolerance, isotropy, effective_rank: as of the functions of these
+    names. other_cosine: mean of an anchor and another's positive. gap: between two modalities. same_class: share of the
+    ten nearest; same_class_by_chance: what it would be by chance. classes: how many. histograms: name -> shares of
+    cosines. examples: name -> what the report shows.
     """
 
     rows: int
@@ -58,7 +64,10 @@ class Measured:
 @dataclass(frozen=True)
 class Finding:
     """A figure (None: not known), whether it asks for a change, and the sentence that says what it means or what to
-    change."""
+    change.
+
+    name: of the figure. value: the figure. act: asks for a change.
+    """
 
     name: str
     value: float | None
@@ -105,7 +114,10 @@ class Diagnosis:
 
 
 def diagnosis(m: Measured, *, seconds: float) -> Diagnosis:
-    """Every finding that the figures allow."""
+    """Every finding that the figures allow.
+
+    m: the figures. seconds: that it took.
+    """
     found = [alignment(m), spread(m), tolerance(m), hardness(m), isotropy(m), rank(m), *hubness(m), duplicates(m)]
     found += [nearer(m), same_class(m), gap(m)]
     counts = {"rows": m.rows, "dimensions": m.dim, "pairs": m.pairs, "classes": m.classes}
@@ -122,6 +134,7 @@ def diagnosis(m: Measured, *, seconds: float) -> Diagnosis:
 
 
 def alignment(m: Measured) -> Finding | None:
+    """How near positives are, beside others. m: the figures."""
     if m.alignment is None:
         return None
     cosine = 1 - m.alignment / 2
@@ -134,6 +147,7 @@ def alignment(m: Measured) -> Finding | None:
 
 
 def spread(m: Measured) -> Finding:
+    """How much of the sphere is used. m: the figures."""
     said = "Log of the mean Gaussian potential: 0 is one point, -4 the whole sphere."
     # -1.5 is where all pairs have a cosine of about 0.6: more than half of the sphere is empty.
     if m.uniformity > -1.5:
@@ -143,6 +157,7 @@ def spread(m: Measured) -> Finding:
 
 
 def tolerance(m: Measured) -> Finding | None:
+    """How near rows of one class are, beside any two. m: the figures."""
     if m.tolerance is None or math.isnan(m.tolerance):
         return None
     said = f"Mean cosine of two rows of one class; of any two rows it is {m.random_cosine:.2f}."
@@ -153,12 +168,16 @@ def tolerance(m: Measured) -> Finding | None:
 
 
 def reach(m: Measured, wanted: float) -> float:
-    """The temperature at which the loss pushes so many negatives, between those that were tried."""
+    """The temperature at which the loss pushes so many negatives, between those that were tried.
+
+    m: the figures. wanted: how many.
+    """
     assert m.effective is not None
     return float(np.exp(np.interp(np.log(wanted), np.log(m.effective), np.log(m.temperatures))))
 
 
 def hardness(m: Measured) -> Finding | None:
+    """How many negatives the loss pushes at the training's temperature. m: the figures."""
     if m.effective is None or m.negatives < 8:
         return None
     low, high = reach(m, 2), reach(m, m.negatives / 2)
@@ -176,6 +195,7 @@ def hardness(m: Measured) -> Finding | None:
 
 
 def isotropy(m: Measured) -> Finding:
+    """Whether the embeddings point one way. m: the figures."""
     said = f"1: every direction looks alike. Two random rows have a mean cosine of {m.random_cosine:.2f}."
     # A mean vector of length c makes it about exp(-2 c): 0.4 is a mean cosine of 0.2.
     if m.isotropy < 0.4:
@@ -185,6 +205,7 @@ def isotropy(m: Measured) -> Finding:
 
 
 def rank(m: Measured) -> Finding:
+    """How many directions are in use. m: the figures."""
     said = f"Directions in use, of {m.rank_of}."
     if m.effective_rank < max(2.0, 0.1 * m.rank_of):
         said += " Most dimensions are idle: take more negatives, decorrelate or whiten, or store fewer dimensions."
@@ -193,6 +214,7 @@ def rank(m: Measured) -> Finding:
 
 
 def hubness(m: Measured) -> list[Finding]:
+    """Whether a few rows are everybody's neighbours, and how many are nobody's. m: the figures."""
     most = int(m.occurrences.max())
     said = f"Skewness of how often a row is among the ten nearest of others; the largest hub is so {most:,} times."
     hubs = m.skewness > 2
@@ -206,6 +228,7 @@ def hubness(m: Measured) -> list[Finding]:
 
 
 def duplicates(m: Measured) -> Finding:
+    """How many rows are as good as equal to another. m: the figures."""
     said = f"Rows with another one above a cosine of {DUPLICATE}."
     if m.duplicates > 0.01:
         said += " As negatives of one another they destroy structure, the more the lower T: deduplicate the data."
@@ -214,6 +237,7 @@ def duplicates(m: Measured) -> Finding:
 
 
 def nearer(m: Measured) -> Finding | None:
+    """How often the positive of another is nearer than an anchor's own. m: the figures."""
     if m.nearer is None:
         return None
     said = f"Anchors to which the positive of another is nearer than their own; {m.nearer_each:.2g} such each."
@@ -227,6 +251,7 @@ def nearer(m: Measured) -> Finding | None:
 
 
 def same_class(m: Measured) -> Finding | None:
+    """How many of the nearest rows, negatives without labels, are of the same class. m: the figures."""
     if m.tolerance is None:
         return None
     said = f"Of the ten nearest, those of the same class; by chance {m.same_class_by_chance:.2f}."
@@ -240,6 +265,7 @@ def same_class(m: Measured) -> Finding | None:
 
 
 def gap(m: Measured) -> Finding | None:
+    """How far apart two modalities lie. m: the figures."""
     if m.gap is None:
         return None
     said = "Distance between the means of the two modalities."

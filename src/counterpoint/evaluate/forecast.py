@@ -51,6 +51,8 @@ def evaluate_forecasts(
 
     Neighbouring windows overlap, so intervals are of resampled blocks of windows, each as long as a window and its
     horizon.
+
+    encoder: of series. draws: resamples of the intervals. seed: of these.
     """
     began = time.perf_counter()
     names = BASELINES if baselines is None else tuple(baselines)
@@ -78,7 +80,14 @@ def evaluate_forecasts(
 
 
 def errors(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean squared and mean absolute error of each forecast ``(N, H, C)``: ``(N,)`` each."""
+    """Mean squared and mean absolute error of each forecast ``(N, H, C)``: ``(N,)`` each.
+
+    predicted, truth: in the same units.
+
+    >>> mse, mae = errors(np.zeros((2, 4, 1)), np.full((2, 4, 1), 2.0))
+    >>> mse.tolist(), mae.tolist()
+    ([4.0, 4.0], [2.0, 2.0])
+    """
     apart = predicted.astype(np.float64) - truth
     return (apart**2).mean((1, 2)), np.abs(apart).mean((1, 2))
 
@@ -104,7 +113,10 @@ def _computed(encoder: SeriesEncoder, of: Callable[[Tensor], Tensor], past: np.n
 
 
 def probe(encoder: SeriesEncoder, windows: Windows) -> Forecast:
-    """A ridge from the embedding of a window, learned on the training part and chosen on the dev part."""
+    """A ridge from the embedding of a window, learned on the training part and chosen on the dev part.
+
+    encoder: of series. windows: with all three parts.
+    """
     return _ridge(partial(_computed, encoder, encoder), windows)
 
 
@@ -149,6 +161,8 @@ def season(windows: Windows) -> int | None:
     """The period, in steps, after which the training part resembles itself most, where a window holds one.
 
     Of the peaks of its autocorrelation, averaged over the channels, the highest that is above `CLEAR`.
+
+    windows: whose training part is read.
     """
     series = windows.series
     x = series.scaled[: series.span("train")[1]].astype(np.float64)
@@ -170,8 +184,8 @@ def receptive_field(encoder: SeriesEncoder, windows: np.ndarray) -> np.ndarray:
     """How much each step of the past moves each step of the forecast: ``(H, L)``, the mean over windows and channels of
     ``|Σ_c ∂ ŷ_hc / ∂ x_l|``.
 
-    windows: (N, L, C), in the units of the series. Periods that the forecast looks back on show as ridges.
-    Source: Zhang et al. 2023, arXiv 2306.12086, after Luo et al. 2016, arXiv 1701.04128.
+    windows: (N, L, C), in the units of the series. Periods that the forecast looks back on show as ridges. encoder: one
+    that forecasts. Source: Zhang et al. 2023, arXiv 2306.12086, after Luo et al. 2016, arXiv 1701.04128.
     """
     with encoder.evaluating(gradients=True), torch.enable_grad():
         x = encoder.collate(list(windows)).to(encoder.device).requires_grad_()

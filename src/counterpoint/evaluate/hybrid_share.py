@@ -72,6 +72,15 @@ def learn_from_pairs(
 
     The pairs must be new to the encoder, and so must the texts that they are found among: it knows those it has seen
     too well to be judged by them.
+
+    encoder: of texts. pairs: N rows. tokenizer: of BM25. metric: what the share is the best for. source: a sentence
+    that says where the share is from.
+
+    >>> from counterpoint.encoders.static import StaticText
+    >>> pairs = [{"anchor": f"question {i} of many", "positive": f"answer {i}"} for i in range(20)]
+    >>> share = learn_from_pairs(StaticText.example(), pairs)
+    >>> 0 <= share.alpha <= 1
+    True
     """
     ranking = Ranking.of_pairs(pairs, "anchor", "positive")
     queries = encoder.encode(ranking.queries, role="query", normalize=True)
@@ -87,6 +96,7 @@ def lists(
     """What `learn_share` and `weighted` take, of documents in memory.
 
     embedded, documents: unit vectors ``(Q, D)`` of the queries and ``(M, D)``. words: BM25 of the same documents.
+    queries: Q texts. depth: rows of each ranking.
     """
     vectors = Vectors.of(documents)
     return both(vectors.nearest(embedded, depth), queries, embedded, vectors=vectors, bm25=words, depth=depth)

@@ -28,7 +28,13 @@ FEWEST = 4
 @dataclass(frozen=True, slots=True)
 class Interval:
     """A value and the bounds of its confidence interval (95 % unless asked otherwise), which are NaN where there are
-    too few examples for one."""
+    too few examples for one.
+
+    low, high: the bounds.
+
+    >>> print(Interval(0.5, 0.4, 0.6))
+    0.500 [0.400, 0.600]
+    """
 
     value: float
     low: float
@@ -51,6 +57,10 @@ class Sample:
     statistic None: the mean of the one array (a metric that every example has by itself, such as nDCG of a query).
     within: the values that the metric can have; intervals end there. Two systems measured on the same examples in the
     same order can be compared in pairs.
+
+    >>> accuracy = Sample((np.array([1.0, 1.0, 0.0, 1.0]),))
+    >>> accuracy.value, accuracy.replicates(draws=10).shape
+    (0.75, (10,))
     """
 
     arrays: tuple[np.ndarray, ...]
@@ -67,6 +77,7 @@ class Sample:
 
     @property
     def value(self) -> float:
+        """The figure of all examples."""
         return float(self.arrays[0].mean()) if self.statistic is None else float(self.statistic(*self.arrays))
 
     def replicates(self, *, draws: int = 2_000, seed: int = 0) -> np.ndarray:
@@ -106,7 +117,10 @@ class Sample:
 
     def around(self, replicates: np.ndarray, level: float = 0.95) -> Interval:
         """The value between the quantiles of its replicates ``(draws,)``; of a share of right ones, `score_interval`:
-        where all are right, every resample says 1, which is not how sure that is."""
+        where all are right, every resample says 1, which is not how sure that is.
+
+        level: of confidence.
+        """
         x = self.arrays[0]
         if self.statistic is None and ((x == 0) | (x == 1)).all():
             return score_interval(float(x.mean()), len(x), level)
@@ -116,10 +130,10 @@ class Sample:
 def mean(x: np.ndarray) -> Sample:
     """The mean of a per-example metric ``(n,)``.
 
-    x: ``(n,)`` values.
+    x: a number for each example.
 
-    >>> interval(mean(np.array([1.0, 0.0, 1.0, 1.0] * 10))).value
-    0.75
+    >>> mean(np.array([1.0, 0.0, 0.5])).value
+    0.5
     """
     return Sample((np.asarray(x, dtype=np.float64),))
 
@@ -127,9 +141,9 @@ def mean(x: np.ndarray) -> Sample:
 def interval(sample: Sample, *, draws: int = 2_000, seed: int = 0, level: float = 0.95) -> Interval:
     """The interval of a metric by its `Sample.replicates`.
 
-    sample: of one system. draws: bootstrap replicates. seed: of the draws. level: of confidence.
+    sample: of the metric. draws: resamples. seed: of the draws. level: of confidence.
 
-    >>> found = interval(mean(np.array([1.0, 0.0, 1.0, 1.0] * 10)))
+    >>> found = interval(mean(np.array([0.2, 0.4, 0.6, 0.8] * 10)), draws=200)
     >>> found.low < found.value < found.high
     True
     """
@@ -139,7 +153,7 @@ def interval(sample: Sample, *, draws: int = 2_000, seed: int = 0, level: float 
 def score_interval(share: float, n: int, level: float = 0.95) -> Interval:
     """The interval of a share of n examples (Wilson, 1927).
 
-    level: of confidence.
+    share: from 0 to 1. level: of confidence.
 
     >>> print(score_interval(1.0, 10))
     1.000 [0.722, 1.000]
@@ -153,12 +167,12 @@ def score_interval(share: float, n: int, level: float = 0.95) -> Interval:
 def difference(a: Sample, b: Sample, *, draws: int = 2_000, seed: int = 0, level: float = 0.95) -> Interval:
     """Paired interval of ``a − b``: both are recomputed on the same draws of the shared examples.
 
-    draws, seed, level: as of `interval`.
+    draws: resamples. seed: of the draws. level: of confidence.
 
-    >>> a, b = np.array([1.0, 1.0, 0.0] * 20), np.array([1.0, 0.0, 0.0] * 20)
-    >>> found = difference(mean(a), mean(b))
-    >>> found.low > 0  # a is better, beyond chance
-    True
+    >>> a = np.random.default_rng(0).random(100)
+    >>> found = difference(mean(a + 0.5), mean(a), draws=100)  # paired: the examples' own spread cancels
+    >>> round(found.low, 6), round(found.high, 6)
+    (0.5, 0.5)
     """
     _paired(a, b)
     kwargs = {"draws": draws, "seed": seed}
@@ -169,6 +183,11 @@ def randomisation(a: np.ndarray, b: np.ndarray, *, draws: int = 10_000, seed: in
     """Two-sided p of equal means: the share of random swaps within pairs that differ as much (Fisher, 1935).
 
     a, b: (n,) per-example metrics of two systems. At least 1/(draws + 1), as the observed assignment counts as one.
+    draws: random swaps. seed: of the draws.
+
+    >>> a = np.ones(10)
+    >>> randomisation(a, a - 1, draws=999) < 0.05, randomisation(a, a, draws=99)
+    (True, 1.0)
     """
     _paired(mean(a), mean(b))
     d = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
@@ -186,6 +205,11 @@ def over_runs(values: Sequence[float], *, level: float = 0.95) -> Interval:
 
     Of two arms with the same seeds, give the differences: the interval is then the paired one. One run has a mean
     without bounds, which are then NaN. Raises `DataError` for no run.
+
+    values: one for each run. level: of confidence.
+
+    >>> print(over_runs([0.71, 0.73, 0.72]))
+    0.720 [0.695, 0.745]
     """
     x = np.asarray(values, dtype=np.float64)
     if len(x) == 0:
@@ -199,7 +223,13 @@ def over_runs(values: Sequence[float], *, level: float = 0.95) -> Interval:
 
 def percentiles(value: float, replicates: np.ndarray, level: float = 0.95) -> Interval:
     """A value between the quantiles of its replicates ``(draws,)`` that enclose the share ``level`` of them, and the
-    value; replicates that are not defined (NaN) are left out."""
+    value; replicates that are not defined (NaN) are left out.
+
+    level: of confidence.
+
+    >>> print(percentiles(0.5, np.linspace(0, 1, 101)))
+    0.500 [0.025, 0.975]
+    """
     replicates = replicates[np.isfinite(replicates)]
     if not len(replicates):
         return Interval(value, float("nan"), float("nan"))

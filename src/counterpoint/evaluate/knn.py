@@ -20,6 +20,11 @@ def votes(train: Matrix, labels: np.ndarray, test: Matrix, *, k: int = 20, tempe
     """Weighted vote of the k nearest training rows (Wu et al., 2018): Σ exp(cosine / temperature), ``(N', C)``.
 
     train: (N, D), or a sparse matrix. labels: (N,) class numbers from 0. test: (N', D). Rows of the result sum to 1.
+    train: ``(N, D)``. labels: ``(N,)``. test: ``(N', D)``.
+
+    >>> train, labels = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0, 1])
+    >>> votes(train, labels, np.array([[0.9, 0.1]]), k=2).argmax(1).tolist()
+    [0]
     """
     cosine, near = nearest(test, train, k)
     # Shifted by the largest so that no power overflows; a common factor does not change a vote.
@@ -31,7 +36,14 @@ def votes(train: Matrix, labels: np.ndarray, test: Matrix, *, k: int = 20, tempe
 
 
 def predict(train: Matrix, labels: np.ndarray, test: Matrix, *, k: int = 20, temperature: float = 0.07) -> np.ndarray:
-    """Class with the largest vote for each test row, ``(N',)``; of equal votes the smaller class number."""
+    """Class with the largest vote for each test row, ``(N',)``; of equal votes the smaller class number.
+
+    train: ``(N, D)``. labels: ``(N,)``. test: ``(N', D)``. k: neighbours. temperature: of their votes.
+
+    >>> train, labels = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0, 1])
+    >>> predict(train, labels, np.array([[0.9, 0.1], [0.2, 0.8]]), k=1).tolist()
+    [0, 1]
+    """
     return np.asarray(votes(train, labels, test, k=k, temperature=temperature).argmax(axis=1))
 
 
@@ -39,6 +51,10 @@ def nearest(queries: Matrix, corpus: Matrix, k: int) -> tuple[np.ndarray, np.nda
     """Cosines and numbers ``(Q, min(k, M))`` of the rows of the corpus nearest to each query; equal ones by number.
 
     queries: (Q, D). corpus: (M, D). Both arrays, or both sparse matrices.
+
+    >>> cosines, ids = nearest(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0], [1.0, 1.0]]), 2)
+    >>> ids.tolist(), [round(float(c), 3) for c in cosines[0]]
+    ([[1, 0]], [0.707, 0.0])
     """
     if not sparse.issparse(corpus):
         return top_k(queries, corpus, k, metric="cosine")

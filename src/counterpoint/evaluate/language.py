@@ -35,6 +35,10 @@ def isotropy(encoder: Encoder, texts: Iterable[str], *, budget: int = 8192) -> f
     encoder: one that gives an embedding for each token, by its last layer; a text is read up to its ``max_length``.
     texts: any number, read as a stream. budget: padded tokens per pass. Raises `DataError` where no text has two
     tokens.
+
+    >>> from counterpoint.encoders.causal import CausalLM
+    >>> -1 <= isotropy(CausalLM.example(), ["a cat sat on a mat"]) <= 2
+    True
     """
     cosines = pairs = 0.0
     stream = iter(texts)
@@ -57,6 +61,12 @@ def perplexity(model: CausalLM, texts: Iterable[str], *, budget: int = 8192) -> 
 
     Figures of models with different vocabularies cannot be compared. Raises `DataError` where there is no token to
     predict.
+
+    model: a causal language model. texts: any number. budget: tokens of a forward pass, padding included.
+
+    >>> from counterpoint.encoders.causal import CausalLM
+    >>> perplexity(CausalLM.example(), ["a cat sat on a mat"]) > 1
+    True
     """
     total = count = 0.0
     stream = iter(texts)
@@ -78,6 +88,12 @@ def coherence(
 
     prefixes, continuations: ids of the model's own tokens (``model.prefix(texts)``, ``model.ids(texts)``). Empty
     continuations are left out. The model should be none of those that wrote, as each finds its own texts probable.
+    model: a causal language model. batch: texts of a forward pass.
+
+    >>> from counterpoint.encoders.causal import CausalLM
+    >>> model = CausalLM.example()
+    >>> coherence(model, model.prefix(["a cat"]), model.ids([" sat on a mat"])) < 0
+    True
     """
     if len(prefixes) != len(continuations):
         raise DataError(f"{len(prefixes)} prefixes have {len(continuations)} continuations; give one each.")
@@ -101,6 +117,9 @@ def repetition(texts: Sequence[Sequence[Hashable]], n: int) -> float:
 
     What two texts have in common is no repetition. 0: nothing is said twice, or there is no n-gram. (The released code
     leaves out the last n-gram of every text.)
+
+    >>> round(repetition(["a b a b".split()], 2), 1)  # "a b", "b a", "a b": one of three is there already
+    33.3
     """
     grams = [[tuple(text[i : i + n]) for i in range(len(text) - n + 1)] for text in texts]
     total = sum(map(len, grams))
@@ -108,7 +127,13 @@ def repetition(texts: Sequence[Sequence[Hashable]], n: int) -> float:
 
 
 def diversity(texts: Sequence[Sequence[Hashable]]) -> float:
-    """``100 (1 - rep-2) (1 - rep-3) (1 - rep-4)``, in percent: 100 where nothing is said twice."""
+    """``100 (1 - rep-2) (1 - rep-3) (1 - rep-4)``, in percent: 100 where nothing is said twice.
+
+    texts: the tokens of each.
+
+    >>> diversity([[1, 2, 3, 4, 5]]), diversity([[1, 1, 1, 1, 1, 1]]) < 5
+    (100.0, True)
+    """
     return 100 * math.prod(1 - repetition(texts, n) / 100 for n in (2, 3, 4))
 
 

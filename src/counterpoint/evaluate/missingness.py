@@ -39,7 +39,8 @@ def missingness(
 
     train, test: N and N' items of the encoder, a table each, or a mapping that holds one under ``table``. Cells are
     taken away beside those that are missing anyway. labels (N,), truth (N',): their classes. draws: over which the
-    accuracy is averaged, where cells are drawn.
+    accuracy is averaged, where cells are drawn. encoder: of tables. pattern: which cells go: single values, or whole
+    columns by importance. rates: shares of missing cells. seed: of all draws.
     """
     if pattern not in get_args(Pattern):
         raise ConfigError(f"There is no pattern {pattern!r}. Type one of: {', '.join(get_args(Pattern))}.")
@@ -73,7 +74,13 @@ def hide(
     names: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """The items with ``rate`` of their cells missing: in every row the first columns of ``order``, that share of them
-    rounded; without an order, each cell of ``names`` (None: of the row) with that probability."""
+    rounded; without an order, each cell of ``names`` (None: of the row) with that probability.
+
+    items: as of `missingness`. rng: every draw comes from it.
+
+    >>> hide([{"age": 30, "city": "Rome"}], 0.5, np.random.default_rng(0), order=["city", "age"])
+    [{'age': 30, 'city': None}]
+    """
     out = []
     gone = None if order is None else set(order[: round(rate * len(order))])
     for item in items:
@@ -88,6 +95,12 @@ def importance(tables: Sequence[Table], labels: np.ndarray, *, trees: int = 200,
     """Column -> how much a random forest leans on it to tell the classes apart (decrease of impurity; their sum is 1).
 
     A missing number counts as the mean, a missing category as one of its own.
+
+    tables: N rows. labels: ``(N,)``. trees: of the forest. seed: of the forest.
+
+    >>> rows = [{"x": float(i % 2), "noise": 0.5} for i in range(20)]
+    >>> importance(rows, np.arange(20) % 2, trees=5)["x"]
+    1.0
     """
     if len(tables) != len(labels) or not len(tables):
         raise DataError(f"{len(tables)} tables and {len(labels)} labels were given; each table needs its label.")

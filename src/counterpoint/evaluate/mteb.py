@@ -35,6 +35,8 @@ class ForMteb:
         """Embeddings ``(N, D)`` of unit length, of batches that each hold a list of items by modality.
 
         The keywords not named here are of the task and of the loop; an encoder needs none of them.
+
+        inputs: batches. prompt_type: query or document, whose prompt is put before each.
         """
         modality, items = self.encoder.modality, []
         for batch in inputs:
@@ -45,15 +47,22 @@ class ForMteb:
         return self.encoder.encode(items, role=role, normalize=True)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
-        """Cosines ``(N, M)``."""
+        """Cosines ``(N, M)``.
+
+        embeddings1: ``(N, D)``. embeddings2: ``(M, D)``.
+        """
         return _unit(embeddings1) @ _unit(embeddings2).T
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
-        """Cosines ``(N,)`` of each row with the other's same row."""
+        """Cosines ``(N,)`` of each row with the other's same row.
+
+        embeddings1, embeddings2: ``(N, D)``.
+        """
         return (_unit(embeddings1) * _unit(embeddings2)).sum(1)
 
     @property
     def mteb_model_meta(self) -> ModelMeta:
+        """What mteb wants to know of a model."""
         from mteb.models.model_meta import ModelMeta
 
         weights = list(self.encoder.parameters())

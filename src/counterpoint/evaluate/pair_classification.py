@@ -12,7 +12,7 @@ from counterpoint.evaluate.similarity import cosines
 def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
     """``Σ_n (R_n − R_{n−1}) P_n`` over the thresholds; pairs with equal scores pass a threshold together.
 
-    scores: ``(n,)``. labels: ``(n,)``, 1 where a pair belongs together.
+    scores: ``(N,)``, higher for pairs that are the same. labels: ``(N,)`` of 0 and 1.
 
     >>> average_precision(np.array([0.9, 0.8, 0.1]), np.array([1, 1, 0]))
     1.0
@@ -26,10 +26,10 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
 def best_f1(scores: np.ndarray, labels: np.ndarray) -> float:
     """F1 at the threshold that suits these very pairs best: an upper bound of what a fixed threshold reaches.
 
-    scores: ``(n,)``. labels: ``(n,)``, 1 where a pair belongs together.
+    scores: ``(N,)``. labels: ``(N,)`` of 0 and 1.
 
-    >>> best_f1(np.array([0.9, 0.8, 0.1]), np.array([1, 1, 0]))
-    1.0
+    >>> best_f1(np.array([0.9, 0.8, 0.1]), np.array([1, 0, 1]))
+    0.8
     """
     true, total = _passing(scores, labels)
     return float((2 * true / (total + true[-1])).max())
@@ -38,9 +38,9 @@ def best_f1(scores: np.ndarray, labels: np.ndarray) -> float:
 def best_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
     """Accuracy at the threshold that suits these very pairs best.
 
-    scores: ``(n,)``. labels: ``(n,)``, 1 where a pair belongs together.
+    scores: ``(N,)``. labels: ``(N,)`` of 0 and 1.
 
-    >>> best_accuracy(np.array([0.9, 0.2, 0.1]), np.array([1, 0, 0]))
+    >>> best_accuracy(np.array([0.9, 0.8, 0.1, 0.2]), np.array([1, 1, 0, 1]))
     1.0
     """
     true, total = _passing(scores, labels)
@@ -50,12 +50,24 @@ def best_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def samples(a: np.ndarray, b: np.ndarray, labels: np.ndarray) -> dict[str, Sample]:
-    """Metrics of the pairs' cosines. a, b: (N, D). labels: (N,) 1 where the pair belongs together, else 0."""
+    """Metrics of the pairs' cosines. a, b: (N, D). labels: (N,) 1 where the pair belongs together, else 0.
+
+    >>> z = np.eye(3)
+    >>> found = samples(z, z[[0, 1, 0]], np.array([1, 1, 0]))
+    >>> {name: sample.value for name, sample in found.items()}
+    {'average precision': 1.0, 'best F1': 1.0, 'best accuracy': 1.0}
+    """
     return of_scores(cosines(a, b), labels)
 
 
 def of_scores(scores: np.ndarray, labels: np.ndarray) -> dict[str, Sample]:
-    """The same of any scores (N,) of the pairs."""
+    """The same of any scores (N,) of the pairs.
+
+    labels: ``(N,)`` of 0 and 1.
+
+    >>> sorted(of_scores(np.array([0.9, 0.8, 0.1]), np.array([1, 1, 0])))
+    ['average precision', 'best F1', 'best accuracy']
+    """
     labels = np.asarray(labels)
     if not np.isin(labels, (0, 1)).all() or labels.min() == labels.max():
         raise DataError(f"Pair labels must be 0 and 1, both of them; found {np.unique(labels)[:5].tolist()}.")

@@ -51,10 +51,18 @@ def predict(
 ) -> Probe:
     """Multinomial logistic regression on features standardised by the training rows' mean and deviation.
 
-    train: (N, D). labels: (N,). test: (N', D). C is taken from ``strengths``, from the smallest up until accuracy
-    on a held-out share of the *training* rows falls; then all of them are fitted again: the test rows decide nothing.
+    train: (N, D). labels: (N,). test: (N', D). C is taken from ``strengths``, from the smallest up until accuracy on a
+    held-out share of the *training* rows falls; then all of them are fitted again: the test rows decide nothing.
     validation: embeddings (V, D) and labels (V,) that choose C instead. standardise: False takes features as they are.
     folds: several choose C by cross-validation instead, as few rows held out once say little (see `folds_for`).
+    holdout: the held-out share. steps: of L-BFGS, at most. seed: of the rows that are held out.
+
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.arange(60) % 2
+    >>> x = rng.normal(size=(60, 4)) + 3 * labels[:, None]
+    >>> found = predict(x[:40], labels[:40], x[40:], strengths=(0.1, 1.0))
+    >>> bool((found.predicted == labels[40:]).mean() > 0.9)
+    True
     """
     _check(labels, train, test)
     scale = StandardScaler(with_mean=standardise, with_std=standardise).fit(train)
@@ -70,7 +78,13 @@ def predict(
 
 
 def folds_for(train: Matrix, labels: np.ndarray) -> int:
-    """Five where rows are few, but not too few to be parted, and so many fits take seconds; else one."""
+    """Five where rows are few, but not too few to be parted, and so many fits take seconds; else one.
+
+    train: ``(N, D)``. labels: ``(N,)``.
+
+    >>> folds_for(np.zeros((100, 4)), np.arange(100) % 2)
+    5
+    """
     work = train.shape[0] * train.shape[1] * len(np.unique(labels))
     return 5 if 10 <= train.shape[0] < 500 and work <= 1_000_000 else 1
 
@@ -88,7 +102,13 @@ def ridge(
 
     train: (N, D), or a sparse matrix, rows of about unit length. labels: (N,). test: (N', D). penalties: of which one
     is chosen as the strength of `predict` is (None: `PENALTIES`; of those for sparse rows, the ones from 1 up, as
-    weaker ones are never better on words and take long).
+    weaker ones are never better on words and take long). holdout: share of training rows that choose the penalty. seed:
+    of which ones.
+
+    >>> labels = np.arange(60) % 2
+    >>> x = np.random.default_rng(0).normal(size=(60, 4)) + 3 * labels[:, None]
+    >>> bool((ridge(x[:40], labels[:40], x[40:]).predicted == labels[40:]).mean() > 0.9)
+    True
     """
     _check(labels, train, test)
     penalties = penalties or [p for p in PENALTIES if p >= 1 or not sparse.issparse(train)]
@@ -98,7 +118,15 @@ def ridge(
 
 def linear(train: Matrix, labels: np.ndarray, test: Matrix, *, seed: int = 0) -> Probe:
     """The linear model that suits features: `predict`, or `ridge` where they are sparse or have more than `WIDE`
-    columns. train: (N, D). labels: (N,). test: (N', D)."""
+    columns. train: (N, D). labels: (N,). test: (N', D).
+
+    seed: as of those.
+
+    >>> labels = np.arange(60) % 2
+    >>> x = np.random.default_rng(0).normal(size=(60, 4)) + 3 * labels[:, None]
+    >>> linear(x[:40], labels[:40], x[40:]).predicted.shape
+    (20,)
+    """
     wide = sparse.issparse(train) or train.shape[1] > WIDE
     if wide:
         return ridge(train, labels, test, seed=seed)
@@ -107,7 +135,14 @@ def linear(train: Matrix, labels: np.ndarray, test: Matrix, *, seed: int = 0) ->
 
 def trees(train: np.ndarray, labels: np.ndarray, test: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """Class of each test row ``(N',)`` by boosted trees: 100 rounds, fewer where there are more than ten classes, each
-    of which has a tree in every round."""
+    of which has a tree in every round.
+
+    train: ``(N, D)``. labels: ``(N,)``. test: ``(N', D)``. seed: of the trees.
+
+    >>> labels = np.arange(60) % 2
+    >>> trees(labels[:40, None] + 0.0, labels[:40], labels[40:, None] + 0.0).tolist() == labels[40:].tolist()
+    True
+    """
     from sklearn.ensemble import HistGradientBoostingClassifier  # takes as long to import as all else here
 
     _check(labels, train, test)

@@ -15,7 +15,10 @@ from counterpoint.evaluate.intervals import Interval, Sample, difference, percen
 
 @dataclass(frozen=True)
 class Comparison:
-    """A baseline's figure, and the model's figure minus the baseline's, paired."""
+    """A baseline's figure, and the model's figure minus the baseline's, paired.
+
+    value: of the baseline. difference: positive where the model's figure is higher.
+    """
 
     value: Interval
     difference: Interval
@@ -23,7 +26,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Figure:
-    """One metric of the model (higher is better, but for errors), and of each baseline that has it."""
+    """One metric of the model (higher is better, but for errors), and of each baseline that has it.
+
+    metric: its name. value: the model's. baselines: by name.
+    """
 
     metric: str
     value: Interval
@@ -59,6 +65,7 @@ class Below:
         return f"{said}, difference {self.difference.text('+')}{chance}"
 
     def to_json(self) -> dict[str, Any]:
+        """As JSON holds it."""
         return {
             "baseline": self.baseline,
             "metric": self.metric,
@@ -143,7 +150,17 @@ def compare(
     draws: int = 1_000,
     seed: int = 0,
 ) -> tuple[Figure, ...]:
-    """Every metric of the model with its interval, beside each baseline that has the metric too."""
+    """Every metric of the model with its interval, beside each baseline that has the metric too.
+
+    model: metric -> sample. baselines: name -> the same. draws: resamples of the intervals. seed: of these.
+
+    >>> from counterpoint.evaluate.intervals import mean
+    >>> import numpy as np
+    >>> model, chance = mean(np.array([1.0, 1.0, 0.0, 1.0])), mean(np.array([0.0, 1.0, 0.0, 0.0]))
+    >>> [figure] = compare({"accuracy": model}, {"chance": {"accuracy": chance}}, draws=50)
+    >>> figure.metric, figure.value.value, figure.baselines["chance"].difference.value
+    ('accuracy', 0.75, 0.5)
+    """
     figures = []
     for metric, sample in model.items():
         # Each system is resampled once; the same seed gives all the same resamples, so differences are paired.
@@ -172,7 +189,14 @@ def fallen_below(
 
     deciding: groups of metrics of the same examples. In each group the best of the model's stands against the best of
     the baseline's: an embedding that is good for neighbours is not below a linear model for being bad at that. lower:
-    less is better. A metric that is not defined for the model (a correlation of constants) is below any that is.
+    less is better. A metric that is not defined for the model (a correlation of constants) is below any that is. model,
+    baselines, draws, seed: as of `compare`.
+
+    >>> from counterpoint.evaluate.intervals import mean
+    >>> import numpy as np
+    >>> model, other = {"accuracy": mean(np.array([0.0, 1.0]))}, {"accuracy": mean(np.array([1.0, 1.0]))}
+    >>> [(b.baseline, b.value) for b in fallen_below(model, {"bm25": other}, [["accuracy"]], draws=50)]
+    [('bm25', 1.0)]
     """
     found = []
     for group in deciding:

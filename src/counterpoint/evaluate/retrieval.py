@@ -17,9 +17,9 @@ class Judgements:
 
     by_query: for each query, document number -> gain. A gain of 0 or less says: looked at, not relevant.
 
-    >>> judged = Judgements([{3: 1.0, 5: 0.0}, {}])
-    >>> len(judged), judged.relevant.tolist()
-    (2, [1, 0])
+    >>> judged = Judgements([{0: 1.0}, {2: 3.0}])  # document 0 answers query 0, document 2 query 1
+    >>> judged.gains(np.array([[0, 1], [1, 2]])).tolist()
+    [[1.0, 0.0], [0.0, 3.0]]
     """
 
     def __init__(self, by_query: Sequence[Mapping[int, float]]) -> None:
@@ -32,7 +32,10 @@ class Judgements:
         return len(self.relevant)
 
     def gains(self, ids: np.ndarray) -> np.ndarray:
-        """Gain of each ranked document ``(Q, K)``; 0 for what is not relevant and for id -1."""
+        """Gain of each ranked document ``(Q, K)``; 0 for what is not relevant and for id -1.
+
+        ids: numbers of documents, best first.
+        """
         width = 1 + max(ids.max(initial=0), self.document.max(initial=0))
         keys, wanted = self.query * width + self.document, np.arange(len(ids))[:, None] * width + ids
         at = np.searchsorted(keys, wanted).clip(max=max(0, len(keys) - 1))
@@ -53,10 +56,10 @@ class Judgements:
 def dcg(gains: np.ndarray, k: int) -> np.ndarray:
     """``Σ_{r=1..k} gain_r / log2(r + 1)`` per query, ``(Q, K) -> (Q,)``: linear gain, as trec_eval's ndcg_cut.
 
-    gains: of the ranked documents. k: how many of them count.
+    gains: in the order of the ranking. k: depth.
 
-    >>> dcg(np.array([[3.0, 0.0, 1.0]]), 3).tolist()  # 3 / log2(2) + 1 / log2(4)
-    [3.5]
+    >>> dcg(np.array([[1.0, 0.0, 1.0]]), 3).tolist()  # 1 / log2(2) + 1 / log2(4)
+    [1.5]
     """
     gains = gains[:, :k]
     return (gains / np.log2(np.arange(2, gains.shape[1] + 2))).sum(axis=1)
@@ -65,11 +68,10 @@ def dcg(gains: np.ndarray, k: int) -> np.ndarray:
 def ndcg(gains: np.ndarray, ideal: np.ndarray, k: int) -> np.ndarray:
     """DCG as a share of the ideal ranking's (Järvelin & Kekäläinen, 2002), ``(Q,)``; 0 where nothing is relevant.
 
-    gains: ``(Q, K)`` of the ranked documents; ideal: ``(Q, J)``, best first. k: how many of them count.
+    gains: ``(Q, K)`` in the order of the ranking. ideal: ``(Q, K')`` in the best order. k: depth.
 
-    >>> gains = np.array([[0.0, 1.0], [1.0, 0.0]])  # of two queries, the relevant document comes second, and first
-    >>> ndcg(gains, np.array([[1.0], [1.0]]), 10).round(3).tolist()
-    [0.631, 1.0]
+    >>> ndcg(np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]]), 2).round(4).tolist()
+    [0.6309]
     """
     best = dcg(ideal, k)
     return np.divide(dcg(gains, k), best, out=np.zeros(len(gains)), where=best > 0)
@@ -78,9 +80,9 @@ def ndcg(gains: np.ndarray, ideal: np.ndarray, k: int) -> np.ndarray:
 def reciprocal_rank(gains: np.ndarray, k: int) -> np.ndarray:
     """1 / place of the first relevant document among the first k, else 0, ``(Q,)``.
 
-    gains: ``(Q, K)`` of the ranked documents.
+    gains: ``(Q, K)`` in the order of the ranking.
 
-    >>> reciprocal_rank(np.array([[0, 1, 0], [0, 0, 0]]), 10).tolist()
+    >>> reciprocal_rank(np.array([[0.0, 1.0], [0.0, 0.0]]), 10).tolist()
     [0.5, 0.0]
     """
     hit = gains[:, :k] > 0
@@ -90,9 +92,9 @@ def reciprocal_rank(gains: np.ndarray, k: int) -> np.ndarray:
 def recall(gains: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
     """Share of the relevant documents that are among the first k, ``(Q,)``. relevant: (Q,) how many there are.
 
-    gains: ``(Q, K)`` of the ranked documents.
+    gains: ``(Q, K)`` in the order of the ranking.
 
-    >>> recall(np.array([[1, 0, 1]]), np.array([4]), 3).tolist()
+    >>> recall(np.array([[1.0, 0.0, 1.0]]), np.array([4]), 3).tolist()
     [0.5]
     """
     return (gains[:, :k] > 0).sum(axis=1) / np.maximum(1, relevant)
@@ -101,10 +103,10 @@ def recall(gains: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
 def average_precision(gains: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     """Mean over the relevant documents of the precision at their places; those not ranked count 0. ``(Q,)``.
 
-    gains: ``(Q, K)`` of the ranked documents. relevant: ``(Q,)``, how many there are.
+    gains: ``(Q, K)`` in the order of the ranking. relevant: ``(Q,)`` how many there are.
 
-    >>> average_precision(np.array([[1, 0, 1]]), np.array([2])).round(3).tolist()
-    [0.833]
+    >>> average_precision(np.array([[1.0, 0.0, 1.0]]), np.array([2])).round(4).tolist()  # (1/1 + 2/3) / 2
+    [0.8333]
     """
     hit = gains > 0
     precision = np.cumsum(hit, axis=1) / np.arange(1, hit.shape[1] + 1)
@@ -127,8 +129,13 @@ def measure(
     """Metrics of rankings ``ids (Q, K)``, best first, -1 where a ranking has ended.
 
     metrics: ``ndcg@k``, ``mrr@k``, ``recall@k``, ``map``. A ranking that is shorter than k counts as complete, so rank
-    at least as deep as the largest k (and as deep as the corpus, or the usual 1000, for ``map``).
-    Raises DataError where no query has a relevant document.
+    at least as deep as the largest k (and as deep as the corpus, or the usual 1000, for ``map``). Raises DataError
+    where no query has a relevant document. judgements: of the Q queries; or, for each, document number -> gain.
+
+    >>> ids = np.array([[0, 1, 2], [1, 0, 2]])
+    >>> found = measure(ids, [{0: 1.0}, {0: 1.0}], metrics=("mrr@10", "recall@1"))
+    >>> {metric: values.tolist() for metric, values in found.values.items()}
+    {'mrr@10': [1.0, 0.5], 'recall@1': [1.0, 0.0]}
     """
     judged = judgements if isinstance(judgements, Judgements) else Judgements(judgements)
     if ids.ndim != 2 or len(ids) != len(judged):

@@ -21,7 +21,10 @@ class Ridge:
     strength: float
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Targets ``(N, K)`` of features ``(N, F)``."""
+        """Targets ``(N, K)`` of features ``(N, F)``.
+
+        x: of the same F as those it was fitted to.
+        """
         return x @ self.weight + self.bias
 
 
@@ -33,6 +36,12 @@ def fit(
 
     One decomposition of the features serves all strengths. Source of the choice: Yue et al. 2022 (TS2Vec),
     arXiv 2106.10466.
+
+    >>> x = np.random.default_rng(0).normal(size=(50, 3))
+    >>> y = x @ np.array([[1.0], [2.0], [0.0]]) + 5
+    >>> fitted = fit(x[:40], y[:40], validation=(x[40:], y[40:]))
+    >>> bool(np.abs(fitted.predict(x[40:]) - y[40:]).max() < 0.5)
+    True
     """
     if len(x) != len(y) or not len(x) or not len(validation[0]):
         raise DataError(f"{len(x)} rows of features, {len(y)} of targets, {len(validation[0])} to choose by: too few.")

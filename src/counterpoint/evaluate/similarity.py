@@ -14,8 +14,8 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     Raises DataError for embeddings that are not finite.
 
-    >>> cosines(np.array([[1.0, 0.0]]), np.array([[3.0, 0.0]])).tolist()
-    [1.0]
+    >>> cosines(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[3.0, 0.0], [1.0, 0.0]])).tolist()
+    [1.0, 0.0]
     """
     if a.shape != b.shape:
         raise DataError(f"The two sides have shapes {a.shape} and {b.shape}; expected the same.")
@@ -31,8 +31,9 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
     """Linear correlation of ``x`` and ``y`` ``(N,)``; NaN where one of them is constant.
 
-    >>> round(float(pearson(np.array([0.1, 0.2, 0.3]), np.array([1.0, 2.0, 3.0]))), 4)
-    1.0
+    >>> x = np.array([1.0, 2.0, 3.0])
+    >>> round(pearson(x, 2 * x), 6), pearson(x, np.ones(3))
+    (1.0, nan)
     """
     if np.ptp(x) == 0 or np.ptp(y) == 0:  # asked first: the mean of equal values may differ from them by rounding
         return float("nan")
@@ -44,20 +45,32 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float:
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
     """Correlation of the ranks, equal values sharing their mean rank; NaN where one side is constant.
 
-    x, y: ``(n,)`` each.
+    x, y: ``(N,)``.
 
-    >>> round(float(spearman(np.array([0.1, 0.4, 0.9]), np.array([1.0, 2.0, 5.0]))), 4)
+    >>> round(spearman(np.array([1.0, 2.0, 3.0]), np.array([1.0, 10.0, 1000.0])), 6)
     1.0
     """
     return pearson(rankdata(x), rankdata(y))
 
 
 def samples(a: np.ndarray, b: np.ndarray, scores: np.ndarray) -> dict[str, Sample]:
-    """Both correlations of the pairs' cosines with their scores. a, b: (N, D). scores: (N,)."""
+    """Both correlations of the pairs' cosines with their scores. a, b: (N, D). scores: (N,).
+
+    >>> z = np.eye(3)
+    >>> found = samples(z, z[[0, 1, 0]], np.array([5.0, 4.0, 0.0]))
+    >>> {name: round(sample.value, 3) for name, sample in found.items()}
+    {'spearman': 0.866, 'pearson': 0.982}
+    """
     return of_scores(cosines(a, b), scores)
 
 
 def of_scores(found: np.ndarray, scores: np.ndarray) -> dict[str, Sample]:
-    """The same of any similarities ``found`` (N,) of the pairs."""
+    """The same of any similarities ``found`` (N,) of the pairs.
+
+    scores: (N,) gold ones.
+
+    >>> sorted(of_scores(np.array([0.9, 0.8, 0.1]), np.array([5.0, 4.0, 0.0])))
+    ['pearson', 'spearman']
+    """
     pairs = (np.asarray(found, dtype=np.float64), np.asarray(scores, dtype=np.float64))
     return {"spearman": Sample(pairs, spearman, (-1, 1)), "pearson": Sample(pairs, pearson, (-1, 1))}

@@ -74,7 +74,10 @@ class Beside:
         *,
         roles: tuple[str | None, str | None] = (None, None),
     ) -> tuple[Matrix, Matrix]:
-        """What a baseline makes of items to learn from (or documents) and of test items (or queries)."""
+        """What a baseline makes of items to learn from (or documents) and of test items (or queries).
+
+        name: of the baseline. train, test: the items. roles: whose prompts are put before them.
+        """
         if embed := self.embedding.get(name):
             return embed(train, roles[0]), embed(test, roles[1])
         found = self.cheap[name].features(train, test)
@@ -90,7 +93,8 @@ def beside(
     the encoder reads.
 
     start: the encoder before training, if somebody has it. items: how many would be ranked. Raises `ConfigError` for a
-    baseline that cannot be.
+    baseline that cannot be. kind: of rows. asked: names of baselines (None: the usual ones). encoder: the trained one.
+    seed: of what is drawn for baselines.
     """
     bags = isinstance(encoder, BagEncoder)
     text = encoder.modality == TEXT and not bags
@@ -110,7 +114,10 @@ def beside(
 
 def beside_towers(asked: Sequence[str] | None, *, kept: bool, items: int, learned: bool) -> Beside:
     """The same for rows of two modalities. kept: whether somebody has the encoders before training. learned: whether
-    there are rows to learn from."""
+    there are rows to learn from.
+
+    asked: names of baselines (None: the usual ones). items: how many would be ranked.
+    """
     if asked is None:
         return _usual(["random ranking", BEFORE if kept else RANDOM, *([MAPPED] if learned else [])], "towers", items)
     for name in asked:
@@ -156,7 +163,10 @@ def _embedding(encoder: Encoder, names: Sequence[str], start: Encoder | None, *,
 
 
 def alike(z: np.ndarray, items: Sequence[Any]) -> list[str]:
-    """The note, in a list, on different items that all have the same embedding ``(N, D)``; empty for others."""
+    """The note, in a list, on different items that all have the same embedding ``(N, D)``; empty for others.
+
+    z: the embeddings. items: N, in their order.
+    """
     same = len(z) < 2 or all(isinstance(item, str) and item == items[0] for item in items)
     if same or float(np.abs(z - z[0]).max()) > 1e-6 * max(1.0, float(np.abs(z[0]).max())):
         return []

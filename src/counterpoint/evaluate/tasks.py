@@ -34,7 +34,10 @@ _GEOMETRY_ROWS = 2_000
 @dataclass(frozen=True)
 class Ranking:
     """A retrieval problem by position. own: (Q,) the document that *is* the query and is left out of its ranking, -1
-    where there is none; None: there are none at all."""
+    where there is none; None: there are none at all.
+
+    queries: Q items. documents: M items. judgements: which ones answer which. notes: sentences for the reader.
+    """
 
     queries: list[Any]
     documents: list[Any]
@@ -44,6 +47,8 @@ class Ranking:
 
     @classmethod
     def of_retrieval(cls, data: Retrieval, *, exclude_self: bool) -> Ranking:
+        """From a data set with a corpus. data: queries, corpus and judgements. exclude_self: a query that is a document
+        too does not find itself."""
         number = {document: i for i, document in enumerate(data.corpus)}
         relevant = [
             {number[d]: gain for d, gain in data.qrels.get(q, {}).items() if not (exclude_self and d == q)}
@@ -55,7 +60,10 @@ class Ranking:
 
     @classmethod
     def of_pairs(cls, rows: Iterable[Row], query: str, document: str) -> Ranking:
-        """Each row's ``query`` must find its ``document`` among all of them; equal texts are one item."""
+        """Each row's ``query`` must find its ``document`` among all of them; equal texts are one item.
+
+        rows: that have both. query, document: names of the parts.
+        """
         queries, documents = _Distinct(), _Distinct()
         relevant: dict[int, dict[int, float]] = {}
         for row in rows:
@@ -63,11 +71,17 @@ class Ranking:
         return cls(queries.items, documents.items, Judgements([relevant[i] for i in range(len(queries.items))]))
 
     def rank(self, queries: Matrix, documents: Matrix, *, depth: int) -> np.ndarray:
-        """Document numbers ``(Q, K)`` by cosine of embeddings ``(Q, D)`` and ``(M, D)``."""
+        """Document numbers ``(Q, K)`` by cosine of embeddings ``(Q, D)`` and ``(M, D)``.
+
+        queries, documents: embeddings. depth: K, at most.
+        """
         return knn.nearest(queries, documents, depth + (self.own is not None))[1]
 
     def samples(self, ids: np.ndarray) -> Samples:
-        """Metrics of rankings ``(Q, K)``."""
+        """Metrics of rankings ``(Q, K)``.
+
+        ids: numbers of documents, best first, -1 where a ranking has ended.
+        """
         if self.own is not None:
             itself = ids == self.own[:, None]
             order = np.argsort(itself, axis=1, kind="stable")  # the query itself goes to the end, and out
@@ -75,7 +89,10 @@ class Ranking:
         return {name: mean(x) for name, x in measure(ids, self.judgements, metrics=METRICS).values.items()}
 
     def geometry(self, queries: np.ndarray, documents: np.ndarray) -> dict[str, float]:
-        """Shape of the documents, and how far a query is from its (first) relevant document."""
+        """Shape of the documents, and how far a query is from its (first) relevant document.
+
+        queries, documents: embeddings ``(Q, D)`` and ``(M, D)``.
+        """
         judged, first = np.unique(self.judgements.query, return_index=True)
         partners = documents[self.judgements.document[first]]
         return {**geometry(documents), "alignment": alignment(*map(_tensor, (queries[judged], partners))).item()}
@@ -95,6 +112,7 @@ class Ranking:
         return out
 
     def counts(self) -> dict[str, int]:
+        """How many queries are judged, and among how many documents."""
         judged = int((self.judgements.relevant > 0).sum())
         return {"queries": judged, "documents": len(self.documents)}
 
@@ -121,7 +139,10 @@ class _Distinct:
 
 @dataclass(frozen=True)
 class Scored:
-    """Pairs (a, b) with a score, or with 0 and 1 for different and same."""
+    """Pairs (a, b) with a score, or with 0 and 1 for different and same.
+
+    a, b: N items each. scores: ``(N,)``.
+    """
 
     a: list[Any]
     b: list[Any]
@@ -129,6 +150,7 @@ class Scored:
 
     @classmethod
     def of_rows(cls, rows: Iterable[Row]) -> Scored:
+        """From rows with a, b and score. Raises `DataError` where all scores are one."""
         held = list(rows)
         scores = np.array([float(r["score"]) for r in held])
         if len(np.unique(scores)) < 2:
@@ -140,6 +162,7 @@ class Scored:
 
     @property
     def binary(self) -> bool:
+        """Whether the scores are 0 and 1 alone."""
         return set(np.unique(self.scores)) <= {0.0, 1.0}
 
     def samples(self, a: Matrix, b: Matrix) -> Samples:
@@ -149,7 +172,10 @@ class Scored:
         return self.of_scores(similarity.cosines(a, b))
 
     def of_scores(self, found: np.ndarray) -> Samples:
-        """Metrics of what an encoder with a head of its own says of the pairs, ``(N,)``."""
+        """Metrics of what an encoder with a head of its own says of the pairs, ``(N,)``.
+
+        found: the scores that it gives.
+        """
         return (
             pair_classification.of_scores(found, self.scores)
             if self.binary
@@ -159,7 +185,10 @@ class Scored:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Items and their classes, for learning and for testing."""
+    """Items and their classes, for learning and for testing.
+
+    train: N items. train_labels: ``(N,)``. test: N' items. test_labels: ``(N',)``.
+    """
 
     train: list[Any]
     train_labels: np.ndarray
@@ -168,6 +197,7 @@ class Labelled:
 
     @classmethod
     def of_rows(cls, train: Iterable[Row], test: Iterable[Row]) -> Labelled:
+        """From rows with an item and a label; classes are numbered anew from 0. train, test: the two parts."""
         (known, known_labels), (unseen, unseen_labels) = _item_and_label(train), _item_and_label(test)
         # Numbered anew from 0: the numbers given may have gaps, and -1 is a class like any other here.
         numbers = np.unique(np.concatenate([known_labels, unseen_labels]), return_inverse=True)[1]
@@ -179,7 +209,8 @@ class Labelled:
         """Metrics of embeddings or other features ``(N, D)`` and ``(N', D)``, and a note on what was chosen.
 
         by: what the probe is: a logistic regression on standardised features; the `linear` model that suits them; or
-        boosted trees, beside which neighbours and clusters are not measured.
+        boosted trees, beside which neighbours and clusters are not measured. train, test: the features. k: neighbours.
+        seed: of the probe and the clusters.
         """
         if by == "trees":
             return {PROBE: mean(probe.trees(train, self.train_labels, test, seed=seed) == self.test_labels)}, ""
@@ -201,6 +232,7 @@ class Labelled:
         return len(np.unique(self.test_labels))
 
     def majority(self) -> Samples:
+        """What the commonest class reaches."""
         right = mean(majority(self.train_labels, len(self.test)) == self.test_labels)
         return {KNN: right, PROBE: right}
 
@@ -224,7 +256,10 @@ class Labelled:
 
 
 def split(rows: Iterable[Row], *, share: float = 0.3, seed: int = 0) -> tuple[list[Row], list[Row]]:
-    """(training rows, test rows) of labelled rows: the share of every class (of two rows and more) goes to test."""
+    """(training rows, test rows) of labelled rows: the share of every class (of two rows and more) goes to test.
+
+    rows: with a label. share: for testing, rounded. seed: of the draw.
+    """
     held = list(rows)
     labels = np.array([r["label"] for r in held])
     rng, test = np.random.default_rng(seed), np.zeros(len(held), dtype=bool)
@@ -240,7 +275,10 @@ def split(rows: Iterable[Row], *, share: float = 0.3, seed: int = 0) -> tuple[li
 
 
 def geometry(z: np.ndarray) -> dict[str, float]:
-    """The shape of the cloud of at most 2,000 embeddings ``(N, D)``, spread evenly over the rows."""
+    """The shape of the cloud of at most 2,000 embeddings ``(N, D)``, spread evenly over the rows.
+
+    z: the embeddings.
+    """
     x = _tensor(z[np.linspace(0, len(z) - 1, min(len(z), _GEOMETRY_ROWS)).astype(int)])
     return {
         "effective rank": effective_rank(x).item(),
@@ -264,7 +302,10 @@ def _item_and_label(rows: Iterable[Row]) -> tuple[list[Any], np.ndarray]:
 
 
 def streams(rows: Iterable[Row], encoders: Mapping[str, Any]) -> tuple[str, str]:
-    """The two streams of two-tower rows, each with an encoder."""
+    """The two streams of two-tower rows, each with an encoder.
+
+    rows: of which the first is looked at. encoders: by stream.
+    """
     first = next(iter(rows), None)
     named = [] if first is None else [k for k in first if k != "row"]
     if len(named) != 2 or any(s not in encoders for s in named):

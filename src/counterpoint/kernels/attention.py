@@ -32,8 +32,9 @@ def attention(
     """``dropout(softmax(scale q k^T)) v`` within each text and head: ``(L, H, d)`` each, to ``(L, H, d)``.
 
     lengths: tokens of each text, in the order in which they lie, all at least 1; best sorted. 0 <= dropout < 1. Softmax
-    sums in float32 at least, whatever the precision of its input. Not differentiable twice.
-    Source: Vaswani et al. 2017, arXiv 1706.03762; recomputation as in Dao et al. 2022, arXiv 2205.14135.
+    sums in float32 at least, whatever the precision of its input. Not differentiable twice. query, key, value: the
+    texts laid end to end, L tokens in all, H heads, d of each. Source: Vaswani et al. 2017, arXiv 1706.03762;
+    recomputation as in Dao et al. 2022, arXiv 2205.14135.
     """
     blocks = _blocks(lengths, query.shape[1])
     out: Tensor = _Attention.apply(query, key, value, blocks, scale, dropout, seed() if dropout else 0)  # type: ignore[no-untyped-call]
@@ -55,14 +56,20 @@ class Block:
     closed: Tensor | None = None
 
     def take(self, x: Tensor) -> Tensor:
-        """The block's texts, one head after the other, padded with 0: ``(L, H, d)`` to ``(count * H, length, d)``."""
+        """The block's texts, one head after the other, padded with 0: ``(L, H, d)`` to ``(count * H, length, d)``.
+
+        x: of all texts.
+        """
         x = x[self.tokens]
         if self.places is not None:
             x = x.new_zeros(self.count * self.length, *x.shape[1:]).index_copy_(0, self.places, x)
         return x.view(self.count, self.length, *x.shape[1:]).transpose(1, 2).contiguous().flatten(0, 1)
 
     def put(self, x: Tensor, to: Tensor) -> None:
-        """The inverse of `take`, into its place in ``to``."""
+        """The inverse of `take`, into its place in ``to``.
+
+        x: as `take` gave it.
+        """
         x = x.view(self.count, -1, *x.shape[1:]).transpose(1, 2)
         if self.places is None:
             to[self.tokens].view(x.shape).copy_(x)
@@ -70,6 +77,7 @@ class Block:
             torch.index_select(x.flatten(0, 1), 0, self.places, out=to[self.tokens])
 
     def parts(self, heads: int) -> Iterator[slice]:
+        """Slices of the block's texts and heads whose weights take bounded memory."""
         step = max(1, ROOM // self.length**2)
         for start in range(0, self.count * heads, step):
             yield slice(start, start + step)

@@ -31,6 +31,8 @@ class Pull:
 
 @dataclass(slots=True)
 class Grads:
+    """Gradients by the reductions over, positives and dot of `Sums`; None where none arrived."""
+
     over: Tensor | None = None
     positives: Tensor | None = None
     dot: Tensor | None = None
@@ -61,7 +63,11 @@ class Backend(Protocol):
         needed: Sequence[bool],
         /,
     ) -> Gradients:
-        """Gradients of q, k, extra and bias (``needed``: which of the four)."""
+        """Gradients of q, k, extra and bias (``needed``: which of the four).
+
+        job: as in the forward pass. state: what that returned for here. rows, columns: gradients by the reductions of
+        both sides.
+        """
         ...
 
 
@@ -86,17 +92,22 @@ def reduce(
     """The reductions as functions that autograd knows: gradients reach q, k, extra and bias.
 
     linear: taken as they are, with the gradient that `backward` gives them: from the pairs, together with the others.
+    backend: what computes. job: what is asked, and the rules.
     """
     out = _Reduce.apply(backend, q, k, extra, bias, job, linear)  # type: ignore[no-untyped-call]
     return unflat(out)
 
 
 def values(sums: Sums) -> tuple[Tensor | None, ...]:
+    """The fields of the reductions ``sums``, in their order."""
     return tuple(getattr(sums, name) for name in sums.__slots__)
 
 
 def flat(ctx: Any, rows: Sums, columns: Sums | None) -> tuple[Tensor | None, ...]:
-    """What the forward pass of an autograd function returns for reductions: their fields, rows' then columns'."""
+    """What the forward pass of an autograd function returns for reductions: their fields, rows' then columns'.
+
+    ctx: of the function. rows, columns: the reductions of both sides.
+    """
     ctx.set_materialize_grads(False)
     out = (*values(rows), *(values(columns) if columns else ()))
     ctx.mark_non_differentiable(*(x for i, x in enumerate(out) if x is not None and i % FIELDS >= DIFFERENTIABLE))
@@ -104,7 +115,10 @@ def flat(ctx: Any, rows: Sums, columns: Sums | None) -> tuple[Tensor | None, ...
 
 
 def unflat(out: Sequence[Any]) -> Reduced:
-    """The inverse of `flat`."""
+    """The inverse of `flat`.
+
+    out: what the function returned.
+    """
     return Reduced(Sums(*out[:FIELDS]), Sums(*out[FIELDS:]) if len(out) > FIELDS else None)
 
 

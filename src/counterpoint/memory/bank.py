@@ -19,10 +19,10 @@ class Bank(Memory):
     Rows not seen yet hold random unit vectors from ``seed``.
     Source: Wu et al. 2018 (instance discrimination), arXiv 1805.01978, momentum 0.5.
 
-    >>> bank = Bank(rows=5, dim=2, momentum=0.0)
-    >>> bank.update(torch.tensor([3]), torch.tensor([[0.0, 2.0]]))
-    >>> bank.look_up(torch.tensor([3])).tolist(), int(bank.seen.sum())
-    ([[0.0, 1.0]], 1)
+    >>> bank = Bank(rows=100, dim=2)
+    >>> bank.update(torch.tensor([7]), torch.tensor([[3.0, 4.0]]))
+    >>> [round(x, 2) for x in bank.look_up(torch.tensor([7]))[0].tolist()], int(bank.seen.sum())
+    ([0.6, 0.8], 1)
     """
 
     vectors: Tensor
@@ -38,6 +38,7 @@ class Bank(Memory):
 
     @property
     def dim(self) -> int:
+        """Width of the vectors."""
         return self.vectors.shape[1]
 
     def _checked_rows(self, rows: Tensor) -> Tensor:

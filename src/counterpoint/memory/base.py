@@ -21,11 +21,20 @@ class Memory(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def example(cls, seed: int = 0) -> tuple[Memory, Update]:
-        """A small memory and its update. Where the memory has ``dim``, the update takes rows ``(N, dim)``, N >= 0."""
+        """A small memory and its update. Where the memory has ``dim``, the update takes rows ``(N, dim)``, N >= 0.
+
+        seed: all of its numbers follow from it.
+        """
 
 
 def checked(z: Tensor, dim: int, into: str) -> Tensor:
-    """Rows ``(N, dim)``, detached; an error names the first row that is not finite, since a memory would keep it."""
+    """Rows ``(N, dim)``, detached; an error names the first row that is not finite, since a memory would keep it.
+
+    z: rows to be stored. into: what stores them, in words, for messages. Raises `DataError`, also for another width.
+
+    >>> checked(torch.ones(2, 3, requires_grad=True), 3, "the queue").requires_grad
+    False
+    """
     if z.dim() != 2 or z.shape[1] != dim:
         raise DataError(f"{into} holds vectors of width {dim}; rows of shape {tuple(z.shape)} were given.")
     z = z.detach()
@@ -40,6 +49,13 @@ def checked(z: Tensor, dim: int, into: str) -> Tensor:
 
 
 def unit_vectors(count: int, dim: int, seed: int) -> Tensor:
-    """``(count, dim)`` directions drawn evenly from the sphere."""
+    """``(count, dim)`` directions drawn evenly from the sphere.
+
+    seed: of the draw.
+
+    >>> z = unit_vectors(5, 3, seed=0)
+    >>> z.shape, bool(torch.allclose(z.norm(dim=1), torch.ones(5)))
+    (torch.Size([5, 3]), True)
+    """
     z = torch.randn(count, dim, generator=torch.Generator().manual_seed(seed))
     return nn.functional.normalize(z, dim=1)

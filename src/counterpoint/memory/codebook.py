@@ -30,13 +30,18 @@ class Codebook(Memory):
     of the batch that is far from its own code; the farthest rows go first, so no random draw is needed. ``dead=0``:
     never. seed: of the first codes.
 
+    seed: of the first codes.
+
     Sources: van den Oord et al. 2017 (VQ-VAE), arXiv 1711.00937, appendix A.1; Dhariwal et al. 2020
     (restarts), arXiv 2005.00341.
 
-    >>> codebook = Codebook(size=4, dim=2)
-    >>> found = codebook(torch.randn(6, 2, generator=torch.Generator().manual_seed(0)))
-    >>> found.vectors.shape, found.codes.shape, 1 <= float(codebook.perplexity(found.codes)) <= 4
-    (torch.Size([6, 2]), torch.Size([6]), True)
+    >>> codebook = Codebook(size=2, dim=2, decay=0.5)
+    >>> z = torch.tensor([[0.0, 9.0], [9.0, 0.0]]).repeat(10, 1)
+    >>> for _ in range(20):
+    ...     codebook.update(z)
+    >>> quantised = codebook(z)
+    >>> quantised.vectors.shape, len(quantised.codes.unique()), bool(quantised.commitment < 0.1)
+    (torch.Size([20, 2]), 2, True)
     """
 
     weight: Tensor
@@ -63,10 +68,15 @@ class Codebook(Memory):
 
     @torch.no_grad()
     def assign(self, z: Tensor) -> Tensor:
-        """``(N,)`` long: the nearest code of every row ``(N, dim)``."""
+        """``(N,)`` long: the nearest code of every row ``(N, dim)``.
+
+        z: rows, of any device the codes are on.
+        """
         return (self.weight.square().sum(1) - 2 * z.to(self.weight) @ self.weight.T).argmin(1)
 
     def forward(self, z: Tensor) -> Quantised:
+        """Rows z ``(N, dim)`` as their codes (with the gradient of z itself), the codes' numbers ``(N,)`` and the
+        commitment loss."""
         codes = self.assign(z)
         nearest = self.weight[codes].to(z)
         commitment = reduced((z - nearest).square().flatten(), "mean")
@@ -74,7 +84,10 @@ class Codebook(Memory):
 
     @torch.no_grad()
     def update(self, z: Tensor) -> None:
-        """Rows ``(N, dim)`` of this process; every process takes in the rows of all, so that codebooks stay equal."""
+        """Rows ``(N, dim)`` of this process; every process takes in the rows of all, so that codebooks stay equal.
+
+        z: the rows.
+        """
         z = checked(gathered(z.detach()), self.dim, "a codebook").to(self.weight)
         if not len(z):
             return

@@ -18,12 +18,15 @@ def _check(count: int, dim: int) -> None:
 class Prototypes(Memory):
     """``count`` learnable directions of width ``dim``: ``forward(z (N, dim)) -> (N, count)`` cosines.
 
-    Both sides are scaled to unit length in the forward pass, so the stored length never matters. Source: Caron et al.
-    2020 (SwAV), arXiv 2006.09882. seed: of the first prototypes.
+    Both sides are scaled to unit length in the forward pass, so the stored length never matters.
+    Source: Caron et al. 2020 (SwAV), arXiv 2006.09882.
 
-    >>> scores = Prototypes(count=3, dim=2)(torch.eye(2))
-    >>> scores.shape, bool(scores.abs().max() <= 1.0001)
-    (torch.Size([2, 3]), True)
+    seed: of the first directions.
+
+    >>> prototypes = Prototypes(count=10, dim=4)
+    >>> scores = prototypes(torch.ones(3, 4))
+    >>> scores.shape, bool((scores.abs() <= 1).all())
+    (torch.Size([3, 10]), True)
     """
 
     def __init__(self, count: int, dim: int, *, seed: int = 0) -> None:
@@ -33,6 +36,7 @@ class Prototypes(Memory):
         self.weight = nn.Parameter(unit_vectors(count, dim, seed))
 
     def forward(self, z: Tensor) -> Tensor:
+        """Cosines ``(N, count)`` of rows z ``(N, dim)`` and the prototypes, with gradients to both."""
         return nn.functional.normalize(z, dim=-1) @ nn.functional.normalize(self.weight, dim=-1).T
 
     @classmethod
@@ -45,13 +49,15 @@ class MeanPrototypes(Memory):
     """``count`` directions without gradient, moved to the mean of the rows assigned to them:
     ``c_k <- unit(momentum · c_k + (1 - momentum) · Σ_i q_ik z_i / Σ_i q_ik)``; a prototype with no row stays.
 
-    ``forward(z (N, dim)) -> (N, count)`` cosines, with gradient to z only. Source: Li et al. 2021 (MoPro, prototypes as
-    moving averages), arXiv 2009.07995. seed: of the first prototypes.
+    ``forward(z (N, dim)) -> (N, count)`` cosines, with gradient to z only.
+    Source: Li et al. 2021 (MoPro, prototypes as moving averages), arXiv 2009.07995.
 
-    >>> prototypes = MeanPrototypes(count=2, dim=2, momentum=0.0)
-    >>> prototypes.update(torch.eye(2), torch.tensor([0, 1]))
-    >>> [round(x, 3) for x in prototypes(torch.tensor([[1.0, 0.0]]))[0].tolist()]
-    [1.0, 0.0]
+    seed: of the first directions.
+
+    >>> prototypes = MeanPrototypes(count=3, dim=2, momentum=0.0)
+    >>> prototypes.update(torch.tensor([[0.0, 5.0], [0.0, 1.0]]), torch.tensor([2, 2]))
+    >>> prototypes(torch.tensor([[0.0, 1.0]])).argmax(1).tolist()
+    [2]
     """
 
     weight: Tensor
@@ -65,6 +71,7 @@ class MeanPrototypes(Memory):
         self.register_buffer("weight", unit_vectors(count, dim, seed))
 
     def forward(self, z: Tensor) -> Tensor:
+        """Cosines ``(N, count)`` of rows z ``(N, dim)`` and the prototypes, with a gradient to z."""
         # A copy: `update` writes in place, perhaps before the backward pass of this product.
         return nn.functional.normalize(z, dim=-1) @ self.weight.T.clone()
 
@@ -73,6 +80,8 @@ class MeanPrototypes(Memory):
         """Rows ``(N, dim)``, scaled to unit length here, and their assignments ``(N, count)`` or ``(N,)`` long.
 
         The rows of all processes count.
+
+        z: the rows. assignment: shares of each prototype, or the number of one.
         """
         z = nn.functional.normalize(checked(z, self.dim, "prototypes").to(self.weight), dim=1)
         if not assignment.is_floating_point():

@@ -21,10 +21,11 @@ class Queue(Memory):
 
     Source: He et al. 2020 (MoCo), arXiv 1911.05722.
 
-    >>> queue = Queue(4, 2, start="empty", fields={"label": torch.long})
-    >>> queue.push(torch.eye(2), label=torch.tensor([7, 8]))
-    >>> queue.snapshot().shape, sorted(queue.snapshot("label").tolist()), int(queue.valid.sum())
-    (torch.Size([2, 2]), [7, 8], 2)
+    >>> queue = Queue(size=4, dim=2, fields={"labels": torch.long}, start="empty")
+    >>> for step in range(3):
+    ...     queue.push(torch.full((2, 2), float(step)), labels=torch.tensor([step, step]))
+    >>> queue.snapshot().shape, sorted(queue.snapshot("labels").tolist())  # those of step 0 are gone
+    (torch.Size([4, 2]), [1, 1, 2, 2])
     """
 
     vectors: Tensor
@@ -54,10 +55,12 @@ class Queue(Memory):
 
     @property
     def size(self) -> int:
+        """How many entries there are, filled or not."""
         return len(self.vectors)
 
     @property
     def dim(self) -> int:
+        """Width of the vectors."""
         return self.vectors.shape[1]
 
     @property
@@ -71,6 +74,8 @@ class Queue(Memory):
 
         Of more rows than fit, the last ``size`` stay, as if they had come one by one. Every process stores the rows of
         all processes, those of the first one first, so that the queues stay equal.
+
+        z: the rows, new ones last.
         """
         if set(fields) != set(self.fields):
             raise DataError(f"This queue has the fields {sorted(self.fields)}; push was given {sorted(fields)}.")
@@ -112,12 +117,14 @@ class GroupQueues(Memory):
     Where all entries were in one queue, a model could tell many negatives by their group, and need not look further.
     dim, fields, start, blank, seed: of each, as of `Queue`.
 
+    dim, fields, start, blank, seed: of each queue, as there.
+
     Source: Wu et al. 2022 (contrastive context prediction), arXiv 2206.03281.
 
-    >>> queues = GroupQueues(2, 3, 2, start="empty")
-    >>> queues.of(1).push(torch.eye(2))
-    >>> int(queues.of(0).valid.sum()), int(queues.of(1).valid.sum())
-    (0, 2)
+    >>> queues = GroupQueues(groups=2, size=4, dim=2, start="empty")
+    >>> queues.of(1).push(torch.ones(3, 2))
+    >>> len(queues.of(0).snapshot()), len(queues.of(1).snapshot())
+    (0, 3)
     """
 
     def __init__(
@@ -140,6 +147,7 @@ class GroupQueues(Memory):
 
     @property
     def dim(self) -> int:
+        """Width of the vectors."""
         return self.of(0).dim
 
     def of(self, group: int) -> Queue:

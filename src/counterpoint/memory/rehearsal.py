@@ -39,11 +39,11 @@ class Rehearsal(Memory):
 
     Sources: Rebuffi et al. 2017 (iCaRL: equal shares, nearness to the mean), arXiv 1611.07725.
 
-    >>> memory = Rehearsal(4, classes=2, dim=2, fields={"x": torch.zeros(0, 1)})
-    >>> memory.offer(torch.eye(2), torch.tensor([0, 1]), torch.tensor([0, 1]), {"x": torch.tensor([[5.0], [6.0]])})
-    >>> memory.close()  # the end of a task: from now on its examples are drawn
-    >>> sorted(memory.draw(2).data["x"].flatten().tolist())
-    [5.0, 6.0]
+    >>> memory = Rehearsal(size=4, classes=3, dim=2, fields={"x": torch.zeros(0, 1)})
+    >>> memory.offer(torch.randn(6, 2), torch.arange(6), torch.tensor([0, 0, 0, 1, 1, 1]), {"x": torch.zeros(6, 1)})
+    >>> memory.close()  # of the first task
+    >>> sorted(memory.draw(10).labels.tolist())
+    [0, 0, 1, 1]
     """
 
     rows: Tensor
@@ -95,7 +95,11 @@ class Rehearsal(Memory):
     @torch.no_grad()
     def offer(self, z: Tensor, rows: Tensor, labels: Tensor, data: Mapping[str, Tensor] | None = None) -> None:
         """Rows of the task that is being learned: vectors ``(N, dim)``, numbers and labels ``(N,)`` long, and the
-        fields ``(N, ...)``. Raises `DataError` for a class of a task that is over."""
+        fields ``(N, ...)``. Raises `DataError` for a class of a task that is over.
+
+        z: the vectors. rows: their numbers in the data. labels: their classes. data: name -> values of each of the
+        fields.
+        """
         data = data or {}
         if set(data) != set(self.fields):
             raise DataError(f"This memory keeps the fields {sorted(self.fields)}; offered were {sorted(data)}.")
@@ -198,7 +202,13 @@ class Rehearsal(Memory):
 
 
 def joined(a: Tensor, b: Tensor) -> Tensor:
-    """``(N, T, ...)`` and ``(M, S, ...)`` as ``(N + M, max(T, S), ...)``, the shorter ones filled with zeros."""
+    """``(N, T, ...)`` and ``(M, S, ...)`` as ``(N + M, max(T, S), ...)``, the shorter ones filled with zeros.
+
+    a, b: of one dtype.
+
+    >>> joined(torch.ones(1, 2), torch.ones(1, 3)).tolist()
+    [[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]
+    """
     longest = max(a.shape[1], b.shape[1]) if a.ndim > 1 else 0
     return torch.cat((_long(a, longest), _long(b, longest)))
 

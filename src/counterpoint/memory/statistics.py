@@ -16,14 +16,14 @@ class RunningMoment(Memory):
     ``F_hat = mean_i z_i z_iᵀ`` of a batch.
 
     rho: weight of the *old* value (0: the last batch alone). centred: `moment` is then the covariance ``F - mu muᵀ``,
-    mu the mean kept in the same way. Kept in float32 (or in the module's own float64). dim: D of the embeddings.
+    mu the mean kept in the same way. Kept in float32 (or in the module's own float64). dim: width of rows.
 
     Source: Tian et al. 2021 (DirectPred), arXiv 2102.06810, with rho 0.3.
 
-    >>> moment = RunningMoment(2, rho=0.0)
-    >>> moment.update(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
-    >>> moment.moment.tolist()
-    [[1.0, 0.0], [0.0, 0.0]]
+    >>> running = RunningMoment(dim=2, rho=0.3)
+    >>> running.update(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    >>> running.moment.tolist()
+    [[0.5, 0.0], [0.0, 0.5]]
     """
 
     second: Tensor
@@ -46,7 +46,10 @@ class RunningMoment(Memory):
 
     @torch.no_grad()
     def update(self, z: Tensor) -> None:
-        """Rows ``(N, dim)`` of this process; the rows of all processes count. No rows at all change nothing."""
+        """Rows ``(N, dim)`` of this process; the rows of all processes count. No rows at all change nothing.
+
+        z: the rows.
+        """
         z = checked(z, self.dim, "a running moment").to(self.second)
         with torch.autocast(z.device.type, enabled=False):
             n = total(z.new_tensor(float(len(z))))
@@ -68,13 +71,15 @@ class RunningMoment(Memory):
 class RunningVariance(Memory):
     """Running mean and variance per coordinate, ``v <- rho · v + (1 - rho) · v_hat``; at first the batch's own.
 
-    The variance is that of the mixture (second moment minus squared mean, both running), divided by N: it does not miss
-    the drift of the mean between batches, as an average of the batches' variances would. dim: D of the embeddings.
+    The variance is that of the mixture (second moment minus squared mean, both running), divided by N: it
+    does not miss the drift of the mean between batches, as an average of the batches' variances would.
 
-    >>> variance = RunningVariance(1, 0.0)
-    >>> variance.update(torch.tensor([[1.0], [-1.0]]))
-    >>> variance.variance.shape
-    torch.Size([1])
+    dim: width of rows.
+
+    >>> running = RunningVariance(dim=1)
+    >>> running.update(torch.tensor([[1.0], [3.0]]))
+    >>> running.mean.tolist(), running.variance.tolist()
+    ([2.0], [1.0])
     """
 
     mean: Tensor
@@ -97,7 +102,10 @@ class RunningVariance(Memory):
 
     @torch.no_grad()
     def update(self, z: Tensor) -> None:
-        """Rows ``(N, dim)`` of this process; the rows of all processes count. No rows at all change nothing."""
+        """Rows ``(N, dim)`` of this process; the rows of all processes count. No rows at all change nothing.
+
+        z: the rows.
+        """
         z = checked(z, self.dim, "a running variance").to(self.mean)
         n = total(z.new_tensor(float(len(z))))
         mean, square = total(z.sum(0)), total(z.square().sum(0))

@@ -29,14 +29,14 @@ class Teacher(Memory):
     Sources: Tarvainen & Valpola 2017, arXiv 1703.01780; He et al. 2020 (MoCo), arXiv 1911.05722; Grill et al.
     2020 (BYOL: 0.996, cosine), arXiv 2006.07733.
 
-    >>> student = nn.Linear(2, 2)
-    >>> teacher = Teacher(student, momentum=0.5)
-    >>> before = teacher(torch.ones(1, 2))
+    >>> student = nn.Linear(4, 2)
+    >>> teacher = Teacher(student, momentum=0.9)
     >>> with torch.no_grad():
-    ...     _ = student.weight.add_(1.0)
-    >>> teacher.update(student)  # halfway to the student
-    >>> round(float((teacher(torch.ones(1, 2)) - before).mean()), 4)
-    1.0
+    ...     _ = student.weight.zero_()
+    >>> before = teacher.model.weight.clone()
+    >>> teacher.update(student)
+    >>> bool(torch.allclose(teacher.model.weight, 0.9 * before)), teacher(torch.ones(3, 4)).requires_grad
+    (True, False)
     """
 
     def __init__(
@@ -65,6 +65,8 @@ class Teacher(Memory):
 
     @torch.no_grad()
     def forward(self, data: Any) -> Any:
+        """What the copy gives for the student's input ``data``, of whatever shape the student gives, without a
+        gradient."""
         return self.model(data)
 
     def momentum_at(self, step: int | None = None, steps: int | None = None) -> float:

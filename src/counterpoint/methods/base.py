@@ -50,7 +50,8 @@ class Spec:
 
     learns: the modalities that it learns from, as it says them (see `counterpoint.methods.catalogue.expanded`); of rows
     of the kind ``towers``, the ones that it takes together. needs: the kinds of rows. usual: kinds for which it is the
-    first choice, with each of its modalities; no two methods may be that.
+    first choice, with each of its modalities; no two methods may be that. name: as it is typed. title, paper, year: of
+    the publication.
     """
 
     name: str
@@ -76,7 +77,10 @@ class Spec:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A full configuration: of the method, of its encoder, of the training run."""
+    """A full configuration: of the method, of its encoder, of the training run.
+
+    config: the method's. encoder: its encoder's, or one for each modality. train: of the run.
+    """
 
     config: Any
     encoder: Any
@@ -96,6 +100,8 @@ class Method(nn.Module):
 
     A subclass defines ``Config`` (a frozen dataclass of its own settings), `views`, `losses`, and `recipe`;
     `after_step` where it keeps memory, `towers` where it trains more than the one encoder.
+
+    encoder: what is trained. config: a ``Config`` (None: its defaults).
     """
 
     spec: ClassVar[Spec]
@@ -116,11 +122,17 @@ class Method(nn.Module):
     # --- the answers -------------------------------------------------------------------------------------------
 
     def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
-        """Rows to a batch of views; a pure function of its arguments (may run in another thread)."""
+        """Rows to a batch of views; a pure function of its arguments (may run in another thread).
+
+        rows: of one batch. rng: every draw comes from it.
+        """
         raise NotImplementedError
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Named scalar losses; their sum is minimised."""
+        """Named scalar losses; their sum is minimised.
+
+        batch: as `views` made it, on the device.
+        """
         raise NotImplementedError
 
     def encode(self, batch: Batch) -> Tensor:
@@ -129,14 +141,20 @@ class Method(nn.Module):
         return self.towers()[view.stream](view.data)
 
     def sampler(self, rows: RowSet | Stream, config: TrainConfig) -> Sampler | None:
-        """Batches in an order that the method needs; None: those that are usual for rows of their kind."""
+        """Batches in an order that the method needs; None: those that are usual for rows of their kind.
+
+        rows: of the training. config: of the training.
+        """
         return None
 
     def before_training(self, steps: int) -> None:
         """Called once, before the first step, with the number of steps (schedules of momentum, of weights)."""
 
     def before_round(self, number: int) -> None:
-        """Called before the first step of each of the `rounds` of a training, 0-based; never twice in a resumed run."""
+        """Called before the first step of each of the `rounds` of a training, 0-based; never twice in a resumed run.
+
+        number: of the round.
+        """
 
     def after_step(self, step: int) -> None:
         """Called after every optimiser step (1-based): momentum teachers, closed-form weights."""
@@ -147,7 +165,10 @@ class Method(nn.Module):
 
     @classmethod
     def kept(cls, config: Any) -> tuple[str, ...]:
-        """Streams of the towers that stay as they are given: encoders that somebody trained before."""
+        """Streams of the towers that stay as they are given: encoders that somebody trained before.
+
+        config: the method's.
+        """
         return ()
 
     @classmethod
@@ -191,7 +212,10 @@ def method(
     usual: tuple[Kind | Usual, ...] = (),
 ) -> Callable[[M], M]:
     """Class decorator: attach the `Spec`. usual: kinds, or, under a condition, `Usual`s. Raises `ConfigError` where a
-    method is to be usual for a kind of rows that it does not learn from."""
+    method is to be usual for a kind of rows that it does not learn from.
+
+    name: as it is typed. title, paper, year: of the publication. modalities: that it learns from. needs: kinds of rows.
+    """
     first = tuple(one if isinstance(one, Usual) else Usual(one) for one in usual)
     if not {one.kind for one in first} <= set(needs):
         raise ConfigError(f"The method {name} is usual for {', '.join(o.kind for o in first)}; it needs {needs}.")

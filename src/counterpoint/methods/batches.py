@@ -20,7 +20,10 @@ from counterpoint.views.image import SimCLRViews
 
 
 def pairs(encoder: Encoder, rows: Sequence[Row]) -> Batch:
-    """Anchors, positives and, where rows have any, negatives, each of which knows its row."""
+    """Anchors, positives and, where rows have any, negatives, each of which knows its row.
+
+    encoder: of both sides. rows: with anchor and positive.
+    """
     collate, stream = encoder.collate, encoder.modality
     views = [
         View(collate([r["anchor"] for r in rows], role="query"), stream, "anchor"),
@@ -34,7 +37,10 @@ def pairs(encoder: Encoder, rows: Sequence[Row]) -> Batch:
 
 
 def scored(encoder: Encoder, rows: Sequence[Row]) -> Batch:
-    """Both texts as anchor and positive, and the label ``score`` (N,)."""
+    """Both texts as anchor and positive, and the label ``score`` (N,).
+
+    encoder: of both texts. rows: with a, b and score.
+    """
     collate, stream = encoder.collate, encoder.modality
     views = (
         View(collate([r["a"] for r in rows]), stream, "anchor"),
@@ -51,7 +57,10 @@ def number(text: str) -> int:
 
 
 def places(owner: Tensor) -> Tensor:
-    """How many items before it belong to the same row, of each: ``[0, 1, 0, 0] -> [0, 0, 1, 2]``."""
+    """How many items before it belong to the same row, of each: ``[0, 1, 0, 0] -> [0, 0, 1, 2]``.
+
+    owner: ``(M,)`` long, sorted or not.
+    """
     order = owner.argsort(stable=True)
     row = owner[order]
     first = torch.searchsorted(row, row)
@@ -59,7 +68,10 @@ def places(owner: Tensor) -> Tensor:
 
 
 def sourced(rows: Sequence[Row], of: str) -> list[int]:
-    """The source of each row, or a `DataError` that says how to name the column. of: what it holds, in the plural."""
+    """The source of each row, or a `DataError` that says how to name the column. of: what it holds, in the plural.
+
+    rows: with a source.
+    """
     if lacking := [r["row"] for r in rows if "source" not in r]:
         raise DataError(f"Row {lacking[0]} has no source: name the column of {of} with --columns source=COLUMN.")
     return [r["source"] for r in rows]
@@ -69,6 +81,8 @@ def two_streams(towers: Mapping[str, Encoder], rows: Sequence[Row]) -> Batch:
     """Views ``anchor`` of the first tower's stream and ``positive`` of the second's.
 
     Rows that lack either part are left out: a pair needs both.
+
+    towers: an encoder for each stream. rows: with both.
     """
     rows = [r for r in rows if all(r[stream] is not None for stream in towers)]
     views = (
@@ -89,7 +103,8 @@ def two_views(
     """Views ``anchor`` and ``positive``, each ``(N, C, size, size)``, of the column ``image``.
 
     source: side in pixels that images are brought to before crops are drawn (0: the encoder's). A larger one keeps the
-    detail that small crops of photographs would lose.
+    detail that small crops of photographs would lose. encoder: of images. rows: with an image. rng: every draw comes
+    from it. augment: draws one view.
     """
     size, channels = encoder.config.size, encoder.config.channels
     images = pixels([r["image"] for r in rows], source or size, channels=channels)

@@ -68,7 +68,10 @@ def methods(name: str = "") -> dict[str, Page] | Page:
 
 
 def expanded(said: Sequence[str]) -> tuple[str, ...]:
-    """The modalities that a method learns from, where it may say `EVERY` or `VIEWED`."""
+    """The modalities that a method learns from, where it may say `EVERY` or `VIEWED`.
+
+    said: names, or a word for many of them.
+    """
     rows = [m.name for m in discover().values() if m.shape == "rows"]
     words = {EVERY: rows, VIEWED: [name for name in rows if _has_views(name)]}
     return tuple(dict.fromkeys(name for one in said for name in words.get(one, [one])))

@@ -55,6 +55,7 @@ class Recording:
 
     @property
     def seconds(self) -> float:
+        """How long it lasts."""
         return len(self.samples) / self.rate
 
     def part(self, start: int, stop: int) -> Recording:
@@ -77,6 +78,8 @@ def recording(value: Any, rate: int | None = None) -> Recording:
     Numbers ``(T,)`` or ``(channels, T)`` need their ``rate``, or come as ``{array, sampling_rate}``; whole numbers are
     samples of 16 bits. Channels are averaged. Raises `OSError`, with the reason, for what cannot be used: a damaged
     file, no samples, NaN, digital silence from beginning to end.
+
+    value: one of these. rate: samples in a second.
     """
     if isinstance(value, Recording):
         return value
@@ -101,7 +104,10 @@ def recording(value: Any, rate: int | None = None) -> Recording:
 
 
 def damage(value: Mapping[str, Any] | bytes | str, *, whole: bool = True) -> str | None:
-    """Why a recording cannot be used, or None. whole: read all of it, not the header alone."""
+    """Why a recording cannot be used, or None. whole: read all of it, not the header alone.
+
+    value: of a cell.
+    """
     try:
         if whole:
             recording(value)
@@ -279,10 +285,12 @@ def looks(column: Column) -> bool:
 
 
 def starts(head: bytes) -> bool:
+    """Whether a file that begins so, its ``head`` being its first bytes, is one of sound."""
     return head.startswith(_STARTS) and head[8:12] not in _OTHERS
 
 
 def lacks(column: Column) -> str:
+    """What a column of samples lacks, in a sentence; '' where it lacks nothing."""
     if not is_numbers(column.type) or column.number_beside(RATES):
         return ""
     return (
@@ -292,7 +300,10 @@ def lacks(column: Column) -> str:
 
 
 def example(rng: np.random.Generator, seconds: float | None = None) -> Recording:
-    """Two tones of random pitch in noise, at 8 kHz."""
+    """Two tones of random pitch in noise, at 8 kHz.
+
+    rng: every draw comes from it. seconds: how long (None: drawn too).
+    """
     seconds = float(rng.uniform(0.1, 1.0)) if seconds is None else seconds
     time = np.arange(int(8000 * seconds)) / 8000
     tones = sum(np.sin(2 * np.pi * pitch * time) for pitch in rng.uniform(100, 3000, 2))

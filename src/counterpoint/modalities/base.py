@@ -52,6 +52,8 @@ class Column:
 
 
 class Damage(Protocol):
+    """Why a value that holds an encoded file cannot be used, or None: ``(value, *, whole=True)``; see `Modality`."""
+
     def __call__(self, value: Mapping[str, Any] | bytes | str, *, whole: bool = True) -> str | None:
         """Why a file cannot be used, or None. whole: read all of it, not the header alone."""
         ...
@@ -71,7 +73,10 @@ class Format:
 
 
 def as_it_is(cell: Any, beside: Mapping[str, Any]) -> Any:
-    """A cell that is the item."""
+    """A cell that is the item.
+
+    cell: of the column. beside: the other cells of its row that belong to it.
+    """
     return cell
 
 
@@ -184,7 +189,10 @@ def discover() -> Mapping[str, Modality]:
 
 
 def parts(name: str) -> tuple[Modality, ...]:
-    """The modalities that one joins; of any other, itself alone."""
+    """The modalities that one joins; of any other, itself alone.
+
+    name: of a modality, or several with ``+`` between them.
+    """
     return tuple(_find(part) for part in name.split(JOINED))
 
 
@@ -255,7 +263,10 @@ def format_of(suffix: str) -> Format | None:
 
 
 def source(value: Mapping[str, Any] | bytes | str) -> Any:
-    """What to open of a file in a cell: a path, or a stream of the bytes."""
+    """What to open of a file in a cell: a path, or a stream of the bytes.
+
+    value: ``{bytes, path}``, bytes, or a path.
+    """
     if isinstance(value, Mapping):
         value = value["bytes"] if value.get("bytes") is not None else value["path"]
     return io.BytesIO(value) if isinstance(value, bytes) else value
@@ -271,7 +282,10 @@ def first_file(column: Column) -> tuple[bytes, Path] | None:
 
 
 def holds_files(column: Column, starts: Callable[[bytes], bool], suffixes: frozenset[str]) -> bool:
-    """Whether a column holds files that begin so, or, where only their paths are there, that end so."""
+    """Whether a column holds files that begin so, or, where only their paths are there, that end so.
+
+    column: of which a few cells are looked at. starts: whether a file begins so. suffixes: of its name.
+    """
     if not is_file(column.type) or (found := first_file(column)) is None:
         return False
     head, path = found
@@ -279,14 +293,20 @@ def holds_files(column: Column, starts: Callable[[bytes], bool], suffixes: froze
 
 
 def is_file(type_: pa.DataType) -> bool:
-    """How `datasets` keeps encoded files: their bytes, or their path."""
+    """How `datasets` keeps encoded files: their bytes, or their path.
+
+    type_: of a column.
+    """
     import pyarrow as pa
 
     return bool(type_ == pa.struct({"bytes": pa.binary(), "path": pa.string()}))
 
 
 def is_encoded(type_: pa.DataType) -> bool:
-    """Bytes of a file, or a struct with bytes."""
+    """Bytes of a file, or a struct with bytes.
+
+    type_: of a column.
+    """
     import pyarrow as pa
 
     if pa.types.is_struct(type_):
@@ -295,6 +315,7 @@ def is_encoded(type_: pa.DataType) -> bool:
 
 
 def is_text(type_: pa.DataType) -> bool:
+    """Whether a column of this type_ holds texts, written out or in a dictionary."""
     import pyarrow as pa
 
     type_ = type_.value_type if pa.types.is_dictionary(type_) else type_
@@ -302,25 +323,31 @@ def is_text(type_: pa.DataType) -> bool:
 
 
 def is_number(type_: pa.DataType) -> bool:
+    """Whether a column of this type_ holds numbers."""
     import pyarrow as pa
 
     return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_))
 
 
 def is_truth(type_: pa.DataType) -> bool:
+    """Whether a column of this type_ holds true and false."""
     import pyarrow as pa
 
     return bool(pa.types.is_boolean(type_))
 
 
 def is_list(type_: pa.DataType) -> bool:
+    """Whether a column of this type_ holds lists."""
     import pyarrow as pa
 
     return bool(pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_))
 
 
 def is_numbers(type_: pa.DataType) -> bool:
-    """A list of numbers."""
+    """A list of numbers.
+
+    type_: of a column.
+    """
     return is_list(type_) and is_number(type_.value_type)
 
 

@@ -57,7 +57,10 @@ class Read:
 
 
 def clean(sequence: str, *, where: str = "A sequence") -> str:
-    """Upper case, U as T, the letters for several possible bases as N. `DataError` for anything else, naming it."""
+    """Upper case, U as T, the letters for several possible bases as N. `DataError` for anything else, naming it.
+
+    sequence: letters. where: how the message names it.
+    """
     found = _CLEAN[np.frombuffer(sequence.encode("utf-8"), dtype=np.uint8)]
     if not found.all():
         wrong = next(c for c in sequence if ord(c) > 255 or not _CLEAN[ord(c)])
@@ -70,6 +73,8 @@ def clean(sequence: str, *, where: str = "A sequence") -> str:
 
 def reverse_complement(sequence: str) -> str:
     """The same stretch as the other strand spells it.
+
+    sequence: of ACGTN.
 
     >>> reverse_complement("AACGT")
     'ACGTT'
@@ -98,6 +103,8 @@ def contigs(stream: IO[bytes], name: str) -> Iterator[Contig]:
     """The sequences of FASTA text, of a file of this name.
 
     Raises `DataError` for one that has a name twice, or holds something else, `NoRowsError` for a file without any.
+
+    stream: of the text.
     """
     seen: set[str] = set()
     for contig, sequence in _fasta(stream, name):
@@ -111,7 +118,10 @@ def contigs(stream: IO[bytes], name: str) -> Iterator[Contig]:
 
 
 def fasta_reads(stream: IO[bytes], name: str) -> Iterator[Read]:
-    """The sequences of FASTA text as reads. A name may come twice (pairs)."""
+    """The sequences of FASTA text as reads. A name may come twice (pairs).
+
+    stream: of the text. name: of the file, for messages.
+    """
     for read, bases in _fasta(stream, name):
         yield Read(read, clean(bases, where=f"{name}: read {read!r}"))
 
@@ -134,7 +144,10 @@ def _fasta(stream: IO[bytes], path: str) -> Iterator[tuple[str, str]]:
 
 
 def fastq_reads(stream: IO[bytes], name: str) -> Iterator[Read]:
-    """The reads of FASTQ text, of a file of this name. `DataError` for what is none."""
+    """The reads of FASTQ text, of a file of this name. `DataError` for what is none.
+
+    stream: of the text.
+    """
     lines = (raw.decode("ascii", "replace").rstrip("\r\n") for raw in stream)
     for number, head in enumerate(lines):
         if not head:
@@ -166,7 +179,10 @@ def stretches(contig: Contig, *, longest: int = STRETCH) -> list[tuple[int, str]
 
 
 def fasta_tables(stream: IO[bytes], name: str) -> Iterator[pa.Table]:
-    """A FASTA file as rows ``contig``, ``start`` (from 0), ``dna``; contigs without a known base are left out, said."""
+    """A FASTA file as rows ``contig``, ``start`` (from 0), ``dna``; contigs without a known base are left out, said.
+
+    stream: of the text. name: of the file, for messages.
+    """
     rows: list[tuple[str, int, str]] = []
     without = []
     for contig in contigs(stream, name):
@@ -185,7 +201,10 @@ def fasta_tables(stream: IO[bytes], name: str) -> Iterator[pa.Table]:
 
 
 def fastq_tables(stream: IO[bytes], name: str) -> Iterator[pa.Table]:
-    """A FASTQ file as rows ``name``, ``dna``."""
+    """A FASTQ file as rows ``name``, ``dna``.
+
+    stream: of the text. name: of the file, for messages.
+    """
     rows: list[tuple[str, str]] = []
     for read in fastq_reads(stream, name):
         rows.append((read.name, read.bases))
@@ -206,18 +225,25 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> pa.Table:
 
 
 def item(cell: Any, beside: Mapping[str, Any]) -> str:
-    """The bases in a cell. Raises `DataError` for anything else, and for none."""
+    """The bases in a cell. Raises `DataError` for anything else, and for none.
+
+    cell: of the column. beside: not needed.
+    """
     if not cell:
         raise DataError("holds no bases")
     return clean(cell, where="")
 
 
 def looks(column: Column) -> bool:
+    """Whether the first cells of a column of texts are DNA."""
     return is_text(column.type) and is_dna(column.cells.slice(0, FEW).to_pylist())
 
 
 def lacks(column: Column) -> str:
-    """What the first cells hold that is no DNA."""
+    """What the first cells hold that is no DNA.
+
+    column: of texts. '' where it lacks nothing.
+    """
     try:
         for row, value in enumerate(islice((cell.as_py() for cell in column.cells), SOME)):
             clean(value or "", where=f"Column {column.name!r}, row {row},")
@@ -227,6 +253,7 @@ def lacks(column: Column) -> str:
 
 
 def example(rng: np.random.Generator) -> str:
+    """20 to 399 bases; every draw comes from rng."""
     return "".join(rng.choice(list("ACGT"), int(rng.integers(20, 400))))
 
 
@@ -260,6 +287,8 @@ _VALUE[np.frombuffer(b"ACGT", dtype=np.uint8)] = range(4)
 def codes(sequence: str, k: int) -> np.ndarray:
     """Each k-mer as a number below 4^k, A = 0 to T = 3, first base first: ``(L - k + 1,)`` int64; -1 where N is in it.
 
+    sequence: L bases.
+
     >>> codes("ACGTN", 2).tolist()
     [1, 6, 11, -1]
     """
@@ -289,14 +318,20 @@ def strandless(k: int) -> tuple[np.ndarray, int]:
 
 
 def words(sequence: str, k: int, *, both_strands: bool) -> np.ndarray:
-    """The k-mers of a sequence without those that hold N, ``(M,)`` int64; of both strands: numbered by `strandless`."""
+    """The k-mers of a sequence without those that hold N, ``(M,)`` int64; of both strands: numbered by `strandless`.
+
+    sequence: of ACGTN. k: bases of a word. both_strands: of which strands.
+    """
     found = codes(sequence, k)
     found = found[found >= 0]
     return strandless(k)[0][found] if both_strands else found
 
 
 def counts(sequences: Sequence[str], k: int) -> np.ndarray:
-    """How often each word of `strandless` stands in each sequence, ``(N, V)`` float32: the counts nothing learns."""
+    """How often each word of `strandless` stands in each sequence, ``(N, V)`` float32: the counts nothing learns.
+
+    sequences: N of them. k: bases of a word.
+    """
     size = strandless(k)[1]
     out = np.zeros((len(sequences), size), dtype=np.float32)
     for row, sequence in zip(out, sequences):

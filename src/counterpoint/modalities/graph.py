@@ -84,7 +84,10 @@ class Graph(Sequence[Node]):
 
 
 def small(rng: np.random.Generator, nodes: int = 12, features: int = 7) -> Graph:
-    """A ring of nodes with a few chords, each node with some of its features and one of three labels."""
+    """A ring of nodes with a few chords, each node with some of its features and one of three labels.
+
+    rng: every draw comes from it. nodes, features: how many.
+    """
     values = (rng.random((nodes, features)) < 0.5).astype(np.float32)
     values[:, 0] = 1
     ring = np.stack((np.arange(nodes), np.roll(np.arange(nodes), 1)))

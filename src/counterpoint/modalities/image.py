@@ -24,7 +24,10 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def decode(value: Mapping[str, Any] | bytes | str) -> Any:
-    """An encoded image to a ``PIL.Image`` in its own mode, turned as EXIF says. `OSError` when it cannot be read."""
+    """An encoded image to a ``PIL.Image`` in its own mode, turned as EXIF says. `OSError` when it cannot be read.
+
+    value: ``{bytes, path}``, bytes, or a path.
+    """
     need("PIL", IMAGE)
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -37,7 +40,10 @@ def decode(value: Mapping[str, Any] | bytes | str) -> Any:
 
 
 def damage(value: Mapping[str, Any] | bytes | str, *, whole: bool = True) -> str | None:
-    """Why an image cannot be used, or None. whole: read all of it (at low resolution), not the header alone."""
+    """Why an image cannot be used, or None. whole: read all of it (at low resolution), not the header alone.
+
+    value: of a cell.
+    """
     need("PIL", IMAGE)
     from PIL import Image
 
@@ -64,7 +70,10 @@ def encode_png(array: Any) -> bytes:
 
 
 def item(cell: Any, beside: Mapping[str, Any]) -> Any:
-    """The ``PIL.Image`` in a cell. Raises `OSError` for one that cannot be read."""
+    """The ``PIL.Image`` in a cell. Raises `OSError` for one that cannot be read.
+
+    cell: of the column. beside: not needed.
+    """
     try:
         return decoded(cell, decode)
     except OSError as error:
@@ -192,7 +201,10 @@ def _channels(x: Tensor, channels: int) -> Tensor:
 
 
 def luma(x: Tensor) -> Tensor:
-    """Brightness ``(N, 1, H, W)``: weighted sum of red, green, blue; the mean of any other channels."""
+    """Brightness ``(N, 1, H, W)``: weighted sum of red, green, blue; the mean of any other channels.
+
+    x: images ``(N, C, H, W)``.
+    """
     if x.shape[1] != 3:
         return x.mean(1, keepdim=True)
     return x[:, :1] * LUMA[0] + x[:, 1:2] * LUMA[1] + x[:, 2:] * LUMA[2]
@@ -202,7 +214,10 @@ def luma(x: Tensor) -> Tensor:
 
 
 def example(rng: np.random.Generator, size: int = 32) -> Any:
-    """Noise in colour, a ``PIL.Image``."""
+    """Noise in colour, a ``PIL.Image``.
+
+    rng: every draw comes from it. size: of a side, in pixels.
+    """
     return need("PIL.Image", IMAGE).fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8))
 
 

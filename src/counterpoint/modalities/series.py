@@ -16,7 +16,10 @@ LENGTH, CHANNELS = 32, 3
 
 
 def example(rng: np.random.Generator) -> np.ndarray:
-    """``(L, C)`` float32: waves of three periods and sizes in noise."""
+    """``(L, C)`` float32: waves of three periods and sizes in noise.
+
+    rng: every draw comes from it.
+    """
     at = rng.integers(12) + np.arange(LENGTH)[:, None]
     waves = np.sin(at * 2 * np.pi / np.array([6, 8, 12])) * [1, 5, 0.1]
     window: np.ndarray = (waves + 0.2 * rng.normal(size=waves.shape)).astype(np.float32)

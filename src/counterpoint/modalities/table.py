@@ -48,6 +48,7 @@ class Columns:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The columns, categories first."""
         return (*self.categories, *self.numbers)
 
     @property
@@ -131,7 +132,10 @@ def is_missing(cell: Any) -> bool:
 
 
 def as_value(cell: Any) -> str:
-    """A category as text: ``3`` and ``3.0`` are the same one."""
+    """A category as text: ``3`` and ``3.0`` are the same one.
+
+    cell: of a column of categories.
+    """
     if isinstance(cell, float | np.floating) and float(cell).is_integer():
         cell = int(cell)
     return str(cell).strip()
@@ -170,7 +174,10 @@ def _number(name: str, cell: Any) -> float:
 
 
 def shown(row: Table) -> str:
-    """The cells that are there, each with the name of its column, escaped."""
+    """The cells that are there, each with the name of its column, escaped.
+
+    row: cells by column.
+    """
     cells = [(name, f"{cell:.4g}" if isinstance(cell, float) else str(cell)) for name, cell in row.items()
              if not is_missing(cell)]  # fmt: skip
     told = "".join(f"<span><b>{escape(name)}</b> {escape(cell[:40])}</span> " for name, cell in cells[:CELLS])
@@ -178,7 +185,10 @@ def shown(row: Table) -> str:
 
 
 def example(rng: np.random.Generator) -> dict[str, Any]:
-    """Cells of two categories and two numbers, one in five of them missing."""
+    """Cells of two categories and two numbers, one in five of them missing.
+
+    rng: every draw comes from it.
+    """
     cells = {"kind": str(rng.choice(["a", "b", "c"])), "sold": bool(rng.random() < 0.5)}
     cells |= {"price": float(rng.normal()), "area": int(rng.integers(10))}
     return {name: None if rng.random() < 0.2 else cell for name, cell in cells.items()}

@@ -16,7 +16,10 @@ WORDS = "the quick brown fox jumps over lazy dogs while seven bright birds sing 
 
 
 def example(rng: np.random.Generator, words: int = 12) -> str:
-    """Words in any order."""
+    """Words in any order.
+
+    rng: every draw comes from it. words: how many.
+    """
     return " ".join(rng.choice(WORDS.split(), words))
 
 

@@ -16,7 +16,10 @@ WIDTH = 7
 
 
 def item(cell: Any, beside: Mapping[str, Any]) -> np.ndarray:
-    """``(F,)`` float32. Raises `OSError` for what is no list of numbers."""
+    """``(F,)`` float32. Raises `OSError` for what is no list of numbers.
+
+    cell: of the column. beside: not needed.
+    """
     try:
         return np.asarray(cell, dtype=np.float32)
     except (TypeError, ValueError) as error:

@@ -56,6 +56,7 @@ class Video:
 
     @property
     def seconds(self) -> float:
+        """How long it lasts."""
         return len(self.frames) / self.rate
 
     def part(self, start: int, stop: int, step: int = 1) -> Video:
@@ -69,6 +70,8 @@ def video(value: Any) -> Video:
 
     Raises `OSError`, with the reason, for what cannot be used: a damaged file, none with pictures, frames of several
     sizes.
+
+    value: one of these.
     """
     if isinstance(value, Video):
         return value
@@ -86,7 +89,10 @@ def video(value: Any) -> Video:
 
 
 def damage(value: Mapping[str, Any] | bytes | str, *, whole: bool = True) -> str | None:
-    """Why a video cannot be used, or None. whole: decode all of it, not its first frame alone."""
+    """Why a video cannot be used, or None. whole: decode all of it, not its first frame alone.
+
+    value: of a cell.
+    """
     try:
         opened = source(value)
         if isinstance(opened, str) and Path(opened).is_dir():
@@ -196,7 +202,10 @@ def _is_picture(path: Path) -> bool:
 def folders(root: Path) -> list[Path]:
     """The folders below one whose pictures are the frames of one video each: those named ``NAME.frames``, else all that
     hold pictures, where these are numbered without a gap and, of some folders that are looked at, follow upon each
-    other: the next one is more alike than one far away. Pictures of classes in any order are not."""
+    other: the next one is more alike than one far away. Pictures of classes in any order are not.
+
+    root: where they lie, at any depth.
+    """
     held: dict[Path, list[Path]] = {}
     for path in root.rglob("*"):
         if _is_picture(path) and not any(part.startswith(".") for part in path.relative_to(root).parts):
@@ -239,7 +248,10 @@ def _unlike(frames: Sequence[Path]) -> float:
 
 
 def item(cell: Any, beside: Mapping[str, Any]) -> Video:
-    """The video in a cell. Raises `OSError` for one that cannot be used."""
+    """The video in a cell. Raises `OSError` for one that cannot be used.
+
+    cell: of the column. beside: not needed.
+    """
     try:
         found: Video = decoded(cell, video)
         return found
@@ -256,13 +268,17 @@ def looks(column: Column) -> bool:
 
 
 def starts(head: bytes) -> bool:
+    """Whether a file that begins so, its ``head`` being its first bytes, is a video."""
     if head[4:8] == b"ftyp":
         return head[8:12] not in (b"avif", b"avis", b"heic", b"mif1", b"M4A ")  # pictures and sounds
     return head.startswith((b"\x1aE\xdf\xa3", b"\x00\x00\x01\xba")) or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
 
 
 def example(rng: np.random.Generator, size: int = 24) -> Video:
-    """A bright square that moves over noise, in a colour of its own."""
+    """A bright square that moves over noise, in a colour of its own.
+
+    rng: every draw comes from it. size: of a side, in pixels.
+    """
     frames = rng.integers(0, 60, (int(rng.integers(5, 14)), size, size, 3)).astype(np.uint8)
     at, speed, colour = rng.uniform(0, size, 2), rng.uniform(-3, 3, 2), rng.integers(100, 256, 3)
     for t, frame in enumerate(frames):

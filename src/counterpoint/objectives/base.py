@@ -45,5 +45,12 @@ def objective(*, rank: RankBehaviour, example: Example) -> Callable[[F], F]:
 
 
 def is_objective(value: object) -> bool:
-    """Whether a value was declared with `objective` (the conformance suite finds objectives by this)."""
+    """Whether a value was declared with `objective` (the conformance suite finds objectives by this).
+
+    value: anything.
+
+    >>> from counterpoint.objectives.rank import cosent
+    >>> is_objective(cosent), is_objective(print)
+    (True, False)
+    """
     return callable(value) and isinstance(getattr(value, "rank", None), RankBehaviour) and hasattr(value, "example")

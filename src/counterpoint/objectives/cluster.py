@@ -46,17 +46,17 @@ def sinkhorn(
     and columns are met in the limit (3 rounds are usual). Computed in logarithms: no score overflows at any
     ``epsilon``.
 
-    scores: ``(N, K)`` of rows against prototypes. epsilon: smoothness (towards 0: one-hot). prior: ``(K,)``
-    share of the mass per prototype (None: 1 / K each). extra: ``(Q, K)`` scores of a queue's entries, which
-    take part in the balance but are not returned; needed where N < K. Rows of all processes are balanced
-    together; a queue is the same on all of them and counts once. Returns ``(N, K)`` without gradient, rows
-    summing to 1.
+    scores: ``(N, K)`` of rows against prototypes. epsilon: smoothness (towards 0: one-hot). prior: ``(K,)`` share of
+    the mass per prototype (None: 1 / K each). extra: ``(Q, K)`` scores of a queue's entries, which take part in the
+    balance but are not returned; needed where N < K. Rows of all processes are balanced together; a queue is the same
+    on all of them and counts once. Returns ``(N, K)`` without gradient, rows summing to 1. iterations: rounds.
 
     Source: Cuturi 2013, arXiv 1306.0895; Caron et al. 2020 (SwAV), arXiv 2006.09882.
 
-    >>> q = sinkhorn(torch.tensor([[2.0, 0.0], [2.0, 1.0]]))  # both rows prefer the first prototype
-    >>> [round(x, 2) for x in q.sum(0).tolist()]  # and yet each gets about its share
-    [1.14, 0.86]
+    >>> scores = torch.tensor([[0.9, 0.1], [0.8, 0.3], [0.7, 0.2], [0.6, 0.5]])  # all nearer to prototype 0
+    >>> q = sinkhorn(scores, iterations=50)
+    >>> [round(x, 2) for x in q.sum(0).tolist()], q.argmax(1).tolist()  # and yet both are used
+    ([2.0, 2.0], [0, 0, 0, 1])
     """
     if epsilon <= 0 or iterations < 1:
         raise ConfigError(f"Sinkhorn needs epsilon > 0 and iterations >= 1; got {epsilon} and {iterations}.")
@@ -87,8 +87,9 @@ def student_t(z: Tensor, centres: Tensor, *, freedom: float = 1.0) -> Tensor:
 
     z: ``(N, D)``. centres: ``(K, D)``. Returns ``(N, K)``. Source: Xie et al. 2016 (DEC), arXiv 1511.06335, eq. 1.
 
-    >>> student_t(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 0.0], [1.0, 0.0]])).tolist()
-    [[0.6666666865348816, 0.3333333432674408]]
+    >>> q = student_t(torch.zeros(1, 2), torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
+    >>> [round(x, 3) for x in q[0].tolist()]  # 1 to 1/2
+    [0.667, 0.333]
     """
     near = (1 + (z.unsqueeze(1) - centres).square().sum(-1) / freedom).pow(-(freedom + 1) / 2)
     return near / near.sum(1, keepdim=True)
@@ -100,9 +101,8 @@ def sharpened(q: Tensor) -> Tensor:
 
     q: ``(N, K)``. A cluster that holds nothing gets nothing. Source: Xie et al. 2016 (DEC), arXiv 1511.06335, eq. 3.
 
-    >>> p = sharpened(torch.tensor([[0.6, 0.4], [0.4, 0.6]]))
-    >>> [round(x, 3) for x in p[0].tolist()]
-    [0.692, 0.308]
+    >>> [[round(x, 2) for x in row] for row in sharpened(torch.tensor([[0.7, 0.3], [0.3, 0.7]])).tolist()]
+    [[0.84, 0.16], [0.16, 0.84]]
     """
     share = q.square() / total(q.sum(0)).clamp_min(torch.finfo(q.dtype).tiny)
     return share / share.sum(1, keepdim=True)
@@ -115,13 +115,14 @@ def prototype_cross_entropy(
     """``L_i = -Σ_k q_ik log softmax_k(s_i / temperature)``; no gradient reaches the assignments q.
 
     scores: ``(N, K)`` of rows against prototypes. target: ``(N, K)`` assignments, or ``(N,)`` long numbers of
-    prototypes. reduction: ``mean`` or ``none``. Returns ``()`` or ``(N,)``.
+    prototypes. Returns ``()`` or ``(N,)``. reduction: ``mean``, or ``none`` for a loss each.
 
     Source: Caron et al. 2020 (SwAV), arXiv 2006.09882, eq. 2.
 
-    >>> scores, target = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0]])
-    >>> round(float(prototype_cross_entropy(scores, target, temperature=1.0)), 4)
-    0.3133
+    >>> scores = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> right, wrong = (prototype_cross_entropy(scores, torch.tensor(q)) for q in ([0, 1], [1, 0]))
+    >>> round(float(right), 4), round(float(wrong), 4)
+    (0.0, 10.0)
     """
     log_p = (scores / temperature).log_softmax(-1)
     if not target.is_floating_point():
@@ -148,11 +149,13 @@ def swapped_prediction(
     predictions. epsilon, iterations: of `sinkhorn`, which assigns. Returns ``()``, the loss of the rows of all
     processes.
 
+    temperature: of the predictions. epsilon, iterations: of the balancing.
+
     Source: Caron et al. 2020 (SwAV), arXiv 2006.09882, eqs. 1 and 2.
 
-    >>> scores = torch.eye(3)  # of three rows for three prototypes, alike in both views
-    >>> round(float(swapped_prediction(scores, scores)), 4)
-    0.0001
+    >>> a = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
+    >>> bool(swapped_prediction(a, a) < swapped_prediction(a, a.flip(0)))
+    True
     """
     same_shape(a=a, b=b)
     q_a = sinkhorn(a, epsilon=epsilon, iterations=iterations, extra=extra_a)

@@ -32,6 +32,7 @@ from counterpoint.processes import total
 
 
 def example(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A small valid call of `contrast` whose numbers follow from the seed, in float64."""
     generator = torch.Generator().manual_seed(seed)
     q, k = (torch.randn(7, 4, generator=generator, dtype=torch.float64) for _ in range(2))
     return (q, k), {"scale": 2.0}
@@ -145,6 +146,8 @@ def combined(sides: Sequence[tuple[Tensor, Tensor]], reduction: Reduction) -> Te
     """Losses of rows, and of columns, and whether they count, to one number over all processes.
 
     The mean is over those that count, 0 where none does; and that of rows and columns weigh the same.
+
+    sides: (losses, whether they count), each ``(N,)``. reduction: ``mean`` of those that count, or ``sum``.
     """
     sums = total(torch.stack([x.sum() for side in sides for x in (side[0], side[1].to(side[0]))]))
     parts = sums[::2] if reduction == "sum" else sums[::2] / sums[1::2].clamp_min(1)
@@ -156,6 +159,12 @@ def distance(anchors: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
 
     ``contrast(*distance(q, k), pairing, scale=1 / (2 * sigma**2))`` contrasts by a Gaussian kernel. Use it in full
     precision: the squares cancel.
+
+    anchors: ``(N, D)``. candidates: ``(M, D)``.
+
+    >>> q, k = distance(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [1.0, 0.0]]))
+    >>> (q @ k.T).tolist()
+    [[-25.0, -1.0]]
     """
     one = anchors.new_ones
     a = anchors.square().sum(1, keepdim=True)

@@ -30,14 +30,14 @@ def coordinate_kl(
     """``L_i = T Σ_d p_id (log p_id - log q_id)``, ``p = softmax_d(target / T)``, ``q = softmax_d(x / T)``.
 
     x, target: ``(N, D)``, as they are: their length counts. Gradients reach both, the target's only unless
-    ``stop_gradient``. reduction: ``mean`` or ``none``. temperature: of both softmaxes. Returns ``()`` or ``(N,)``; 0
-    where the distributions are equal. `kl_distillation` differs: a factor T², and never a gradient to the teacher.
+    ``stop_gradient``. Returns ``()`` or ``(N,)``; 0 where the distributions are equal. `kl_distillation` differs: a
+    factor T², and never a gradient to the teacher. reduction: ``mean``, or ``none`` for a loss each. temperature: T.
 
     Source: Li et al. 2024 (2DMSE), arXiv 2402.14776, with the scale of the released code.
 
-    >>> x = torch.tensor([[1.0, 0.0]])
-    >>> float(coordinate_kl(x, x))
-    0.0
+    >>> x = torch.tensor([[1.0, 2.0, 3.0]])
+    >>> float(coordinate_kl(x, x)), round(float(coordinate_kl(x, x.flip(1))), 4)
+    (0.0, 1.1504)
     """
     same_shape(x=x, target=target)
     if temperature <= 0:

@@ -58,9 +58,9 @@ def barlow_twins(
 
     Source: Zbontar et al. 2021, arXiv 2103.03230, eqs. 1 and 2.
 
-    >>> z = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])  # uncorrelated
-    >>> round(float(barlow_twins(z, z)), 4)
-    0.0
+    >>> z = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0))
+    >>> round(float(barlow_twins(z, z)), 1), round(float(barlow_twins(z, -z)), 1)  # agree; say the opposite
+    (0.0, 16.0)
     """
     same_shape(a=a, b=b)
     n = batch_size(a)
@@ -75,7 +75,16 @@ def barlow_twins(
 
 
 def vicreg_parts(a: Tensor, b: Tensor, *, gamma: float = 1.0, eps: float = 1e-4) -> dict[str, Tensor]:
-    """The three parts of `vicreg`, not weighted: ``invariance``, ``variance``, ``covariance``, each ``()``."""
+    """The three parts of `vicreg`, not weighted: ``invariance``, ``variance``, ``covariance``, each ``()``.
+
+    a, b: ``(N, D)``, the two views. gamma: the deviation that a coordinate should have at least. eps: added to
+    variances before the root.
+
+    >>> z = torch.randn(8, 4)
+    >>> parts = vicreg_parts(z, z)
+    >>> sorted(parts), float(parts["invariance"])
+    (['covariance', 'invariance', 'variance'], 0.0)
+    """
     same_shape(a=a, b=b)
     n = batch_size(a)
     d = a.shape[1]
@@ -112,9 +121,10 @@ def vicreg(
 
     Source: Bardes et al. 2022, arXiv 2105.04906.
 
-    >>> z = torch.tensor([[2.0, 2.0], [2.0, -2.0], [-2.0, 2.0], [-2.0, -2.0]])
-    >>> round(float(vicreg(z, z)), 4)  # alike, spread out, uncorrelated
-    0.0
+    >>> z = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    >>> collapsed = torch.ones(4, 2)
+    >>> round(float(vicreg(2 * z, 2 * z)), 2), round(float(vicreg(collapsed, collapsed)), 2)
+    (0.0, 24.75)
     """
     parts = vicreg_parts(a, b, gamma=gamma, eps=eps)
     return invariance * parts["invariance"] + variance * parts["variance"] + covariance * parts["covariance"]
@@ -160,13 +170,19 @@ def whiten(
     ``x = W (z - mean)``, ``W = (S + eps I)^(-1/2)`` (zca: the whitening nearest to the input) or
     ``W = L^(-1)`` with ``L Lᵀ = S + eps I`` (cholesky). ``groups=D`` standardises each coordinate.
 
-    z: ``(N, D)``. eps: shrinkage; with 0, a group wider than the rank of the batch is an error. centred:
-    subtract the mean. through_statistics: whether the gradient also flows through mean and W (False: they
-    count as constants). Statistics are computed in float32 at least, whatever the dtype of z. Returns
-    ``(N, D)`` in z's dtype.
+    z: ``(N, D)``. eps: shrinkage; with 0, a group wider than the rank of the batch is an error. centred: subtract the
+    mean. through_statistics: whether the gradient also flows through mean and W (False: they count as constants).
+    Statistics are computed in float32 at least, whatever the dtype of z. Returns ``(N, D)`` in z's dtype. method:
+    ``zca`` or ``cholesky``.
 
     Sources: Ermolov et al. 2021 (W-MSE, cholesky), arXiv 2007.06346; Huang et al. 2018 (zca), arXiv
     1804.08450.
+
+    >>> z = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+    >>> z = z @ torch.tensor([[1.0, 2, 0], [0, 1, 0], [0, 0, 5]])
+    >>> x = whiten(z)
+    >>> bool(torch.allclose(x.T @ x / 100, torch.eye(3), atol=1e-3))
+    True
     """
     d = z.shape[1]
     if method not in ("zca", "cholesky"):
@@ -209,16 +225,15 @@ def whitening_mse(
 ) -> Tensor:
     """``L = mean_i |v(a)_i - v(b)_i|²``: the two views, each whitened by its own batch, agree.
 
-    a, b: ``(N, D)``. normalize: compare unit vectors, so that ``L = 2 - 2 mean cos``. The rest as in `whiten`. groups,
-    eps, method: as of `whiten`. Returns ``()``. Collapse is impossible: whitened rows cannot all be one.
+    a, b: ``(N, D)``. normalize: compare unit vectors, so that ``L = 2 - 2 mean cos``. The rest as in `whiten`. Returns
+    ``()``. Collapse is impossible: whitened rows cannot all be one. groups, eps, method: of `whiten`.
 
     Source: Ermolov et al. 2021 (W-MSE), arXiv 2007.06346, eqs. 3 to 5; they whiten slices of the batch, which
     is this function called on each slice.
 
-    >>> g = torch.Generator().manual_seed(0)
-    >>> z = torch.randn(8, 3, generator=g)
-    >>> round(float(whitening_mse(z, z)), 4)
-    0.0
+    >>> z = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+    >>> round(float(whitening_mse(z, z)), 4), round(float(whitening_mse(z, -z)), 4)  # unit vectors: from 0 to 4
+    (0.0, 4.0)
     """
     same_shape(a=a, b=b)
     u, v = (whiten(z, groups=groups, eps=eps, method=method) for z in (a, b))

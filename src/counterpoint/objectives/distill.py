@@ -36,14 +36,14 @@ def margin_mse(
 ) -> Tensor:
     """``L_i = ((s⁺_i - s⁻_i) - (t⁺_i - t⁻_i))²``: the student's margins are the teacher's; levels are free.
 
-    positive, teacher_positive: ``(N,)`` scores of (query, positive). negative, teacher_negative: ``(N,)``, or
-    ``(N, K)`` for K negatives each (L_i is then the mean over K). reduction: ``mean`` or ``none``. Returns ``()`` or
-    ``(N,)``.
+    positive, teacher_positive: ``(N,)`` scores of (query, positive). negative, teacher_negative: ``(N,)``, or ``(N,
+    K)`` for K negatives each (L_i is then the mean over K). Returns ``()`` or ``(N,)``. reduction: ``mean``, or
+    ``none`` for a loss each.
 
     Source: Hofstätter et al. 2020, arXiv 2010.02666, eq. 2.
 
-    >>> positive, negative = torch.tensor([3.0]), torch.tensor([1.0])
-    >>> float(margin_mse(positive, negative, torch.tensor([9.0]), torch.tensor([6.0])))  # a margin of 2 beside one of 3
+    >>> student, teacher = (torch.tensor([9.0]), torch.tensor([7.0])), (torch.tensor([3.0]), torch.tensor([0.0]))
+    >>> float(margin_mse(*student, *teacher))  # ((9 - 7) - (3 - 0))²
     1.0
     """
     same_shape(positive=positive, teacher_positive=teacher_positive)
@@ -71,11 +71,14 @@ def kl_distillation(
     ``mean`` or ``none``. temperature: of both softmaxes. Returns ``()`` or ``(N,)``; 0 where the distributions are
     equal.
 
+    reduction: ``mean``, or ``none`` for a loss each. temperature: T > 0.
+
     Source: Hinton et al. 2015, arXiv 1503.02531.
 
-    >>> scores = torch.tensor([[2.0, 1.0]])
-    >>> float(kl_distillation(scores, scores + 5.0))  # a softmax does not see what is added to all
-    0.0
+    >>> teacher = torch.tensor([[2.0, 1.0, 0.0]])
+    >>> equal, opposed = kl_distillation(teacher + 5, teacher), kl_distillation(-teacher, teacher, temperature=2.0)
+    >>> float(equal), round(float(opposed), 4)
+    (0.0, 1.2806)
     """
     same_shape(student=student, teacher=teacher)
     if temperature <= 0:
@@ -97,11 +100,11 @@ def kl_distillation(
 def embedding_mse(student: Tensor, teacher: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """``L_i = Σ_d (s_id - t_id)² / D``: the student's embedding is the teacher's.
 
-    student, teacher: ``(N, D)``. reduction: ``mean`` or ``none``. Returns ``()`` or ``(N,)``. Source: Reimers &
-    Gurevych 2020, arXiv 2004.09813.
+    student, teacher: ``(N, D)``. Returns ``()`` or ``(N,)``. reduction: ``mean``, or ``none`` for a loss each. Source:
+    Reimers & Gurevych 2020, arXiv 2004.09813.
 
-    >>> float(embedding_mse(torch.zeros(2, 3), torch.ones(2, 3)))
-    1.0
+    >>> float(embedding_mse(torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 1.0]])))
+    2.0
     """
     same_shape(student=student, teacher=teacher)
     return reduced((student - teacher.detach()).square().mean(-1), reduction)
@@ -111,18 +114,26 @@ def embedding_mse(student: Tensor, teacher: Tensor, *, reduction: Reduction = "m
 def embedding_cosine(student: Tensor, teacher: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """``L_i = 1 - cos(s_i, t_i)``: the directions agree, lengths are free.
 
-    student, teacher: ``(N, D)``. reduction: ``mean`` or ``none``. Returns ``()`` or ``(N,)``; in [0, 2]. Source: Sanh
-    et al. 2019 (DistilBERT), arXiv 1910.01108.
+    student, teacher: ``(N, D)``. Returns ``()`` or ``(N,)``; in [0, 2]. reduction: ``mean``, or ``none`` for a loss
+    each. Source: Sanh et al. 2019 (DistilBERT), arXiv 1910.01108.
 
-    >>> float(embedding_cosine(torch.tensor([[1.0, 0.0]]), torch.tensor([[5.0, 0.0]])))  # the length does not matter
-    0.0
+    >>> teacher = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> embedding_cosine(3 * teacher.flip(0), teacher, reduction="none").tolist()
+    [1.0, 1.0]
     """
     same_shape(student=student, teacher=teacher)
     return reduced(1 - F.cosine_similarity(student, teacher.detach(), dim=-1), reduction)
 
 
 def binary_logit(logits: Tensor) -> Tensor:
-    """Two logits ``(N, 2)`` as the one ``(N,)`` that says the same: ``sigmoid(l_1 - l_0) = softmax(l)_1``."""
+    """Two logits ``(N, 2)`` as the one ``(N,)`` that says the same: ``sigmoid(l_1 - l_0) = softmax(l)_1``.
+
+    logits: of the classes 0 and 1. Raises `DataError` for another shape.
+
+    >>> logits = torch.tensor([[0.5, 2.0]])
+    >>> bool(torch.isclose(binary_logit(logits).sigmoid(), logits.softmax(-1)[:, 1]))
+    True
+    """
     if logits.dim() != 2 or logits.shape[1] != 2:
         raise DataError(f"Logits of shape {tuple(logits.shape)} were given; two classes have (N, 2).")
     return logits[:, 1] - logits[:, 0]
@@ -133,14 +144,15 @@ def logit_mse(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, r
     """``L_i = Σ_c (s_ic - t_ic)²``: the student's logits are the teacher's; no softmax, no temperature.
 
     student, teacher: ``(N, C)``, classes in the same order. mask: ``(N,)`` bool, False where the teacher has said
-    nothing: such a row counts for nothing, and the mean is over the others. reduction: ``mean`` or ``none``. Returns
-    ``()`` or ``(N,)``.
+    nothing: such a row counts for nothing, and the mean is over the others. Returns ``()`` or ``(N,)``. reduction:
+    ``mean``, or ``none`` for a loss each.
 
     Sources: Ba & Caruana 2014, arXiv 1312.6184; summed over the classes as in Barkan et al. 2019 (DSE), arXiv
     1908.05161.
 
-    >>> float(logit_mse(torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 1.0]])))
-    4.0
+    >>> student, teacher = torch.tensor([[1.0, 0.0], [5.0, 5.0]]), torch.tensor([[0.0, 2.0], [0.0, 0.0]])
+    >>> float(logit_mse(student, teacher, mask=torch.tensor([True, False])))  # the teacher says nothing of row 1
+    5.0
     """
     same_shape(student=student, teacher=teacher)
     if mask is None:
@@ -160,6 +172,9 @@ def advice_on_scale(logits: Tensor, scores: Tensor | None = None, *, divided_by:
 
     logits: ``(N, C)``, NaN where it says nothing. scores: ``(N,)`` that the same head is to learn as numbers, NaN where
     there is none (None: what is looked at is whether the logits are too large). divided_by: what they were divided by.
+
+    >>> advice_on_scale(torch.tensor([[1.0, -1.0], [0.5, -0.5]]), torch.tensor([1.0, 0.0]))
+    ''
     """
     if scores is None:
         if not (large := logits.abs().nan_to_num().max()) > LARGE:
@@ -185,6 +200,9 @@ def head_logits(teacher: Tensor, out: int, *, classes: Sequence[int] = ()) -> Te
     classes: the teacher's class for each of the head's, where they are numbered otherwise. Two logits become the one
     that says the same, for a head of one. A teacher that has said nothing of any row (all NaN) says nothing of every
     output. Raises `DataError` where the numbers do not go together.
+
+    >>> head_logits(torch.tensor([[0.5, 2.0]]), 1).tolist(), head_logits(torch.tensor([1.5]), 1).tolist()
+    ([[1.5]], [[1.5]])
     """
     found = teacher
     if found.dim() == 2 and classes:

@@ -61,6 +61,10 @@ class HardQuantile(Mask):
 
 
 def check_share(alpha: float) -> None:
+    """Raise `ConfigError` where alpha is no share above 0 and at most 1.
+
+    >>> check_share(0.1)
+    """
     if not 0 < alpha <= 1:
         raise ConfigError(f"alpha={alpha} is the share of the negatives that are kept, above 0 and at most 1. Try 0.1.")
 
@@ -85,7 +89,8 @@ def settled(
 ) -> Pairing:
     """The pairing with the thresholds of its `HardQuantile` found; the pairing itself where it has none.
 
-    q: scaled. limit: a bound on the absolute scores.
+    q: scaled. limit: a bound on the absolute scores. plan: the pairing. k: candidates ``(M, D)``. extra: ``(K, D)``
+    further negatives, or None. precision: of the products, as in `contrast`.
     """
     rule = plan.one(HardQuantile)
     if rule is None or rule.threshold is not None:
@@ -139,11 +144,13 @@ def simple_contrast(
     again in the backward pass. Over many processes negatives are those of all. reduction: ``mean`` or ``none``. Returns
     ``()`` or ``(N,)``.
 
+    reduction: ``mean``, or ``none`` for a loss each.
+
     Source: Wang & Liu 2021, arXiv 2012.09740, eq. 6 and section 3.4.
 
     >>> z = torch.eye(4)
-    >>> round(float(simple_contrast(z, z)), 4)
-    -1.0
+    >>> float(simple_contrast(z, z)), round(float(simple_contrast(z, z.roll(1, 0))), 4)
+    (-1.0, 0.3333)
     """
     check_share(alpha)
     given = [anchors, candidates] if extra is None else [anchors, candidates, extra]

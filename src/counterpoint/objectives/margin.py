@@ -23,13 +23,13 @@ def _example_pairs(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def pair_margin(x: Tensor, y: Tensor, same: Tensor, *, margin: float = 1.0, reduction: Reduction = "mean") -> Tensor:
     """``L_i = d_i²`` of pairs that are the same, ``max(0, margin - d_i)²`` of others, d the Euclidean distance.
 
-    x, y: ``(N, D)``. same: ``(N,)`` bool. margin: how far apart different things must be. reduction: ``mean`` or
-    ``none``. Returns ``()`` or ``(N,)``. Source: Hadsell, Chopra & LeCun 2006, "Dimensionality Reduction by Learning an
-    Invariant Mapping" (whose losses are half of these).
+    x, y: ``(N, D)``. same: ``(N,)`` bool. margin: how far apart different things must be. Returns ``()`` or ``(N,)``.
+    reduction: ``mean``, or ``none`` for a loss each. Source: Hadsell, Chopra & LeCun 2006, "Dimensionality Reduction by
+    Learning an Invariant Mapping" (whose losses are half of these).
 
-    >>> x, y = torch.tensor([[0.0], [0.0]]), torch.tensor([[0.0], [0.4]])
-    >>> round(float(pair_margin(x, y, torch.tensor([True, False]))), 4)  # the second pair is too near
-    0.18
+    >>> x, y = torch.zeros(2, 2), torch.tensor([[0.5, 0.0], [0.5, 0.0]])
+    >>> pair_margin(x, y, torch.tensor([True, False]), reduction="none").tolist()
+    [0.25, 0.25]
     """
     same_shape(x=x, y=y)
     if same.shape != x.shape[:1] or same.dtype != torch.bool:
@@ -53,11 +53,12 @@ def sequence_margin(
     scores higher, by more the further apart their places are.
 
     scores: ``(N, L)``, e.g. length-normalised log-probabilities of generated texts, the best first. mask: ``(N, L)``
-    bool, False where a list has no candidate. reduction: ``mean`` or ``none``. Returns ``()`` or ``(N,)``. Source: Liu
-    et al. 2022 (BRIO), arXiv 2203.16804, eq. 8; Liu & Liu 2021 (SimCLS), arXiv 2106.01890.
+    bool, False where a list has no candidate. Returns ``()`` or ``(N,)``. reduction: ``mean``, or ``none`` for a loss
+    each. Source: Liu et al. 2022 (BRIO), arXiv 2203.16804, eq. 8; Liu & Liu 2021 (SimCLS), arXiv 2106.01890.
 
-    >>> float(sequence_margin(torch.tensor([[-1.0, -2.0, -3.0]])))  # in order, and apart
-    0.0
+    >>> right, wrong = torch.tensor([[-1.0, -2.0, -3.0]]), torch.tensor([[-2.0, -1.0]])
+    >>> float(sequence_margin(right)), float(sequence_margin(wrong, margin=0.5))
+    (0.0, 1.5)
     """
     if scores.ndim != 2:
         raise DataError(f"scores have shape {tuple(scores.shape)}; expected (N, L): lists, the best candidate first.")
@@ -85,12 +86,13 @@ def unlikelihood(logits: Tensor, negatives: Tensor, *, reduction: Reduction = "m
     """``-Σ_{c in negatives of t} log(1 - p(c | t))``, the mean over the tokens of the batch that have negatives: what
     must not be said (tokens said before, wrong ones) becomes unlikely.
 
-    logits: ``(B, T, V)``. negatives: ``(B, T, K)`` long, -1 where there is none. reduction: ``mean`` or ``none``.
-    Returns ``()``, or ``(B,)`` means of the sequences. Source: Welleck et al. 2020, arXiv 1908.04319, eq. 4.
+    logits: ``(B, T, V)``. negatives: ``(B, T, K)`` long, -1 where there is none. Returns ``()``, or ``(B,)`` means of
+    the sequences. reduction: ``mean``, or ``none`` for a loss each. Source: Welleck et al. 2020, arXiv 1908.04319, eq.
+    4.
 
-    >>> logits = torch.tensor([[[-9.0, 9.0]]])  # token 1 will be said
-    >>> float(unlikelihood(logits, torch.tensor([[[0]]]))) < float(unlikelihood(logits, torch.tensor([[[1]]])))
-    True
+    >>> said = torch.tensor([[[2, -1]]])  # token 2 must not come again
+    >>> round(float(unlikelihood(torch.zeros(1, 1, 4), said)), 4)  # -log(1 - 1/4)
+    0.2877
     """
     if logits.ndim != 3 or negatives.ndim != 3 or negatives.shape[:2] != logits.shape[:2]:
         raise DataError(
@@ -114,11 +116,12 @@ def consistency_js(logits: Tensor, *, temperature: float = 1.0, reduction: Reduc
     """``L_i = H(mean_v p_iv) - mean_v H(p_iv)``, ``p = softmax(logits / temperature)``: the Jensen-Shannon divergence
     of what a model says of the copies of a row; 0 where it says the same of all, at most log V.
 
-    logits: ``(N, V, C)``, V copies of each row. reduction: ``mean`` or ``none``. Returns ``()`` or ``(N,)``. Source:
-    Shen et al. 2020 (Cutoff), arXiv 2009.13818, section 2.3; Lin 1991.
+    logits: ``(N, V, C)``, V copies of each row. Returns ``()`` or ``(N,)``. reduction: ``mean``, or ``none`` for a loss
+    each. Source: Shen et al. 2020 (Cutoff), arXiv 2009.13818, section 2.3; Lin 1991.
 
-    >>> float(consistency_js(torch.tensor([[[1.0, 2.0]], [[1.0, 2.0]]])))
-    0.0
+    >>> alike, apart = torch.zeros(1, 2, 3), 50 * torch.eye(3)[:2][None]
+    >>> float(consistency_js(alike)), round(float(consistency_js(apart)), 4)  # log 2
+    (0.0, 0.6931)
     """
     if logits.ndim != 3:
         raise DataError(f"logits have shape {tuple(logits.shape)}; expected (N, V, C): V copies of each row.")

@@ -25,9 +25,9 @@ class NotSelf(Mask):
 
     >>> from counterpoint.objectives.contrast import contrast
     >>> from counterpoint.objectives.pairing import Labels
-    >>> z, y = torch.eye(3), torch.tensor([0, 0, 1])
-    >>> float(contrast(z, z, Labels(y) & NotSelf())) > 0
-    True
+    >>> z, y = torch.eye(4), torch.tensor([0, 0, 1, 1])
+    >>> round(float(contrast(z, z, Labels(y) & NotSelf())), 4)  # three others, of which one is the positive: log 3
+    1.0986
     """
 
     ids: Tensor | None = None
@@ -57,7 +57,17 @@ class NotSelf(Mask):
 
 @dataclass(frozen=True)
 class OnlyOwn(Mask):
-    """Candidate i is compared with anchor i alone: all other negatives are extra ones (a queue, a bank)."""
+    """Candidate i is compared with anchor i alone: all other negatives are extra ones (a queue, a bank).
+
+    offset: candidate i + offset is the one that stands for anchor i.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import Diagonal
+    >>> z, queue = torch.eye(4)[:2], torch.eye(4)[2:]
+    >>> loss = contrast(z, z, Diagonal() & OnlyOwn(), scale=5, extra=queue)  # MoCo: negatives are the queue's alone
+    >>> round(loss.item(), 4)
+    0.0134
+    """
 
     offset: int = 0
 
@@ -87,9 +97,10 @@ class NotSame(Mask):
 
     >>> from counterpoint.objectives.contrast import contrast
     >>> from counterpoint.objectives.pairing import Diagonal
-    >>> z, passage = torch.eye(3), torch.tensor([4, 4, 9])  # the first two answers are one text
-    >>> float(contrast(z, z, Diagonal() & NotSame(passage))) < float(contrast(z, z, Diagonal()))
-    True
+    >>> z = torch.eye(2)[[0, 0, 1]]  # rows 0 and 1 are one text
+    >>> masked = contrast(z, z, Diagonal() & NotSame(torch.tensor([0, 0, 1])), scale=10)
+    >>> round(masked.item(), 3), round(contrast(z, z, Diagonal(), scale=10).item(), 3)
+    (0.0, 0.462)
     """
 
     groups: Tensor
@@ -117,8 +128,9 @@ class OnlySame(NotSame):
 
     >>> from counterpoint.objectives.contrast import contrast
     >>> from counterpoint.objectives.pairing import Diagonal
-    >>> z, source = torch.eye(3), torch.tensor([0, 0, 1])  # negatives are of the anchor's own source
-    >>> float(contrast(z, z, Diagonal() & OnlySame(source))) < float(contrast(z, z, Diagonal()))
+    >>> z = torch.eye(2)[[0, 1, 0, 1]]
+    >>> language = torch.tensor([0, 0, 1, 1])
+    >>> bool(contrast(z, z, Diagonal() & OnlySame(language), scale=10) < 0.001)
     True
     """
 
@@ -135,6 +147,15 @@ class NotNear(Mask):
     """Neighbours in time are no negatives: ``|t_i - t_j| < radius``; times ``(N,)`` seconds, or any unit.
 
     groups: near only within one group (recording), ``(N,)`` of anchors and ``(M,)`` or ``(M + K,)`` of candidates.
+    candidates: their times, ``(M,)`` or ``(M + K,)`` (None: as times). candidate_groups: their groups (None: as
+    groups).
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import Diagonal
+    >>> z = torch.eye(2)[[0, 0, 1]]
+    >>> seconds = torch.tensor([0.0, 0.5, 60.0])
+    >>> bool(contrast(z, z, Diagonal() & NotNear(seconds, radius=1.0), scale=10) < 0.001)
+    True
     """
 
     times: Tensor
@@ -176,12 +197,15 @@ class FalseNegatives(Mask):
     ``(M + K, E)`` (None: as guide). positives ``(N,)``: the candidate that is row i's positive (None: candidate i).
     threshold ``(N,)``: the similarity above which a candidate is taken out (None: from the positives, as above).
 
+    kind: absolute or relative.
+
     >>> from counterpoint.objectives.contrast import contrast
     >>> from counterpoint.objectives.pairing import Diagonal
-    >>> guide = torch.tensor([[1.0, 0.0], [1.0, 0.1]])  # a guide finds both rows alike
-    >>> z = torch.eye(2)
-    >>> float(contrast(z, z, Diagonal() & FalseNegatives(guide)))
-    0.31326162815093994
+    >>> z = torch.eye(3)
+    >>> guide = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # says that 0 and 1 are alike
+    >>> mask = FalseNegatives(guide, margin=0.1)
+    >>> bool(contrast(z, z, Diagonal() & mask, scale=5) < contrast(z, z, Diagonal(), scale=5))
+    True
     """
 
     guide: Tensor
@@ -235,7 +259,10 @@ class FalseNegatives(Mask):
 
 
 def numbers(n: int, m: int, offset: int) -> Equal:
-    """That candidate j is ``i + offset``."""
+    """That candidate j is ``i + offset``.
+
+    n, m: numbers of anchors and of candidates.
+    """
     return Equal(torch.arange(offset, n + offset), torch.arange(m))
 
 

@@ -24,6 +24,10 @@ def hard_negatives(similarity: Tensor, uniform: Tensor, *, own: Tensor | None = 
     there is no other.
 
     Source: Li et al. 2021 (ALBEF), arXiv 2107.07651; with a floor: Du et al. 2024 (TIP), arXiv 2407.07582.
+
+    >>> similarity = torch.tensor([[9.0, 8.0, 0.0], [0.0, 9.0, 8.0], [8.0, 0.0, 9.0]])
+    >>> hard_negatives(similarity, torch.full((3,), 0.5)).tolist()
+    [1, 2, 0]
     """
     n, m = similarity.shape
     if uniform.shape != (n,) or (own is None and m != n) or (own is not None and own.shape != (n,)):
@@ -52,14 +56,14 @@ def _example(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def matching(matched: Tensor, unmatched: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """``L = -log softmax(z)[1]`` of pairs that belong together, ``-log softmax(z)[0]`` of the others; their mean.
 
-    matched: ``(N, 2)`` and unmatched: ``(M, 2)`` logits for "not matched" and "matched". reduction: ``mean`` or
-    ``none``. Returns ``()``, or ``(N + M,)`` values, those of the matched pairs first.
+    matched: ``(N, 2)`` and unmatched: ``(M, 2)`` logits for "not matched" and "matched". Returns ``()``, or ``(N +
+    M,)`` values, those of the matched pairs first. reduction: ``mean``, or ``none`` for a loss each.
 
     Source: Li et al. 2021 (ALBEF), arXiv 2107.07651, eq. 2.
 
-    >>> sure = torch.tensor([[-9.0, 9.0]])
-    >>> round(float(matching(sure, -sure)), 4)
-    0.0
+    >>> sure, unsure = torch.tensor([[-9.0, 9.0]]), torch.zeros(1, 2)
+    >>> round(float(matching(sure, -sure)), 4), round(float(matching(unsure, unsure)), 4)
+    (0.0, 0.6931)
     """
     for name, logits in (("matched", matched), ("unmatched", unmatched)):
         if logits.ndim != 2 or logits.shape[1] != 2:

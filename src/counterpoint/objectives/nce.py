@@ -68,8 +68,10 @@ def binary_nce(
     With the negatives of a batch this is `contrast` with ``form="sigmoid"``. Raises `DataError` for p_N = 0.
     Source: Gutmann & Hyvärinen 2010; negative sampling: Mikolov et al. 2013, arXiv 1310.4546, eq. 4.
 
-    >>> round(float(binary_nce(torch.tensor([9.0]), torch.tensor([[-9.0, -9.0]]))), 4)
-    0.0004
+    reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> round(float(binary_nce(torch.zeros(1), torch.zeros(1, 3))), 4)  # 4 log 2
+    2.7726
     """
     s, t = _corrected(positive, negatives, log_noise, log_noise_negatives)
     if log_noise is not None:
@@ -94,9 +96,11 @@ def ranking_nce(
     log_noise ``(N,)``, log_noise_negatives ``(N, K)``: as there. reduction: ``mean`` or ``none``. Returns ``()`` or
     ``(N,)``.
 
+    reduction: ``mean``, or ``none`` for a loss each.
+
     Source: Józefowicz et al. 2016, arXiv 1602.02410, section 3.1.
 
-    >>> round(float(ranking_nce(torch.tensor([0.0]), torch.tensor([[0.0, 0.0, 0.0]]))), 4)  # log 4
+    >>> round(float(ranking_nce(torch.zeros(1), torch.zeros(1, 3))), 4)  # log 4
     1.3863
     """
     s, t = _corrected(positive, negatives, log_noise, log_noise_negatives)
@@ -108,12 +112,12 @@ def js_bound(positive: Tensor, negative: Tensor, *, reduction: Reduction = "mean
     """``L_i = softplus(-s⁺_i) + mean_k softplus(s⁻_ik)``: a bound on the Jensen-Shannon divergence of the joint
     distribution and the product of its marginals, from scores of pairs that belong together and of pairs that do not.
 
-    positive: ``(N,)``. negative: ``(N,)``, or ``(N, K)``. reduction: ``mean`` or ``none``. Returns ``()`` or ``(N,)``.
-    Source: Hjelm et al. 2019 (Deep InfoMax), arXiv 1808.06670, eq. 4.
+    positive: ``(N,)``. negative: ``(N,)``, or ``(N, K)``. Returns ``()`` or ``(N,)``. reduction: ``mean``, or ``none``
+    for a loss each. Source: Hjelm et al. 2019 (Deep InfoMax), arXiv 1808.06670, eq. 4.
 
-    >>> apart, alike = ((torch.tensor([x]), torch.tensor([-x])) for x in (9.0, 0.0))
-    >>> float(js_bound(*apart)) < float(js_bound(*alike))
-    True
+    >>> apart, alike = js_bound(torch.tensor([9.0]), torch.tensor([-9.0])), js_bound(torch.zeros(1), torch.zeros(1))
+    >>> round(float(apart), 3), round(float(alike), 3)
+    (0.0, 1.386)
     """
     if positive.ndim != 1 or negative.shape[:1] != positive.shape or negative.ndim > 2:
         raise DataError(
@@ -130,11 +134,13 @@ def residual_energy(real: Tensor, generated: Tensor, *, reduction: Reduction = "
     ``P(x) ∝ P_LM(x) exp(-E(x))``.
 
     The noise is the language model itself, so its probabilities cancel. real, generated: ``(N,)`` energies of texts and
-    of samples of the model. Where these cannot be told apart there is nothing to learn: 2 log 2. reduction: ``mean`` or
-    ``none``. Returns ``()`` or ``(N,)``. Source: Deng et al. 2020, arXiv 2004.11714, eq. 3.
+    of samples of the model. Where these cannot be told apart there is nothing to learn: 2 log 2. Returns ``()`` or
+    ``(N,)``. Source: Deng et al. 2020, arXiv 2004.11714, eq. 3.
 
-    >>> round(float(residual_energy(torch.tensor([-9.0]), torch.tensor([9.0]))), 3)  # what is real has a low energy
-    0.0
+    reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> round(float(residual_energy(torch.zeros(2), torch.zeros(2))), 4)  # 2 log 2
+    1.3863
     """
     same_shape(real=real, generated=generated)
     return reduced(F.softplus(real) + F.softplus(-generated), reduction)
@@ -164,13 +170,14 @@ def token_nce(
     Without log_noise ŝ = s: replaced-token detection (ELECTRA). With it, -s is the energy of a token in its place and
     the scores tend to its log-probability (Electric). scores: ``(B, T)``. replaced: ``(B, T)`` bool. log_noise:
     ``(B, T)``, log-probability that the generator gives to the token that stands there. ratio: share of the tokens that
-    are replaced. mask: ``(B, T)`` bool, True where a token is real (None: everywhere). reduction: ``mean`` or ``none``.
-    Returns ``()``, or ``(B,)`` means of the sequences. Source: Clark et al. 2020, arXiv 2003.10555 and arXiv
-    2012.08561, eq. 4.
+    are replaced. mask: ``(B, T)`` bool, True where a token is real (None: everywhere). Returns ``()``, or ``(B,)``
+    means of the sequences. Source: Clark et al. 2020, arXiv 2003.10555 and arXiv 2012.08561, eq. 4.
+
+    reduction: ``mean``, or ``none`` for a loss each.
 
     >>> scores, replaced = torch.tensor([[9.0, -9.0]]), torch.tensor([[False, True]])
-    >>> round(float(token_nce(scores, replaced)), 3)
-    0.0
+    >>> round(float(token_nce(scores, replaced)), 3), round(float(token_nce(-scores, replaced)), 3)
+    (0.0, 9.0)
     """
     if log_noise is not None:
         same_shape(scores=scores, log_noise=log_noise)

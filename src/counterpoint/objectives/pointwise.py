@@ -31,13 +31,14 @@ def pointwise(
 
     logits: ``(N, C)``; of ``binary`` and ``regression`` the first one counts. scores: ``(N,)``, numbers; of ``classes``
     0 to C - 1, of ``binary`` 0 and 1. mask: ``(N,)`` bool, False where nothing is known, whatever the score: the mean
-    is over the others. reduction: ``mean`` or ``none``. Returns ``()`` or ``(N,)``. Raises `DataError` for scores that
-    are no class.
+    is over the others. Returns ``()`` or ``(N,)``. Raises `DataError` for scores that are no class. reduction:
+    ``mean``, or ``none`` for a loss each. task: regression, binary or classes.
 
     Source: the labelled loss of Barkan et al. 2019 (DSE), arXiv 1908.05161.
 
-    >>> round(float(pointwise(torch.tensor([[0.0]]), torch.tensor([1.0]), task="binary")), 4)
-    0.6931
+    >>> scores = torch.tensor([0.8, 0.1])
+    >>> round(float(pointwise(torch.tensor([[0.7], [0.1]]), scores, task="regression")), 4)  # (0.1² + 0²) / 2
+    0.005
     """
     if task not in get_args(Task):
         raise ConfigError(f"task={task!r}: type {', '.join(get_args(Task)[:-1])} or {get_args(Task)[-1]}.")

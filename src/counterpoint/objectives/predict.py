@@ -33,8 +33,9 @@ def negative_cosine(prediction: Tensor, target: Tensor, *, reduction: Reduction 
     Source: Grill et al. 2020 (BYOL), arXiv 2006.07733, whose loss is ``2 + 2 L``; Chen & He 2021 (SimSiam),
     arXiv 2011.10566.
 
-    >>> float(negative_cosine(torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 0.0]])))
-    -1.0
+    >>> p = torch.tensor([[1.0, 0.0]])
+    >>> float(negative_cosine(p, 5 * p)), float(negative_cosine(p, -p))
+    (-1.0, 1.0)
     """
     same_shape(prediction=prediction, target=target)
     return reduced(-F.cosine_similarity(prediction, target.detach(), dim=-1), reduction)
@@ -51,12 +52,14 @@ def symmetric_negative_cosine(
 ) -> Tensor:
     """``L_i = ½ D(p1_i, z2_i) + ½ D(p2_i, z1_i)``, ``D`` being `negative_cosine`: each view predicts the *other* one.
 
-    All ``(N, D)``, numbered by the view they come from. reduction: ``mean`` or ``none``. prediction1, prediction2: of
-    two views; target1, target2: each other's targets. Returns ``()`` or ``(N,)``. Source: Chen & He 2021 (SimSiam),
-    arXiv 2011.10566, eq. 4.
+    All ``(N, D)``, numbered by the view they come from. Returns ``()`` or ``(N,)``.
+    Source: Chen & He 2021 (SimSiam), arXiv 2011.10566, eq. 4.
 
-    >>> z = torch.eye(2)
-    >>> float(symmetric_negative_cosine(z, z, z, z))
+    reduction: ``mean``, or ``none`` for a loss each. prediction1, prediction2: what the predictor says of each view.
+    target1, target2: the projections of the views, without gradient.
+
+    >>> p1, p2 = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    >>> float(symmetric_negative_cosine(p1, p2, target1=p2, target2=p1))  # each predicts the other view
     -1.0
     """
     one = negative_cosine(prediction1, target2, reduction=reduction)
@@ -69,11 +72,13 @@ def squared_error(
 ) -> Tensor:
     """``L_i = |p_i - sg(z_i)|²``, summed over the D coordinates; ``normalize`` scales both to unit length first.
 
-    prediction, target: ``(N, D)``. reduction: ``mean`` or ``none``. Returns ``()`` or ``(N,)``. With ``normalize`` it
-    is ``2 - 2 cos(p_i, z_i)``, the loss as BYOL prints it (Grill et al. 2020, arXiv 2006.07733, eq. 2).
+    prediction, target: ``(N, D)``. Returns ``()`` or ``(N,)``. With ``normalize`` it is ``2 - 2 cos(p_i, z_i)``, the
+    loss as BYOL prints it (Grill et al. 2020, arXiv 2006.07733, eq. 2). reduction: ``mean``, or ``none`` for a loss
+    each.
 
-    >>> float(squared_error(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])))
-    2.0
+    >>> p, z = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]])
+    >>> float(squared_error(p, z)), float(squared_error(p, z, normalize=True))
+    (5.0, 2.0)
     """
     same_shape(prediction=prediction, target=target)
     p, z = prediction, target.detach()

@@ -53,6 +53,11 @@ def pairwise_order(similarity: Tensor, score: Tensor, *, scale: float) -> Tensor
     """``L = log(1 + Σ_{score_i > score_j} exp(scale (similarity_j - similarity_i)))``.
 
     similarity, score: ``(N,)``. Returns ``()``; 0 where all scores are equal (or N < 2). Memory O(N²).
+
+    >>> right = pairwise_order(torch.tensor([0.9, 0.1]), torch.tensor([5.0, 1.0]), scale=20.0)
+    >>> wrong = pairwise_order(torch.tensor([0.1, 0.9]), torch.tensor([5.0, 1.0]), scale=20.0)
+    >>> round(float(right), 3), round(float(wrong), 3)
+    (0.0, 16.0)
     """
     same_shape(similarity=similarity, score=score)
     similarity, score = gathered(similarity), gathered(score)
@@ -71,10 +76,10 @@ def cosent(a: Tensor, b: Tensor, score: Tensor, *, scale: float = 20.0) -> Tenso
 
     Source: Su 2022, "CoSENT", kexue.fm/archives/8847; Huang et al. 2024, IEEE/ACM TASLP 32.
 
-    >>> a, b = torch.eye(2), torch.tensor([[1.0, 0.0], [1.0, 0.0]])  # cosines 1 and 0
-    >>> right, wrong = (cosent(a, b, torch.tensor(score)) for score in ([5.0, 1.0], [1.0, 5.0]))
-    >>> round(float(right), 3), round(float(wrong), 3)
-    (0.0, 20.0)
+    >>> a = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    >>> b = torch.tensor([[1.0, 0.0], [0.0, 1.0]])  # cosines 1 and 0
+    >>> bool(cosent(a, b, torch.tensor([5.0, 0.0])) < 1e-6), round(float(cosent(a, b, torch.tensor([0.0, 5.0]))), 3)
+    (True, 20.0)
     """
     same_shape(a=a, b=b)
     return pairwise_order(F.cosine_similarity(a, b, dim=-1), score, scale=scale)
@@ -86,6 +91,9 @@ def complex_angle(a: Tensor, b: Tensor) -> Tensor:
     The first half of D are real parts, the second imaginary ones. The norms are those of the whole vectors,
     as in the released code, so that no coordinate is divided by almost zero. Where the imaginary halves are
     zero it is ``|cos(a, b)|``. a, b: ``(N, D)``, D even. Returns ``(N,)``.
+
+    >>> complex_angle(torch.randn(3, 8), torch.randn(3, 8)).shape
+    torch.Size([3])
     """
     same_shape(a=a, b=b)
     if a.shape[-1] % 2:
@@ -100,12 +108,12 @@ def complex_angle(a: Tensor, b: Tensor) -> Tensor:
 def angle(a: Tensor, b: Tensor, score: Tensor, *, scale: float = 20.0) -> Tensor:
     """`cosent` with `complex_angle` instead of the cosine, which saturates near ±1.
 
-    a, b: ``(N, D)``, D even. score: ``(N,)``. scale: of the differences, one over a temperature. Returns ``()``.
-    Source: Li & Li 2024 (AnglE), arXiv 2309.12871.
+    a, b: ``(N, D)``, D even. score: ``(N,)``. Returns ``()``. scale: of the angles, 1 / temperature. Source: Li & Li
+    2024 (AnglE), arXiv 2309.12871.
 
-    >>> z = torch.ones(2, 2)  # two pairs that are equally alike, of unlike scores: log 2
-    >>> round(float(angle(z, z, torch.tensor([5.0, 1.0]))), 4)
-    0.6931
+    >>> z = torch.randn(2, 4, 8, generator=torch.Generator().manual_seed(0))
+    >>> angle(z[0], z[1], score=torch.tensor([5.0, 4.0, 1.0, 0.0])).shape
+    torch.Size([])
     """
     return pairwise_order(complex_angle(a, b), score, scale=scale)
 
@@ -126,8 +134,9 @@ def pearson(similarity: Tensor, score: Tensor) -> Tensor:
     similarity, score: ``(N,)``; of scores neither unit nor zero matter. Returns ``()``, from 0 to 2; 0, with a gradient
     of 0, where all scores are equal (or N < 2). Source: CoDiEmb 2025, arXiv 2508.11442.
 
-    >>> round(float(pearson(torch.tensor([0.1, 0.2, 0.3]), torch.tensor([1.0, 2.0, 3.0]))), 4)
-    0.0
+    >>> x = torch.tensor([1.0, 2.0, 3.0])
+    >>> round(float(pearson(x, 2 * x + 1)), 4), round(float(pearson(x, -x)), 4)
+    (0.0, 2.0)
     """
     same_shape(similarity=similarity, score=score)
     similarity, score = gathered(similarity), gathered(score).to(similarity)
@@ -141,7 +150,13 @@ def pearson(similarity: Tensor, score: Tensor) -> Tensor:
 
 def descending_ranks(score: Tensor) -> Tensor:
     """Places of scores ``(N,)`` in falling order from 0, equal ones sharing the mean of theirs: ``[3, 1, 1] -> [0, 1.5,
-    1.5]``."""
+    1.5]``.
+
+    score: any numbers; a higher one comes earlier.
+
+    >>> descending_ranks(torch.tensor([3.0, 1.0, 1.0])).tolist()
+    [0.0, 1.5, 1.5]
+    """
     above, same = score[None, :] > score[:, None], score[None, :] == score[:, None]
     return above.sum(1).to(score) + (same.sum(1).to(score) - 1) / 2
 
@@ -157,8 +172,8 @@ def rank_kl(
     Returns ``()``; 0, with a gradient of 0, where all scores are equal (or N < 2). Source: CoDiEmb 2025, arXiv
     2508.11442.
 
-    >>> score = torch.tensor([3.0, 1.0])
-    >>> float(rank_kl(torch.tensor([0.9, 0.1]), score)) < float(rank_kl(torch.tensor([0.1, 0.9]), score))
+    >>> score = torch.tensor([5.0, 3.0, 1.0])
+    >>> bool(rank_kl(torch.tensor([1.0, 0.5, 0.0]), score) < rank_kl(torch.tensor([0.0, 0.5, 1.0]), score))
     True
     """
     same_shape(similarity=similarity, score=score)
@@ -178,12 +193,14 @@ def pro(similarity: Tensor, score: Tensor, *, temperature: float = 0.05, margin:
         L_k = -log( exp(w_k s_k / t) / (exp(w_k s_k / t) + Σ_{j: w_kj > margin} exp(w_kj s_j / t)) )
 
     with ``w_kj = score_k - score_j`` and ``w_k = max_j w_kj``; the mean over those k that score above any other.
-    similarity s, score: ``(N,)``, scores from 0 to 1, as they are weights. temperature: of the ranks. Returns ``()``;
-    0, with a gradient of 0, where no score is above another by more than the margin (or N < 2). Memory O(N²). Source:
-    Song et al. 2023 (PRO), arXiv 2306.17492, in the form of CoDiEmb 2025, arXiv 2508.11442.
+    similarity s, score: ``(N,)``, scores from 0 to 1, as they are weights. Returns ``()``; 0, with a gradient of 0,
+    where no score is above another by more than the margin (or N < 2). Memory O(N²). Source: Song et al. 2023 (PRO),
+    arXiv 2306.17492, in the form of CoDiEmb 2025, arXiv 2508.11442.
 
-    >>> score = torch.tensor([3.0, 2.0, 1.0])
-    >>> float(pro(torch.tensor([0.9, 0.5, 0.1]), score)) < float(pro(torch.tensor([0.1, 0.5, 0.9]), score))
+    temperature: t, of the similarities.
+
+    >>> score = torch.tensor([1.0, 0.5, 0.0])
+    >>> bool(pro(torch.tensor([0.9, 0.5, 0.1]), score) < pro(torch.tensor([0.1, 0.5, 0.9]), score))
     True
     """
     same_shape(similarity=similarity, score=score)
@@ -206,11 +223,11 @@ def pro(similarity: Tensor, score: Tensor, *, temperature: float = 0.05, margin:
 def margin_ranking(positive: Tensor, negative: Tensor, *, margin: float = 0.1, reduction: Reduction = "mean") -> Tensor:
     """``L_i = max(0, margin - s⁺_i + s⁻_i)``: the positive scores higher by a margin.
 
-    positive, negative: ``(N,)`` scores. reduction: ``mean`` or ``none``. Returns ``()`` or ``(N,)``. Source: Herbrich
-    et al. 2000, "Large margin rank boundaries for ordinal regression".
+    positive, negative: ``(N,)`` scores. Returns ``()`` or ``(N,)``. reduction: ``mean``, or ``none`` for a loss each.
+    Source: Herbrich et al. 2000, "Large margin rank boundaries for ordinal regression".
 
-    >>> float(margin_ranking(torch.tensor([0.9]), torch.tensor([0.2])))
-    0.0
+    >>> margin_ranking(torch.tensor([1.0, 0.5]), torch.tensor([0.0, 0.5]), margin=0.25, reduction="none").tolist()
+    [0.0, 0.25]
     """
     same_shape(positive=positive, negative=negative)
     return reduced((margin - positive + negative).relu(), reduction)
@@ -235,13 +252,13 @@ def triplet(
 ) -> Tensor:
     """``L_i = max(0, margin + d(a_i, p_i) - d(a_i, n_i))`` of given triplets.
 
-    anchor, positive, negative: ``(N, D)``. distance: euclidean, squared (euclidean), or cosine (1 - cos). reduction:
-    ``mean`` or ``none``. Returns ``()`` or ``(N,)``. Source: Schroff et al. 2015 (FaceNet), arXiv 1503.03832, with
-    squared distances of unit vectors.
+    anchor, positive, negative: ``(N, D)``. distance: euclidean, squared (euclidean), or cosine (1 - cos). Returns
+    ``()`` or ``(N,)``. reduction: ``mean``, or ``none`` for a loss each. Source: Schroff et al. 2015 (FaceNet), arXiv
+    1503.03832, with squared distances of unit vectors.
 
-    >>> a, p, n = (torch.tensor([[x]]) for x in (0.0, 0.5, 1.0))
-    >>> float(triplet(a, p, n))
-    0.5
+    >>> a, p, n = torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 2.0]])
+    >>> float(triplet(a, p, n))  # 1 + 5 - 2
+    4.0
     """
     same_shape(anchor=anchor, positive=positive, negative=negative)
     if distance == "cosine":
@@ -268,12 +285,14 @@ def batch_triplet(
     farthest negative (Schroff et al. 2015, arXiv 1503.03832). all: every triplet, averaged over those with a
     loss above 0 (Hermans).
 
-    z: ``(N, D)``. labels: ``(N,)``. distance: between embeddings, as of `triplet`. Returns ``()``; 0 where the batch
-    holds no triplet. Memory O(N²), "all" O(N³).
+    z: ``(N, D)``. labels: ``(N,)``. Returns ``()``; 0 where the batch holds no triplet. Memory O(N²), "all"
+    O(N³).
 
-    >>> z, labels = torch.tensor([[0.0], [0.1], [5.0], [5.1]]), torch.tensor([0, 0, 1, 1])
-    >>> float(batch_triplet(z, labels))
-    0.0
+    distance: euclidean, squared (euclidean), or cosine (1 - cos).
+
+    >>> z = torch.tensor([[0.0, 0.0], [0.0, 0.1], [1.0, 0.0], [1.0, 0.1]])
+    >>> float(batch_triplet(z, torch.tensor([0, 0, 1, 1]))), bool(batch_triplet(z, torch.tensor([0, 1, 0, 1])) > 1)
+    (0.0, True)
     """
     if labels.shape != z.shape[:1]:
         raise DataError(f"labels {tuple(labels.shape)} must hold one label per row of z {tuple(z.shape)}.")
@@ -333,12 +352,12 @@ def list_net(
     """``L_i = -Σ_j p_ij log q_ij``, ``p = softmax(relevance)``, ``q = softmax(scores / temperature)``
     (ListNet, top one).
 
-    scores, relevance: ``(N, L)``, one list per row. mask: ``(N, L)`` bool, False where a list has no entry. reduction:
-    ``mean`` or ``none``. Returns ``()`` or ``(N,)``. Source: Cao et al. 2007, "Learning to rank: from pairwise approach
-    to listwise approach".
+    scores, relevance: ``(N, L)``, one list per row. mask: ``(N, L)`` bool, False where a list has no entry. Returns
+    ``()`` or ``(N,)``. reduction: ``mean``, or ``none`` for a loss each. Source: Cao et al. 2007, "Learning to rank:
+    from pairwise approach to listwise approach".
 
-    >>> scores = torch.tensor([[2.0, 1.0]])
-    >>> float(list_net(scores, torch.tensor([[1.0, 0.0]]))) < float(list_net(scores, torch.tensor([[0.0, 1.0]])))
+    >>> relevance = torch.tensor([[2.0, 1.0, 0.0]])
+    >>> bool(list_net(relevance, relevance) < list_net(relevance.flip(1), relevance))
     True
     """
     s, r, mask = _lists(scores / temperature, relevance, mask)
@@ -350,14 +369,15 @@ def list_net(
 def list_mle(scores: Tensor, relevance: Tensor, *, mask: Tensor | None = None, reduction: Reduction = "mean") -> Tensor:
     """``L_i = Σ_k [logsumexp_{j >= k} s_j - s_k]``, entries sorted by falling relevance.
 
-    The negative log-likelihood of that order under Plackett and Luce. Entries of equal relevance keep the order given.
-    scores, relevance: ``(N, L)``. mask: ``(N, L)`` bool, False where a list has no entry. reduction: ``mean`` or
-    ``none``. Returns ``()`` or ``(N,)``. Source: Xia et al. 2008, "Listwise approach to learning to rank: theory and
-    algorithm".
+    The negative log-likelihood of that order under Plackett and Luce. Entries of equal relevance keep the order
+    given. scores, relevance: ``(N, L)``. mask: ``(N, L)`` bool, False where a list has no entry. Returns ``()`` or
+    ``(N,)``. Source: Xia et al. 2008, "Listwise approach to learning to rank: theory and algorithm".
 
-    >>> scores = torch.tensor([[2.0, 1.0]])
-    >>> round(float(list_mle(scores, torch.tensor([[1.0, 0.0]]))), 4)
-    0.3133
+    reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> relevance = torch.tensor([[2.0, 1.0]])
+    >>> round(float(list_mle(torch.tensor([[3.0, 0.0]]), relevance)), 4)  # log(1 + exp(-3))
+    0.0486
     """
     s, r, mask = _lists(scores, relevance, mask)
     order = r.masked_fill(~mask, -torch.inf).argsort(dim=-1, descending=True, stable=True)
@@ -384,13 +404,15 @@ def lambda_rank(
 ) -> Tensor:
     """``L_i = Σ_{r_j > r_k} |ΔnDCG_jk| log2(1 + exp(-scale (s_j - s_k)))``.
 
-    ``ΔnDCG_jk``: change of nDCG (gains ``2^r - 1``) when j and k swap their present places; a constant for the
-    gradient. scores, relevance: ``(N, L)``, relevance >= 0. mask: ``(N, L)`` bool. reduction: ``mean`` or ``none``.
-    Returns ``()`` or ``(N,)``; 0 for a list in which nothing differs. Source: Burges 2010, "From RankNet to LambdaRank
-    to LambdaMART"; Wang et al. 2018 (LambdaLoss).
+    ``ΔnDCG_jk``: change of nDCG (gains ``2^r - 1``) when j and k swap their present places; a constant for
+    the gradient. scores, relevance: ``(N, L)``, relevance >= 0. mask: ``(N, L)`` bool. Returns ``()`` or
+    ``(N,)``; 0 for a list in which nothing differs. Source: Burges 2010, "From RankNet to LambdaRank to
+    LambdaMART"; Wang et al. 2018 (LambdaLoss).
 
-    >>> right, wrong, relevance = (torch.tensor([x]) for x in ([2.0, 1.0], [1.0, 2.0], [1.0, 0.0]))
-    >>> float(lambda_rank(right, relevance)) < float(lambda_rank(wrong, relevance))
+    reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> relevance = torch.tensor([[1.0, 0.0]])
+    >>> bool(lambda_rank(torch.tensor([[1.0, 0.0]]), relevance) < lambda_rank(torch.tensor([[0.0, 1.0]]), relevance))
     True
     """
     s, r, mask = _lists(scores, relevance, mask)
@@ -423,7 +445,10 @@ def approx_ndcg(
     and counts 0. Source: Qin et al. 2010, "A general approximation framework for direct optimization of information
     retrieval measures".
 
-    >>> round(float(approx_ndcg(torch.tensor([[9.0, -9.0]]), torch.tensor([[1.0, 0.0]]))), 4)
+    reduction: ``mean``, or ``none`` for a loss each.
+
+    >>> relevance = torch.tensor([[3.0, 1.0, 0.0]])
+    >>> round(float(approx_ndcg(torch.tensor([[9.0, 5.0, 1.0]]), relevance)), 4)  # in the ideal order
     0.0
     """
     _, r, mask = _lists(scores, relevance, mask)

@@ -12,6 +12,10 @@ class RankBehaviour(Enum):
     GATHER: every row is compared with the rows of all processes; embeddings (and what the pairing knows about
     them) are gathered, or travel around a ring. GLOBAL_STATISTIC: depends on statistics of the whole batch (a
     covariance, a marginal over prototypes), which are summed over the processes.
+
+    >>> from counterpoint.objectives.decorrelate import vicreg
+    >>> vicreg.rank is RankBehaviour.GLOBAL_STATISTIC
+    True
     """
 
     LOCAL = "local"

@@ -45,14 +45,14 @@ def scaled_cosine_error(
     """``L_i = (1 - cos(z_i, x_i))^gamma`` over the hidden items; gamma > 1 lets easy items count less.
 
     prediction, target: ``(..., D)``. mask: ``(...)`` bool, True where an item was hidden (None: everywhere). Items
-    whose target is all zero have no direction: they are left out. reduction: ``mean`` or ``none``. Returns ``()``, or
-    ``(V,)`` values of the V items that count, in the order of the mask.
+    whose target is all zero have no direction: they are left out. Returns ``()``, or ``(V,)`` values of the V items
+    that count, in the order of the mask. reduction: ``mean``, or ``none`` for a loss each.
 
     Source: Hou et al. 2022 (GraphMAE), arXiv 2205.10803, eq. 2.
 
-    >>> x = torch.tensor([[1.0, 0.0]])
-    >>> float(scaled_cosine_error(x, 3 * x)), float(scaled_cosine_error(x, -x))
-    (0.0, 8.0)
+    >>> x = torch.eye(3)
+    >>> scaled_cosine_error(x.flip(0), x, mask=torch.tensor([True, True, False]), reduction="none").tolist()
+    [1.0, 0.0]
     """
     if gamma < 1:
         raise ConfigError(f"gamma={gamma}: the scaled cosine error needs gamma >= 1 (1: the cosine distance).")
@@ -81,14 +81,14 @@ def masked_mse(
 
     prediction, target: ``(..., D)``, an item being a patch, a token, a node. mask: ``(...)`` bool, True where an item
     was hidden (None: everywhere). normalize_target: each target item with mean 0 and variance 1 over its D values
-    first. reduction: ``mean`` or ``none``. Returns ``()``, or ``(V,)`` values of the hidden items in the order of the
-    mask.
+    first. Returns ``()``, or ``(V,)`` values of the hidden items in the order of the mask. reduction: ``mean``, or
+    ``none`` for a loss each.
 
     Source: He et al. 2022 (MAE), arXiv 2111.06377.
 
-    >>> mask = torch.tensor([[True, False]])
-    >>> float(masked_mse(torch.zeros(1, 2, 3), torch.ones(1, 2, 3), mask=mask))
-    1.0
+    >>> x = torch.zeros(4, 2)
+    >>> float(masked_mse(x + 2, x, mask=torch.tensor([True, False, False, False])))
+    4.0
     """
     z, x = _hidden(prediction, target, mask)
     if normalize_target:
@@ -117,10 +117,10 @@ def masked_cells(
 
     Source: Du et al. 2024 (TIP), arXiv 2407.07582.
 
-    >>> codes, values, hidden = torch.tensor([[1]]), torch.tensor([[0.5]]), torch.tensor([[True, True]])
-    >>> logits, numbers = torch.zeros(1, 1, 2), torch.tensor([[0.5]])  # a category of two values, and a number
-    >>> round(float(masked_cells(logits, numbers, codes=codes, values=values, hidden=hidden)), 4)
-    0.3466
+    >>> truth = {"codes": torch.tensor([[1]]), "values": torch.tensor([[1.0]]), "hidden": torch.tensor([[True, True]])}
+    >>> loss = masked_cells(torch.zeros(1, 1, 4), torch.tensor([[3.0]]), **truth)
+    >>> round(float(loss), 4)  # (log 4 + (3 - 1)²) / 2
+    2.6931
     """
     k = codes.shape[1]
     if hidden.dtype != torch.bool or hidden.shape != (len(codes), k + values.shape[1]):

@@ -34,6 +34,10 @@ def joint_use(probability: Tensor, groups: Tensor, count: int) -> Tensor:
     """``P(g, e) = 1/N · Σ_{i: g_i = g} probability_ie`` ``(G, E)`` over the rows of all processes; sums to 1.
 
     probability: ``(N, E)``. groups: ``(N,)`` 0 to count - 1. With gradient. Zeros where there is no row.
+
+    >>> probability = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> joint_use(probability, torch.tensor([0, 1]), 2).tolist()
+    [[0.5, 0.0], [0.0, 0.5]]
     """
     if groups.shape != probability.shape[:1]:
         raise DataError(f"groups {tuple(groups.shape)} must hold the group of each row of {tuple(probability.shape)}.")
@@ -58,8 +62,9 @@ def expert_information(
     Source: Chen et al. 2022 (Mod-Squad), arXiv 2212.08066; Hallee et al. 2024, arXiv 2401.15713, whose released code
     detaches the router here, so that nothing is learned.
 
-    >>> p, groups = torch.eye(2), torch.tensor([0, 1])  # each group has an expert of its own
-    >>> float(expert_information(p, groups, 2)) < float(expert_information(torch.full((2, 2), 0.5), groups, 2))
+    >>> groups = torch.tensor([0, 1])
+    >>> told_apart, alike = torch.eye(2), torch.full((2, 2), 0.5)
+    >>> bool(expert_information(told_apart, groups, 2) < expert_information(alike, groups, 2))
     True
     """
     if not 0 < share <= 1:
@@ -83,9 +88,8 @@ def expert_balance(probability: Tensor, chosen: Tensor) -> Tensor:
     probability: ``(N, E)``, with gradient. chosen: ``(N, E)``, each row's share of each expert, taken as constant.
     Returns ``()``. Source: Fedus et al. 2021 (Switch Transformer), arXiv 2101.03961, eq. 4.
 
-    >>> p = torch.full((4, 2), 0.5)
-    >>> chosen = torch.tensor([[True, False], [False, True]] * 2)
-    >>> round(float(expert_balance(p, chosen)), 4)
+    >>> probability = torch.tensor([[0.5, 0.5], [0.5, 0.5]])
+    >>> float(expert_balance(probability, torch.eye(2).bool()))
     1.0
     """
     same_shape(probability=probability, chosen=chosen)
@@ -99,11 +103,11 @@ def expert_balance(probability: Tensor, chosen: Tensor) -> Tensor:
 def expert_known(logits: Tensor, experts: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """``L_i = -log softmax(logits_i)[experts_i]``: the router learns where rows belong.
 
-    logits: ``(N, E)``. experts: ``(N,)`` long. reduction: ``mean`` or ``none``. Returns ``()`` or ``(N,)``. Source:
-    Hallee et al. 2024, arXiv 2401.15713.
+    logits: ``(N, E)``. experts: ``(N,)`` long. Returns ``()`` or ``(N,)``. reduction: ``mean``, or ``none`` for a loss
+    each. Source: Hallee et al. 2024, arXiv 2401.15713.
 
-    >>> round(float(expert_known(torch.tensor([[9.0, -9.0]]), torch.tensor([0]))), 4)
-    0.0
+    >>> round(float(expert_known(torch.zeros(2, 4), torch.tensor([0, 3]))), 4)  # log 4
+    1.3863
     """
     if experts.shape != logits.shape[:1]:
         raise DataError(f"experts {tuple(experts.shape)} must hold one expert per row of {tuple(logits.shape)}.")

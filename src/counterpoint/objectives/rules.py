@@ -51,7 +51,10 @@ class Rule:
         return (self,)
 
     def check(self, n: int, m: int, extra: int, both: bool) -> None:
-        """Raise an error where the metadata does not fit N anchors, M candidates and K extra ones."""
+        """Raise an error where the metadata does not fit N anchors, M candidates and K extra ones.
+
+        n: N. m: M. extra: K. both: whether columns are contrasted too.
+        """
 
     def explicit(self) -> Rule:
         """The same rule with everything written out that depends on its rows and columns being one process's own.
@@ -65,7 +68,10 @@ class Rule:
         return replace(self, **columns) if columns else self  # type: ignore[type-var]
 
     def of_candidates(self, m: int) -> Rule:
-        """The same rule for the M candidates alone: without what it knows of extra ones."""
+        """The same rule for the M candidates alone: without what it knows of extra ones.
+
+        m: M.
+        """
         known = {name: getattr(self, name)[:m] for name in _known_by(self)}
         return replace(self, **known) if known else self  # type: ignore[type-var]
 
@@ -90,10 +96,14 @@ class Rule:
 
     @property
     def name(self) -> str:
+        """The class's name, as messages and `repr` show it."""
         return type(self).__name__
 
     def expect(self, what: str, given: int, *allowed: int) -> None:
-        """Raise where ``given`` entries are none of the allowed numbers."""
+        """Raise where ``given`` entries are none of the allowed numbers.
+
+        what: the entries in a word, for the message.
+        """
         if given not in allowed:
             numbers = " or ".join(str(a) for a in dict.fromkeys(allowed))
             raise DataError(
@@ -112,12 +122,18 @@ class Targets(Rule):
     crisp: ClassVar[bool] = True  # no T lies below 0, so that a mask that spares positives changes no T
 
     def values(self, region: Region, dtype: torch.dtype) -> Tensor | None:
-        """T in a region, not to be changed; None: 0 everywhere."""
+        """T in a region, not to be changed; None: 0 everywhere.
+
+        dtype: of the scores.
+        """
         found = self.positives(region)
         return None if found is None else found.to(dtype)
 
     def positives(self, region: Region) -> Tensor | None:
-        """Bool, T > 0, fresh; None: nowhere."""
+        """Bool, T > 0, fresh; None: nowhere.
+
+        region: a tile of the pair matrix, or single pairs.
+        """
         t = self.values(region, torch.float32)
         return None if t is None else t > 0
 
@@ -126,19 +142,31 @@ class Targets(Rule):
         return None
 
     def pull(self, x: Tensor, n: int) -> Tensor | None:
-        """``T @ x`` over the first ``len(x)`` candidates, ``(N, E)``, where that needs no tiles; None: it does."""
+        """``T @ x`` over the first ``len(x)`` candidates, ``(N, E)``, where that needs no tiles; None: it does.
+
+        x: ``(M', E)``. n: N.
+        """
         return None
 
     def push(self, x: Tensor, m: int) -> Tensor | None:
-        """``T[:, :M].T @ x``, ``(N, E)`` to ``(M, E)``; as `pull`."""
+        """``T[:, :M].T @ x``, ``(N, E)`` to ``(M, E)``; as `pull`.
+
+        m: M.
+        """
         return None
 
     def reach(self, m: int, extra: int) -> int:
-        """Number of candidates that may have T > 0: M, or M + K."""
+        """Number of candidates that may have T > 0: M, or M + K.
+
+        m: M. extra: K.
+        """
         return m
 
     def fact(self, n: int, m: int) -> Target | None:
-        """T in words of a compiled kernel; None: there are none."""
+        """T in words of a compiled kernel; None: there are none.
+
+        n, m: numbers of anchors and of candidates.
+        """
         return None
 
 
@@ -148,7 +176,10 @@ class Mask(Rule):
     spare: bool = True
 
     def drops(self, region: Region) -> Tensor | None:
-        """Bool, True where the pair is taken out, fresh; None: nowhere."""
+        """Bool, True where the pair is taken out, fresh; None: nowhere.
+
+        region: a tile of the pair matrix, or single pairs.
+        """
         raise NotImplementedError
 
     def empty(self, tile: Tile) -> bool:
@@ -156,7 +187,10 @@ class Mask(Rule):
         return False
 
     def fact(self, n: int, m: int) -> Drop | None:
-        """The mask in words of a compiled kernel; None: there are none."""
+        """The mask in words of a compiled kernel; None: there are none.
+
+        n, m: numbers of anchors and of candidates.
+        """
         return None
 
 
@@ -208,7 +242,16 @@ R = TypeVar("R", bound=Rule)
 
 
 class Pairing(Rule):
-    """Rules joined by ``&``, in any order; answers the back ends for all of them."""
+    """Rules joined by ``&``, in any order; answers the back ends for all of them.
+
+    rules: one target, any number of masks and weights, and at most one of each kind of adjustment; anything else is a
+    `ConfigError`.
+
+    >>> from counterpoint.objectives.pairing import Diagonal, Labels, NotSelf
+    >>> pairing = Labels(torch.tensor([0, 0, 1])) & NotSelf()
+    >>> pairing, pairing.targets.name
+    (Labels & NotSelf, 'Labels')
+    """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         for rule in rules:
@@ -231,6 +274,7 @@ class Pairing(Rule):
         return " & ".join(rule.name for rule in self.rules)
 
     def of(self, kind: type[R]) -> tuple[R, ...]:
+        """The rules of a kind (a class), in their order."""
         return tuple(rule for rule in self.rules if isinstance(rule, kind))
 
     def one(self, kind: type[R]) -> R | None:
@@ -239,6 +283,7 @@ class Pairing(Rule):
 
     @property
     def targets(self) -> Targets:
+        """The one rule that says what scores should be. Raises `ConfigError` where there is none."""
         found = self.one(Targets)
         if found is None:
             raise ConfigError(
@@ -274,7 +319,10 @@ class Pairing(Rule):
     # --- what the back ends ask --------------------------------------------------------------------------------
 
     def cell(self, region: Region, asked: Asked, dtype: torch.dtype) -> Cell:
-        """What all rules together say of a region; only what is asked is worked out."""
+        """What all rules together say of a region; only what is asked is worked out.
+
+        dtype: of the scores.
+        """
         margin = self.one(Margin)
         spare = any(mask.spare for mask in self.masks)
         positives = dropped = targets = log_weights = offset = None
@@ -303,16 +351,21 @@ class Pairing(Rule):
         return Cell(targets, positives, dropped, log_weights, offset)
 
     def empty(self, tile: Tile) -> bool:
+        """Whether one of the masks leaves no pair of the tile."""
         return any(mask.empty(tile) for mask in self.masks)
 
     def paired(self) -> int | None:
+        """As `Targets.paired`, of its target."""
         return self.targets.paired()
 
     def limit(self, scores: float) -> float:
+        """A bound on what stands in the logsumexp, margin and weights included, where ``|S| <= scores``."""
         margin = self.one(Margin)
         return scores + (margin.largest() if margin else 0.0) + sum(w.limit(scores) for w in self.weights)
 
     def facts(self, n: int, m: int) -> Facts | None:
+        """The whole pairing in words of a compiled kernel; None where a rule has none. n, m: numbers of anchors and of
+        candidates."""
         target, drops = self.targets.fact(n, m), [mask.fact(n, m) for mask in self.masks]
         weights, margin = [weight.fact() for weight in self.weights], self.one(Margin)
         known = [drop for drop in drops if drop is not None]
@@ -334,6 +387,13 @@ class Margin(Adjustment):
 
     margin: a number or ``(N,)`` per row, in units of *scaled* scores: for a margin of m in cosines give ``m * scale``.
     Source: AM-softmax, Wang et al. 2018, arXiv 1801.05599.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import Diagonal
+    >>> z = torch.eye(3)
+    >>> plain, strict = contrast(z, z, Diagonal(), scale=10), contrast(z, z, Diagonal() & Margin(0.3 * 10), scale=10)
+    >>> bool(strict > plain)
+    True
     """
 
     margin: float | Tensor
@@ -343,8 +403,10 @@ class Margin(Adjustment):
             self.expect("margin", len(self.margin), n)
 
     def of_rows(self, region: Region) -> float | Tensor:
+        """The margin, a number or as it is broadcast over a region."""
         return region.left(self.margin) if isinstance(self.margin, Tensor) and self.margin.ndim else self.margin
 
     def largest(self) -> float:
+        """The largest absolute margin of any row."""
         values = torch.as_tensor(self.margin).abs()
         return float(values.max()) if values.numel() else 0.0

@@ -16,9 +16,9 @@ class LogitScale(nn.Module):
     ``forward() -> ()`` tensor. A learnable scale is held at or below ``largest`` (Radford et al. 2021, arXiv
     2103.00020: 100), because above it the loss is a hard maximum and training diverges.
 
-    >>> scale = LogitScale(0.05)
-    >>> round(float(scale()), 2)
-    20.0
+    >>> scale = LogitScale(0.05, learnable=True)
+    >>> round(scale().item(), 2), [name for name, _ in scale.named_parameters()]
+    (20.0, ['log_scale'])
     """
 
     def __init__(self, temperature: float, *, learnable: bool = False, largest: float = 100.0) -> None:
@@ -38,6 +38,7 @@ class LogitScale(nn.Module):
             self.register_buffer("log_scale", log_scale)
 
     def forward(self) -> Tensor:
+        """The scale now, ``()``, at most ``largest``."""
         if not isinstance(self.log_scale, nn.Parameter):
             return self.log_scale.exp()
         return self.log_scale.clamp(max=math.log(self.largest)).exp()

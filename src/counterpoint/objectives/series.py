@@ -36,14 +36,15 @@ def hierarchical_contrast(
     (an odd last one is left out), until one is left, where there is no other time and T is 0. One window has I = 0.
 
     a, b: ``(N, L, D)``, taken as they are: give unit vectors for cosines. alpha: from 0 (times) to 1 (windows). Over
-    many processes the windows of all are compared. reduction: ``mean`` or ``none``. Returns ``()``, or ``(N,)`` of this
-    process's windows.
+    many processes the windows of all are compared. Returns ``()``, or ``(N,)`` of this process's windows. reduction:
+    ``mean``, or ``none`` for a loss each.
 
     Source: Yue et al. 2022 (TS2Vec), arXiv 2106.10466, eqs. 1 to 3.
 
-    >>> z = torch.randn(3, 8, 4, generator=torch.Generator().manual_seed(0))
-    >>> float(hierarchical_contrast(z, z)) < float(hierarchical_contrast(z, z.roll(1, 0)))
-    True
+    >>> z = torch.nn.functional.normalize(torch.randn(4, 8, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
+    >>> agree, not_so = hierarchical_contrast(z, z, scale=10.0), hierarchical_contrast(z, z.flip(0), scale=10.0)
+    >>> agree.shape, bool(agree < not_so)
+    (torch.Size([]), True)
     """
     if isinstance(alpha, bool) or not 0 <= alpha <= 1:
         raise ConfigError(f"alpha={alpha!r}: a number from 0 (only times are compared) to 1 (only windows).")
@@ -71,13 +72,13 @@ def frequency_contrast(a: Tensor, b: Tensor, *, scale: float = 1.0, reduction: R
     comparison with the other windows of `hierarchical_contrast`, with frequencies in place of times.
 
     a, b: ``(N, L, D)`` real; CoST gives vectors of unit length at each time. Over many processes the windows of all are
-    compared. reduction: ``mean`` or ``none``. scale: of the similarities. Returns ``()``, or ``(N,)`` of this process's
-    windows.
+    compared. Returns ``()``, or ``(N,)`` of this process's windows. reduction: ``mean``, or ``none`` for a loss each.
+    scale: 1 / temperature of the dot products.
 
     Source: Woo et al. 2022 (CoST), arXiv 2202.01575, eqs. 5 and 6.
 
-    >>> z = torch.randn(3, 8, 4, generator=torch.Generator().manual_seed(0))
-    >>> float(frequency_contrast(z, z)) < float(frequency_contrast(z, z.roll(1, 0)))
+    >>> z = torch.nn.functional.normalize(torch.randn(4, 8, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
+    >>> bool(frequency_contrast(z, z) < frequency_contrast(z, z.flip(0)))
     True
     """
     with no_autocast(a):

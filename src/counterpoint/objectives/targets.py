@@ -27,9 +27,10 @@ class Diagonal(Targets):
     i at all, only the extra ones are (MoCo: one positive against a queue); short for ``Diagonal() & OnlyOwn()``.
 
     >>> from counterpoint.objectives.contrast import contrast
-    >>> z = torch.eye(2)
-    >>> round(float(contrast(z, z, Diagonal(), scale=10.0)), 6)
-    4.6e-05
+    >>> z = torch.eye(4)
+    >>> right, wrong = (contrast(z, k, Diagonal(), scale=10) for k in (z, z.roll(1, 0)))
+    >>> round(float(right), 4), round(float(wrong), 4)
+    (0.0001, 10.0001)
     """
 
     offset: int = 0
@@ -75,9 +76,11 @@ class Labels(Targets):
     whether equal labels of two processes are of different classes (labels that only number the rows of a batch).
 
     >>> from counterpoint.objectives.contrast import contrast
-    >>> z, y = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0, 1])
-    >>> round(float(contrast(z, z, Labels(y), scale=10.0)), 4)  # two positives share what there is
-    0.4621
+    >>> from counterpoint.objectives.pairing import NotSelf
+    >>> z = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    >>> supcon = [contrast(z, z, Labels(torch.tensor(y)) & NotSelf(), scale=10) for y in ([0, 0, 1, 1], [0, 1, 0, 1])]
+    >>> [round(float(loss), 3) for loss in supcon]
+    [0.0, 10.0]
     """
 
     labels: Tensor
@@ -145,6 +148,14 @@ def views(rows: int, count: int = 2, *, device: torch.device | str = "cpu") -> L
 
     The other views of a row are its positives (NT-Xent, SimCLR, Chen et al. 2020, arXiv 2002.05709):
     ``contrast(z, z, views(rows))``.
+
+    device: of the labels.
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> from counterpoint.objectives.pairing import NotSelf
+    >>> z = torch.eye(3).repeat(2, 1)  # two equal views of three rows
+    >>> round(float(contrast(z, z, views(3) & NotSelf(), scale=10)), 4)
+    0.0002
     """
     return Labels(torch.arange(rows, device=device).repeat(count), self_pairs=False, local=True)
 
@@ -155,6 +166,11 @@ class MultiLabel(Targets):
 
     kind: ``any`` (T = 1 where at least one is shared), ``count`` (their number), ``jaccard`` (their share of the union;
     Zhang et al. 2022, arXiv 2204.13207).
+
+    >>> from counterpoint.objectives.contrast import contrast
+    >>> labels = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 0, 1]])
+    >>> contrast(torch.eye(3), torch.eye(3), MultiLabel(labels), scale=5).shape
+    torch.Size([])
     """
 
     labels: Tensor
@@ -210,9 +226,10 @@ class Listed(Targets):
     listed twice has the sum. Over many processes: pairs of a process's own anchors and candidates.
 
     >>> from counterpoint.objectives.contrast import contrast
-    >>> z = torch.eye(3)
-    >>> round(float(contrast(z, z, Listed.ragged([[0, 1], [1], []]))), 4)
-    0.8014
+    >>> query, documents = torch.eye(3)[:2], torch.eye(3)
+    >>> positives = Listed.ragged([[0, 2], [1]])  # two documents answer query 0
+    >>> contrast(query, documents, positives, scale=5, reduction="none").shape
+    torch.Size([2])
     """
 
     rows: Tensor
@@ -222,7 +239,10 @@ class Listed(Targets):
 
     @classmethod
     def ragged(cls, positives: Sequence[Sequence[int]], *, normalise: bool = True) -> Listed:
-        """From the list of positive candidates of each anchor; an empty one: an anchor without a positive."""
+        """From the list of positive candidates of each anchor; an empty one: an anchor without a positive.
+
+        positives: N sequences of candidates' numbers. normalise: as in the class.
+        """
         rows = [i for i, columns in enumerate(positives) for _ in columns]
         columns = [j for row in positives for j in row]
         return cls(torch.tensor(rows, dtype=torch.long), torch.tensor(columns, dtype=torch.long), normalise=normalise)
@@ -311,9 +331,9 @@ class Soft(Targets):
     matrix is of its anchors and the candidates of all processes, in order, and this process's own begin at ``first``.
 
     >>> from counterpoint.objectives.contrast import contrast
-    >>> z, graded = torch.eye(2), torch.tensor([[1.0, 0.2], [0.2, 1.0]])
-    >>> round(float(contrast(z, z, Soft(graded))), 4)
-    0.5759
+    >>> graded = Soft(torch.tensor([[1.0, 0.2], [0.0, 1.0]]), normalise=True)
+    >>> round(float(contrast(torch.eye(2), torch.eye(2), graded, scale=5)), 3)
+    0.423
     """
 
     matrix: Tensor
@@ -361,9 +381,10 @@ class TeacherSimilarity(Targets):
     bound, shift: what keeps the exponents in range, where it is known already; see `explicit`.
 
     >>> from counterpoint.objectives.contrast import contrast
-    >>> z, teacher = torch.eye(2), torch.tensor([[1.0, 0.0], [0.8, 0.6]])
-    >>> round(float(contrast(z, z, TeacherSimilarity(teacher))), 4)
-    0.7577
+    >>> frozen = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]), dim=-1)
+    >>> weights = TeacherSimilarity(frozen, slope=0.5, intercept=0.5)  # CWCL: w = cos / 2 + 1/2
+    >>> contrast(torch.eye(3), torch.eye(3), weights, scale=5).shape
+    torch.Size([])
     """
 
     rows: Tensor

@@ -48,14 +48,15 @@ def token_nll(logits: Tensor, target: Tensor, *, mask: Tensor | None = None, red
     of its perplexity, in nats.
 
     logits: ``(B, T, V)``. target: ``(B, T)`` long, the token that each one predicts. mask: ``(B, T)`` bool, True where
-    the target is real (None: everywhere). reduction: ``mean`` or ``none``. Returns ``()``, or ``(B,)`` means over the
-    tokens of each sequence; a sequence without a real token gives 0.
+    the target is real (None: everywhere). Returns ``()``, or ``(B,)`` means over the tokens of each sequence; a
+    sequence without a real token gives 0. reduction: ``mean``, or ``none`` for a loss each.
 
     Source: Bengio et al. 2003, "A Neural Probabilistic Language Model".
 
-    >>> logits, target = torch.zeros(1, 2, 4), torch.tensor([[1, 3]])
-    >>> round(float(token_nll(logits, target)), 4)  # log 4
-    1.3863
+    >>> logits = torch.zeros(1, 3, 10)
+    >>> nll = token_nll(logits, torch.tensor([[1, 2, 3]]), mask=torch.tensor([[True, True, False]]))
+    >>> round(float(nll.exp()), 3)  # perplexity
+    10.0
     """
     mask = _checked(mask, logits, "logits")
     if target.shape != mask.shape:
@@ -81,14 +82,13 @@ def token_margin(
 
     states: ``(B, T, D)``. mask: ``(B, T)`` bool, True where a token is real (None: everywhere). weight: sequences, as
     the paper defines it, or pairs, as its released code computes it. Sequences of fewer than two tokens have no pair:
-    they count for nothing, and a batch of such has the loss 0. reduction: ``mean`` or ``none``. Returns ``()``, or
-    ``(B,)`` values of the sequences.
+    they count for nothing, and a batch of such has the loss 0. Returns ``()``, or ``(B,)`` values of the sequences.
+    reduction: ``mean``, or ``none`` for a loss each.
 
     Source: Su et al. 2022 (SimCTG), arXiv 2202.06417, eq. 2.
 
-    >>> states = torch.eye(3).unsqueeze(0)  # the tokens of one sequence, all unlike
-    >>> float(token_margin(states))
-    0.0
+    >>> float(token_margin(torch.ones(1, 3, 4))), float(token_margin(torch.eye(3)[None]))
+    (0.5, 0.0)
     """
     mask = _checked(mask, states, "states")
     if weight not in ("sequences", "pairs"):

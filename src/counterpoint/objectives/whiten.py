@@ -33,7 +33,13 @@ def shuffled_whiten(
 
 
 def shared_permutation(n: int, *, device: torch.device | str = "cpu") -> Tensor:
-    """A random order of n things, ``(n,)`` long, from torch's generator; every process gets that of the first."""
+    """A random order of n things, ``(n,)`` long, from torch's generator; every process gets that of the first.
+
+    device: of the order.
+
+    >>> sorted(shared_permutation(5).tolist())
+    [0, 1, 2, 3, 4]
+    """
     with drawing_alike(device):
         return torch.randperm(n, device=device)
 

@@ -23,7 +23,8 @@ def neighbours(
 ) -> list[dict[str, object]]:
     """The `k` nearest other rows of a few rows spread evenly over the data; embeddings ``(N, D)`` of unit length.
 
-    show: row -> HTML that shows it, kept as ``shown`` beside the text; asked of these few rows alone.
+    show: row -> HTML that shows it, kept as ``shown`` beside the text; asked of these few rows alone. texts: N, as they
+    are shown. queries: how many rows.
     """
 
     @cache
@@ -47,7 +48,10 @@ def neighbours(
 
 
 def project(embeddings: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, str]:
-    """Two coordinates per row ``(N, 2)``, and the name of the projection: t-SNE, or PCA where it cannot run."""
+    """Two coordinates per row ``(N, 2)``, and the name of the projection: t-SNE, or PCA where it cannot run.
+
+    embeddings: ``(N, D)``. seed: of the projection.
+    """
     centred = embeddings - embeddings.mean(0)
     _, _, axes = np.linalg.svd(centred[:2000], full_matrices=False)
     flat = centred @ axes[:50].T
@@ -76,8 +80,9 @@ def collect(
 ) -> None:
     """Write ``neighbours.json`` and ``map.json`` of (at most `most` of) these rows into ``folder/report``.
 
-    embeddings: (N, D) of unit length. texts: (N,) shown on hover. groups: (N,) what colours a point.
-    show: row -> HTML that shows it beside its neighbours, for what no text tells (`Modality.shown`).
+    embeddings: (N, D) of unit length. texts: (N,) shown on hover. groups: (N,) what colours a point. show: row -> HTML
+    that shows it beside its neighbours, for what no text tells (`Modality.shown`). seed: of the rows that are shown and
+    of the projection.
     """
     if len(embeddings) != len(texts) or (groups is not None and len(groups) != len(texts)):
         raise DataError(

@@ -14,7 +14,10 @@ from counterpoint.report.page import Page, number
 
 
 def write(found: Diagnosis, path: Path | str, *, name: str = "") -> Path:
-    """Write the page to ``path`` (one self-contained HTML file); returns the path."""
+    """Write the page to ``path`` (one self-contained HTML file); returns the path.
+
+    found: by `counterpoint.evaluate.diagnose`. name: of the model, for the title.
+    """
     page = Page()
     acts = [f for f in found.findings if f.act]
     cells = "".join(
@@ -47,7 +50,10 @@ def write(found: Diagnosis, path: Path | str, *, name: str = "") -> Path:
 
 
 def examples(rows: list[dict[str, Any]]) -> str:
-    """A table whose columns of texts wrap."""
+    """A table whose columns of texts wrap.
+
+    rows: column -> text.
+    """
     names = list(rows[0])
     kind = {n: "" if isinstance(rows[0][n], str) else " class=n" for n in names}
     head = "".join(f"<th{kind[n]}>{html.escape(n)}</th>" for n in names)
@@ -56,6 +62,7 @@ def examples(rows: list[dict[str, Any]]) -> str:
 
 
 def titled(text: str, x: str, y: str, **more: Any) -> dict[str, Any]:
+    """A layout with a title and names of the axes. text: the title. x, y: the names. more: of `layout`."""
     shown = layout(height=330, title={"text": text, "font": {"size": 13}, "x": 0.02}, **more)
     for axis, title in (("xaxis", x), ("yaxis", y)):
         shown[axis] = {**shown[axis], "title": {"text": title}}
@@ -63,7 +70,10 @@ def titled(text: str, x: str, y: str, **more: Any) -> dict[str, Any]:
 
 
 def hardness(found: Diagnosis) -> Figure | None:
-    """Negatives that the loss pushes over the temperature, with that of the training marked."""
+    """Negatives that the loss pushes over the temperature, with that of the training marked.
+
+    found: the diagnosis. None where it knows of no negatives.
+    """
     if not found.hardness:
         return None
     curve: dict[str, Any] = {
@@ -92,7 +102,10 @@ def hardness(found: Diagnosis) -> Figure | None:
 
 
 def cosines(found: Diagnosis) -> Figure:
-    """How near two random rows, a row and its nearest other one, and positives are."""
+    """How near two random rows, a row and its nearest other one, and positives are.
+
+    found: the diagnosis.
+    """
     centres = [round(-0.98 + 0.04 * i, 2) for i in range(50)]
     traces = [
         {
@@ -114,7 +127,10 @@ def cosines(found: Diagnosis) -> Figure:
 
 
 def occurrences(found: Diagnosis) -> Figure:
-    """How many rows are among the nearest of how many others."""
+    """How many rows are among the nearest of how many others.
+
+    found: the diagnosis.
+    """
     counts = np.bincount(found.occurrences)
     step = max(1, len(counts) // 60)
     bars = np.add.reduceat(counts, np.arange(0, len(counts), step))

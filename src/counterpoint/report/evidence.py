@@ -19,19 +19,28 @@ DECIDES = "↑ higher is better, ↓ lower. The first metric decides."
 
 
 def says(entry: Mapping[str, Any]) -> str:
-    """``better``, ``worse`` or ``undecided``: what the interval of a difference says of the method."""
+    """``better``, ``worse`` or ``undecided``: what the interval of a difference says of the method.
+
+    entry: of ``metrics``.
+    """
     if entry["ci95"] is None or entry["ci95"][0] <= 0 <= entry["ci95"][1]:
         return "undecided"
     return "better" if (entry["diff"] > 0) == entry["higher_is_better"] else "worse"
 
 
 def number(x: float) -> str:
-    """Three figures after the point; of a small number, its first two."""
+    """Three figures after the point; of a small number, its first two.
+
+    x: any.
+    """
     return f"{x:.3f}" if x == 0 or abs(x) >= 0.01 else f"{x:.2g}"
 
 
 def rows(evidence: Evidence) -> list[tuple[str, ...]]:
-    """The cells of the table, in the order of `HEAD`."""
+    """The cells of the table, in the order of `HEAD`.
+
+    evidence: of one method.
+    """
     out: list[tuple[str, ...]] = []
     before = ""
     for e in evidence["metrics"]:
@@ -52,7 +61,10 @@ def few(seeds: int) -> str:
 
 
 def table(evidence: Evidence) -> Table:
-    """For the terminal. The first metric decides the verdict."""
+    """For the terminal. The first metric decides the verdict.
+
+    evidence: of one method.
+    """
     out = Table(title=f"{evidence['method']}: {evidence['verdict']}", caption=f"{DECIDES} {ran(evidence)}")
     for i, name in enumerate(HEAD):
         out.add_column(name, justify="right" if i in (2, 3, 4) else "left")
@@ -64,7 +76,10 @@ def table(evidence: Evidence) -> Table:
 
 
 def ran(evidence: Evidence) -> str:
-    """How long it took, on what, at which commit."""
+    """How long it took, on what, at which commit.
+
+    evidence: of one method.
+    """
     minutes = evidence["wall_seconds"] / 60
     return f"{minutes:.1f} min on {evidence['hardware']}, commit {evidence['commit']}"
 
@@ -103,7 +118,7 @@ INK, FAINT, OURS, THEIRS = "#1d2433", "#b8c0cf", "#2f5bd0", "#d9622b"
 def svg(evidence: Evidence, figures: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     """Per metric: on the left a dot for every seed of every arm, on the right the differences with their intervals.
 
-    figures: arm -> the figures of each seed by metric; the method first.
+    figures: arm -> the figures of each seed by metric; the method first. evidence: of one method.
     """
     parts, y = [], 22.0
     parts.append(_text(NAMES, y, f"{evidence['method']}: {evidence['verdict']}", weight="bold", size=15))

@@ -23,6 +23,7 @@ Figure = dict[str, Any]
 
 
 def layout(**more: Any) -> dict[str, Any]:
+    """The usual layout of a chart, as plotly takes it. more: what is otherwise."""
     axis = {
         "gridcolor": GRID,
         "zeroline": False,
@@ -47,7 +48,10 @@ def layout(**more: Any) -> dict[str, Any]:
 
 
 def curve(records: Sequence[Mapping[str, Any]], names: Sequence[str], title: str) -> Figure | None:
-    """Logged figures over steps; None where none of them was logged."""
+    """Logged figures over steps; None where none of them was logged.
+
+    records: one for each logged step. names: of the figures. title: of the chart.
+    """
     traces = []
     for colour, name in zip(COLOURS, names):
         points = [(r["step"], r[name]) for r in records if isinstance(r.get(name), int | float)]
@@ -71,7 +75,10 @@ def curve(records: Sequence[Mapping[str, Any]], names: Sequence[str], title: str
 
 
 def bars(systems: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """One group of bars per metric, one bar per system, with 95 % intervals where they are known."""
+    """One group of bars per metric, one bar per system, with 95 % intervals where they are known.
+
+    systems: name -> metric -> value. intervals: name -> metric -> bounds.
+    """
     metrics = list(dict.fromkeys(m for figures in systems.values() for m in figures))
     traces = []
     for colour, (system, figures) in zip(COLOURS, systems.items()):
@@ -99,7 +106,10 @@ def bars(systems: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Mappi
 
 
 def scatter(points: Mapping[str, Any]) -> Figure:
-    """The 2-D map of embeddings; hover shows the row. At most nine groups get a colour, the rest is grey."""
+    """The 2-D map of embeddings; hover shows the row. At most nine groups get a colour, the rest is grey.
+
+    points: what `counterpoint.report.collect` wrote.
+    """
     groups = points.get("group") or ["rows"] * len(points["x"])
     by_size = sorted(set(groups), key=lambda g: (-groups.count(g), g))
     named = by_size if len(by_size) <= len(COLOURS) else by_size[: len(COLOURS) - 1]

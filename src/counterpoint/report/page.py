@@ -29,7 +29,10 @@ MONITORS = {
 
 
 def read(path: Path, kind: type, left_out: list[str]) -> Any:
-    """What a JSON file of the run holds; None where there is no such file, or it is damaged, which is then told."""
+    """What a JSON file of the run holds; None where there is no such file, or it is damaged, which is then told.
+
+    path: of the file. kind: type it must hold. left_out: files that are told of; one is added.
+    """
     if not path.exists():
         return None
     try:
@@ -44,7 +47,11 @@ def read(path: Path, kind: type, left_out: list[str]) -> Any:
 
 
 def whole(name: str, held: Any, left_out: list[str], use: Callable[[Any], Any]) -> Any:
-    """What a file of the run holds, where it can be used as it is meant to be; else None, which is told."""
+    """What a file of the run holds, where it can be used as it is meant to be; else None, which is told.
+
+    name: of the file. held: what it holds. left_out: files that are told of; one is added. use: makes of it what is
+    shown, and raises where that cannot be.
+    """
     try:
         use(held or [])
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
@@ -55,7 +62,10 @@ def whole(name: str, held: Any, left_out: list[str], use: Callable[[Any], Any]) 
 
 
 def neighbours(near: Sequence[Mapping[str, Any]]) -> str:
-    """A card for each of a few rows, with the rows nearest to it."""
+    """A card for each of a few rows, with the rows nearest to it.
+
+    near: as `counterpoint.report.collect` wrote them.
+    """
     body = ""
     for item in near:
         hits = "".join(
@@ -67,13 +77,19 @@ def neighbours(near: Sequence[Mapping[str, Any]]) -> str:
 
 
 def mapped(points: Mapping[str, Any]) -> tuple[str, figures.Figure]:
-    """What the map shows, in a sentence, and its figure."""
+    """What the map shows, in a sentence, and its figure.
+
+    points: as `counterpoint.report.collect` wrote them.
+    """
     note = f"{len(points['x']):,} of {points['rows']:,} rows, {points['projection']}. Hover shows the row."
     return note, figures.scatter(points)
 
 
 def read_records(path: Path, left_out: list[str]) -> list[dict[str, Any]]:
-    """The logged steps; lines that are cut or damaged (a killed run leaves such) are left out, and counted."""
+    """The logged steps; lines that are cut or damaged (a killed run leaves such) are left out, and counted.
+
+    path: of the file. left_out: what is told of; a sentence is added.
+    """
     if not path.exists():
         return []
     records, damaged = [], 0
@@ -92,13 +108,17 @@ def read_records(path: Path, left_out: list[str]) -> list[dict[str, Any]]:
 
 
 def number(value: Any) -> str:
+    """A value as a table shows it: whole numbers with commas, others to four figures, anything else as text."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return html.escape(str(value))
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
 def table(header: list[str], rows: list[list[Any]]) -> str:
-    """An HTML table; the first column is text, the others are figures."""
+    """An HTML table; the first column is text, the others are figures.
+
+    header: names of the columns. rows: cells.
+    """
     cell = lambda tag, i, v: f"<{tag}{'' if i == 0 else ' class=n'}>{v}</{tag}>"  # noqa: E731
     head = "".join(cell("th", i, html.escape(h)) for i, h in enumerate(header))
     body = "".join("<tr>" + "".join(cell("td", i, number(v)) for i, v in enumerate(r)) + "</tr>" for r in rows)
@@ -113,14 +133,19 @@ class Page:
         self.figures: list[figures.Figure] = []
 
     def figure(self, figure: figures.Figure) -> str:
+        """HTML that holds the place of a chart, drawn when the page opens. figure: its traces and layout."""
         self.figures.append(figure)
         return f'<div class=card><div id="figure{len(self.figures) - 1}"></div></div>'
 
     def section(self, title: str, note: str, body: str) -> None:
+        """Add a section. title: as text. note, body: as HTML."""
         self.parts.append(f"<section><h2>{html.escape(title)}</h2><p>{note}</p>{body}</section>")
 
     def render(self, title: str, subtitle: str, tiles: list[tuple[str, Any]], *, alarm: str = "") -> str:
-        """The page. alarm: HTML that stands in its head."""
+        """The page. alarm: HTML that stands in its head.
+
+        title, subtitle: as text. tiles: names and values in the head.
+        """
         plotly = need("plotly.offline", "report").get_plotlyjs()
         style = files("counterpoint.report").joinpath("page.css").read_text()
         shown = "".join(f"<div class=tile><b>{number(v)}</b><span>{html.escape(k)}</span></div>" for k, v in tiles)
@@ -138,12 +163,18 @@ class Page:
 
 
 def row_of(held: Mapping[str, Any], text: str) -> str:
-    """A row among neighbours: its text, and what shows it where no text does (HTML that `Modality.shown` made)."""
+    """A row among neighbours: its text, and what shows it where no text does (HTML that `Modality.shown` made).
+
+    held: of the neighbours. text: its own.
+    """
     return f"{held.get('shown', '')} {html.escape(text)}".strip()
 
 
 def evaluation(page: Page, metrics: Mapping[str, Any]) -> None:
-    """The section of the final figures: a chart, a table per system, the differences with their intervals."""
+    """The section of the final figures: a chart, a table per system, the differences with their intervals.
+
+    page: that gets it. metrics: what the run's file holds.
+    """
     systems: dict[str, dict[str, Any]] = metrics.get("systems") or {}
     if not systems:
         return
@@ -163,7 +194,10 @@ def evaluation(page: Page, metrics: Mapping[str, Any]) -> None:
 
 
 def verdict(metrics: Mapping[str, Any]) -> str:
-    """What stands in the head of a page: that the model is below a baseline, and what to try. Empty where it is not."""
+    """What stands in the head of a page: that the model is below a baseline, and what to try. Empty where it is not.
+
+    metrics: what the run's file holds.
+    """
     if not metrics.get("verdict"):
         return ""
     commands = "\n".join(map(str, metrics.get("try") or []))

@@ -43,6 +43,8 @@ _PLACES = 20  # tied places that are kept
 class Place:
     """Where a read lies: contig, first aligned base of it (from 0), strand, score, and how it lies there (of the strand
     ``-``, for the read's reverse complement). origin: where the read's first base would lie were its ends aligned too.
+
+    start: the base. cigar: as SAM has it. edits: mismatches, insertions and deletions.
     """
 
     contig: str
@@ -68,7 +70,17 @@ class Placed:
 
 class Reference:
     """Units of a reference with their embeddings, in the folder of an `Index`. Make one with `build`, come back to it
-    with `open`. Opened, it takes 5 bytes of memory for each base."""
+    with `open`. Opened, it takes 5 bytes of memory for each base.
+
+    index: with what `build` wrote.
+
+    >>> from counterpoint.encoders.dna import DnaTransformer
+    >>> from counterpoint.modalities.dna import Contig
+    >>> bases = "".join(np.random.default_rng(0).choice(list("ACGT"), 400))
+    >>> reference = Reference.build("reference", [Contig("chr", bases)], DnaTransformer.example(), unit=100, overlap=50)
+    >>> reference.text(0) == bases[:100]
+    True
+    """
 
     def __init__(self, index: Index) -> None:
         rows = index.rows
@@ -97,6 +109,7 @@ class Reference:
         return len(self.offsets)
 
     def text(self, unit: int) -> str:
+        """The bases of a unit, by its number."""
         at = int(self.offsets[unit])
         return self.bases[at : at + self.unit]
 
@@ -118,7 +131,8 @@ class Reference:
 
         unit, overlap: bases; the longest read that can be placed has ``overlap``. Units without a known base are left
         out. dtype, ann, model, overwrite: as of `Index.build`. Raises `DataError` where no unit is left or contigs
-        share a name, `ConfigError` for units that are not longer than their overlap.
+        share a name, `ConfigError` for units that are not longer than their overlap. folder: of the index. contigs:
+        names and bases. encoder: of sequences.
         """
         if not 0 < overlap < unit:
             raise ConfigError(f"unit={unit}, overlap={overlap}: units must be longer than what two of them share.")
@@ -138,6 +152,7 @@ class Reference:
 
     @classmethod
     def open(cls, folder: Path | str) -> Reference:
+        """The reference in a folder that `build` wrote."""
         return cls(Index.open(folder))
 
     def bytes(self) -> int:
@@ -146,7 +161,13 @@ class Reference:
 
 
 def cut(bases: str, unit: int, overlap: int) -> Iterator[tuple[int, str]]:
-    """(start, text) of the units of a contig that hold a known base."""
+    """(start, text) of the units of a contig that hold a known base.
+
+    bases: of the contig. unit, overlap: in bases.
+
+    >>> list(cut("ACGTACGT", 4, 2))
+    [(0, 'ACGT'), (2, 'GTAC'), (4, 'ACGT')]
+    """
     for start in range(0, max(1, len(bases) - overlap), unit - overlap):
         text = bases[start : start + unit]
         if text.strip("N"):
@@ -169,7 +190,16 @@ class Aligner:
 
     k: units that the search proposes, of each strand's embedding. tries: of these, those that are aligned at most, by
     the words they share with the read (None: all are). accept: least share of a perfect score. threads: alignments
-    computed at once (None: as many as torch has).
+    computed at once (None: as many as torch has). reference: where reads lie. encoder: the one the reference was built
+    with. scoring: of the alignments (None: the usual).
+
+    >>> from counterpoint.encoders.dna import DnaTransformer
+    >>> from counterpoint.modalities.dna import Contig
+    >>> bases, encoder = "".join(np.random.default_rng(0).choice(list("ACGT"), 400)), DnaTransformer.example()
+    >>> reference = Reference.build("reference", [Contig("chr", bases)], encoder, unit=120, overlap=60)
+    >>> [found] = Aligner(reference, encoder, tries=None).align([bases[100:160]])
+    >>> [(place.contig, place.start, place.strand) for place in found.places]
+    [('chr', 100, '+')]
     """
 
     def __init__(

@@ -24,11 +24,10 @@ class Ann:
     threads: that build it; 0: all. None: one up to `SMALL` rows, which gives the same graph each time; nodes added at
     once do not see each other, and in a small graph one may stay out of reach.
 
-    >>> points = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
-    >>> points /= np.linalg.norm(points, axis=1, keepdims=True)
-    >>> scores, ids = Ann(points).search(points[:2], 1)
-    >>> ids.tolist()  # each point is its own nearest
-    [[0], [1]]
+    >>> z = np.random.default_rng(0).normal(size=(200, 16)).astype(np.float32)
+    >>> scores, ids = Ann(z, threads=1).search(z[:3], 1)
+    >>> ids.ravel().tolist()
+    [0, 1, 2]
     """
 
     def __init__(
@@ -64,6 +63,7 @@ class Ann:
 
     @property
     def dim(self) -> int:
+        """Width of the vectors."""
         return int(self._index.ndim)
 
     def search(self, queries: np.ndarray, k: int, *, expansion: int = 64, threads: int = 0) -> Run:
@@ -105,7 +105,13 @@ class Ann:
 
 
 def recall(found: np.ndarray, truth: np.ndarray) -> float:
-    """Share of the true neighbours that were found: ids ``(Q, K)`` against the exact ids ``(Q, K')``, -1 being none."""
+    """Share of the true neighbours that were found: ids ``(Q, K)`` against the exact ids ``(Q, K')``, -1 being none.
+
+    found: by the approximate search. truth: by the exact one.
+
+    >>> recall(np.array([[0, 1, 2]]), np.array([[0, 2, 5]])) == 2 / 3
+    True
+    """
     if len(found) != len(truth):
         raise DataError(f"{len(found)} rankings were found and {len(truth)} are the truth; expected the same queries.")
     wanted = (truth >= 0).sum()

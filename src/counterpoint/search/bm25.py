@@ -35,10 +35,10 @@ class BM25:
     its tokens. k1: how soon repetition of a term stops to count; b: how much long documents are discounted.
     Raises DataError where no document holds a single token.
 
-    >>> index = BM25(["a green boat", "a red car", "the boat sails"])
-    >>> scores, ids = index.search(["green boat"], 2)
+    >>> index = BM25(["a cat sat on a mat", "the dog ran", "cats and dogs"])
+    >>> scores, ids = index.search(["dog"], 1)
     >>> ids.tolist()
-    [[0, 2]]
+    [[1]]
     """
 
     def __init__(
@@ -66,6 +66,8 @@ class BM25:
         """Score of every document for every query, ``(Q, M)`` float32; 0 where they share no term.
 
         Raises ModelError where the files of an index that was loaded are damaged at these terms.
+
+        queries: Q texts.
         """
         queries = [queries] if isinstance(queries, str) else queries
         counts = self._counts(queries)
@@ -95,7 +97,10 @@ class BM25:
         return scores, ids
 
     def scores_at(self, queries: Sequence[str], ids: np.ndarray, *, block: int = 256) -> np.ndarray:
-        """Scores of the documents ``ids (Q, K)``, ``(Q, K)`` float32; 0 for id -1. block: as of `search`."""
+        """Scores of the documents ``ids (Q, K)``, ``(Q, K)`` float32; 0 for id -1. block: as of `search`.
+
+        queries: Q texts.
+        """
         out = np.zeros(ids.shape, np.float32)
         for start in range(0, len(queries), block):
             at = slice(start, start + block)
@@ -138,7 +143,10 @@ class BM25:
     @classmethod
     def load(cls, folder: str | Path) -> BM25:
         """An index that `save` wrote; its arrays stay on disk and are mapped into memory. Raises ModelError where they
-        do not fit together."""
+        do not fit together.
+
+        folder: the one it wrote.
+        """
         index, folder, name = cls.__new__(cls), Path(folder), _SETTINGS
         try:
             held = json.loads((folder / name).read_text(encoding="utf-8"))

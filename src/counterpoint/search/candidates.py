@@ -21,8 +21,9 @@ def neighbours(z: np.ndarray, k: int, *, of: range | None = None) -> np.ndarray:
     z: ``(N, D)`` float32. of: some of the rows, one after the other; only theirs are looked for, among all. Raises
     `DataError` where embeddings are not finite.
 
-    >>> neighbours(np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]], dtype=np.float32), 1).tolist()
-    [[1], [0], [1]]
+    >>> z = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]], dtype=np.float32)
+    >>> neighbours(z, 1).ravel().tolist()
+    [1, 0, 1]
     """
     k, of = min(k, len(z) - 1), range(len(z)) if of is None else of
     if k < 1 or not of:
@@ -34,7 +35,11 @@ def neighbours(z: np.ndarray, k: int, *, of: range | None = None) -> np.ndarray:
 
 def lookalikes(texts: Sequence[str], k: int, *, of: range | None = None) -> np.ndarray:
     """Ids ``(N, min(k, N - 1))`` of the other texts with most words in common, weighed as BM25 does; -1: none. of: as
-    in `neighbours`."""
+    in `neighbours`.
+
+    >>> lookalikes(["a red cat", "a red dog", "one more thing"], 1)[:2].ravel().tolist()
+    [1, 0]
+    """
     k, of = min(k, len(texts) - 1), range(len(texts)) if of is None else of
     if k < 1 or not of:
         return np.empty((len(of), max(k, 0)), dtype=np.int64)
@@ -48,9 +53,11 @@ def lookalikes(texts: Sequence[str], k: int, *, of: range | None = None) -> np.n
 def strangers(n: int, k: int, *, seed: int = 0) -> np.ndarray:
     """Ids ``(N, min(k, N - 1))`` of others drawn at random, with replacement.
 
-    >>> ids = strangers(5, 3)
-    >>> ids.shape, bool((ids != np.arange(5)[:, None]).all())  # never itself
-    ((5, 3), True)
+    n: N. seed: of the draws.
+
+    >>> ids = strangers(5, 2)
+    >>> ids.shape, bool((ids == np.arange(5)[:, None]).any())
+    ((5, 2), False)
     """
     k = min(k, n - 1)
     if k < 1:
@@ -61,7 +68,13 @@ def strangers(n: int, k: int, *, seed: int = 0) -> np.ndarray:
 
 def products(z: np.ndarray, ids: np.ndarray, *, of: range | None = None, block: int = 1024) -> np.ndarray:
     """``z_i · z_j`` ``(N, K)`` float32 of each row with those that ``ids`` ``(N, K)`` names; 0 where it names none. of:
-    the rows that are meant (None: all)."""
+    the rows that are meant (None: all).
+
+    z: ``(M, D)``. ids: numbers of rows, below 0 for none. block: rows handled at once.
+
+    >>> products(np.eye(2, dtype=np.float32), np.array([[1], [-1]])).tolist()
+    [[0.0], [0.0]]
+    """
     first = 0 if of is None else of.start
     out = np.zeros(ids.shape, dtype=np.float32)
     for start in range(0, len(ids), block):

@@ -43,13 +43,13 @@ def top_k(
     Equal scores are ordered by id. (Two equal rows in different blocks may differ in the last bit of their product
     where the matrix library picks another kernel for another shape.)
 
-    Raises ConfigError for k < 1 and DataError for shapes that do not fit or embeddings that are not finite. metric:
-    ``cosine`` or ``dot``.
+    Raises ConfigError for k < 1 and DataError for shapes that do not fit or embeddings that are not finite.
 
-    >>> corpus = np.eye(3, dtype=np.float32)
-    >>> scores, ids = top_k(np.array([[0.1, 0.9, 0.2]], dtype=np.float32), corpus, 2)
-    >>> ids.tolist()
-    [[1, 2]]
+    k: results wanted. metric: ``dot``, or ``cosine``, for which both sides are scaled to unit length first.
+
+    >>> scores, ids = top_k(np.eye(3)[:1], np.array([[0.0, 1, 0], [0.5, 0, 0], [1, 0, 0]]), 2)
+    >>> scores.tolist(), ids.tolist()
+    ([[1.0, 0.5]], [[2, 1]])
     """
     if k < 1:
         raise ConfigError(f"k is {k}; the number of results wanted must be at least 1.")
@@ -121,7 +121,13 @@ def _few(queries: np.ndarray, corpus: np.ndarray, k: int, *, block: int, metric:
 
 
 def largest(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """As `select`, of an array: the ``min(k, M)`` largest of each row of ``(Q, M)``, descending, ties by column."""
+    """As `select`, of an array: the ``min(k, M)`` largest of each row of ``(Q, M)``, descending, ties by column.
+
+    scores: of every row against M things. k: results wanted.
+
+    >>> largest(np.array([[1.0, 3.0, 3.0]]), 2)[1].tolist()
+    [[1, 2]]
+    """
     m = scores.shape[1]
     size = min(k, m)
     out = np.empty((len(scores), size), np.int64)
@@ -136,7 +142,14 @@ def largest(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def select(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``min(k, M)`` largest of each row of ``(Q, M)``, descending, equal values ordered by column."""
+    """The ``min(k, M)`` largest of each row of ``(Q, M)``, descending, equal values ordered by column.
+
+    scores: of every row against M things. k: results wanted.
+
+    >>> import torch
+    >>> select(torch.tensor([[1.0, 3.0, 3.0]]), 2)[1].tolist()
+    [[1, 2]]
+    """
     import torch
 
     m = scores.shape[1]

@@ -31,18 +31,27 @@ _ROUNDING = 1e-4
 @dataclass(frozen=True)
 class Share:
     """How much the dense score counts in a hybrid. alpha: from 0 (lexical alone) to 1 (dense alone). source: a clause
-    that says where it comes from. figures: what the choice was made by (metric, pairs, the metric of each system)."""
+    that says where it comes from. figures: what the choice was made by (metric, pairs, the metric of each system).
+
+    >>> share = Share(0.7, "learned on 200 pairs")
+    >>> Share.from_json(share.to_json(), where="share.json") == share
+    True
+    """
 
     alpha: float
     source: str
     figures: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
+        """As JSON holds it."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, held: Any, *, where: str) -> Share:
-        """What `to_json` gave. where: names the file in the error. Raises ConfigError for anything else."""
+        """What `to_json` gave. where: names the file in the error. Raises ConfigError for anything else.
+
+        held: from JSON.
+        """
         fits = isinstance(held, dict) and isinstance(held.get("source"), str) and _is_share(held.get("alpha"))
         if not fits or not isinstance(held.get("figures", {}), dict):
             raise ConfigError(
@@ -72,10 +81,10 @@ def weighted(
 
     Raises ConfigError for an alpha outside of 0 to 1, DataError for rankings of different queries.
 
-    >>> dense = np.array([[0.9, 0.5]]), np.array([[0, 1]])
-    >>> words = np.array([[3.0, 1.0]]), np.array([[1, 2]])
-    >>> weighted(dense, words, k=3, alpha=0.5)[1].tolist()
-    [[1, 0, 2]]
+    >>> dense = np.array([[0.9, 0.1]]), np.array([[0, 1]])
+    >>> lexical = np.array([[5.0, 1.0]]), np.array([[1, 0]])
+    >>> [weighted(dense, lexical, k=1, alpha=alpha)[1].tolist() for alpha in (1.0, 0.0)]
+    [[[0]], [[1]]]
     """
     if not _is_share(alpha):
         raise ConfigError(f"alpha is {alpha}; it is the share of the dense score, from 0 (lexical only) to 1.")
@@ -99,6 +108,7 @@ def both(
 
     dense: the ranking by ``vectors``, ``depth`` rows deep. embedded: the queries' vectors ``(Q, D)``. A row that only
     one of the rankings holds gets its score in the other too, so the sum is that of both, however short they are.
+    queries: Q texts. bm25: of the same rows as the vectors.
     """
     lexical = bm25.search(queries, depth)
     words = bm25.scores_at(queries, dense[1])
@@ -110,7 +120,12 @@ def extended(run: Run, ids: np.ndarray, scores: np.ndarray) -> Run:
     """A ranking with further rows behind its own.
 
     ids, scores: ``(Q, K')``; those that the ranking lists already, and id -1, are passed over. What is behind the last
-    listed row scores at most as it does.
+    listed row scores at most as it does. run: scores and ids ``(Q, K)``.
+
+    >>> run = np.array([[0.9]]), np.array([[7]])
+    >>> scores, ids = extended(run, np.array([[7, 3]]), np.array([[0.9, 0.5]]))
+    >>> ids.tolist()
+    [[7, -1, 3]]
     """
     n, width = len(ids), 1 + max(ids.max(initial=0), run[1].max(initial=0))
     at = np.arange(n)[:, None] * width
@@ -126,10 +141,11 @@ def reciprocal_rank(
     """Reciprocal rank fusion (Cormack, Clarke & Büttcher, SIGIR 2009): score(d) = Σ_r w_r / (constant + rank_r(d)).
 
     runs: rankings of the same Q queries. k: results wanted. A run that does not list a document adds nothing to it.
+    constant: the larger, the less the first places count. weights: w_r, one for each ranking (None: 1).
 
-    >>> one, other = (np.array([[0.9, 0.5]]), np.array([[0, 1]])), (np.array([[0.9, 0.5]]), np.array([[0, 2]]))
-    >>> reciprocal_rank([one, other], k=1)[1].tolist()
-    [[0]]
+    >>> a, b = (np.array([[2.0, 1.0]]), np.array([[0, 1]])), (np.array([[9.0, 1.0]]), np.array([[1, 2]]))
+    >>> reciprocal_rank([a, b], k=3)[1].tolist()  # document 1 is in both
+    [[1, 0, 2]]
     """
     points = [
         np.broadcast_to(w / (constant + 1 + np.arange(ids.shape[1])), ids.shape)

@@ -54,7 +54,10 @@ class Encodes(Protocol):
     modality: Any
 
     def encode(self, items: Sequence[Any], *, role: str | None = None, normalize: bool | None = None) -> np.ndarray:
-        """Embeddings ``(N, D)``."""
+        """Embeddings ``(N, D)``.
+
+        items: N. role: ``query`` or ``document``. normalize: to unit length.
+        """
         ...
 
 
@@ -62,7 +65,8 @@ class Encodes(Protocol):
 class Hit:
     """A result: its score, the row that was indexed with it, its place (from 1), and the row's number.
 
-    id: the number of the row in the index. rank: from 1."""
+    rank: the place. id: the row's number.
+    """
 
     score: float
     row: dict[str, Any]
@@ -79,13 +83,11 @@ class Index:
 
     vectors: what is searched. full: what candidates are scored again by, of the model's whole width (None: nothing).
 
-    >>> import tempfile
-    >>> from counterpoint.encoders.static import StaticText, StaticTextConfig
-    >>> rows = [{"text": "a green boat"}, {"text": "a red car"}, {"text": "a blue boat"}]
-    >>> encoder = StaticText.from_texts([row["text"] for row in rows] * 20, StaticTextConfig(dim=16))
-    >>> index = Index.build(tempfile.mkdtemp() + "/index", rows, encoder=encoder)
-    >>> index.search(["a red car"], k=1, mode="bm25")[0][0].row["text"]
-    'a red car'
+    >>> rows = [{"text": "a cat sat on a mat"}, {"text": "the dog ran"}]
+    >>> index = Index.build("index", rows, embeddings=np.eye(2, dtype=np.float32))
+    >>> [hit] = index.search("dog", mode="bm25", k=1)
+    >>> hit.rank, hit.row["text"]
+    (1, 'the dog ran')
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
@@ -131,7 +133,10 @@ class Index:
         return DEFAULT if held is None else Share.from_json(held, where="index.json")
 
     def keep_share(self, share: Share) -> None:
-        """Write into the index how much the dense score counts in a hybrid."""
+        """Write into the index how much the dense score counts in a hybrid.
+
+        share: as `learn_share` found it.
+        """
         self.settings["hybrid"] = share.to_json()
         write_json(self.folder / "index.json", self.settings)
 
@@ -200,6 +205,8 @@ class Index:
         The folder appears whole or not at all; an index that it replaces stays until then.
         Raises DataError for no rows, missing columns and embeddings that do not fit, ConfigError for more dimensions
         than there are, ModelError where a folder is in the way or the disk is full.
+
+        tokenizer: of BM25. overwrite: replace an index in the folder.
         """
         folder = Path(folder)
         intact.may_write(folder, overwrite)
@@ -309,6 +316,8 @@ class Index:
         """Best hits of each query, best first, at most k; of one query, a string, the hits of it alone.
 
         `rank` tells what the settings mean.
+
+        queries: texts. encoder: the one whose embeddings are in the index. mode, alpha, oversample: as of `rank`.
         """
         found = self.hits(self.rank(queries, encoder=encoder, k=k, mode=mode, alpha=alpha, oversample=oversample))
         return found[0] if isinstance(queries, str) else found
@@ -325,7 +334,10 @@ class Index:
         return self.hits(self.nearest(encoder.encode(items, role="query", normalize=True), k, oversample=oversample))
 
     def hits(self, run: Run) -> list[list[Hit]]:
-        """Scores and row numbers of `rank` or `nearest` with their rows."""
+        """Scores and row numbers of `rank` or `nearest` with their rows.
+
+        run: ``(Q, K)`` each, -1 for none.
+        """
         scores, ids = run
         flat = ids[ids >= 0]
         shown = iter(self.rows.take(pa.array(flat)).to_pylist())
@@ -349,7 +361,7 @@ class Index:
 
         mode: ``dense`` (cosine of embeddings; needs the encoder), ``bm25`` (shared words), ``hybrid``: the sum of both
         (see `hybrid.weighted`) over the ``depth`` best of each. alpha: the share of the dense score in it (None: that
-        of the index, `share`). oversample: see `nearest`.
+        of the index, `share`). oversample: see `nearest`. queries: Q texts. k: results wanted.
         """
         queries = [queries] if isinstance(queries, str) else queries  # one query, not one for each of its letters
         if mode not in ("dense", "bm25", "hybrid"):
@@ -370,7 +382,10 @@ class Index:
     def lists(
         self, queries: Sequence[str], embedded: np.ndarray, depth: int, *, oversample: int | None = None
     ) -> tuple[Run, Run, np.ndarray]:
-        """What a hybrid is the sum of, see `hybrid.both`. embedded: the queries' unit vectors ``(Q, width)``."""
+        """What a hybrid is the sum of, see `hybrid.both`. embedded: the queries' unit vectors ``(Q, width)``.
+
+        queries: Q texts. depth: rows of each ranking. oversample: as of `nearest`.
+        """
         words = self._words()
         dense = self.nearest(embedded, depth, oversample=oversample)
         if self.full is not None:
@@ -381,7 +396,7 @@ class Index:
         """Cosines and row numbers of the rows nearest to unit vectors ``(Q, width)``; exact where there is no graph.
 
         oversample: for each result, candidates of the cheap vectors that the better ones decide among (None: as the
-        index was built for); without effect where there are no better ones.
+        index was built for); without effect where there are no better ones. queries: Q unit vectors. k: results wanted.
         """
         if k < 1 or (oversample is not None and oversample < 1):
             raise ConfigError(f"k={k}, oversample={oversample}: both are at least 1.")

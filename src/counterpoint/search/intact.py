@@ -72,18 +72,27 @@ _LATER: dict[str, tuple[_Check, str]] = {
 
 
 def again(folder: Path) -> str:
-    """What to type where an index cannot be used."""
+    """What to type where an index cannot be used.
+
+    folder: of the index.
+    """
     return f"Build it again: counterpoint index MODEL DATA --out {folder} --overwrite"
 
 
 def damaged(folder: Path, what: str) -> ModelError:
-    """what: a clause that names the file."""
+    """what: a clause that names the file.
+
+    folder: of the index.
+    """
     return ModelError(f"The index {folder} is damaged: {what}. {again(folder)}")
 
 
 @contextmanager
 def reading(folder: Path, name: str) -> Iterator[None]:
-    """Whatever goes wrong while a file of the index is read becomes a sentence that names it."""
+    """Whatever goes wrong while a file of the index is read becomes a sentence that names it.
+
+    folder: of the index. name: of the file.
+    """
     try:
         yield
     except CounterpointError as error:
@@ -93,7 +102,10 @@ def reading(folder: Path, name: str) -> Iterator[None]:
 
 
 def settings(folder: Path) -> dict[str, Any]:
-    """What ``index.json`` holds, every key of the type that it must have. Raises ModelError."""
+    """What ``index.json`` holds, every key of the type that it must have. Raises ModelError.
+
+    folder: of the index.
+    """
     file = folder / "index.json"
     if not file.is_file():
         raise ModelError(f"{folder} is not an index (it has no index.json). Build one: counterpoint index --help")
@@ -124,6 +136,8 @@ def check_files(folder: Path, files: dict[str, dict[str, Any]], *, spared: str) 
     """Raise ModelError for a file that is missing or not as it was written, but for one that can be done without.
 
     Files that are mapped, not read, are known by their size alone.
+
+    folder: of the index. files: name -> size and checksum. spared: the name of the one.
     """
     for name, held in files.items():
         if name != spared and (state := changed(folder / name, held, checksum=Path(name).name in _READ)):
@@ -132,7 +146,10 @@ def check_files(folder: Path, files: dict[str, dict[str, Any]], *, spared: str) 
 
 def changed(file: Path, held: dict[str, Any], *, checksum: bool = True) -> str:
     """How a file differs from what was written: '' where it does not. checksum: read it all, where its checksum is
-    known."""
+    known.
+
+    file: its path. held: its size and checksum as they were written.
+    """
     if not file.is_file():
         return "is missing"
     if file.stat().st_size != held["bytes"]:
@@ -142,7 +159,10 @@ def changed(file: Path, held: dict[str, Any], *, checksum: bool = True) -> str:
 
 
 def may_write(folder: Path, overwrite: bool) -> None:
-    """Raise ModelError where a folder is no place for an index: it holds other things, or an index that shall stay."""
+    """Raise ModelError where a folder is no place for an index: it holds other things, or an index that shall stay.
+
+    folder: that is asked for. overwrite: an index there is to be replaced.
+    """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / "index.json").is_file():
@@ -154,12 +174,16 @@ def may_write(folder: Path, overwrite: bool) -> None:
 
 
 def sha256(file: Path) -> str:
+    """Hexadecimal checksum of what a file holds."""
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def vectors(folder: Path, name: str, dtype: Dtype, *, rows: int, dim: int) -> Vectors:
-    """Vectors of an index, their codes mapped from the file. name: ``embeddings`` or ``full``."""
+    """Vectors of an index, their codes mapped from the file. name: ``embeddings`` or ``full``.
+
+    folder: of the index. dtype: of the codes. rows, dim: how many there must be.
+    """
     width, ranges = -(-dim // 8) if dtype in ("binary", "ubinary") else dim, f"{RANGES[name]}.npy"
     codes = array(folder, f"{name}.npy", _STORED[dtype], (rows, width), mapped=True)
     held = array(folder, ranges, "float32", (2, dim)) if (folder / ranges).exists() else None
@@ -167,7 +191,10 @@ def vectors(folder: Path, name: str, dtype: Dtype, *, rows: int, dim: int) -> Ve
 
 
 def table(folder: Path, *, rows: int, text: str | None) -> pa.Table:
-    """The rows of an index. text: a column that they must have."""
+    """The rows of an index. text: a column that they must have.
+
+    folder: of the index. rows: how many there must be.
+    """
     with reading(folder, "rows.parquet"):
         found = pq.read_table(folder / "rows.parquet", memory_map=True)
     if len(found) != rows or (text is not None and text not in found.column_names):
@@ -177,7 +204,11 @@ def table(folder: Path, *, rows: int, text: str | None) -> pa.Table:
 
 
 def array(folder: Path, name: str, dtype: str, shape: tuple[int, ...], *, mapped: bool = False) -> np.ndarray:
-    """An array of exactly this type and shape. Nothing is unpickled."""
+    """An array of exactly this type and shape. Nothing is unpickled.
+
+    folder: of the index. name: of the file, without its suffix. dtype: of the numbers. shape: it must have. mapped:
+    left on disk.
+    """
     with reading(folder, name):
         # Mode "c" (copy on write): nothing is ever written, but torch wants arrays that could be.
         found = np.load(folder / name, mmap_mode="c" if mapped else None, allow_pickle=False)

@@ -36,6 +36,11 @@ class Scoring:
 
     With gaps that cost next to nothing (2, -1, -0.5, -0.1 are in use too) a read of 100 random bases gets some 80 % of
     a perfect score in 500 others, with these some 10 %.
+
+    match: above 0. mismatch, gap_open, gap_extend: below 0.
+
+    >>> Scoring().perfect(100)
+    200.0
     """
 
     match: float = 2.0
@@ -52,17 +57,24 @@ class Scoring:
             raise ConfigError(f"{self}: give whole tenths between -50 and 50.")
 
     def values(self) -> tuple[float, float, float, float]:
+        """The four numbers, in the order of the fields."""
         return self.match, self.mismatch, self.gap_open, self.gap_extend
 
     def perfect(self, length: int) -> float:
-        """The score of so many matching bases."""
+        """The score of so many matching bases.
+
+        length: in bases.
+        """
         return self.match * length
 
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
     """A local alignment: score, the aligned parts ``[start, end)`` of query and target, and how one becomes the other:
-    operations M (aligned bases, equal or not), I (only in the query), D (only in the target) with their lengths."""
+    operations M (aligned bases, equal or not), I (only in the query), D (only in the target) with their lengths.
+
+    query_start, query_end: of the query. target_start, target_end: of the target.
+    """
 
     score: float
     query_start: int
@@ -81,7 +93,7 @@ def local_scores(queries: Sequence[str], targets: Sequence[str], *, scoring: Sco
     """Score of the best local alignment of each pair, ``(B,)`` float64; 0 where no base matches.
 
     queries, targets: B sequences each, of any lengths; work grows with the longest of a batch, so put like lengths
-    together.
+    together. scoring: of bases and gaps (None: the usual).
 
     >>> local_scores(["ACGTT"], ["GGACGTTGG"]).tolist()
     [10.0]
@@ -97,7 +109,14 @@ def local_alignments(
     queries: Sequence[str], targets: Sequence[str], *, scoring: Scoring | None = None
 ) -> list[Alignment]:
     """The best local alignment of each pair. Of several, the one that ends first in the query, then in the target; of
-    equal ways to get there, the one with bases aligned rather than gaps."""
+    equal ways to get there, the one with bases aligned rather than gaps.
+
+    queries, targets: B sequences each. scoring: of bases and gaps (None: the usual).
+
+    >>> [found] = local_alignments(["ACGTT"], ["GGACGTTGG"])
+    >>> found.score, found.target_start, found.target_end, found.operations
+    (10.0, 2, 7, ((5, 'M'),))
+    """
     scoring = scoring or Scoring()
     out: list[Alignment] = []
     for _, q, t in _batches(queries, targets, room=ROOM):

@@ -17,9 +17,11 @@ def lsa(texts: Sequence[str], dim: int = 128, *, seed: int = 0) -> np.ndarray:
     A text without a word, or none that counts in these directions, is a row of zeros.
     Source: Deerwester et al. 1990, "Indexing by latent semantic analysis".
 
-    >>> z = lsa(["a boat on the sea", "a boat at sea", "red apples on a tree"])
-    >>> z.shape[0], bool(z[0] @ z[1] > z[0] @ z[2])
-    (3, True)
+    texts: N. seed: of the randomised decomposition.
+
+    >>> z = lsa(["a cat sat", "a cat ran", "stocks fell"], dim=2)
+    >>> z.shape, bool(z[0] @ z[1] > z[0] @ z[2])
+    ((3, 2), True)
     """
     held = [words(text) for text in texts]
     if not any(held):

@@ -40,7 +40,10 @@ Blocks: TypeAlias = Callable[[slice], Iterator[tuple[int, Callable[[slice], Tens
 class Scorer(Protocol):
     """Scores pairs of texts, ``(N,)``; higher: they belong together. A cross-encoder is one."""
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray: ...
+    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        """How much the two texts of each pair have to do with each other, ``(N,)``; a higher score is more. pairs: of
+        texts."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,9 @@ class Mining:
     anchor count. ratio, margin: a candidate's score is at most the positive's less ``(1 - ratio) · |positive's|``, and
     less ``margin`` (None: no such limit). number: of negatives for a pair. sample: the first in rank, or any of the
     window. seed: of that.
+
+    >>> Mining(ranks=(1, 10), number=2).ranks
+    (1, 10)
     """
 
     ranks: tuple[int, int] = (10, 100)
@@ -80,7 +86,13 @@ class Mining:
 
 
 def ranks(text: str) -> tuple[int, int]:
-    """``10-100`` as (10, 100)."""
+    """``10-100`` as (10, 100).
+
+    text: as it is typed.
+
+    >>> ranks("10-100")
+    (10, 100)
+    """
     found = re.fullmatch(r"(\d+)-(\d+)", text.strip())
     if found is None:
         raise ConfigError(f"--ranks {text}: expected the first and the last rank, as in 10-100.")
@@ -94,6 +106,10 @@ class Problem:
     anchors, texts: each distinct text once, trimmed; the first ``candidates`` texts are the corpus, the others are
     positives that it lacks. anchor, positive: ``(P,)`` of each pair. starts, banned: the texts that anchor i must not
     get are ``banned[starts[i] : starts[i + 1]]``, ascending. repeated: texts of the corpus that were there already.
+
+    >>> problem = Problem.of(["a question"], ["its answer"], corpus=["another text", "its answer"])
+    >>> problem.candidates, problem.anchors
+    (2, ['a question'])
     """
 
     anchors: list[str]
@@ -154,7 +170,10 @@ def _key(text: str) -> str:
 
 def dense(encoder: Encoder, problem: Problem, cache: Cache, *, model: str, block: int = 16_384) -> Blocks:
     """Cosines of embeddings. model: what tells the encoder's embeddings from others', for the cache. block: texts whose
-    embeddings are in memory at once."""
+    embeddings are in memory at once.
+
+    encoder: of texts. problem: pairs and corpus. cache: of what was encoded.
+    """
 
     def embedded(texts: Sequence[str], role: str) -> Tensor:
         def make() -> dict[str, np.ndarray]:
@@ -181,7 +200,10 @@ def _products(q: Tensor, part: Tensor, rows: slice) -> Tensor:
 
 
 def words(problem: Problem, *, tokenizer: str = "words") -> Blocks:
-    """BM25: what shares words with the anchor. A text that shares none is never proposed."""
+    """BM25: what shares words with the anchor. A text that shares none is never proposed.
+
+    problem: pairs and corpus. tokenizer: of BM25.
+    """
     index = BM25(problem.texts, tokenizer=tokenizer)
 
     def blocks(which: slice) -> Iterator[tuple[int, Callable[[slice], Tensor]]]:
@@ -197,12 +219,19 @@ def words(problem: Problem, *, tokenizer: str = "words") -> Blocks:
 
 
 class Likeness:
-    """The cosine of two embeddings as a `Scorer`: a guide that is an encoder."""
+    """The cosine of two embeddings as a `Scorer`: a guide that is an encoder.
+
+    >>> from counterpoint.encoders.static import StaticText
+    >>> [round(float(s), 3) for s in Likeness(StaticText.example()).score([("a cat", "a cat")])]
+    [1.0]
+    """
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        """Cosine of the two texts of each pair, ``(N,)``, the first as a query, the second as a document. pairs: of
+        texts."""
         out = []
         for side, role in ((0, "query"), (1, "document")):
             texts, where = np.unique(np.array([p[side] for p in pairs], dtype=object), return_inverse=True)
@@ -216,7 +245,12 @@ class Likeness:
 @dataclass
 class Counts:
     """What was looked at, and why it was dropped. own: the anchor's positives and copies that would have been in the
-    window. edges, kept, dropped: histogram of the positive's score less the candidate's."""
+    window. edges, kept, dropped: histogram of the positive's score less the candidate's.
+
+    pairs, anchors, candidates: of the problem. repeated: texts that the corpus holds twice. looked_at: candidates.
+    too_like: dropped for being too near the positive. mined: negatives. short, none: anchors with fewer than asked for,
+    and without one.
+    """
 
     pairs: int = 0
     anchors: int = 0
@@ -233,7 +267,10 @@ class Counts:
     dropped: list[int] = field(default_factory=list)
 
     def see(self, apart: np.ndarray, kept: np.ndarray) -> None:
-        """Candidates ``(N,)``: how far below the positive they are, and which passed."""
+        """Candidates ``(N,)``: how far below the positive they are, and which passed.
+
+        apart: a difference for each candidate. kept: bool.
+        """
         if not len(apart):
             return
         if not self.edges:  # what lies beyond the first ones' range is counted at its ends
@@ -251,7 +288,10 @@ class Counts:
 @dataclass(frozen=True, eq=False)
 class Mined:
     """negatives, scores: ``(P, number)`` numbers of texts, -1 where there are fewer, and their scores. positive:
-    ``(P,)`` scores of the pairs themselves. Scores are the judge's."""
+    ``(P,)`` scores of the pairs themselves. Scores are the judge's.
+
+    problem: that was mined. counts: of what was looked at.
+    """
 
     problem: Problem
     negatives: np.ndarray
@@ -280,7 +320,16 @@ def mine(
 
     blocks: who proposes (`dense`, `words`). name, guide_name: what tells their scores from others', for the cache.
     guide: who judges margins in place of who proposes; it looks at as many candidates as it takes to find the number
-    asked for. Raises `DataError` where the corpus is smaller than the first rank.
+    asked for. Raises `DataError` where the corpus is smaller than the first rank. problem: pairs and corpus. mining:
+    how. cache: of scores. chunk: anchors handled at once. say: told how far it is.
+
+    >>> from pathlib import Path
+    >>> corpus = ["a red cat", "a red dog", "a red bird", "a red house", "stocks fell"]
+    >>> problem = Problem.of(["red cat"], ["a red cat"], corpus=corpus)
+    >>> mining = Mining(ranks=(1, 5), ratio=None, number=2)
+    >>> found = mine(problem, words(problem), mining, cache=Cache(Path("cache")), name="words")
+    >>> found.negatives.shape, found.counts.mined
+    ((1, 2), 2)
     """
     if problem.candidates < mining.ranks[0]:
         raise DataError(

@@ -14,7 +14,9 @@ def hashed_ngrams(texts: Sequence[str], *, dim: int = 1024) -> np.ndarray:
     A random projection of the n-gram counts (Weinberger et al., 2009): similar spelling, similar vector. No text at all
     gives ``(0, dim)``.
 
-    >>> z = hashed_ngrams(["playing", "played", "quiz"])
+    texts: N. dim: width.
+
+    >>> z = hashed_ngrams(["running", "runner", "stocks"])
     >>> bool(z[0] @ z[1] > z[0] @ z[2])
     True
     """

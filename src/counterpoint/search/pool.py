@@ -38,7 +38,10 @@ Edit: TypeAlias = Callable[[Sequence[str], np.random.Generator], Sequence[str]]
 
 @dataclass(frozen=True)
 class Candidates:
-    """Candidates of every text, ``(N, K)``: ids (-1: none), guide's similarity a and surface similarity b."""
+    """Candidates of every text, ``(N, K)``: ids (-1: none), guide's similarity a and surface similarity b.
+
+    a, b: ``(N, K)`` float.
+    """
 
     ids: np.ndarray
     a: np.ndarray
@@ -46,15 +49,22 @@ class Candidates:
 
     @property
     def there(self) -> np.ndarray:
+        """Which places hold a candidate, ``(N, K)`` bool."""
         return self.ids >= 0
 
     def of(self, rows: np.ndarray) -> Candidates:
-        """Those of some texts ``(M,)``; -1, a text that is not in the corpus, has none."""
+        """Those of some texts ``(M,)``; -1, a text that is not in the corpus, has none.
+
+        rows: numbers of texts.
+        """
         ids = np.where(rows[:, None] >= 0, self.ids[rows], -1)
         return Candidates(ids, self.a[rows], self.b[rows])
 
     def beside(self, other: Candidates) -> Candidates:
-        """Those of the same texts, ``(N, K + L)``, these first."""
+        """Those of the same texts, ``(N, K + L)``, these first.
+
+        other: of the same N.
+        """
         both = ((self.ids, other.ids), (self.a, other.a), (self.b, other.b))
         return Candidates(*(np.concatenate(x, 1) for x in both))
 
@@ -69,7 +79,10 @@ class Candidates:
 class Pool:
     """A corpus without duplicates. number: text -> id. guide: ``(N, E)`` unit vectors. near: candidates that mean the
     like; far: that look alike, and strangers. upper, lower: the similarities a from which a candidate of the near ones
-    means the same, and up to which one of the far ones means something else."""
+    means the same, and up to which one of the far ones means something else.
+
+    texts: each once.
+    """
 
     texts: list[str]
     number: dict[str, int]
@@ -80,7 +93,10 @@ class Pool:
     lower: float
 
     def find(self, texts: Sequence[str]) -> np.ndarray:
-        """Their ids, ``(M,)``; -1: not in the corpus."""
+        """Their ids, ``(M,)``; -1: not in the corpus.
+
+        texts: M, with or without spaces around them.
+        """
         return np.array([self.number.get(text, -1) for text in texts], dtype=np.int64)
 
     def coverage(self, near: np.ndarray, far: np.ndarray) -> str:
@@ -124,6 +140,8 @@ def pool_of(
 
     Over many processes, each of which has all texts and calls this, each mines for a share of them and comes out with
     everything.
+
+    guide: ``lsa``, ``spelling``, or what makes unit vectors of texts. neighbours: near candidates of a text.
     """
     texts = list(dict.fromkeys(text.strip() for text in texts))
     n = len(texts)
@@ -171,7 +189,10 @@ def guide_of(name: str, encoder: Encoder) -> Guide:
 @dataclass(frozen=True)
 class Pairs:
     """Of N texts: ids ``(N,)``; positives, N texts, and whose meaning they have ``(N,)``; negatives, ids ``(N, H)``. An
-    id of -1 is of no text of the pool."""
+    id of -1 is of no text of the pool.
+
+    positive_ids: of the texts the positives stand for. negative_ids: -1 where there is none.
+    """
 
     ids: np.ndarray
     positives: list[str]
@@ -193,7 +214,8 @@ def pairs(
 
     weigh: what candidates are drawn with, sign +1: as positives, -1: as negatives. edits: from the words of a text to
     those of a copy, which counts as a candidate that means the same. Where there is no positive, the text is its own;
-    where there is no negative, its id is -1.
+    where there is no negative, its id is -1. pool: of candidates. texts: N. rng: every draw comes from it. tokenize: of
+    the edits. negatives: H.
     """
     ids = pool.find(texts)
     near, far = pool.near.of(ids), pool.far.of(ids)

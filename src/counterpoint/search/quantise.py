@@ -34,8 +34,10 @@ def truncated(x: np.ndarray, dim: int) -> np.ndarray:
 
     Raises `ConfigError` where the vectors have not as many.
 
-    >>> truncated(np.array([[3.0, 4.0, 12.0]], dtype=np.float32), 2).round(2).tolist()
-    [[0.6000000238418579, 0.800000011920929]]
+    x: the vectors.
+
+    >>> [round(float(x), 2) for x in truncated(np.array([[3.0, 4.0, 12.0]]), 2)[0]]
+    [0.6, 0.8]
     """
     if not 1 <= dim <= x.shape[1]:
         raise ConfigError(
@@ -48,6 +50,11 @@ def ranges_of(x: np.ndarray) -> np.ndarray:
     """Least and greatest value of each dimension of a corpus ``(M, D)``, ``(2, D)`` float32: what int8 is fitted to.
 
     Raises `DataError` for no vectors and for such as are not finite.
+
+    x: the corpus.
+
+    >>> ranges_of(np.array([[0.0, 1.0], [-1.0, 0.5]])).tolist()
+    [[-1.0, 0.5], [0.0, 1.0]]
     """
     if x.ndim != 2 or not len(x):
         raise DataError(f"Vectors have shape {x.shape}; int8 needs (M, D) with at least one to fit its range to.")
@@ -62,11 +69,11 @@ def quantised(x: np.ndarray, dtype: Dtype, ranges: np.ndarray | None = None) -> 
     up with zero bits).
 
     ranges: of int8, from `ranges_of` (None: those of ``x`` itself). What lies beyond them is cut off. A positive
-    dimension is a 1, zero and less a 0.
+    dimension is a 1, zero and less a 0. x: the vectors. dtype: of the codes.
 
-    >>> z = np.array([[0.5, -0.5, 0.1, 0.2, -0.1, 0.3, -0.2, 0.4]], dtype=np.float32)
-    >>> quantised(z, "ubinary").tolist()  # the signs of eight numbers in a byte
-    [[181]]
+    >>> x = np.array([[0.5, -0.5, 0.1, -0.1, 0.2, 0.3, 0.4, 0.5]])
+    >>> quantised(x, "ubinary").tolist(), quantised(x, "int8", np.array([[-1.0] * 8, [1.0] * 8])).shape
+    ([[175]], (1, 8))
     """
     if dtype not in DTYPES:
         raise ConfigError(f"Vectors are kept as {', '.join(DTYPES)}; {dtype!r} was asked.")
@@ -84,7 +91,13 @@ def restored(codes: np.ndarray, dtype: Dtype, dim: int, ranges: np.ndarray | Non
     """What codes stand for, ``(N, dim)`` float32: of int8 within half a step of what was there (within the range),
     of binary +1 and -1, scaled to unit length.
 
-    ranges: of int8; None: codes are ``round(127 x)``, as indexes of format 1 have them.
+    ranges: of int8; None: codes are ``round(127 x)``, as indexes of format 1 have them. codes: as `quantised` gave
+    them. dtype: of the codes.
+
+    >>> x = np.array([[0.6, -0.8]], dtype=np.float32)
+    >>> codes = quantised(x, "int8", np.array([[-1.0, -1.0], [1.0, 1.0]]))
+    >>> bool(np.abs(restored(codes, "int8", 2, np.array([[-1.0, -1.0], [1.0, 1.0]])) - x).max() < 0.01)
+    True
     """
     if dtype in ("float32", "float16"):
         return codes.astype(np.float32)
@@ -98,7 +111,13 @@ def restored(codes: np.ndarray, dtype: Dtype, dim: int, ranges: np.ndarray | Non
 
 
 def hamming(queries: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """How many bits differ, ``(Q, M)`` int32, of packed signs ``(Q, B)`` and ``(M, B)`` (int8 or uint8)."""
+    """How many bits differ, ``(Q, M)`` int32, of packed signs ``(Q, B)`` and ``(M, B)`` (int8 or uint8).
+
+    queries, codes: of one width.
+
+    >>> hamming(np.array([[0b1010]], dtype=np.uint8), np.array([[0b1010], [0b0101]], dtype=np.uint8)).tolist()
+    [[0, 4]]
+    """
     if queries.ndim != 2 or codes.ndim != 2 or queries.shape[1] != codes.shape[1]:
         raise DataError(f"Packed signs have shapes {queries.shape} and {codes.shape}; expected (Q, B) and (M, B).")
     a, b = _words(queries), _words(codes)
@@ -114,6 +133,13 @@ def hamming_top_k(
     """Distances ``(Q, min(k, M))`` int32, ascending, and ids; equal distances are ordered by id.
 
     Working memory is about ``20·block·query_block`` bytes, whatever M and Q are.
+
+    queries, codes: packed signs ``(Q, B)`` and ``(M, B)``. k: results wanted. block, query_block: rows handled at once.
+
+    >>> queries, codes = np.array([[0b1010]], dtype=np.uint8), np.array([[0b0101], [0b1011]], dtype=np.uint8)
+    >>> distances, ids = hamming_top_k(queries, codes, 1)
+    >>> distances.tolist(), ids.tolist()
+    ([[1]], [[1]])
     """
     if k < 1:
         raise ConfigError(f"k is {k}; the number of results wanted must be at least 1.")
@@ -136,7 +162,12 @@ class Vectors:
     """A corpus of M vectors as it is kept.
 
     codes: ``(M, B)``, in memory or mapped from a file. dim: dimensions of the vectors that they stand for. ranges:
-    ``(2, dim)`` of int8; None: of format 1 (see `restored`).
+    ``(2, dim)`` of int8; None: of format 1 (see `restored`). dtype: of the codes.
+
+    >>> z = truncated(np.random.default_rng(0).normal(size=(100, 64)), 64)
+    >>> kept = Vectors.of(z, "int8")
+    >>> kept.bytes, kept.nearest(z[:3], 1)[1].ravel().tolist()
+    (64, [0, 1, 2])
     """
 
     codes: np.ndarray
@@ -146,7 +177,10 @@ class Vectors:
 
     @classmethod
     def of(cls, x: np.ndarray, dtype: Dtype = "float32", *, dim: int | None = None) -> Vectors:
-        """Vectors ``(M, D)`` of unit length, cut to ``dim`` dimensions and made cheap; int8 is fitted to them."""
+        """Vectors ``(M, D)`` of unit length, cut to ``dim`` dimensions and made cheap; int8 is fitted to them.
+
+        x: the vectors. dtype: of the codes.
+        """
         x = x if dim is None or dim == x.shape[1] else truncated(x, dim)
         ranges = ranges_of(x) if dtype == "int8" else None
         return cls(quantised(x, dtype, ranges), dtype, x.shape[1], ranges)
@@ -160,7 +194,10 @@ class Vectors:
         return int(self.codes.shape[1] * self.codes.dtype.itemsize)
 
     def floats(self, which: np.ndarray | slice) -> np.ndarray:
-        """What some of the vectors stand for, ``(N, dim)`` float32."""
+        """What some of the vectors stand for, ``(N, dim)`` float32.
+
+        which: numbers, or a slice.
+        """
         return restored(np.asarray(self.codes[which]), self.dtype, self.dim, self.ranges)
 
     def nearest(self, queries: np.ndarray, k: int) -> Run:
@@ -180,7 +217,10 @@ class Vectors:
         return scores + (queries @ (low + 128 * step))[:, None], ids
 
     def scored(self, queries: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """The scores that `nearest` gives the rows ``ids (Q, K)``, ``(Q, K)`` float32; -inf for id -1."""
+        """The scores that `nearest` gives the rows ``ids (Q, K)``, ``(Q, K)`` float32; -inf for id -1.
+
+        queries: unit vectors ``(Q, dim)``.
+        """
         asked = self._as_compared(queries)
         out = np.full(ids.shape, -np.inf, dtype=np.float32)
         for row, (query, found) in enumerate(zip(asked, ids)):
@@ -188,7 +228,10 @@ class Vectors:
         return out
 
     def average(self, queries: np.ndarray) -> np.ndarray:
-        """The mean of the scores that `nearest` gives rows, ``(Q,)``; of many rows, of some spread evenly."""
+        """The mean of the scores that `nearest` gives rows, ``(Q,)``; of many rows, of some spread evenly.
+
+        queries: unit vectors ``(Q, dim)``.
+        """
         return self._as_compared(queries).astype(np.float64) @ self._mean
 
     @cached_property
@@ -202,7 +245,10 @@ class Vectors:
         return restored(quantised(queries, self.dtype), self.dtype, self.dim) if signs else queries
 
     def rescored(self, queries: np.ndarray, ids: np.ndarray, k: int) -> Run:
-        """The ``min(k, K)`` best of each query's candidates ``(Q, K)`` (-1: none), scored by the query as it is."""
+        """The ``min(k, K)`` best of each query's candidates ``(Q, K)`` (-1: none), scored by the query as it is.
+
+        queries: unit vectors ``(Q, dim)``. ids: of the candidates. k: results wanted.
+        """
         size = min(k, ids.shape[1])
         scores = np.full((len(ids), size), -np.inf, dtype=np.float32)
         chosen = np.full((len(ids), size), -1, dtype=np.int64)
@@ -215,12 +261,23 @@ class Vectors:
 
 
 def blank(x: np.ndarray) -> int:
-    """How many vectors of ``(N, D)`` are all zero: they have a sign in no dimension, and rank anywhere as binary."""
+    """How many vectors of ``(N, D)`` are all zero: they have a sign in no dimension, and rank anywhere as binary.
+
+    x: the vectors.
+
+    >>> blank(np.array([[0.0, 0.0], [1.0, 0.0]]))
+    1
+    """
     return int((~x.any(axis=1)).sum())
 
 
 def check_dims(dims: Sequence[int], width: int) -> None:
-    """Raise `ConfigError` for dimensions that vectors of this width do not have."""
+    """Raise `ConfigError` for dimensions that vectors of this width do not have.
+
+    dims: that are asked for. width: D.
+
+    >>> check_dims([64, 128], 256)
+    """
     for dim in dims:
         if not 1 <= dim <= width:
             raise ConfigError(f"--dim {dim}: this model's embeddings have {width} dimensions; give 1 to {width}.")

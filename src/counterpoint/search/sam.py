@@ -13,7 +13,16 @@ _UNMAPPED, _REVERSE = 0x4, 0x10
 
 
 def write_header(file: IO[str], contigs: Mapping[str, int], *, command: str = "") -> None:
-    """contigs: names and lengths in bases."""
+    """contigs: names and lengths in bases.
+
+    file: open for writing. command: what was typed, for the header ('': left out).
+
+    >>> import io
+    >>> file = io.StringIO()
+    >>> write_header(file, {"chr": 1000})
+    >>> "SN:chr" in file.getvalue()
+    True
+    """
     file.write("@HD\tVN:1.6\tSO:unsorted\tGO:query\n")
     for name, size in contigs.items():
         file.write(f"@SQ\tSN:{name}\tLN:{size}\n")
@@ -22,13 +31,19 @@ def write_header(file: IO[str], contigs: Mapping[str, int], *, command: str = ""
 
 
 def write_records(file: IO[str], reads: Sequence[Read], placed: Iterable[Placed]) -> None:
-    """A line for each read. Tags: AS score, NM edits, XA the other places of a tie (contig,±position,CIGAR,edits;)."""
+    """A line for each read. Tags: AS score, NM edits, XA the other places of a tie (contig,±position,CIGAR,edits;).
+
+    file: open for writing. reads: N. placed: where each lies, in their order.
+    """
     for read, found in zip(reads, placed, strict=True):
         file.write("\t".join(record(read, found)) + "\n")
 
 
 def record(read: Read, found: Placed) -> list[str]:
-    """The fields of one read; positions are counted from 1, a read of the reverse strand is written turned."""
+    """The fields of one read; positions are counted from 1, a read of the reverse strand is written turned.
+
+    read: name, bases and qualities. found: where it lies.
+    """
     name = read.name or "*"
     if not found.places:
         return [name, str(_UNMAPPED), "*", "0", "0", "*", "*", "0", "0", read.bases or "*", read.qualities or "*"]

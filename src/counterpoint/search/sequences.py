@@ -15,7 +15,10 @@ FASTA, FASTQ = "FASTA", "FASTQ"
 
 def reference(path: File | str) -> list[Contig]:
     """All contigs of a FASTA file, of which at least one has a known base. `DataError` for any other file, and as
-    `counterpoint.modalities.dna.contigs`."""
+    `counterpoint.modalities.dna.contigs`.
+
+    path: of the file, which may be compressed.
+    """
     path = Path(path) if isinstance(path, str) else path
     if (found := formats.kind(path)) != FASTA:
         raise DataError(f"{path} is no FASTA file ({found or 'unknown'} by its name). Give one of: .fa, .fasta, .fna.")
@@ -28,7 +31,10 @@ def reference(path: File | str) -> list[Contig]:
 
 
 def reads(path: File | str) -> Iterator[Read]:
-    """The reads of a FASTQ file, or the sequences of a FASTA file as reads. A name may come twice (pairs)."""
+    """The reads of a FASTQ file, or the sequences of a FASTA file as reads. A name may come twice (pairs).
+
+    path: of the file, which may be compressed.
+    """
     path = Path(path) if isinstance(path, str) else path
     readers = {FASTA: fasta_reads, FASTQ: fastq_reads}
     if (found := formats.kind(path)) not in readers:

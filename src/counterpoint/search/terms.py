@@ -17,6 +17,8 @@ _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\dA-Z_]+|\d+")
 def words(text: str) -> list[str]:
     """Lower-case runs of letters, digits and underscores.
 
+    text: any.
+
     >>> words("The wing's lift, at Mach 2.")
     ['the', 'wing', 's', 'lift', 'at', 'mach', '2']
     """
@@ -42,7 +44,12 @@ TOKENIZERS: dict[str, Tokenizer] = {"words": words, "code": code}
 
 
 class Vocabulary:
-    """Numbers tokens in the order of their first appearance."""
+    """Numbers tokens in the order of their first appearance.
+
+    >>> vocabulary = Vocabulary(["cat", "dog"])
+    >>> vocabulary.known(["dog", "bird"]), vocabulary.learn(["bird"])
+    ([1], [2])
+    """
 
     def __init__(self, tokens: Iterable[str] = ()) -> None:
         self.number = {token: i for i, token in enumerate(tokens)}

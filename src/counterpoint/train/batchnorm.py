@@ -38,6 +38,8 @@ def synced(module: nn.Module) -> Iterator[None]:
 
     Afterwards the modules are what they were, so the trained model needs no conversion. Unlike torch's SyncBatchNorm
     this also runs on a CPU, and shares of the batch may differ and be empty.
+
+    module: with any number of them.
     """
     found = [(layer, type(layer)) for layer in layers(module)]
     for layer, kind in found:
@@ -61,7 +63,10 @@ def _synced(kind: type[_BatchNorm]) -> type[_BatchNorm]:
 
 @torch.no_grad()
 def average(found: list[_BatchNorm]) -> None:
-    """Give every process the mean of the running statistics of all, in one collective."""
+    """Give every process the mean of the running statistics of all, in one collective.
+
+    found: by `batch_layers`.
+    """
     buffers = [b for layer in found for b in (layer.running_mean, layer.running_var) if b is not None]
     if not buffers or world() == 1:
         return
@@ -71,7 +76,10 @@ def average(found: list[_BatchNorm]) -> None:
 
 
 def batch_layers(encoder: nn.Module) -> list[_BatchNorm]:
-    """The layers in which a row's output depends on the other rows: not those frozen to their running statistics."""
+    """The layers in which a row's output depends on the other rows: not those frozen to their running statistics.
+
+    encoder: any module.
+    """
     return [m for m in encoder.modules() if isinstance(m, _BatchNorm) and (m.training or m.running_mean is None)]
 
 

@@ -25,6 +25,9 @@ class Keeper:
     """Saves and restores a run's tensors. Without a folder only the best weights are kept, in memory.
 
     All processes call it alike; the leader reads and writes. saves: whether there is a folder. run: the leader's.
+
+    learner: the method as it is trained. optimizer, average: whose state is kept too. device: of the run. team: of
+    processes. renewal: of the data, if any.
     """
 
     def __init__(
@@ -71,7 +74,10 @@ class Keeper:
         return State(**{f.name: saved.state[f.name] for f in fields(State)})
 
     def save(self, state: State, *, keep: int, final: bool) -> None:
-        """Write a checkpoint. Where that fails in the middle of a run, warn: the next one may find the disk cleared."""
+        """Write a checkpoint. Where that fails in the middle of a run, warn: the next one may find the disk cleared.
+
+        state: what the run remembers. keep: checkpoints that stay. final: whether this is the last one.
+        """
         if not self._saves:
             return
         groups, rest = capture(self._learner, self._optimizer, self._average, self._device, self._team)
@@ -90,7 +96,10 @@ class Keeper:
         self._team.first(write)
 
     def put_aside(self, step: int, method: nn.Module) -> None:
-        """Keep the weights of the leader's method as the best so far; in memory where they cannot be written."""
+        """Keep the weights of the leader's method as the best so far; in memory where they cannot be written.
+
+        step: the one just done. method: on the leader.
+        """
         if not self._team.leads:
             return
         weights, _ = split(method.state_dict())

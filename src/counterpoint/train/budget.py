@@ -51,7 +51,10 @@ class Budget:
 
     @classmethod
     def of(cls, config: TrainConfig, module: nn.Module) -> Budget | None:
-        """The budget that the settings name, if they do."""
+        """The budget that the settings name, if they do.
+
+        config: of the training. module: what is trained, for its size.
+        """
         if config.memory is None:
             return None
         copies = 1 + COPIES[config.optimizer] + (config.ema > 0) + 2 * (config.sam > 0)
@@ -136,7 +139,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Step:
-    """Bytes of a forward and backward pass: at most at once, between the two, of its embeddings."""
+    """Bytes of a forward and backward pass: at most at once, between the two, of its embeddings.
+
+    peak: at most at once. kept: between the two.
+    """
 
     peak: int
     kept: int
@@ -144,7 +150,10 @@ class Step:
 
 
 def step(run: Callable[[Data], Tensor], data: Data, weights: list[nn.Parameter], device: torch.device) -> Step:
-    """What encoding ``data`` and differentiating by ``weights`` takes; no ``.grad`` is touched."""
+    """What encoding ``data`` and differentiating by ``weights`` takes; no ``.grad`` is touched.
+
+    run: encodes. device: where.
+    """
     with _Allocator(device) if device.type == "cuda" else Tally() as memory:
         z = run(data)
         kept = memory.now
@@ -203,7 +212,10 @@ class _Allocator:
 
 
 def shown(count: float, *, up: bool = False) -> str:
-    """Bytes as `parse_bytes` reads them; up: not less than they are."""
+    """Bytes as `parse_bytes` reads them; up: not less than they are.
+
+    count: bytes.
+    """
     for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if count >= size:
             value = count / size

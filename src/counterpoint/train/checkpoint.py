@@ -31,7 +31,10 @@ _SUMS = "SHA256SUMS"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """groups: name -> tensors by name (on the CPU). state: what is not a tensor, as JSON."""
+    """groups: name -> tensors by name (on the CPU). state: what is not a tensor, as JSON.
+
+    path: of the folder.
+    """
 
     path: Path
     groups: dict[str, dict[str, Tensor]]
@@ -42,6 +45,8 @@ def save(path: Path, groups: Mapping[str, Mapping[str, Tensor]], state: Mapping[
     """Write a checkpoint to the folder ``path``, whole or not at all; one that stood there before is replaced.
 
     Raises `ModelError` where it cannot be written; what was there before is then untouched.
+
+    groups: name -> tensors by name. state: what is not a tensor, as JSON can hold it.
     """
     aside = aside_of(path)
     try:
@@ -74,7 +79,10 @@ def save(path: Path, groups: Mapping[str, Mapping[str, Tensor]], state: Mapping[
 
 
 def load(path: Path) -> Checkpoint:
-    """Read and verify a checkpoint; `ModelError` says which file is missing or damaged."""
+    """Read and verify a checkpoint; `ModelError` says which file is missing or damaged.
+
+    path: of the folder.
+    """
     try:
         lines = [line.split("  ", 1) for line in (path / _SUMS).read_text("utf-8").splitlines()]
         sums = {name: digest for digest, name in lines}
@@ -111,17 +119,24 @@ def newest(folder: Path) -> Checkpoint | None:
 
 
 def numbered(folder: Path, kind: str) -> list[Path]:
-    """The checkpoints ``KIND-N`` in ``folder``, in the order of N."""
+    """The checkpoints ``KIND-N`` in ``folder``, in the order of N.
+
+    folder: of a run's checkpoints. kind: ``step`` or ``best``.
+    """
     found = [p for p in folder.glob(f"{kind}-*") if re.fullmatch(rf"{kind}-\d+", p.name)]
     return sorted(found, key=number)
 
 
 def number(path: Path) -> int:
+    """The number of a checkpoint, from the name of its path."""
     return int(path.name.rpartition("-")[2])
 
 
 def remove(paths: Iterable[Path]) -> None:
-    """Delete checkpoints. Each is renamed first, so that a kill never leaves half of one under its final name."""
+    """Delete checkpoints. Each is renamed first, so that a kill never leaves half of one under its final name.
+
+    paths: of their folders.
+    """
     for path in paths:
         aside = path.rename(aside_of(path))
         shutil.rmtree(aside, ignore_errors=True)

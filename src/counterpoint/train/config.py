@@ -164,7 +164,10 @@ class TrainConfig:
 
 
 def parse_bytes(text: str) -> int:
-    """``8GiB`` (2^30 bytes each), ``500MB`` (10^6) or ``2e9`` as a number of bytes."""
+    """``8GiB`` (2^30 bytes each), ``500MB`` (10^6) or ``2e9`` as a number of bytes.
+
+    text: as it is typed.
+    """
     found = re.fullmatch(r"\s*(\d+\.?\d*(?:e\d+)?)\s*(?:([kmgt])(i?)b|b)?\s*", text.lower())
     if found is None:
         raise ConfigError(f"memory={text!r}: expected bytes with a unit, for example 8GiB, 500MB or 2e9.")

@@ -20,17 +20,28 @@ from counterpoint.train.config import TrainConfig
 
 
 class Logger(Protocol):
+    """Where the figures of a run go."""
+
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Figures by name (``loss``, ``loss/PART``, ``eval/METRIC``, ``lr``, ...) of one step."""
+        """Figures by name (``loss``, ``loss/PART``, ``eval/METRIC``, ``lr``, ...) of one step.
+
+        values: by name. step: the one they are of.
+        """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Write what is still held; nothing is logged afterwards."""
+        ...
 
 
 def loggers(
     config: TrainConfig, *, folder: Path | None, steps: int, step: int, settings: Mapping[str, Any]
 ) -> list[Logger]:
-    """Every place this run logs to; ``step`` is where it goes on after a resume (0: from the start)."""
+    """Every place this run logs to; ``step`` is where it goes on after a resume (0: from the start).
+
+    config: of the training. folder: of the run (None: none). steps: of the run. settings: what is told beside the
+    figures.
+    """
     out: list[Logger] = []
     if folder is not None:
         out.append(JsonLines(folder / "metrics.jsonl", after=step))
@@ -45,7 +56,10 @@ def loggers(
 
 
 class JsonLines:
-    """One JSON object per logged step. After a resume, what a killed run wrote beyond its checkpoint is dropped."""
+    """One JSON object per logged step. After a resume, what a killed run wrote beyond its checkpoint is dropped.
+
+    path: of the file. after: the step up to which lines stay.
+    """
 
     def __init__(self, path: Path, *, after: int = 0) -> None:
         self._path = path
@@ -55,6 +69,7 @@ class JsonLines:
         self._file = path.open("a", encoding="utf-8", buffering=1)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
+        """Append a line. A figure that is not finite is null. values: by name. step: the one they are of."""
         # JSON has no NaN and no infinity.
         record = {"step": step} | {k: v if math.isfinite(v) else None for k, v in values.items()}
         try:
@@ -63,6 +78,7 @@ class JsonLines:
             warnings.warn(f"{self._path} could not be written: {error}. Training goes on.", stacklevel=2)
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
 
@@ -75,6 +91,8 @@ def _step(line: str) -> float:
 
 
 class TensorBoard:
+    """Event files for TensorBoard. folder: where they go. after: the step behind which earlier ones do not count."""
+
     def __init__(self, folder: Path, *, after: int = 0) -> None:
         need("tensorboard", "logs")
         from torch.utils.tensorboard import SummaryWriter
@@ -82,14 +100,18 @@ class TensorBoard:
         self._writer = SummaryWriter(str(folder), purge_step=after + 1 if after else None)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
+        """As `Logger.log`: a scalar for each of the values, by name, of a step."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
+        """Close the event file."""
         self._writer.close()
 
 
 class WandB:
+    """A run at Weights & Biases. folder: for its files (None: the usual place). settings: shown beside the figures."""
+
     def __init__(self, folder: Path | None, settings: Mapping[str, Any]) -> None:
         self._run = _package("wandb").init(
             dir=None if folder is None else str(folder),
@@ -98,23 +120,29 @@ class WandB:
         )
 
     def log(self, values: Mapping[str, float], step: int) -> None:
+        """As `Logger.log`: values by name, of a step."""
         self._run.log(dict(values), step=step)
 
     def close(self) -> None:
+        """End the run there."""
         self._run.finish()
 
 
 class MLflow:
+    """A run of MLflow. folder: gives it its name (None: none). settings: kept as ``config.json``."""
+
     def __init__(self, folder: Path | None, settings: Mapping[str, Any]) -> None:
         self._mlflow = _package("mlflow")
         self._mlflow.start_run(run_name=None if folder is None else folder.name)
         self._mlflow.log_dict(dict(settings), "config.json")
 
     def log(self, values: Mapping[str, float], step: int) -> None:
+        """As `Logger.log`: values by name, of a step; ``@``, which it does not take, as ``_at_``."""
         # MLflow's names know no "@", as in ndcg@10.
         self._mlflow.log_metrics({k.replace("@", "_at_"): v for k, v in values.items()}, step=step)
 
     def close(self) -> None:
+        """End the run there."""
         self._mlflow.end_run()
 
 
@@ -127,13 +155,17 @@ def _package(name: str) -> Any:
 
 
 class Lines:
-    """For a log file: a line at the first reading, at each evaluation, at the end, and every ten seconds."""
+    """For a log file: a line at the first reading, at each evaluation, at the end, and every ten seconds.
+
+    console: where to. steps: of the run. every: seconds between two lines.
+    """
 
     def __init__(self, console: Console, steps: int, *, every: float = 10.0) -> None:
         self._console, self._steps, self._every = console, steps, every
         self._last = -math.inf
 
     def log(self, values: Mapping[str, float], step: int) -> None:
+        """As `Logger.log`: a line, where it is time for one, of the values of a step."""
         now = time.monotonic()
         evaluated = any(k.startswith("eval/") for k in values)
         if evaluated or step == self._steps or now - self._last >= self._every:
@@ -141,11 +173,14 @@ class Lines:
             self._console.print(f"step {step}/{self._steps}  {describe(values)}", highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        pass
+        """Nothing is held."""
 
 
 class Live:
-    """For a terminal: a line that moves with every step, and a line that stays for each evaluation."""
+    """For a terminal: a line that moves with every step, and a line that stays for each evaluation.
+
+    console: where to. steps: of the run. step: the one it goes on after.
+    """
 
     def __init__(self, console: Console, steps: int, step: int) -> None:
         self._progress = Progress(
@@ -161,16 +196,20 @@ class Live:
         self._progress.start()
 
     def log(self, values: Mapping[str, float], step: int) -> None:
+        """As `Logger.log`: move the line; one that stays where values of an evaluation are among those of the step."""
         self._progress.update(self._task, completed=step, description=describe(values))
         if any(k.startswith("eval/") for k in values):
             self._progress.console.print(f"step {step}  {describe(values)}", highlight=False)
 
     def close(self) -> None:
+        """Stop the line."""
         self._progress.stop()
 
 
 def describe(values: Mapping[str, float]) -> str:
     """One line: the loss and its parts, the evaluation, the speed.
+
+    values: by name.
 
     >>> describe({"loss": 1.25, "loss/rank": 1.25, "rows_per_s": 2048.0, "eval/mrr@10": 0.5, "epoch": 0.5})
     'loss 1.250  mrr@10 0.5000  epoch 0.50  2,048 rows/s'

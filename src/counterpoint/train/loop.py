@@ -49,6 +49,8 @@ class Trainer:
 
     In a process group, or started by `torchrun`, every process makes its trainer and calls `fit`; each trains on its
     share of every batch. The first process leads: it alone evaluates, logs, and reads and writes the folder.
+
+    resume: go on from the folder's newest checkpoint. overwrite: replace a run that the folder holds.
     """
 
     def __init__(

@@ -56,7 +56,8 @@ def merge(
 def weights(deltas: Tensor, *, by: Weighing = "delta", each: Part = "tensor") -> Tensor:
     """Shares of K runs, which add up to 1: ``(K, 1, ...)`` for a tensor, ``(K, ...)`` for its elements.
 
-    deltas: ``(K, ...)``. With ``inverse``, a run that did not move where others did counts for all.
+    deltas: ``(K, ...)``. With ``inverse``, a run that did not move where others did counts for all. by: what a share
+    follows from. each: of a whole tensor, or of each of its elements.
     """
     size = deltas.abs()
     if each == "tensor":

@@ -61,7 +61,11 @@ def _sample(rows: Tensor) -> Tensor:
 
 @dataclass
 class Sample:
-    """The figures of one step, on their way from the device."""
+    """The figures of one step, on their way from the device.
+
+    names: of the figures. anchor: embeddings that are watched for collapse, if any. classes: of their rows. ready: when
+    the copy is done (None: on a CPU).
+    """
 
     step: int
     names: tuple[str, ...]
@@ -101,7 +105,10 @@ class Watch:
         observed: Mapping[str, Tensor],
         classes: Tensor | None = None,
     ) -> None:
-        """Take in a step. Raises `DivergedError` where a step read by now has a loss or gradient that is not finite."""
+        """Take in a step. Raises `DivergedError` where a step read by now has a loss or gradient that is not finite.
+
+        losses: the parts, by name. norm: of the gradient. observed: what the method shows, by name.
+        """
         figures = {f"loss/{name}": value.detach().float() for name, value in losses.items()}
         if norm is not None:
             figures["grad_norm"] = norm.float()
@@ -165,6 +172,7 @@ class Watch:
         return ""
 
     def explain(self, step: int) -> str:
+        """The sentence of a stop for collapse at a step, with what to try."""
         return (
             f"The embeddings have collapsed: for {self.collapsed} steps up to step {step}, {self._why}, so the encoder "
             "tells hardly any two rows apart. Try a lower lr or a longer warmup; more or harder negatives (a larger "

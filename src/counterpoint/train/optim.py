@@ -18,6 +18,7 @@ Norms: TypeAlias = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 
 def own_norms(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The norm of each of the tensors, ``()`` each."""
     return [x.norm() for x in tensors]
 
 
@@ -35,6 +36,8 @@ def optimizer_of(
     Parameters with fewer than two axes (biases, normalisation, scales) get no weight decay.
 
     Every group carries ``initial_lr``, its peak rate; `set_lr` scales it by the schedule's factor.
+
+    norms: computes those of weights and gradients.
     """
     groups: dict[tuple[float, bool], list[Tensor]] = {}
     for name, weight in weights.items():
@@ -64,6 +67,8 @@ def lr_factors(module: nn.Module, config: TrainConfig) -> dict[str, float]:
 
     ``config.groups`` maps regular expressions, searched in parameter names, to factors; the first match wins, and 0
     freezes (``requires_grad=False``). An expression that matches no parameter is a `ConfigError`.
+
+    module: what is trained.
     """
     names = [name for name, _ in module.named_parameters()]
     patterns: list[tuple[str, re.Pattern[str], float]] = []
@@ -100,7 +105,10 @@ def _some(names: list[str], limit: int = 12) -> str:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Learning rate of every group = its peak times ``factor`` (see `counterpoint.train.schedule.lr_factor`)."""
+    """Learning rate of every group = its peak times ``factor`` (see `counterpoint.train.schedule.lr_factor`).
+
+    optimizer: made by `optimizer_of`.
+    """
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
 
@@ -113,6 +121,8 @@ class LARS(torch.optim.Optimizer):
     inside the momentum (torch's SGD has it outside, which differs while the rate changes). Groups with
     ``adapt=False`` (biases, normalisation) use ``local = 1``, as does a tensor whose weight or gradient is
     all zero. norms: computes |w| and |g|.
+
+    params, lr, momentum, weight_decay: as of torch's SGD. trust, eps: see above.
 
     Source: You et al. 2017, arXiv 1708.03888, algorithm 1; exclusion of biases as in Grill et al. 2020, arXiv
     2006.07733.
@@ -143,6 +153,8 @@ class LARS(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step from the gradients there are. closure: computes the loss anew first, with gradients (None: they are
+        there). Returns its loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -183,6 +195,8 @@ def sam_gradient(
     State that a forward pass changes (statistics of
     batch normalisation) changes twice.
 
+    params: with gradients. rho: radius of the neighbourhood.
+
     Source: Foret et al. 2021, arXiv 2010.01412, eqs. 2 and 3; the norm is over all parameters together.
     """
     if rho <= 0:
@@ -217,7 +231,10 @@ def sam_gradient(
 def sam_step(
     optimizer: torch.optim.Optimizer, params: Iterable[Tensor], closure: Callable[[], Tensor], *, rho: float
 ) -> Tensor:
-    """One optimiser step with `sam_gradient`; returns the loss at the weights before it."""
+    """One optimiser step with `sam_gradient`; returns the loss at the weights before it.
+
+    optimizer: of params. closure, rho: as of `sam_gradient`.
+    """
     loss = sam_gradient(params, closure, rho=rho)
     optimizer.step()
     return loss

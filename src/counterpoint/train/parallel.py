@@ -39,6 +39,7 @@ class Step(nn.Module):
         self.method = method
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The losses of a batch by name, as the method has them."""
         if isinstance(self.method.micro_batch, Budget):
             self.method.micro_batch.begin(batch)
         return self.method.losses(batch)  # type: ignore[no-any-return, operator]
@@ -72,6 +73,7 @@ class Whole:
         return found
 
     def clear(self) -> None:
+        """Forget all gradients."""
         for weight in self.weights.values():
             weight.grad = None
 
@@ -84,17 +86,25 @@ class Whole:
         """After the last backward pass of a step."""
 
     def norms(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The norm of each tensor, shaped like weights, over all processes: ``()`` each."""
+        """The norm of each tensor, shaped like weights, over all processes: ``()`` each.
+
+        tensors: this process's parts.
+        """
         return [x.norm() for x in tensors]
 
     def norm(self, tensors: Sequence[Tensor]) -> Tensor:
-        """The norm of all of them together, ``()``."""
+        """The norm of all of them together, ``()``.
+
+        tensors: this process's parts.
+        """
         return get_total_norm(tensors)
 
     def before_round(self, number: int) -> None:
+        """As the method's, of the round of this number."""
         self.method.before_round(number)
 
     def after_step(self, step: int) -> None:
+        """As the method's, after a step."""
         self.method.after_step(step)
 
     # --- between steps ---------------------------------------------------------------------------------------------
@@ -117,14 +127,21 @@ class Whole:
         return self.method.state_dict()  # type: ignore[no-any-return]
 
     def load(self, state: Mapping[str, Any]) -> None:
+        """Take over a state, the ``state_dict`` of the whole method."""
         self.method.load_state_dict(state)
 
     def whole(self, name: str, x: Tensor) -> Tensor:
-        """A tensor that belongs to the weight ``name`` (a moment, an average), from the parts of all processes."""
+        """A tensor that belongs to the weight ``name`` (a moment, an average), from the parts of all processes.
+
+        x: this process's part.
+        """
         return x
 
     def part(self, name: str, x: Tensor) -> Tensor:
-        """The inverse of `whole`: what this process holds of it."""
+        """The inverse of `whole`: what this process holds of it.
+
+        name: of the weight. x: the whole tensor.
+        """
         return x
 
 
@@ -155,6 +172,7 @@ class Replicated(Whole):
             yield
 
     def after_step(self, step: int) -> None:
+        """The method's, after the statistics of its batch normalisations were averaged; of a step."""
         batchnorm.average(self._norms)
         super().after_step(step)
 
@@ -165,6 +183,8 @@ class Sharded(Whole):
     The method itself stays whole, on the CPU, and gets the weights where they are evaluated and at the end. Blocks are
     sharded one by one: the elements of every ``nn.ModuleList``. Scalars stay whole on every process, as do frozen
     parameters outside the blocks, which methods may set themselves. `weights` are the shards as plain tensors.
+
+    device: of this process's parts.
     """
 
     def __init__(self, method: nn.Module, device: torch.device) -> None:
@@ -191,6 +211,7 @@ class Sharded(Whole):
         return super().backward(batches)
 
     def clear(self) -> None:
+        """Forget all gradients, of shards and of what they are shards of."""
         for name, weight in self.weights.items():
             self._parameters[name].grad = weight.grad = None
 
@@ -219,6 +240,7 @@ class Sharded(Whole):
         return torch.stack(list(self.norms(tensors))).norm()
 
     def after_step(self, step: int) -> None:
+        """The method's, after the statistics of its batch normalisations were averaged; of a step."""
         batchnorm.average(self._norms)
         super().after_step(step)
 
@@ -267,6 +289,7 @@ class Sharded(Whole):
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Any]) -> None:
+        """Take over a state, the ``state_dict`` of the whole method, each process its part of it."""
         self._given.load_state_dict(state)  # which says what does not fit
         others = {n: x for n, x in state.items() if not isinstance(x, Tensor)}
         for name, held in self.method.state_dict().items():
@@ -313,7 +336,10 @@ def _like(held: Tensor, x: Tensor) -> Tensor:
 
 @contextmanager
 def spread(method: nn.Module, config: TrainConfig, device: torch.device) -> Iterator[Whole]:
-    """The method as these settings spread it over the processes of the group, which all call this."""
+    """The method as these settings spread it over the processes of the group, which all call this.
+
+    config: of the training. device: of this process.
+    """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         yield Whole(method)
         return

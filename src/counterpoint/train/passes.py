@@ -16,7 +16,10 @@ from counterpoint.data.batch import Data, size, take
 
 
 def lengths(data: Data) -> np.ndarray:
-    """Cost of each item, ``(N,)`` int, at least 1."""
+    """Cost of each item, ``(N,)`` int, at least 1.
+
+    data: what an encoder's `collate` gives.
+    """
     mask = _mask(data)
     if mask is None or not mask.numel():
         return np.ones(size(data), dtype=np.int64)
@@ -30,7 +33,10 @@ def number(costs: np.ndarray, capacity: int) -> int:
 
 
 def cut(costs: np.ndarray, count: int) -> tuple[np.ndarray | None, list[slice]]:
-    """The order of the items (None: as they are) and at most ``count`` slices of it, the largest as small as can be."""
+    """The order of the items (None: as they are) and at most ``count`` slices of it, the largest as small as can be.
+
+    costs: ``(N,)``. count: of slices.
+    """
     order = None if len(costs) == 0 or costs.min() == costs.max() else np.argsort(-costs, kind="stable")
     ranked = costs if order is None else costs[order]
     low = int(costs.max(initial=1))
@@ -43,13 +49,19 @@ def cut(costs: np.ndarray, count: int) -> tuple[np.ndarray | None, list[slice]]:
 
 
 def part(data: Data, order: Tensor | None, where: slice) -> Data:
-    """The items of one pass, cut to the longest of them."""
+    """The items of one pass, cut to the longest of them.
+
+    data: of all items. order: in which they are cut (None: as they are). where: of this order.
+    """
     chosen = take(data, where if order is None else order[where])
     return trim(chosen)
 
 
 def trim(data: Data) -> Data:
-    """Without the places behind the last real token of every item."""
+    """Without the places behind the last real token of every item.
+
+    data: with an ``attention_mask``, or without one, which stays as it is.
+    """
     mask = _mask(data)
     if mask is None or not mask.numel():
         return data
@@ -59,7 +71,10 @@ def trim(data: Data) -> Data:
 
 
 def sample(data: Data, rows: int, length: int) -> Data:
-    """``rows`` items as the first one; where items have lengths, each of ``length`` real tokens."""
+    """``rows`` items as the first one; where items have lengths, each of ``length`` real tokens.
+
+    data: of one item at least. rows: how many items. length: tokens of each.
+    """
     if isinstance(data, Tensor):
         return data[:1].repeat(rows, *[1] * (data.ndim - 1))
     mask = _mask(data)

@@ -14,6 +14,9 @@ def ahead(make: Callable[[int], T], first: int, last: int, *, threaded: bool = T
     """``make(first) ... make(last)`` in order, one ahead of the consumer in one thread; its exceptions are raised here.
 
     The thread is a daemon: a source that hangs (a network stream) must not keep an interrupted process alive.
+
+    make: what is wanted, by number. first, last: numbers, both included. threaded: False makes each when it is asked
+    for.
     """
     if not threaded:
         yield from map(make, range(first, last + 1))

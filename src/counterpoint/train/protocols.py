@@ -44,11 +44,25 @@ class Trainable(Protocol):
     observed: dict[str, Tensor]
     rounds: int
 
-    def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch: ...
-    def losses(self, batch: Batch) -> dict[str, Tensor]: ...
-    def before_training(self, steps: int) -> None: ...
-    def before_round(self, number: int) -> None: ...
-    def after_step(self, step: int) -> None: ...
+    def views(self, rows: Sequence[Row], rng: np.random.Generator) -> Batch:
+        """A batch of views of rows; every draw comes from rng."""
+        ...
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The parts of the loss of a batch by name, ``()`` each; their sum is trained."""
+        ...
+
+    def before_training(self, steps: int) -> None:
+        """Called once, when the number of steps is known."""
+        ...
+
+    def before_round(self, number: int) -> None:
+        """Called before each round through the data, of this number from 0."""
+        ...
+
+    def after_step(self, step: int) -> None:
+        """Called after each optimiser step, of this number from 1."""
+        ...
 
 
 class Renewal(Protocol):
@@ -64,13 +78,22 @@ class Renewal(Protocol):
         """Make it; figures for the log."""
         ...
 
-    def state(self) -> dict[str, Tensor]: ...
-    def load(self, state: dict[str, Tensor]) -> None: ...
+    def state(self) -> dict[str, Tensor]:
+        """The tensors a checkpoint keeps of it."""
+        ...
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take over the state that a checkpoint kept."""
+        ...
 
 
 @dataclass
 class State:
-    """What a run remembers beside its tensors. best: the step, value and figures of the best evaluation so far."""
+    """What a run remembers beside its tensors. best: the step, value and figures of the best evaluation so far.
+
+    seconds: of training so far. loader: its state. metrics: of the last evaluation. stale: evaluations without a better
+    one. collapsed: steps since the embeddings are.
+    """
 
     step: int = 0
     seconds: float = 0.0
@@ -86,7 +109,10 @@ class Result:
     """steps: done in all. seconds: over all resumes. metrics: of the weights the method now holds, where they were
     evaluated. best: step, value and figures of the best evaluation, where a metric was named. stopped: ``finished``,
     ``early`` (patience) or ``interrupted``. still: of the steps that this process took since it was started, those
-    without any gradient, as a share; 1 means that training taught nothing."""
+    without any gradient, as a share; 1 means that training taught nothing.
+
+    folder: of the run, if there is one.
+    """
 
     steps: int
     seconds: float

@@ -22,6 +22,8 @@ def attempt(store: dist.Store, rank: int, world: int) -> str:
 
     Each of the others writes a word of its own, new in every attempt; process 0 publishes its own word together with
     those that it reads. Who finds its own word there knows that process 0 lives, as a dead one could not have read it.
+
+    store: that all reach. rank: of this process. world: how many there are.
     """
     mine = uuid.uuid4().hex
     if rank:

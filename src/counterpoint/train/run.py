@@ -52,7 +52,10 @@ class Run:
             )
 
     def begin(self, config: TrainConfig, extra: Mapping[str, Any]) -> dict[str, Any]:
-        """Make the folder, delete the run it holds where asked; returns the settings as `write_settings` takes them."""
+        """Make the folder, delete the run it holds where asked; returns the settings as `write_settings` takes them.
+
+        config: of the training. extra: what is written beside it.
+        """
         settings = json.loads(json.dumps({"train": asdict(config), **extra}, default=str))
         path = self.folder / "config.json"
         try:
@@ -67,7 +70,10 @@ class Run:
         return settings
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:
-        """Write ``config.json``; at a resume only once it has succeeded, so that a failed one loses nothing."""
+        """Write ``config.json``; at a resume only once it has succeeded, so that a failed one loses nothing.
+
+        settings: as JSON can hold them.
+        """
         try:
             write_json(self.folder / "config.json", settings)
         except OSError as error:
@@ -77,12 +83,16 @@ class Run:
         return ModelError(f"The run folder {self.folder} cannot be written: {error}. Choose another one.")
 
     def newest(self) -> Checkpoint | None:
+        """The last checkpoint that is whole, if there is one."""
         return checkpoint.newest(self.checkpoints)
 
     def save(
         self, step: int, groups: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], *, keep: int
     ) -> None:
-        """Write the checkpoint of a step, then drop all but the last ``keep`` and the best weights these refer to."""
+        """Write the checkpoint of a step, then drop all but the last ``keep`` and the best weights these refer to.
+
+        groups, state: as of `counterpoint.train.checkpoint.save`.
+        """
         checkpoint.save(self.checkpoints / f"step-{step:08d}", groups, state)
         steps = checkpoint.numbered(self.checkpoints, "step")
         # A checkpoint beyond this step was passed over as damaged: the run has gone back and is now making it anew.
@@ -96,9 +106,11 @@ class Run:
         self._drop_best(step=step)
 
     def has_best(self, step: int) -> bool:
+        """Whether the best weights are there, those of this step."""
         return (self.checkpoints / f"best-{step:08d}").exists()
 
     def best(self, step: int) -> dict[str, Tensor]:
+        """The best weights by name, those of this step."""
         return checkpoint.load(self.checkpoints / f"best-{step:08d}").groups["model"]
 
     def _drop_best(self, *, step: int | None) -> None:

@@ -9,7 +9,10 @@ from counterpoint.train.config import TrainConfig
 
 
 def warmup_steps(steps: int, config: TrainConfig) -> int:
-    """Number of warm-up steps in a run of ``steps``: a share of them below 1, the number itself from 1 on."""
+    """Number of warm-up steps in a run of ``steps``: a share of them below 1, the number itself from 1 on.
+
+    config: of the training.
+    """
     if config.warmup < 0:
         raise ConfigError(f"warmup={config.warmup}: give a share of the steps (0.05) or a number of steps (1000).")
     if config.warmup < 1:
@@ -28,6 +31,8 @@ def lr_factor(step: int, steps: int, config: TrainConfig) -> float:
     Warm-up rises linearly and reaches 1 with its last step; ``cosine`` and ``linear`` then fall from 1 to
     ``lr_end``, which is the value one step *after* the last: no step is spent at a rate of 0, neither the
     first nor the last. ``constant`` stays at 1.
+
+    config: of the training.
     """
     warm = warmup_steps(steps, config)
     if step < warm:

@@ -15,6 +15,8 @@ from counterpoint.train.team import launched, local_rank
 
 
 def total_steps(config: TrainConfig, per_epoch: int | None) -> int:
+    """Optimiser steps of a run. config: of the training. per_epoch: batches of a round (None: a stream, which needs
+    ``steps``)."""
     if config.steps is not None:
         return config.steps
     if per_epoch is None:
@@ -23,7 +25,10 @@ def total_steps(config: TrainConfig, per_epoch: int | None) -> int:
 
 
 def improves(state: State, config: TrainConfig) -> bool:
-    """Whether the last evaluation is the best so far, by ``config.metric``. A figure that is not finite never is."""
+    """Whether the last evaluation is the best so far, by ``config.metric``. A figure that is not finite never is.
+
+    state: with its figures. config: of the training.
+    """
     metrics, best = state.metrics, state.best
     if config.metric not in metrics:
         known = ", ".join(metrics) or "none at all"
@@ -71,7 +76,10 @@ def _named(name: str) -> torch.device:
 
 
 def share(loader: Loader, rank: int, world: int, batch: int) -> None:
-    """Refuse a loader that does not give this process its share of each batch."""
+    """Refuse a loader that does not give this process its share of each batch.
+
+    rank: of this process. world: how many there are. batch: rows of all of them.
+    """
     if world == 1:
         return
     if batch < world:
@@ -87,12 +95,19 @@ def share(loader: Loader, rank: int, world: int, batch: int) -> None:
 
 
 def own_seed(seed: int, rank: int) -> int:
-    """The seed of a process's own random numbers."""
+    """The seed of a process's own random numbers.
+
+    seed: of the run. rank: of the process.
+    """
     return int(np.random.SeedSequence((seed, rank)).generate_state(1, np.uint64)[0] >> 1)
 
 
 def check(config: TrainConfig, *, evaluates: bool, saves: bool, device: torch.device, warn: bool = True) -> None:
-    """Warn of settings that do not do what they seem to; `ConfigError` for those that cannot work."""
+    """Warn of settings that do not do what they seem to; `ConfigError` for those that cannot work.
+
+    config: of the training. evaluates: whether there is an evaluation. saves: whether there is a folder. device: of the
+    run. warn: False leaves only the errors.
+    """
     if config.patience and not (config.metric and config.eval_every and evaluates):
         raise ConfigError(
             "patience counts evaluations without a better figure, so it needs an evaluation, eval_every and metric. "

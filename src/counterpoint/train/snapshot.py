@@ -28,6 +28,9 @@ def capture(
     """Everything the next step depends on: groups of tensors for the files, and what is no tensor for the JSON.
 
     All processes take part; what the leader gets is complete.
+
+    learner: the method as it is trained. optimizer, average: whose state counts too. device: of this process. team: of
+    processes.
     """
     weights, extra = split(learner.state())
     moments, rest = flatten(optimizer.state_dict())
@@ -50,7 +53,10 @@ def restore(
     device: torch.device,
     team: Team,
 ) -> None:
-    """The inverse of `capture`. Learning rates and other settings stay those of this run's optimiser."""
+    """The inverse of `capture`. Learning rates and other settings stay those of this run's optimiser.
+
+    saved: the checkpoint. The rest as of `capture`: learner, optimizer, average, device, team.
+    """
     try:
         learner.load({**saved.groups["model"], **saved.state["model"]})
         names, rest = _names(learner, optimizer), saved.state["optimizer"]
@@ -73,7 +79,10 @@ def split(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def flatten(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimiser's ``state_dict`` as tensors ``INDEX.NAME``, the rest of it, and the parameters of its groups."""
+    """An optimiser's ``state_dict`` as tensors ``INDEX.NAME``, the rest of it, and the parameters of its groups.
+
+    state: of `torch.optim.Optimizer.state_dict`.
+    """
     tensors: dict[str, Tensor] = {}
     rest: dict[str, Any] = {}
     for index, values in state["state"].items():
@@ -83,7 +92,10 @@ def flatten(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]
 
 
 def unflatten(tensors: Mapping[str, Tensor], rest: Mapping[str, Any], groups: list[dict[str, Any]]) -> dict[str, Any]:
-    """The inverse of `flatten`, with the settings in ``groups``; `ValueError` where they hold other parameters."""
+    """The inverse of `flatten`, with the settings in ``groups``; `ValueError` where they hold other parameters.
+
+    tensors, rest: as `flatten` gave them.
+    """
     if rest["groups"] != [group["params"] for group in groups]:
         raise ValueError("its optimiser has other groups of parameters.")
     state: dict[int, dict[str, Any]] = {}
@@ -107,6 +119,8 @@ def rng_states(device: torch.device, team: Team) -> dict[str, Tensor]:
     """States of the random generators that training draws from, the CPU's and the device's, as uint8 tensors.
 
     Those of process r > 0 have the ending ``.r``.
+
+    device: of this process. team: of processes.
     """
     states = {"cpu": torch.get_rng_state()}
     if device.type != "cpu":
@@ -117,7 +131,10 @@ def rng_states(device: torch.device, team: Team) -> dict[str, Tensor]:
 
 def set_rng_state(states: Mapping[str, Tensor], device: torch.device, rank: int) -> None:
     """The inverse of `rng_states`. What the checkpoint does not have, another kind of device or a process more than
-    there were, keeps its seeded state."""
+    there were, keeps its seeded state.
+
+    states: as `rng_states` gave them. device: of this process. rank: its number.
+    """
     ending = f".{rank}" if rank else ""
     if f"cpu{ending}" in states:
         torch.set_rng_state(states[f"cpu{ending}"])

@@ -126,7 +126,10 @@ class Team:
         return value
 
     def in_turn(self, lead: Callable[[], T], follow: Callable[[], T] | None = None) -> T:
-        """The leader does its part; where that went well, the others then do theirs (None: the same part)."""
+        """The leader does its part; where that went well, the others then do theirs (None: the same part).
+
+        lead: the leader's part. follow: the others' (None: the same).
+        """
         done: list[T] = []
         self.first(lambda: done.append(lead()))
         with processes.alone():
@@ -177,7 +180,10 @@ class Team:
         return out
 
     def collected(self, x: Tensor) -> list[Tensor]:
-        """The tensor of every process, on the CPU; they have one shape."""
+        """The tensor of every process, on the CPU; they have one shape.
+
+        x: this process's.
+        """
         if self.world == 1:
             return [x]
         out = [torch.empty_like(x, device="cpu") for _ in range(self.world)]

@@ -17,10 +17,11 @@ from counterpoint.views.features import Cheap, Matrix, standardised
 def crop(recording: Recording, rng: np.random.Generator, *, seconds: float) -> Recording:
     """A part of so many seconds from anywhere in the recording; all of one that is no longer than that.
 
-    >>> from counterpoint.modalities.audio import Recording
-    >>> one = Recording(np.zeros(8000, dtype=np.float32), 8000)
-    >>> crop(one, np.random.default_rng(0), seconds=0.25).seconds
-    0.25
+    rng: every draw comes from it.
+
+    >>> recording = Recording(np.zeros(16_000, dtype=np.float32), rate=8_000)
+    >>> crop(recording, np.random.default_rng(0), seconds=0.5).seconds
+    0.5
     """
     wanted = max(1, round(seconds * recording.rate))
     if len(recording) <= wanted:
@@ -40,9 +41,11 @@ def span_mask(
     of one or two places has none hidden, as nothing could be told from what is left.
     Source: Baevski et al. 2020 (wav2vec 2.0), arXiv 2006.11477, section 3.1.
 
-    >>> mask = span_mask(np.array([20, 10]), np.random.default_rng(0), rate=0.1, span=3)
-    >>> mask.shape, bool(mask[1, 10:].any())  # nothing beyond the end of the shorter one
-    ((2, 20), False)
+    rng: every draw comes from it.
+
+    >>> hidden = span_mask(np.array([50, 20]), np.random.default_rng(0))
+    >>> hidden.shape, bool(hidden[1, 20:].any())
+    ((2, 50), False)
     """
     if not 0 <= rate < 1 or span < 1 or least < 0:
         raise ConfigError(f"rate={rate}, span={span}, least={least}: expected 0 <= rate < 1, span >= 1, least >= 0.")
@@ -75,7 +78,12 @@ def disturbed(
     """A part of the recording, louder or softer, in white noise.
 
     keep: the least share of it that is kept. gain: most decibels up or down. noise: least and most decibels by which
-    the recording is louder than the noise. Silence stays silence.
+    the recording is louder than the noise. Silence stays silence. rng: every draw comes from it.
+
+    >>> recording = Recording(np.sin(np.arange(8_000, dtype=np.float32)), rate=8_000)
+    >>> view = disturbed(recording, np.random.default_rng(0))
+    >>> 0.6 <= view.seconds <= 1.0, view.rate
+    (True, 8000)
     """
     part = crop(recording, rng, seconds=float(rng.uniform(keep, 1)) * len(recording) / recording.rate)
     samples = part.samples * np.float32(10 ** (rng.uniform(-gain, gain) / 20))
@@ -85,7 +93,15 @@ def disturbed(
 
 
 def two_views(recordings: Sequence[Recording], rng: np.random.Generator, collate: Collate) -> tuple[Data, Data]:
-    """Each recording `disturbed` twice; see `counterpoint.views.base.TwoViews`."""
+    """Each recording `disturbed` twice; see `counterpoint.views.base.TwoViews`.
+
+    recordings: N of them. rng: every draw comes from it. collate: the encoder's, to what it reads.
+
+    >>> recordings = [Recording(np.sin(np.arange(8_000, dtype=np.float32)), rate=8_000)]
+    >>> one, other = two_views(recordings, np.random.default_rng(0), lambda views: [v.samples for v in views])
+    >>> len(one), np.array_equal(one[0], other[0])
+    (1, False)
+    """
     one, other = ([disturbed(recording, rng) for recording in recordings] for _ in range(2))
     return collate(one), collate(other)
 
@@ -94,6 +110,13 @@ def counterparts(items: Sequence[Recording], rng: np.random.Generator, collate: 
     """The first half of each recording had to find its second half.
 
     Recordings of a single sample have none. See `counterpoint.views.base.Counterparts`.
+
+    items: N recordings. rng: not used, nothing is drawn. collate: not used, halves are recordings.
+
+    >>> recordings = [Recording(np.zeros(8_000, dtype=np.float32), rate=8_000)]
+    >>> first, second = counterparts(recordings, np.random.default_rng(0), list)
+    >>> first[0].seconds, second[0].seconds
+    (0.5, 0.5)
     """
     cut = [len(x) // 2 for x in items]
     first = [x.part(0, n) if n else None for x, n in zip(items, cut)]
@@ -107,7 +130,15 @@ RATE, SECONDS, BANDS = 16_000, 10, 64
 
 
 def log_mel_statistics(train: Sequence[Recording], test: Sequence[Recording]) -> tuple[Matrix, Matrix, str]:
-    """Mean and standard deviation over time of each log-mel band, standardised by the training recordings."""
+    """Mean and standard deviation over time of each log-mel band, standardised by the training recordings.
+
+    train, test: recordings. Returns the matrices of both, and what was left out of them in words.
+
+    >>> recordings = [Recording(np.sin(f * np.arange(8_000, dtype=np.float32)), rate=8_000) for f in (0.1, 0.5)]
+    >>> train, test, cut = log_mel_statistics(recordings, recordings[:1])
+    >>> train.shape[0], test.shape[0], train.shape[1] == test.shape[1]
+    (2, 1, True)
+    """
     rate = min([RATE, *(x.rate for items in (train, test) for x in items)])
     long = sum(x.seconds > SECONDS for items in (train, test) for x in items)
     cut = f"of {long:,} recordings the first {SECONDS} seconds were heard" if long else ""

@@ -29,7 +29,14 @@ it what it is, as its encoder reads it: N items in both, in their order."""
 
 def two_views(modality: str) -> TwoViews:
     """The function ``two_views`` of ``counterpoint.views.MODALITY``; where there is none, an item stands for itself
-    twice, and what tells its views apart is the dropout of its encoder."""
+    twice, and what tells its views apart is the dropout of its encoder.
+
+    modality: its name.
+
+    >>> one, other = two_views("text")(["a text"], np.random.default_rng(0), list)
+    >>> one == other
+    True
+    """
     name = f"counterpoint.views.{modality}"
     found: TwoViews | None = getattr(import_module(name), "two_views", None) if find_spec(name) else None
     return found or _twice
@@ -41,12 +48,25 @@ def _twice(items: Sequence[Any], rng: np.random.Generator, collate: Collate) -> 
 
 
 def counterparts(modality: str) -> Counterparts | None:
-    """The function ``counterparts`` of ``counterpoint.views.MODALITY``; None where there is none."""
+    """The function ``counterparts`` of ``counterpoint.views.MODALITY``; None where there is none.
+
+    modality: its name.
+
+    >>> find = counterparts("text")
+    >>> find(["one two three four five six seven eight"], np.random.default_rng(0), list)
+    (['one two three four'], ['five six seven eight'])
+    """
     name = f"counterpoint.views.{modality}"
     found: Counterparts | None = getattr(import_module(name), "counterparts", None) if find_spec(name) else None
     return found
 
 
 def sentence(function: Counterparts) -> str:
-    """The first sentence of its docstring, on one line."""
+    """The first sentence of its docstring, on one line.
+
+    function: a modality's ``counterparts``.
+
+    >>> sentence(counterparts("text"))
+    'The first half of each text had to find its second half.'
+    """
     return " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())

@@ -28,9 +28,10 @@ _KNOWN[BASES] = True
 def subsequence(sequence: str, rng: np.random.Generator, *, length: Range) -> str:
     """A stretch of a length drawn from ``length``, at a uniformly drawn place; a shorter sequence is taken whole.
 
-    >>> rng = np.random.default_rng(0)
-    >>> subsequence("ACGT", rng, length=(8, 9)), len(subsequence("ACGT" * 9, rng, length=(8, 9)))
-    ('ACGT', 8)
+    rng: every draw comes from it.
+
+    >>> len(subsequence("ACGT" * 10, np.random.default_rng(0), length=(8, 9)))
+    8
     """
     least, beyond = length
     if not 0 < least < beyond:
@@ -49,6 +50,8 @@ def fragment_and_read(
 
     A sequence too short to hold the longest read is the fragment itself, and the read at most half of it.
 
+    rng: every draw comes from it.
+
     >>> fragment_and_read("ACGTTGCA", np.random.default_rng(0), fragment=(6, 7), read=(3, 4))
     ('GTTGCA', 'TGC')
     """
@@ -60,7 +63,14 @@ def fragment_and_read(
 
 
 def substitute(sequence: str, rng: np.random.Generator, *, rate: float) -> str:
-    """Every base becomes, with probability ``rate``, one of the three others; N stays."""
+    """Every base becomes, with probability ``rate``, one of the three others; N stays.
+
+    rng: every draw comes from it. sequence: of ACGTN.
+
+    >>> changed = substitute("AAAAAAAA", np.random.default_rng(0), rate=1.0)
+    >>> len(changed), "A" in changed
+    (8, False)
+    """
     _rate("rate", rate)
     codes = np.frombuffer(sequence.encode("ascii"), dtype=np.uint8).copy()
     hit = (rng.random(len(codes)) < rate) & _KNOWN[codes]
@@ -69,7 +79,13 @@ def substitute(sequence: str, rng: np.random.Generator, *, rate: float) -> str:
 
 
 def indels(sequence: str, rng: np.random.Generator, *, rate: float) -> str:
-    """Behind every base, with probability ``rate`` / 2, a random base is put in; with ``rate`` / 2 it is left out."""
+    """Behind every base, with probability ``rate`` / 2, a random base is put in; with ``rate`` / 2 it is left out.
+
+    rng: every draw comes from it. sequence: of ACGTN.
+
+    >>> indels("ACGT", np.random.default_rng(0), rate=0.0)
+    'ACGT'
+    """
     _rate("rate", rate)
     drawn = rng.random(len(sequence))
     if not (drawn < rate).any():
@@ -83,7 +99,14 @@ def indels(sequence: str, rng: np.random.Generator, *, rate: float) -> str:
 
 
 def two_views(sequences: Sequence[str], rng: np.random.Generator, collate: Collate) -> tuple[Data, Data]:
-    """Half to all of each sequence, twice, with 2 % of its bases exchanged; see `counterpoint.views.base.TwoViews`."""
+    """Half to all of each sequence, twice, with 2 % of its bases exchanged; see `counterpoint.views.base.TwoViews`.
+
+    sequences: N of them. rng: every draw comes from it. collate: the encoder's, to what it reads.
+
+    >>> one, other = two_views(["ACGT" * 25], np.random.default_rng(0), list)
+    >>> 50 <= len(one[0]) <= 100, one == other
+    (True, False)
+    """
 
     def view(sequence: str) -> str:
         length = max(1, round(len(sequence) * rng.uniform(0.5, 1)))
@@ -97,6 +120,12 @@ def counterparts(items: Sequence[str], rng: np.random.Generator, collate: Collat
     """A read of each stretch of DNA, 5 % of it wrong, had to find the stretch.
 
     Reads are of 100 to 250 bases, of shorter stretches half of them. See `counterpoint.views.base.Counterparts`.
+
+    items: N sequences. rng: every draw comes from it. collate: not used, reads are sequences.
+
+    >>> reads, sequences = counterparts(["ACGT" * 100], np.random.default_rng(0), list)
+    >>> 100 <= len(reads[0]) <= 250, sequences == ["ACGT" * 100]
+    (True, True)
     """
     whole = (2**31, 2**31 + 1)  # longer than any sequence
     reads = (fragment_and_read(s, rng, fragment=whole, read=(100, 251))[1] for s in items)
@@ -115,7 +144,14 @@ K = 6
 
 
 def kmer_counts(train: Sequence[str], test: Sequence[str]) -> tuple[Matrix, Matrix, str]:
-    """Square roots of the shares of k-mers of both strands, less the mean of the training sequences."""
+    """Square roots of the shares of k-mers of both strands, less the mean of the training sequences.
+
+    train, test: sequences. Returns the matrices of both, and what was left out of them in words.
+
+    >>> train, test, cut = kmer_counts(["ACGTACGT", "TTTTAAAA"], ["ACGTACGA"])
+    >>> train.shape[0], test.shape[0], train.shape[1] == test.shape[1]
+    (2, 1, True)
+    """
     from sklearn.preprocessing import normalize
 
     known, unseen = (np.sqrt(normalize(counts(items, K), norm="l1")) for items in (train, test))

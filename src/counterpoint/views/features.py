@@ -23,7 +23,11 @@ INSTANCES = 50
 
 
 class Features(NamedTuple):
-    """name: of the baseline. train: (N, F). test: (N', F). cut: a sentence on what was left out, if anything was."""
+    """name: of the baseline. train: (N, F). test: (N', F). cut: a sentence on what was left out, if anything was.
+
+    >>> Features("tf-idf", np.zeros((2, 3)), np.zeros((1, 3))).cut
+    ''
+    """
 
     name: str
     train: Matrix
@@ -38,6 +42,12 @@ class Cheap:
     name: as it is shown. of: training items and test items to their matrices and what was left out of them. Rows have
     about unit length, so that one range of penalties suits all. by: the model on top where there are labels: ``linear``
     (and neighbours, and clusters), or boosted ``trees`` alone.
+
+    >>> def of(train, test):
+    ...     return np.array([[len(x)] for x in train]), np.array([[len(x)] for x in test]), ""
+    >>> lengths = Cheap(name="length", of=of)
+    >>> lengths.features(["a", "bb"], ["ccc"]).test.tolist()
+    [[3]]
     """
 
     name: str
@@ -45,21 +55,36 @@ class Cheap:
     by: Literal["linear", "trees"] = "linear"
 
     def features(self, train_items: Sequence[Any], test_items: Sequence[Any]) -> Features:
-        """Features of both; raises `DataError` where the training items have none."""
+        """Features of both; raises `DataError` where the training items have none.
+
+        train_items: from which means and vocabularies are learned. test_items: of the same kind.
+        """
         train, test, cut = self.of(train_items, test_items)
         return Features(self.name, _plain(train), _plain(test), cut)
 
 
 def cheap(modality: str) -> tuple[Cheap, ...]:
     """The baselines by features of a modality, as ``counterpoint.views.MODALITY`` declares them; none where nothing
-    cheap is known."""
+    cheap is known.
+
+    modality: its name.
+
+    >>> [baseline.name for baseline in cheap("text")]
+    ['TF-IDF of words', 'TF-IDF of character n-grams']
+    """
     name = f"counterpoint.views.{modality}"
     found: tuple[Cheap, ...] = getattr(import_module(name), "cheap", ()) if find_spec(name) else ()
     return found
 
 
 def features_of(modality: str, *, bags: bool = False) -> tuple[Cheap, ...]:
-    """The baselines of a modality; none where nothing cheap is known. bags: of bags of such items."""
+    """The baselines of a modality; none where nothing cheap is known. bags: of bags of such items.
+
+    modality: its name.
+
+    >>> [baseline.name for baseline in features_of("vector", bags=True)]
+    ['the vectors themselves, mean of the bag']
+    """
     found = cheap(modality)
     return tuple(map(_of_bags, found)) if bags else found
 
@@ -90,7 +115,15 @@ def _instances(bags: Sequence[Sequence[Any]]) -> tuple[list[Any], Matrix]:
 
 
 def narrow(features: Features, *, width: int = 256, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Both matrices in at most so many columns, by singular vectors of the training rows where they are wider."""
+    """Both matrices in at most so many columns, by singular vectors of the training rows where they are wider.
+
+    features: of training and test rows. width: most columns. seed: of the randomised decomposition.
+
+    >>> x = np.random.default_rng(0).normal(size=(20, 10))
+    >>> train, test = narrow(Features("random", x, x[:5]), width=3)
+    >>> train.shape, test.shape
+    ((20, 3), (5, 3))
+    """
     from sklearn.decomposition import TruncatedSVD
 
     train, test = features.train, features.test
@@ -112,7 +145,14 @@ def _plain(x: Matrix) -> Matrix:
 
 
 def standardised(train: np.ndarray, test: np.ndarray, *, rows: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """By the training rows' mean and deviation of each column; rows: of about unit length too."""
+    """By the training rows' mean and deviation of each column; rows: of about unit length too.
+
+    train: ``(N, F)``. test: ``(N', F)``.
+
+    >>> train, test = standardised(np.array([[0.0], [2.0]]), np.array([[1.0]]), rows=False)
+    >>> train.tolist(), test.tolist()
+    ([[-1.0], [1.0]], [[0.0]])
+    """
     from sklearn.preprocessing import StandardScaler
 
     scale = StandardScaler().fit(train)
@@ -121,6 +161,13 @@ def standardised(train: np.ndarray, test: np.ndarray, *, rows: bool = True) -> t
 
 
 def scaled(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both by the one factor that makes the mean square length of training rows 1."""
+    """Both by the one factor that makes the mean square length of training rows 1.
+
+    train: ``(N, F)``. test: ``(N', F)``.
+
+    >>> train, test = scaled(np.array([[3.0, 4.0]]), np.array([[0.0, 5.0]]))
+    >>> [[round(float(x), 2) for x in rows[0]] for rows in (train, test)]
+    [[0.6, 0.8], [0.0, 1.0]]
+    """
     length = float(np.sqrt((train.astype(np.float64) ** 2).sum(1).mean())) or 1.0
     return (train / length).astype(np.float32), (test / length).astype(np.float32)

@@ -21,6 +21,13 @@ def mask_nodes(
     floor(rate · n) of the n nodes that have a neighbour are chosen (an isolated one could not be told from anything).
     A share ``replace`` of them, rounded down, gets the features of other nodes; the rest is to be hidden.
     Source: Hou et al. 2022 (GraphMAE), arXiv 2205.10803.
+
+    rng: every draw comes from it. graph: with features of its nodes ``(N, F)``. rate: share of nodes that is chosen.
+
+    >>> graph = Graph(features=np.eye(4, dtype=np.float32), edges=np.array([[0, 1, 2], [1, 2, 3]]))
+    >>> features, chosen, hidden = mask_nodes(graph, np.random.default_rng(0), rate=0.5)
+    >>> features.shape, len(chosen), int(hidden.sum())
+    ((4, 4), 2, 2)
     """
     if not 0 < rate < 1 or not 0 <= replace <= 1:
         raise ConfigError(f"rate={rate}, replace={replace}: expected 0 < rate < 1 and 0 <= replace <= 1.")
@@ -45,6 +52,12 @@ def influence(graph: Graph, *, order: int, summed: bool = False) -> sparse.csr_a
     """How far each node reaches each other in ``order`` random steps, ``(N, N)``: ``A^order``, or, ``summed``,
     ``A + A² + ... + A^order``. A: edges and loops, each row divided by its sum.
     Source: Kulatilleke et al. 2022 (SCGC), arXiv 2204.12656.
+
+    graph: whose edges count.
+
+    >>> graph = Graph(features=np.eye(3, dtype=np.float32), edges=np.array([[0], [1]]))
+    >>> influence(graph, order=2).toarray().tolist()
+    [[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
     """
     if order < 1:
         raise ConfigError(f"order={order}: expected at least one step.")
@@ -61,7 +74,14 @@ def influence(graph: Graph, *, order: int, summed: bool = False) -> sparse.csr_a
 
 
 def drop_edges(graph: Graph, rng: np.random.Generator, *, share: float) -> np.ndarray:
-    """The edges ``(2, E')`` without a random share of them, gone in both directions."""
+    """The edges ``(2, E')`` without a random share of them, gone in both directions.
+
+    rng: every draw comes from it. graph: with edges ``(2, E)``. share: of the edges, from 0 to 1.
+
+    >>> graph = Graph(features=np.eye(4, dtype=np.float32), edges=np.array([[0, 1, 2, 3], [1, 2, 3, 0]]))
+    >>> graph.edges.shape, drop_edges(graph, np.random.default_rng(0), share=0.5).shape
+    ((2, 8), (2, 2))
+    """
     if not 0 <= share < 1:
         raise ConfigError(f"share={share}: expected at least 0 and below 1.")
     one = graph.edges[:, graph.edges[0] < graph.edges[1]]
@@ -73,12 +93,28 @@ def drop_edges(graph: Graph, rng: np.random.Generator, *, share: float) -> np.nd
 
 
 def own(train: Sequence[Node], test: Sequence[Node]) -> tuple[Matrix, Matrix, str]:
-    """Features of the nodes themselves, scaled to unit length."""
+    """Features of the nodes themselves, scaled to unit length.
+
+    train, test: nodes. Returns the matrices of both, and what was left out of them in words.
+
+    >>> graph = Graph(features=2 * np.eye(3, dtype=np.float32), edges=np.array([[0], [1]]))
+    >>> train, test, cut = own([graph[0], graph[1]], [graph[2]])
+    >>> train.shape, test.shape
+    ((2, 3), (1, 3))
+    """
     return *(_of_nodes(items, steps=0) for items in (train, test)), ""
 
 
 def around(train: Sequence[Node], test: Sequence[Node]) -> tuple[Matrix, Matrix, str]:
-    """Features averaged twice over neighbours and the node itself (Wu et al. 2019, SGC, arXiv 1902.07153)."""
+    """Features averaged twice over neighbours and the node itself (Wu et al. 2019, SGC, arXiv 1902.07153).
+
+    train, test: nodes. Returns the matrices of both, and what was left out of them in words.
+
+    >>> graph = Graph(features=2 * np.eye(3, dtype=np.float32), edges=np.array([[0], [1]]))
+    >>> train, test, cut = around([graph[0], graph[1]], [graph[2]])
+    >>> train.shape, test.shape
+    ((2, 3), (1, 3))
+    """
     return *(_of_nodes(items, steps=2) for items in (train, test)), ""
 
 

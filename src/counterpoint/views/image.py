@@ -39,6 +39,12 @@ class SimCLRViews:
     saturation: largest relative change. hue: largest rotation in turns (0.5 reaches every colour). sigma:
     deviation of the blur in pixels. The four changes of colour come in an order that is drawn once per call
     (in the original: once per image).
+
+    >>> images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    >>> views = SimCLRViews(size=16)
+    >>> one, other = (views(images, np.random.default_rng(seed)) for seed in (0, 1))
+    >>> one.shape, bool(torch.equal(one, other))
+    (torch.Size([2, 3, 16, 16]), False)
     """
 
     size: int | None = None
@@ -130,6 +136,9 @@ class PatchGrid:
 
     Source: Gidaris et al. 2021 (OBoW), arXiv 2012.11552, section 4.1.
 
+    >>> grid = PatchGrid(view=SimCLRViews(size=24), patch=8, count=5, jitter=2)
+    >>> grid(torch.rand(2, 3, 32, 32), np.random.default_rng(0)).shape
+    torch.Size([10, 3, 8, 8])
     """
 
     view: SimCLRViews
@@ -158,7 +167,14 @@ class PatchGrid:
 
 
 def two_views(images: Sequence[Any], rng: np.random.Generator, collate: Collate) -> tuple[Tensor, Tensor]:
-    """Two `SimCLRViews` of each image, ``(N, C, size, size)`` both; see `counterpoint.views.base.TwoViews`."""
+    """Two `SimCLRViews` of each image, ``(N, C, size, size)`` both; see `counterpoint.views.base.TwoViews`.
+
+    images: N of them. rng: every draw comes from it. collate: the encoder's, to images of one size.
+
+    >>> one, other = two_views([torch.rand(3, 16, 16)], np.random.default_rng(0), torch.stack)
+    >>> one.shape, bool(torch.equal(one, other))
+    (torch.Size([1, 3, 16, 16]), False)
+    """
     data = collate(images)
     assert isinstance(data, Tensor)
     augment = SimCLRViews(size=data.shape[-1])
@@ -169,6 +185,12 @@ def counterparts(items: Sequence[Any], rng: np.random.Generator, collate: Collat
     """One crop of each image had to find another crop of it.
 
     Both are views as SimCLR draws them, ``(N, C, S, S)``. See `counterpoint.views.base.Counterparts`.
+
+    items: N images. rng: every draw comes from it. collate: the encoder's, to images of one size.
+
+    >>> crop, another = counterparts([torch.rand(3, 16, 16)], np.random.default_rng(0), torch.stack)
+    >>> crop.shape, another.shape
+    (torch.Size([1, 3, 16, 16]), torch.Size([1, 3, 16, 16]))
     """
     return two_views(items, rng, collate)
 
@@ -184,6 +206,13 @@ def draw_boxes(
 
     Share of the area uniform, ratio log-uniform, drawn again up to ``tries`` times where the box does not
     fit, then clipped.
+
+    rng: every draw comes from it. shape: of the images, ``(N, C, H, W)``. crop: least and largest share of the area.
+    ratio: least and largest width / height.
+
+    >>> boxes = draw_boxes((5, 3, 32, 32), np.random.default_rng(0), (0.2, 1.0), (3 / 4, 4 / 3))
+    >>> boxes.shape, bool((boxes[:, 2:] <= 1).all())
+    (torch.Size([5, 4]), True)
     """
     n, _, height, width = shape
     area = rng.uniform(*crop, size=(tries, n))
@@ -200,6 +229,13 @@ def crop_resize(images: Tensor, size: int, boxes: Tensor, flip: Tensor) -> Tenso
 
     Bilinear. Where the images are larger than ``size``, the grid is that many times denser and averaged, so that
     detail finer than the view does not alias.
+
+    boxes: as `draw_boxes` gives them.
+
+    >>> image = torch.arange(4.0).view(1, 1, 1, 4).expand(1, 1, 4, 4)
+    >>> whole = torch.tensor([[0.5, 0.5, 1.0, 1.0]])
+    >>> crop_resize(image, 4, whole, torch.tensor([True]))[0, 0, 0].round().tolist()  # mirrored
+    [3.0, 2.0, 1.0, 0.0]
     """
     n, _, height, width = images.shape
     dense = max(1, round(min(height, width) / size))
@@ -216,22 +252,49 @@ def crop_resize(images: Tensor, size: int, boxes: Tensor, flip: Tensor) -> Tenso
 
 
 def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
-    """``factor · x``, clipped to [0, 1]; ``factor`` ``(N,)``."""
+    """``factor · x``, clipped to [0, 1]; ``factor`` ``(N,)``.
+
+    x: images ``(N, C, H, W)`` in [0, 1].
+
+    >>> adjust_brightness(torch.full((1, 3, 1, 1), 0.25), torch.tensor([2.0])).flatten().tolist()
+    [0.5, 0.5, 0.5]
+    """
     return (x * _column(factor.to(x))).clamp_(0, 1)
 
 
 def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
-    """``mean + factor · (x - mean)`` with the mean brightness of each image, clipped."""
+    """``mean + factor · (x - mean)`` with the mean brightness of each image, clipped.
+
+    x: images ``(N, C, H, W)`` in [0, 1]. factor: ``(N,)``.
+
+    >>> x = torch.rand(1, 3, 4, 4)
+    >>> bool((adjust_contrast(x, torch.tensor([0.0])).std() < 1e-6))  # nothing but the mean is left
+    True
+    """
     return torch.lerp(luma(x).mean((1, 2, 3), keepdim=True), x, _column(factor.to(x))).clamp_(0, 1)
 
 
 def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
-    """``grey + factor · (x - grey)`` pixel by pixel, clipped; RGB only."""
+    """``grey + factor · (x - grey)`` pixel by pixel, clipped; RGB only.
+
+    x: images ``(N, 3, H, W)`` in [0, 1]. factor: ``(N,)``.
+
+    >>> grey = adjust_saturation(torch.rand(1, 3, 4, 4), torch.tensor([0.0]))
+    >>> bool(torch.allclose(grey[:, 0], grey[:, 2]))
+    True
+    """
     return torch.lerp(luma(x), x, _column(factor.to(x))).clamp_(0, 1)
 
 
 def adjust_hue(x: Tensor, turns: Tensor) -> Tensor:
-    """Rotate the hue by ``turns`` ``(N,)`` of the circle; saturation and value of HSV stay. RGB only."""
+    """Rotate the hue by ``turns`` ``(N,)`` of the circle; saturation and value of HSV stay. RGB only.
+
+    x: images ``(N, 3, H, W)`` in [0, 1].
+
+    >>> red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
+    >>> adjust_hue(red, torch.tensor([1 / 3])).flatten().round(decimals=3).abs().tolist()  # green
+    [0.0, 1.0, 0.0]
+    """
     red, green, blue = x.unbind(1)
     value = x.amax(1)
     chroma = value - x.amin(1)
@@ -248,7 +311,13 @@ def adjust_hue(x: Tensor, turns: Tensor) -> Tensor:
 
 
 def blur(x: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur of ``sigma`` ``(N,)`` pixels; the kernel is about a tenth of the image, odd, at least 3."""
+    """Gaussian blur of ``sigma`` ``(N,)`` pixels; the kernel is about a tenth of the image, odd, at least 3.
+
+    x: images ``(N, C, H, W)``.
+
+    >>> blur(torch.ones(1, 3, 16, 16), torch.tensor([1.0])).shape
+    torch.Size([1, 3, 16, 16])
+    """
     n, channels, height, width = x.shape
     radius = min(max(1, round(0.05 * min(height, width))), min(height, width) - 1)
     offset = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
@@ -259,7 +328,13 @@ def blur(x: Tensor, sigma: Tensor) -> Tensor:
 
 
 def solarise(x: Tensor, threshold: float = 0.5) -> Tensor:
-    """``1 - x`` where ``x >= threshold``."""
+    """``1 - x`` where ``x >= threshold``.
+
+    x: images in [0, 1].
+
+    >>> solarise(torch.tensor([0.25, 0.75])).tolist()
+    [0.25, 0.25]
+    """
     return torch.where(x >= threshold, 1 - x, x)
 
 
@@ -290,7 +365,14 @@ SIDE = 16
 
 
 def flat_pixels(train: Sequence[Any], test: Sequence[Any]) -> tuple[Matrix, Matrix, str]:
-    """Images as squares of `SIDE` by `SIDE` pixels in red, green and blue, less the mean image."""
+    """Images as squares of `SIDE` by `SIDE` pixels in red, green and blue, less the mean image.
+
+    train, test: images. Returns the matrices of both, and what was left out of them in words.
+
+    >>> train, test, cut = flat_pixels([torch.zeros(3, 32, 32), torch.ones(3, 32, 32)], [torch.ones(3, 32, 32)])
+    >>> train.shape == (2, 3 * SIDE**2), test.shape == (1, 3 * SIDE**2)
+    (True, True)
+    """
     known, unseen = (pixels(list(items), SIDE, fit="squash").flatten(1).numpy() for items in (train, test))
     return *scaled(known - known.mean(0), unseen - known.mean(0)), ""
 

@@ -16,7 +16,13 @@ from counterpoint.views.features import Cheap, Matrix, scaled, standardised
 
 
 def some_cells(shape: tuple[int, int], rng: np.random.Generator, *, rate: float) -> Tensor:
-    """``(N, C)`` bool, True at ``rate`` of the cells of each row: that share of C rounded down, but at least one."""
+    """``(N, C)`` bool, True at ``rate`` of the cells of each row: that share of C rounded down, but at least one.
+
+    rng: every draw comes from it. shape: (N, C).
+
+    >>> some_cells((3, 10), np.random.default_rng(0), rate=0.3).sum(1).tolist()
+    [3, 3, 3]
+    """
     if not 0 <= rate <= 1:
         raise ConfigError(f"rate={rate}: give a share of the cells, from 0 to 1.")
     count = max(1, int(rate * shape[1])) if rate else 0
@@ -28,9 +34,15 @@ def corrupt_cells(cells: Cells, rng: np.random.Generator, *, rate: float, pool: 
     """``rate`` of each row's cells replaced by what the same column holds in rows that are drawn for each cell.
 
     pool: the rows to draw from (None: the batch itself, which is a sample of the column's distribution). A cell that is
-    missing, or for which a missing one was drawn, stays as it is.
+    missing, or for which a missing one was drawn, stays as it is. rng: every draw comes from it.
 
     Source: Bahri et al. 2022 (SCARF), arXiv 2106.15147.
+
+    >>> numbers = torch.arange(8.0).view(4, 2)
+    >>> cells = {"codes": torch.zeros(4, 0).long(), "values": numbers, "missing": numbers < 0}
+    >>> view = corrupt_cells(cells, np.random.default_rng(0), rate=0.5)
+    >>> int((view["values"] != cells["values"]).sum(1).max())  # half of each row's two cells, at most
+    1
     """
     pool = cells if pool is None else pool
     missing = cells["missing"]
@@ -47,7 +59,16 @@ def corrupt_cells(cells: Cells, rng: np.random.Generator, *, rate: float, pool: 
 
 
 def mask_cells(cells: Cells, rng: np.random.Generator, *, rate: float) -> tuple[Cells, Tensor]:
-    """The rows with ``rate`` of their cells missing, and which of those had been there ``(N, C)`` bool."""
+    """The rows with ``rate`` of their cells missing, and which of those had been there ``(N, C)`` bool.
+
+    rng: every draw comes from it.
+
+    >>> numbers = torch.arange(8.0).view(4, 2)
+    >>> cells = {"codes": torch.zeros(4, 0).long(), "values": numbers, "missing": numbers < 0}
+    >>> masked, hidden = mask_cells(cells, np.random.default_rng(0), rate=0.5)
+    >>> hidden.sum(1).tolist(), bool(torch.equal(masked["missing"], hidden))
+    ([1, 1, 1, 1], True)
+    """
     missing = cells["missing"]
     hidden = some_cells((missing.shape[0], missing.shape[1]), rng, rate=rate)
     gone, k = missing | hidden, cells["codes"].shape[1]
@@ -59,7 +80,16 @@ def mask_cells(cells: Cells, rng: np.random.Generator, *, rate: float) -> tuple[
 
 
 def two_views(rows: Sequence[Table], rng: np.random.Generator, collate: Collate) -> tuple[Cells, Cells]:
-    """Each row twice with 30 % of its cells from other rows of the batch; see `counterpoint.views.base.TwoViews`."""
+    """Each row twice with 30 % of its cells from other rows of the batch; see `counterpoint.views.base.TwoViews`.
+
+    rows: N of them. rng: every draw comes from it. collate: the encoder's, to cells.
+
+    >>> numbers = torch.arange(8.0).view(4, 2)
+    >>> cells = {"codes": torch.zeros(4, 0).long(), "values": numbers, "missing": numbers < 0}
+    >>> one, other = two_views([{"a": 1.0, "b": 2.0}] * 4, np.random.default_rng(0), lambda rows: cells)
+    >>> one["values"].shape, other["values"].shape
+    (torch.Size([4, 2]), torch.Size([4, 2]))
+    """
     cells = collate(rows)
     assert not isinstance(cells, Tensor)
     one, other = (corrupt_cells(dict(cells), rng, rate=0.3) for _ in range(2))
@@ -71,6 +101,12 @@ def counterparts(rows: Sequence[Table], rng: np.random.Generator, collate: Colla
 
     The halves are drawn for each row among the cells that are there; rows of fewer than two cells have none. See
     `counterpoint.views.base.Counterparts`.
+
+    rows: N of them. rng: every draw comes from it. collate: not used, halves are rows.
+
+    >>> first, second = counterparts([{"age": 40, "city": "Rome"}], np.random.default_rng(0), list)
+    >>> sorted([*first[0], *second[0]])
+    ['age', 'city']
     """
     first: list[Any] = []
     second: list[Any] = []
@@ -90,7 +126,15 @@ VALUES = 100
 
 
 def columns(train: Sequence[Any], test: Sequence[Any]) -> tuple[Matrix, Matrix, str]:
-    """Cells of a table: numbers standardised, missing ones as the mean beside a mark; everything else one-hot."""
+    """Cells of a table: numbers standardised, missing ones as the mean beside a mark; everything else one-hot.
+
+    train, test: rows. Returns the matrices of both, and what was left out of them in words.
+
+    >>> rows = [{"age": 30, "city": "Rome"}, {"age": 40, "city": "Oslo"}]
+    >>> train, test, cut = columns(rows, [{"age": 35, "city": "Rome"}])
+    >>> train.shape[0], test.shape[0], train.shape[1] == test.shape[1]
+    (2, 1, True)
+    """
     from sklearn.impute import SimpleImputer
     from sklearn.preprocessing import OneHotEncoder
 

@@ -21,7 +21,11 @@ def clip(video: Video, rng: np.random.Generator, *, frames: int = 16, stride: tu
     """So many frames from anywhere in the video, each so many after the one before.
 
     stride: least and largest distance of two frames, of which one is drawn; a smaller one where the video is too short
-    for it. A video of no more than ``frames`` frames is taken whole.
+    for it. A video of no more than ``frames`` frames is taken whole. rng: every draw comes from it.
+
+    >>> video = Video(np.zeros((40, 8, 8, 3), dtype=np.uint8))
+    >>> len(clip(video, np.random.default_rng(0), frames=16))
+    16
     """
     least, largest = stride
     if frames < 1 or not 1 <= least <= largest:
@@ -48,7 +52,10 @@ def augmented(
     and one of contrast, the same in all of its frames.
 
     crop, ratio: share of the area, and width / height, of the crop. flip: probability. strength: largest relative
-    change of brightness and contrast.
+    change of brightness and contrast. rng: every draw comes from it.
+
+    >>> augmented(torch.rand(2, 4, 3, 16, 16), np.random.default_rng(0)).shape
+    torch.Size([2, 4, 3, 16, 16])
     """
     if not (0 < crop[0] <= crop[1] <= 1 and 0 <= flip <= 1 and 0 <= strength <= 1):
         raise ConfigError(f"crop={crop}, flip={flip}, strength={strength}: expected shares from 0 to 1.")
@@ -64,7 +71,17 @@ def augmented(
 
 
 def two_views(videos: Sequence[Video], rng: np.random.Generator, collate: Collate) -> tuple[Data, Data]:
-    """Two clips of each video, both `augmented`; see `counterpoint.views.base.TwoViews`."""
+    """Two clips of each video, both `augmented`; see `counterpoint.views.base.TwoViews`.
+
+    videos: N of them. rng: every draw comes from it. collate: the encoder's, to frames of one size.
+
+    >>> videos = [Video(np.zeros((20, 16, 16, 3), dtype=np.uint8))]
+    >>> def collate(clips):
+    ...     return {"frames": torch.stack([torch.from_numpy(c.frames).movedim(-1, 1) / 255 for c in clips])}
+    >>> one, other = two_views(videos, np.random.default_rng(0), collate)
+    >>> one["frames"].shape == other["frames"].shape
+    True
+    """
     views = []
     for _ in range(2):
         data = collate([clip(video, rng) for video in videos])
@@ -77,6 +94,12 @@ def counterparts(items: Sequence[Video], rng: np.random.Generator, collate: Coll
     """The first half of each video had to find its second half.
 
     Videos of a single frame have none. See `counterpoint.views.base.Counterparts`.
+
+    items: N videos. rng: not used, nothing is drawn. collate: not used, halves are videos.
+
+    >>> first, second = counterparts([Video(np.zeros((10, 8, 8, 3), dtype=np.uint8))], np.random.default_rng(0), list)
+    >>> len(first[0]), len(second[0])
+    (5, 5)
     """
     halves = [len(x) // 2 for x in items]
     first = [x.part(0, n) if n else None for x, n in zip(items, halves)]
@@ -90,7 +113,15 @@ SIDE = 8
 
 
 def mean_and_motion(train: Sequence[Video], test: Sequence[Video]) -> tuple[Matrix, Matrix, str]:
-    """The mean frame in `SIDE` by `SIDE` pixels, and the mean of what each changes by, less those of the mean video."""
+    """The mean frame in `SIDE` by `SIDE` pixels, and the mean of what each changes by, less those of the mean video.
+
+    train, test: videos. Returns the matrices of both, and what was left out of them in words.
+
+    >>> videos = [Video(np.full((4, 16, 16, 3), value, dtype=np.uint8)) for value in (0, 200)]
+    >>> train, test, cut = mean_and_motion(videos, videos[:1])
+    >>> train.shape[0], test.shape[0], train.shape[1] == test.shape[1]
+    (2, 1, True)
+    """
     known, unseen = (np.stack([_summary(x) for x in items]) for items in (train, test))
     return *scaled(known - known.mean(0), unseen - known.mean(0)), ""
 

@@ -22,13 +22,19 @@ _FILE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
 
 def check_names(path: File, names: Sequence[str]) -> None:
-    """Raises `DataError` where two columns have one name."""
+    """Raises `DataError` where two columns have one name.
+
+    path: of the file. names: of its columns.
+    """
     if twice := sorted({n for n in names if list(names).count(n) > 1}):
         raise DataError(f"{path} names a column twice: {', '.join(map(repr, twice))}. Rename one of them.")
 
 
 def check_rows(path: File, batch: pa.RecordBatch) -> None:
-    """Raises `DataError` for a row that is larger than a row may be."""
+    """Raises `DataError` for a row that is larger than a row may be.
+
+    path: of the file. batch: some of its rows.
+    """
     most = options.most_row_bytes()
     if batch.nbytes > most and any(batch.slice(i, 1).nbytes > most for i in range(len(batch))):
         raise DataError(options.too_long(f"A row of {path}"))

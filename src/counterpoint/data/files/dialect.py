@@ -61,7 +61,10 @@ class Dialect:
 
 
 def usual(path: File) -> str:
-    """The separator that the name of a file promises."""
+    """The separator that the name of a file promises.
+
+    path: of the file.
+    """
     return "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
 
 
@@ -71,6 +74,8 @@ def look(path: File, state: tuple[str, int, str], reading: Reading) -> Dialect:
 
     Raises `DataError` where quotes open that do not close, where a column is named twice, and for text that is of
     another encoding than it begins with.
+
+    path: of the file. state: what tells whether it has changed. reading: what is said of it.
     """
     with textfile.open_text(path, reading) as stream:
         data = stream.read(SCAN)
@@ -307,7 +312,10 @@ def _number(cell: str) -> bool:
 
 
 def name_columns(path: File, first: Sequence[str], header: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of the columns, and those that the file does not give; the first one, of an index, is ``index``."""
+    """The names of the columns, and those that the file does not give; the first one, of an index, is ``index``.
+
+    path: of the file. first: cells of its first row. header: whether these are names.
+    """
     if not header:
         return tuple(f"column_{i}" for i in range(1, len(first) + 1)), ()
     names = [cell.strip() for cell in first]

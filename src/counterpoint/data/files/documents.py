@@ -31,7 +31,11 @@ def inside(folder: Path) -> list[Path]:
 
 def table(root: Path, paths: Sequence[Path], reading: Reading, log: Log) -> Any:
     """Passages of documents with the file that each is from, ``text`` and ``file_name``; or whole documents and their
-    ``label``. Empty ones are left out and listed in the log."""
+    ``label``. Empty ones are left out and listed in the log.
+
+    root: the folder that names are relative to. paths: of the documents. reading: what is said of them. log: of the
+    rows.
+    """
     import datasets
 
     texts = {p: t for p in paths if (t := _text(p, reading)).strip()}
@@ -55,6 +59,8 @@ def table(root: Path, paths: Sequence[Path], reading: Reading, log: Log) -> Any:
 
 def passages(text: str, size: int = PASSAGE) -> Iterator[str]:
     """Paragraphs put together up to a size, a heading with what follows it; longer ones are cut between sentences.
+
+    text: of a document. size: in characters.
 
     >>> list(passages("# A\\n\\none two.\\n\\nthree four.", size=16))
     ['# A\\n\\none two.', 'three four.']

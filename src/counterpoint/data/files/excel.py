@@ -22,7 +22,10 @@ ROWS = 20_000
 
 def tables_of(path: File, reading: Reading, log: Log) -> Iterator[pa.Table]:
     """The first sheet that holds anything; its first row names the columns. A column holds numbers where all of its
-    cells do, else texts; a date is a text like 2024-01-31."""
+    cells do, else texts; a date is a text like 2024-01-31.
+
+    path: of the file. reading: what is said of it. log: of the rows.
+    """
     try:
         import openpyxl
     except ImportError as error:

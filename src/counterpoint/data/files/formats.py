@@ -46,13 +46,19 @@ LOOKED_AT = 2**32
 
 
 def suffix(path: File) -> str:
-    """The ending that decides, without ``.gz``: ``rows.jsonl.gz`` -> ``.jsonl``."""
+    """The ending that decides, without ``.gz``: ``rows.jsonl.gz`` -> ``.jsonl``.
+
+    path: of the file.
+    """
     name = path.name.lower().removesuffix(".gz")
     return ".tar" if name.endswith(".tgz") else Path(name).suffix
 
 
 def kind(path: File) -> str | None:
-    """The format the file's name promises, or None."""
+    """The format the file's name promises, or None.
+
+    path: of the file.
+    """
     found = modalities.format_of(ending := suffix(path))
     return SUFFIXES.get(ending) or (found.name if found else None)
 
@@ -66,7 +72,7 @@ def readable() -> str:
 def tables(path: File, reading: Reading = AS_FOUND, log: Log | None = None) -> Iterator[pa.Table]:
     """The rows of one file as tables of bounded size. `DataError` when it is empty, truncated or something else.
 
-    reading: what is said about the file rather than found. log: receives what was found and decided.
+    reading: what is said about the file rather than found. log: receives what was found and decided. path: of the file.
     """
     found = kind(path)
     special = modalities.format_of(suffix(path))
@@ -99,7 +105,10 @@ def tables(path: File, reading: Reading = AS_FOUND, log: Log | None = None) -> I
 
 
 def check_magic(path: File, promised: str) -> None:
-    """`DataError` where there is no such file, where it is empty, and where its first bytes are of another format."""
+    """`DataError` where there is no such file, where it is empty, and where its first bytes are of another format.
+
+    path: of the file. promised: the format that its name promises.
+    """
     if not path.exists():
         raise DataError(f"There is no file {path}. Check the path for a typing mistake.")
     if isinstance(path, Path) and not path.is_file():
@@ -161,6 +170,8 @@ def parquet_batches(
 
     A text is written once and may stand in every row, so that a small file becomes a large table: the first few rows of
     a group tell how large rows are. names: of the columns to read (None: all). Raises `DataError` beyond the limits.
+
+    path: of the file, for messages. file: opened. groups: their numbers.
     """
     most, total, per_row = options.most_bytes(store.size(path)), 0, 0
     for group in groups:
@@ -178,14 +189,20 @@ def parquet_batches(
 
 
 def open_parquet(path: File) -> pa.parquet.ParquetFile:
-    """Its footer is read; of the rest, what is asked for. To be closed by the caller."""
+    """Its footer is read; of the rest, what is asked for. To be closed by the caller.
+
+    path: of the file.
+    """
     if isinstance(path, Remote):
         return pa.parquet.ParquetFile(path.open(scattered=True), buffer_size=4 * 2**20)
     return pa.parquet.ParquetFile(path, memory_map=True)
 
 
 def open_source(path: File) -> Any:
-    """The bytes as Arrow reads them: mapped into memory where the file lies on a disk."""
+    """The bytes as Arrow reads them: mapped into memory where the file lies on a disk.
+
+    path: of the file.
+    """
     return pa.PythonFile(path.open(), mode="r") if isinstance(path, Remote) else pa.memory_map(str(path))
 
 

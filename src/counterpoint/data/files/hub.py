@@ -19,7 +19,10 @@ PATIENCE = 3.0  # seconds until a network counts as unreachable
 
 
 def load(source: str, *, split: str | None, streaming: bool) -> datasets.Dataset | datasets.IterableDataset:
-    """A data set of the hub, ``train`` unless a split is named. `DataError` at once when there is no network."""
+    """A data set of the hub, ``train`` unless a split is named. `DataError` at once when there is no network.
+
+    source: its id. split: its name. streaming: read as it is used, not downloaded first.
+    """
     offline = any(os.environ.get(n, "").upper() in ("1", "ON", "YES", "TRUE") for n in _OFFLINE)
     if not offline and (problem := unreachable()):
         raise DataError(

@@ -32,6 +32,8 @@ _LISTED = ("anchor", "positive", "negative")
 
 
 def tables_of(path: File, reading: Reading, log: Log) -> Iterator[pa.Table]:
+    """The rows of a file of JSON: an object a line, or one document. path: of the file. reading: what is said of it.
+    log: of the rows."""
     with textfile.open_text(path, reading) as stream:
         line = 0
         for number, block in enumerate(textfile.blocks(stream, path)):
@@ -57,7 +59,10 @@ def is_lines(block: bytes, *, alone: bool = False, name: str = "") -> bool:
 
 
 def loads(text: str | bytes) -> Any:
-    """A value of JSON. Raises `json.JSONDecodeError`, and `DataError` where it nests deeper than `DEPTH`."""
+    """A value of JSON. Raises `json.JSONDecodeError`, and `DataError` where it nests deeper than `DEPTH`.
+
+    text: of one value.
+    """
     deep = depth(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
     if deep > DEPTH:
         raise DataError(f"it nests {deep:,} levels deep; at most {DEPTH} are read. Write it flatter.")
@@ -65,7 +70,10 @@ def loads(text: str | bytes) -> Any:
 
 
 def depth(text: bytes) -> int:
-    """Levels of nesting of a value of JSON."""
+    """Levels of nesting of a value of JSON.
+
+    text: of one value.
+    """
     opening, closing = text.count(b"[") + text.count(b"{"), b"]}"
     if opening <= DEPTH:
         return opening and 1  # whatever it is, it is not too deep
@@ -130,7 +138,10 @@ def as_row(value: Any, place: str) -> dict[str, Any]:
 
 
 def from_rows(path: File, rows: Sequence[dict[str, Any]], line: int, log: Log | None = None) -> pa.Table:
-    """Objects as a table; ``line`` of them came before, for the error where a column mixes types."""
+    """Objects as a table; ``line`` of them came before, for the error where a column mixes types.
+
+    path: of the file, for messages. rows: the objects. log: of the rows.
+    """
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns, broken = {}, set()
     for name in names:

@@ -25,7 +25,7 @@ def with_files(dataset: Any, folder: Path, reading: Reading, log: Log) -> Any:
     """A data set whose columns of paths are pictures or recordings, where there are such files below the folder.
 
     folder: where the table lies; paths are relative to it. Raises `DataError` for files outside of it, unless the
-    reading allows them.
+    reading allows them. dataset: of `datasets`. reading: what is said of the files. log: of the rows.
     """
     import datasets
 

@@ -61,7 +61,10 @@ def encoded(stream: datasets.IterableDataset) -> datasets.IterableDataset:
 
 
 def dataset(columns: Mapping[str, Any], **known: Any) -> datasets.Dataset:
-    """Columns to a data set; those named like a modality of files are lists of bytes, paths, or ``{bytes, path}``."""
+    """Columns to a data set; those named like a modality of files are lists of bytes, paths, or ``{bytes, path}``.
+
+    columns: name -> cells. known: name -> feature, where it is not to be found out.
+    """
     import datasets
 
     files = [m.name for m in discover().values() if m.suffixes]
@@ -80,7 +83,10 @@ def _array(files: Iterable[Any]) -> pa.Array:
 
 
 def below(folder: Path, name: str) -> str | None:
-    """The path of a file that a table in a folder names, where it lies below that folder; None where it does not."""
+    """The path of a file that a table in a folder names, where it lies below that folder; None where it does not.
+
+    folder: of the table. name: as the table has it.
+    """
     root = os.path.abspath(folder)
     path = os.path.abspath(os.path.join(root, name))
     return path if path.startswith(os.path.join(root, "")) else None
@@ -91,7 +97,10 @@ def below(folder: Path, name: str) -> str | None:
 
 def held(root: Path) -> dict[str, list[Path]]:
     """Modality -> its items below a folder, sorted by path: files, and folders that are an item each. Hidden ones are
-    left out."""
+    left out.
+
+    root: the folder.
+    """
     known = [m for m in discover().values() if m.suffixes]
     folders = {m.name: m.folders(root) for m in known if m.folders}
     taken = {p for found in folders.values() for p in found}
@@ -106,6 +115,8 @@ def folder(root: Path, medium: Modality, log: Log) -> datasets.Dataset:
 
     Unreadable files are skipped and listed in the log. Columns: that of the medium, and ``label`` or those of the
     metadata.
+
+    root: the folder. medium: what its files are. log: of the rows.
     """
     import datasets
 

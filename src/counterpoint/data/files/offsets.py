@@ -66,7 +66,8 @@ def rows_from(
     """The rows from a place on, after ``skip`` of them, to the end of the file, with these columns.
 
     first: the number of the first row, for what is said of rows that cannot be read. reading: what is said of the file.
-    Raises `DataError` where the file has no such column, is damaged, or is gone.
+    Raises `DataError` where the file has no such column, is damaged, or is gone. file: of rows. at: the place, in
+    bytes. columns: their names (None: all). log: of the rows.
     """
     with _named(file):
         match _layout(file, reading):
@@ -113,7 +114,10 @@ def empty(file: File) -> bool:
 
 
 def is_lines(file: File, reading: Reading = AS_FOUND) -> bool:
-    """Whether a file holds one JSON object per line."""
+    """Whether a file holds one JSON object per line.
+
+    file: of JSON. reading: what is said of it.
+    """
     return _layout(file, reading) == "json"
 
 

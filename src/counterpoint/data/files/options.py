@@ -85,7 +85,10 @@ def most_bytes(compressed: int) -> int:
 
 
 def too_long(what: str) -> str:
-    """The sentence for a row that is longer than a row may be."""
+    """The sentence for a row that is longer than a row may be.
+
+    what: names the row.
+    """
     return (
         f"{what} holds more than {most_row_bytes():,} bytes, the most that one row may have. If it is a row all the "
         f"same, set {ROW} to more bytes."
@@ -93,7 +96,10 @@ def too_long(what: str) -> str:
 
 
 def too_large(what: str, compressed: int) -> str:
-    """The sentence for a file that becomes larger than it may."""
+    """The sentence for a file that becomes larger than it may.
+
+    what: names the file. compressed: its bytes.
+    """
     return (
         f"{what} has {compressed:,} bytes and becomes more than {most_bytes(compressed):,} when it is unpacked. If "
         f"that is right, set {EXPANSION} to how many times larger it may become (now {_number(EXPANSION, 200):,})."

@@ -31,6 +31,8 @@ class Pieces:
 
     What has to be read to know that (the footers of parquet files; text and tar files once, whole) is remembered in
     ``cache``. Files without rows are left out and listed in the log.
+
+    files: of rows. log: of the rows. reading: what is said of the files.
     """
 
     def __init__(self, files: Sequence[store.File], cache: Path, log: Log, reading: Reading = AS_FOUND) -> None:
@@ -51,11 +53,17 @@ class Pieces:
         return zlib.crc32(self._table.tobytes() + names.encode())
 
     def order(self, seed: int, epoch: int) -> Order:
-        """The pieces in the order of an epoch."""
+        """The pieces in the order of an epoch.
+
+        seed: of the shuffle. epoch: from 0; each has an order of its own.
+        """
         return Order(self, np.random.default_rng([seed, epoch]).permutation(len(self)))
 
     def read(self, piece: int, skip: int, n: int, columns: Sequence[str], log: Log) -> Iterator[tuple[int, Values]]:
-        """``n`` rows of a piece after the first ``skip``, each with its number among all rows."""
+        """``n`` rows of a piece after the first ``skip``, each with its number among all rows.
+
+        columns: their names. log: of the rows.
+        """
         file, at, _ = (int(x) for x in self._table[piece])
         first = int(self._firsts[piece]) + skip
         found = rows_from(self.files[file], at, skip, columns=columns, first=first, log=log, reading=self.reading)
@@ -107,14 +115,20 @@ class Pieces:
 
 
 class Order:
-    """Pieces in some order: one long row of rows, of which any part can be read."""
+    """Pieces in some order: one long row of rows, of which any part can be read.
+
+    pieces: of which files. order: their numbers.
+    """
 
     def __init__(self, pieces: Pieces, order: np.ndarray) -> None:
         self.pieces, self._order = pieces, order
         self._ends = np.cumsum(pieces._table[order, 2])
 
     def read(self, start: int, stop: int, columns: Sequence[str], log: Log) -> Iterator[tuple[int, Values]]:
-        """The rows at ``start ... stop - 1`` of the order, with their numbers among all rows."""
+        """The rows at ``start ... stop - 1`` of the order, with their numbers among all rows.
+
+        columns: their names. log: of the rows.
+        """
         place = int(np.searchsorted(self._ends, start, side="right"))
         while start < stop:
             piece, end = int(self._order[place]), int(self._ends[place])
@@ -124,6 +138,9 @@ class Order:
 
 
 def pieces_of(dataset: Any) -> Pieces | None:
-    """The pieces behind a data set that `counterpoint.data.files.tables.stream` made; None for any other."""
+    """The pieces behind a data set that `counterpoint.data.files.tables.stream` made; None for any other.
+
+    dataset: a stream.
+    """
     found: Pieces | None = getattr(dataset, "_pieces", None)
     return found

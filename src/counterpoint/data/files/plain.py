@@ -21,7 +21,9 @@ OF_DATASETS = b"huggingface"
 
 
 def is_plain(schema: pa.Schema) -> bool:
-    """Whether all columns are texts, numbers, truth values, or lists of such, of which nothing else is said."""
+    """Whether all columns are texts, numbers, truth values, or lists of such, of which nothing else is said.
+
+    schema: of a table."""
     said = schema.metadata or {}
     return OF_DATASETS not in said and all(_is_plain(field.type) for field in schema)
 
@@ -72,7 +74,9 @@ class Plain:
         return self
 
     def unique(self, name: str) -> list[Any]:
-        """The values of a column, in the order in which they first come."""
+        """The values of a column, in the order in which they first come.
+
+        name: of the column."""
         return pc.unique(self.data.column(name)).to_pylist()  # type: ignore[no-any-return]
 
     def select(self, rows: Sequence[int] | np.ndarray) -> Plain:
@@ -80,5 +84,7 @@ class Plain:
         return Plain(self.data.table.take(pa.array(np.asarray(rows))))
 
     def remove_columns(self, name: str) -> Plain:
-        """All columns but one."""
+        """All columns but one.
+
+        name: of the one that goes."""
         return Plain(self.data.table.drop_columns([name]))

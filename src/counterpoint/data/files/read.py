@@ -88,7 +88,9 @@ def read(
 
 def read_plain(source: Source | Any, *, log: Log, reading: Said = None) -> Plain | None:
     """The rows of one file of this machine that is small and has plain columns, as `read` gives them but without what
-    `datasets` costs to import; None for every other source. Parameters and errors as of `read`."""
+    `datasets` costs to import; None for every other source. Parameters and errors as of `read`.
+
+    source, log, reading: as there."""
     if not isinstance(source, str | Path) or store.is_url(source):
         return None
     path, said = Path(source).expanduser(), Log()
@@ -121,7 +123,10 @@ def _object(source: Any, split: str | None, streaming: bool, log: Log) -> Any:
 
 
 def train_part(dataset: Any, log: Log) -> Any:
-    """The rows to learn from: those whose column ``split`` says train, where there is one that also says otherwise."""
+    """The rows to learn from: those whose column ``split`` says train, where there is one that also says otherwise.
+
+    dataset: of `datasets`. log: of the rows.
+    """
     import datasets
 
     if not isinstance(dataset, datasets.Dataset) or "split" not in dataset.column_names:
@@ -139,7 +144,10 @@ def part(name: str) -> str | None:
 
 
 def parts_of(source: Source) -> set[str]:
-    """The splits (train, test, dev) that a folder is divided into, by the names of what it holds; none for others."""
+    """The splits (train, test, dev) that a folder is divided into, by the names of what it holds; none for others.
+
+    source: a folder, or anything else that is read.
+    """
     asked = objects.sources(source)
     if len(asked) == 1 and isinstance(asked[0], dict):  # a DatasetDict
         return {found for name in asked[0] if (found := part(str(name))) is not None}

@@ -18,6 +18,8 @@ class Readers:
     """Threads that work off what is submitted, in that order; they end with this object.
 
     Daemons, unlike those of `concurrent.futures`: a store that does not answer must not keep a process alive.
+
+    threads: how many.
     """
 
     def __init__(self, threads: int) -> None:

@@ -19,7 +19,10 @@ from counterpoint.errors import DataError
 
 
 def tables_of(path: File, reading: Reading, log: Log) -> Iterator[pa.Table]:
-    """Every column is read as text and becomes numbers where all of it, in the whole file, are numbers as written."""
+    """Every column is read as text and becomes numbers where all of it, in the whole file, are numbers as written.
+
+    path: of the file. reading: what is said of it. log: of the rows.
+    """
     found = dialect.look(path, store.state(path), reading)
     _say(path, found, reading, log)
     if not found.rows:

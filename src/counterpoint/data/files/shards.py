@@ -29,6 +29,8 @@ def shard_tables(path: File, log: Log) -> Iterator[pa.Table]:
     from .cls, columns from .json.
 
     Pickled and unknown members are left out and counted; rows whose file cannot be read are skipped and listed.
+
+    path: of the tar file. log: of the rows.
     """
     rows: list[dict[str, Any]] = []
     some = False
@@ -45,7 +47,10 @@ def shard_tables(path: File, log: Log) -> Iterator[pa.Table]:
 
 
 def shard_rows(path: File, log: Log, *, at: int = 0, skip: int = 0) -> Iterator[dict[str, Any] | None]:
-    """A row for each key from byte ``at`` on, after ``skip`` of them; None for one that holds nothing readable."""
+    """A row for each key from byte ``at`` on, after ``skip`` of them; None for one that holds nothing readable.
+
+    path: of the tar file. log: of the rows.
+    """
     members: dict[str, bytes] = {}
     key, passed = "", 0
     for this, extension, read, _ in _members(path, at):
@@ -61,7 +66,10 @@ def shard_rows(path: File, log: Log, *, at: int = 0, skip: int = 0) -> Iterator[
 
 
 def shard_places(path: File, every: int) -> list[tuple[int, int]]:
-    """(byte, rows from there to the next place), about ``every`` bytes apart; a compressed shard has one place."""
+    """(byte, rows from there to the next place), about ``every`` bytes apart; a compressed shard has one place.
+
+    path: of the tar file. every: bytes.
+    """
     places: list[list[int]] = []
     last = ""
     for key, _, _, offset in _members(path, 0):

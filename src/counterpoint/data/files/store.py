@@ -40,6 +40,7 @@ class Remote:
 
     @cached_property
     def name(self) -> str:
+        """The last part of its address."""
         return self.path.rstrip("/").rpartition("/")[2].partition("?")[0]
 
     @cached_property
@@ -48,10 +49,14 @@ class Remote:
         return Path(self.path).parent
 
     def exists(self) -> bool:
+        """Whether the store has it."""
         return bool(self.fs.exists(self.path))
 
     def open(self, mode: str = "rb", *, scattered: bool = False) -> IO[bytes]:
-        """The bytes. scattered: reads will jump (the columns of a table), so nothing is read ahead of them."""
+        """The bytes. scattered: reads will jump (the columns of a table), so nothing is read ahead of them.
+
+        mode: as of `open`.
+        """
         found = self.fs.open(self.path, mode, cache_type="none" if scattered else "readahead")
         if hasattr(found, "getbuffer"):  # of memory://: every reader would share one position
             return io.BytesIO(found.getvalue())
@@ -74,12 +79,16 @@ def expand(url: str) -> list[Remote]:
     """The files that an address means: one, those of a pattern (``*``, ``{000..127}``), or all below a folder.
 
     Raises `MissingExtra` for a protocol whose package is not installed, `DataError` where nothing is there.
+
+    url: with its protocol.
     """
     return [remote for one in braces(url) for remote in _expand(one)]
 
 
 def braces(pattern: str) -> list[str]:
     """Ranges of numbers spelt out, for stores that cannot list what they hold.
+
+    pattern: with any number of ranges.
 
     >>> braces("s-{08..10}.tar")
     ['s-08.tar', 's-09.tar', 's-10.tar']
@@ -137,7 +146,10 @@ def _state(info: dict[str, Any]) -> str:
 
 
 def size(file: File) -> int:
-    """Bytes."""
+    """Bytes.
+
+    file: on a disk or in a store.
+    """
     return file.size if isinstance(file, Remote) else file.stat().st_size
 
 

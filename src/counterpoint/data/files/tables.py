@@ -65,8 +65,11 @@ def _agreeing(paths: list[File], log: Log, reading: Reading) -> Iterator[pa.Tabl
 
 
 def table(paths: list[File], size: int, log: Log, reading: Reading = AS_FOUND) -> datasets.Dataset:
-    """The rows of all files as one table. size: bytes that they take. reading: what is said of them."""
-    import datasets  # here: importing it takes long
+    """The rows of all files as one table. size: bytes that they take. reading: what is said of them.
+
+    paths: of the files. log: of the rows.
+    """
+    import datasets
 
     if size > MAP_ABOVE and not all(formats.kind(p) == "arrow" for p in paths):
         return datasets.Dataset.from_file(str(_mapped(paths, lambda: _agreeing(paths, log, reading), reading)))
@@ -77,7 +80,9 @@ def table(paths: list[File], size: int, log: Log, reading: Reading = AS_FOUND) -
 
 
 def joined(paths: list[File], log: Log, reading: Reading = AS_FOUND) -> pa.Table:
-    """The rows of all files, in memory. Raises `DataError` for files that are no one table."""
+    """The rows of all files, in memory. Raises `DataError` for files that are no one table.
+
+    paths: of the files. log: of what is left out. reading: what is said of them."""
     parts = list(_agreeing(paths, log, reading))
     try:
         return pa.concat_tables(parts, promote_options="permissive")
@@ -159,7 +164,10 @@ def _write(aside: Path, parts: Iterator[pa.Table], schema: pa.Schema | None, pat
 
 
 def stream(paths: list[File], log: Log, reading: Reading = AS_FOUND) -> datasets.IterableDataset:
-    """The rows one after another, with what knows where they lie (`counterpoint.data.files.pieces.pieces_of`)."""
+    """The rows one after another, with what knows where they lie (`counterpoint.data.files.pieces.pieces_of`).
+
+    paths: of the files. log: of the rows. reading: what is said of them.
+    """
     import datasets
 
     features = media.features(_first(paths, reading))

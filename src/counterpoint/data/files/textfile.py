@@ -62,6 +62,8 @@ def open_text(path: File, reading: Reading = AS_FOUND) -> IO[bytes]:
 
     Raises `DataError` where the encoding cannot be told. Text that is not what it was told to be raises
     `UnicodeDecodeError` when it is reached.
+
+    path: of the file. reading: what is said of it.
     """
     found = encoding(path, reading)
     stream = opened(path)
@@ -70,17 +72,24 @@ def open_text(path: File, reading: Reading = AS_FOUND) -> IO[bytes]:
 
 
 def opened(path: File) -> IO[bytes]:
-    """The bytes of a file, decompressed where it is named .gz and no further than `options.most_bytes` allows."""
+    """The bytes of a file, decompressed where it is named .gz and no further than `options.most_bytes` allows.
+
+    path: of the file.
+    """
     raw: Any = path.open("rb")
     return _Unzipped(raw, path) if zipped(path) else raw  # type: ignore[return-value]
 
 
 def zipped(path: File) -> bool:
+    """Whether the file of this path is named .gz."""
     return path.name.lower().endswith(".gz")
 
 
 def seekable(path: File, reading: Reading) -> bool:
-    """Whether reading can begin at a byte in the middle of a file: it is neither compressed nor of another encoding."""
+    """Whether reading can begin at a byte in the middle of a file: it is neither compressed nor of another encoding.
+
+    path: of the file. reading: what is said of it.
+    """
     return not zipped(path) and encoding(path, reading).name == "utf-8"
 
 
@@ -137,7 +146,10 @@ class _AsUtf8(io.RawIOBase):
 
 
 def blocks(stream: IO[bytes], what: File) -> Iterator[bytes]:
-    """Whole lines, about `CHUNK` bytes at a time. Raises `DataError` for a line that is longer than a row may be."""
+    """Whole lines, about `CHUNK` bytes at a time. Raises `DataError` for a line that is longer than a row may be.
+
+    stream: of UTF-8. what: names the file, for messages.
+    """
     most = options.most_row_bytes()
     while block := stream.read(CHUNK):
         rest = stream.readline(most + 1)
@@ -152,7 +164,10 @@ def blocks(stream: IO[bytes], what: File) -> Iterator[bytes]:
 
 def encoding(path: File, reading: Reading = AS_FOUND) -> Encoding:
     """The encoding of a file: the one named, else the one of its byte-order mark, UTF-8 where it can be, else the
-    likeliest. Raises `DataError` where none is."""
+    likeliest. Raises `DataError` where none is.
+
+    path: of the file. reading: what is said of it.
+    """
     return _encoding(path, store.state(path), reading.encoding)
 
 

@@ -19,6 +19,8 @@ class Retrieval:
     """corpus: document id -> text. queries: query id -> text. qrels: query id -> {document id: gain}, all gains > 0.
 
     Every query in ``qrels`` is in ``queries`` and has a relevant document; every judged document is in ``corpus``.
+
+    name: of the set. notes: sentences on what was left out.
     """
 
     corpus: dict[str, str]
@@ -38,6 +40,8 @@ def read_beir(folder: str | Path, *, split: str = "test") -> Retrieval:
 
     Raises `DataError` for an id that stands twice with different texts, for a document that a query judges twice with
     different gains, and for gains that are no numbers.
+
+    folder: of the set. split: of its judgements.
     """
     root, notes = Path(folder), list[str]()
     corpus = _texts(_find(root, "corpus"), "doc_id", "documents", notes)

@@ -68,7 +68,8 @@ def harvest(
     """Every function under ``roots``, in the order of package, file and line; of equal bodies only the first.
 
     roots: folders that hold packages (None: the standard library and the site-packages of the running interpreter).
-    min_words: a shorter first paragraph counts as no docstring. min_lines: shorter bodies are left out.
+    min_words: a shorter first paragraph counts as no docstring. min_lines: shorter bodies are left out. workers:
+    processes that read.
     """
     stdlib = sysconfig.get_paths()["stdlib"]
     paths = sysconfig.get_paths()
@@ -189,13 +190,19 @@ def _docstring(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str | None:
 
 
 def first_paragraph(doc: str) -> str:
-    """Of a docstring, on one line."""
+    """Of a docstring, on one line.
+
+    doc: a docstring.
+    """
     return " ".join(re.split(r"\n\s*\n", doc.strip(), maxsplit=1)[0].split())
 
 
 @dataclass(frozen=True, slots=True)
 class CodeSplit:
-    """Row numbers by part. Each package is in one part only."""
+    """Row numbers by part. Each package is in one part only.
+
+    train, dev, test: the numbers. parts: package -> its part.
+    """
 
     train: list[int]
     dev: list[int]
@@ -211,6 +218,8 @@ def split(pairs: Sequence[CodePair], *, test: int = 4000, dev: int = 2000, giant
     rest trains. Packages with more than ``giant`` documented functions always train: one of them would be most of the
     test, and the figure a figure of that package. Training functions that share their docstring's first paragraph with
     a held-out one are dropped: they are copies that travelled between packages.
+
+    pairs: as `harvest` gives them.
     """
     documented = Counter(p.package for p in pairs if p.text)
     parts: dict[str, str] = {}

@@ -59,8 +59,8 @@ def versions(packages: Iterable[str]) -> str:
 def harvest(packages: tuple[str, ...] = PACKAGES, *, min_words: int = 3) -> tuple[Docstring, ...]:
     """Docstrings of everything public, in the order of package, file and line; of equal texts only the first.
 
-    min_words: a docstring with a shorter summary is left out. Names that begin with ``_``, and all within them, are
-    not public. Raises `DataError` for a package that is not installed.
+    min_words: a docstring with a shorter summary is left out. Names that begin with ``_``, and all within them, are not
+    public. Raises `DataError` for a package that is not installed. packages: by the names they are imported by.
     """
     seen: set[tuple[str, str]] = set()
     out = []
@@ -83,7 +83,10 @@ def held_out(
     packages: tuple[str, ...] = PACKAGES, n: int = 1_000, *, min_words: int = 30, seed: int = 0
 ) -> tuple[list[Docstring], list[Docstring]]:
     """Docstrings with a body of ``min_words`` words and more: those to train on, and n drawn ones whose bodies are
-    nowhere among them. Both in random order."""
+    nowhere among them. Both in random order.
+
+    packages: by the names they are imported by. seed: of the draw and the order.
+    """
     found = [d for d in harvest(packages) if len(d.body.split()) >= min_words]
     mixed = [found[i] for i in np.random.default_rng(seed).permutation(len(found))]
     unseen = {d.body for d in mixed[:n]}
@@ -91,7 +94,10 @@ def held_out(
 
 
 def pairs(packages: tuple[str, ...] = PACKAGES) -> datasets.Dataset:
-    """Those that have a body, as rows."""
+    """Those that have a body, as rows.
+
+    packages: by the names they are imported by.
+    """
     import datasets
 
     return datasets.Dataset.from_list([asdict(d) for d in harvest(packages) if d.body])

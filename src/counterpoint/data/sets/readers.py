@@ -31,14 +31,20 @@ def _remade(path: Path, split: str | None, remake: Callable[[list[dict[str, Any]
 
 
 def rows(path: Path, split: str | None) -> datasets.Dataset:
-    """A file of rows, with a column ``split`` where it has splits."""
+    """A file of rows, with a column ``split`` where it has splits.
+
+    path: of the file. split: its name (None: all rows).
+    """
     import datasets
 
     return datasets.Dataset(_table(path, split))
 
 
 def entailment(path: Path, split: str | None) -> datasets.Dataset:
-    """SNLI as pairs: a premise, a hypothesis that follows from it, and those that contradict it."""
+    """SNLI as pairs: a premise, a hypothesis that follows from it, and those that contradict it.
+
+    path: of the file. split: its name (None: all rows).
+    """
 
     def remake(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
         contradicted = defaultdict(list)
@@ -55,7 +61,10 @@ def entailment(path: Path, split: str | None) -> datasets.Dataset:
 
 
 def captions(path: Path, split: str | None) -> datasets.Dataset:
-    """Groups of captions as pairs: the first and the second; the whole group stays in ``captions``."""
+    """Groups of captions as pairs: the first and the second; the whole group stays in ``captions``.
+
+    path: of the file. split: its name (None: all rows).
+    """
 
     def remake(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{"anchor": r["captions"][0], "positive": r["captions"][1], "captions": r["captions"]} for r in found]
@@ -64,7 +73,10 @@ def captions(path: Path, split: str | None) -> datasets.Dataset:
 
 
 def wordnet(path: Path, split: str | None) -> datasets.Dataset:
-    """Synsets as pairs: their words, and the definition."""
+    """Synsets as pairs: their words, and the definition.
+
+    path: of the file. split: its name (None: all rows).
+    """
 
     def remake(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
         keep = ("synset", "pos", "lexname", "words", "definition", "examples", "hypernyms")
@@ -74,7 +86,10 @@ def wordnet(path: Path, split: str | None) -> datasets.Dataset:
 
 
 def matching(path: Path, split: str | None) -> datasets.Dataset:
-    """Two records, each as ``attribute: value`` without the empty ones, and whether they are the same thing."""
+    """Two records, each as ``attribute: value`` without the empty ones, and whether they are the same thing.
+
+    path: of the folder. split: its name (None: all rows).
+    """
 
     def text(record: dict[str, Any]) -> str:
         return "; ".join(f"{k}: {v}" for k, v in record.items() if v)
@@ -86,7 +101,10 @@ def matching(path: Path, split: str | None) -> datasets.Dataset:
 
 
 def dialogues(path: Path, split: str | None) -> datasets.Dataset:
-    """Task dialogues, each as one text, ``user: ... system: ...``, with the services that it is about."""
+    """Task dialogues, each as one text, ``user: ... system: ...``, with the services that it is about.
+
+    path: of the folder. split: its name (None: all rows).
+    """
     import datasets
 
     parts = [split] if split else ["train", "dev", "test"]
@@ -98,7 +116,10 @@ def dialogues(path: Path, split: str | None) -> datasets.Dataset:
 
 
 def zipped_classes(path: Path, split: str | None) -> datasets.Dataset:
-    """A zip of ``<split>/<class>/<image>``."""
+    """A zip of ``<split>/<class>/<image>``.
+
+    path: of the file. split: its name (None: all rows).
+    """
     import datasets
 
     with zipfile.ZipFile(path) as archive:
@@ -114,7 +135,10 @@ def zipped_classes(path: Path, split: str | None) -> datasets.Dataset:
 
 
 def zipped_pictures(path: Path, split: str | None) -> datasets.Dataset:
-    """A folder with one file of rows, whose column ``image`` names members of the ``images*.zip`` beside it."""
+    """A folder with one file of rows, whose column ``image`` names members of the ``images*.zip`` beside it.
+
+    path: of the folder. split: its name (None: all rows).
+    """
     table = _table(next(iter(sorted(path.glob("*.jsonl.gz")))), split)
     with zipfile.ZipFile(next(iter(sorted(path.glob("images*.zip"))))) as archive:
         pictures = [{"bytes": archive.read(n), "path": n} for n in table["image"].to_pylist()]
@@ -123,7 +147,10 @@ def zipped_pictures(path: Path, split: str | None) -> datasets.Dataset:
 
 
 def houses(path: Path, split: str | None) -> datasets.Dataset:
-    """Houses: four of their rooms in one picture of 128 x 128 pixels, and their table; a zip code is a text."""
+    """Houses: four of their rooms in one picture of 128 x 128 pixels, and their table; a zip code is a text.
+
+    path: of the folder. split: its name (None: all rows).
+    """
     table = _table(path / "houses.csv.gz", split)
     pictures = []
     with zipfile.ZipFile(path / "images_64.zip") as archive:
@@ -137,7 +164,10 @@ def houses(path: Path, split: str | None) -> datasets.Dataset:
 
 
 def furniture(path: Path, split: str | None) -> datasets.Dataset:
-    """Pictures of furniture, and what the catalogue says of each; sizes in cm, as logarithms like the faces."""
+    """Pictures of furniture, and what the catalogue says of each; sizes in cm, as logarithms like the faces.
+
+    path: of the folder. split: its name (None: all rows).
+    """
     table = _table(path / "index.jsonl.gz", split)
     with zipfile.ZipFile(path / "icons_64.zip") as archive:
         pictures = [{"bytes": archive.read(n), "path": n} for n in table["image"].to_pylist()]
@@ -150,7 +180,10 @@ def furniture(path: Path, split: str | None) -> datasets.Dataset:
 
 
 def arrays(path: Path, split: str | None) -> datasets.Dataset:
-    """An .npz of x_train, y_train, x_test, y_test (uint8), perhaps class_names."""
+    """An .npz of x_train, y_train, x_test, y_test (uint8), perhaps class_names.
+
+    path: of the file. split: its name (None: all rows).
+    """
     import datasets
 
     with np.load(path, allow_pickle=False) as file:
@@ -163,7 +196,10 @@ def arrays(path: Path, split: str | None) -> datasets.Dataset:
 
 
 def omniglot(path: Path, split: str | None) -> datasets.Dataset:
-    """Packed 105x105 drawings, black ink on white; label = character, with alphabet and drawer."""
+    """Packed 105x105 drawings, black ink on white; label = character, with alphabet and drawer.
+
+    path: of the file. split: its name (None: all rows).
+    """
     with np.load(path, allow_pickle=False) as file:
         ink = np.unpackbits(file["bits"], axis=1)[:, : 105 * 105].reshape(-1, 105, 105)
         drawer, number = file["drawer"].astype(np.int64), file["alphabet"].astype(np.int64)
@@ -179,7 +215,10 @@ def omniglot(path: Path, split: str | None) -> datasets.Dataset:
 
 
 def spoken_digits(path: Path, split: str | None) -> datasets.Dataset:
-    """Clips as int16 samples with their rate in hertz; label = digit, with the speaker."""
+    """Clips as int16 samples with their rate in hertz; label = digit, with the speaker.
+
+    path: of the file. split: its name (None: all rows).
+    """
     import datasets
 
     tables = []

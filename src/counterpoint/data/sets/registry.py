@@ -37,7 +37,8 @@ class Entry:
     modality: text, image, image+text, audio, dna, graph, series. task: what it is for. source: the public place it
     comes from. licence: as stated there. path: of the local copy, under ``COUNTERPOINT_DATA``. packages: instead of a
     path, the Python packages whose sources are the data. columns: part -> column, as for `infer`. splits: the parts
-    that ``load(name, split)`` knows (none: all rows are one part).
+    that ``load(name, split)`` knows (none: all rows are one part). name: by which it is loaded. title: in words.
+    reader: path and split -> its rows.
     """
 
     name: str
@@ -323,14 +324,20 @@ def find(name: str) -> Entry:
 
 
 def parts(source: Any, given: Mapping[str, str | list[str]]) -> Mapping[str, str | list[str]] | None:
-    """The columns' parts: those given, else the ones a registered set knows of itself, else None (to be inferred)."""
+    """The columns' parts: those given, else the ones a registered set knows of itself, else None (to be inferred).
+
+    source: a name, or anything else that is read. given: part -> column, as the user typed it.
+    """
     names = [source] if isinstance(source, str) else list(source) if isinstance(source, list | tuple) else []
     known = ENTRIES[names[0]].columns if len(names) == 1 and isinstance(names[0], str) and names[0] in ENTRIES else {}
     return (known | given if given.keys() <= {"source", "range"} else given) or None  # type: ignore[operator]
 
 
 def describe(name: str) -> str:
-    """An entry as lines of text, with where its local copy is or should be."""
+    """An entry as lines of text, with where its local copy is or should be.
+
+    name: of the set.
+    """
     e = find(name)
     wanted = f"put one under FOLDER/{e.path}, set COUNTERPOINT_DATA=FOLDER"
     if e.packages:
@@ -348,6 +355,8 @@ def load(name: str, split: str | None = None) -> datasets.Dataset | Retrieval | 
     """A named data set: its rows (of one split, or all), a `Retrieval`, a `Graph` or a `Series`.
 
     Raises `DataError` where there is no local copy.
+
+    name: of the set. split: its name (None: all rows).
     """
     entry = find(name)
     if split is not None and entry.splits and split not in entry.splits:

@@ -58,13 +58,15 @@ class Config:
 
 class Reader(nn.Module):
     """What a step needs of each text, as one row, so that a batch can be computed in parts: its mean losses, and the
-    means of the states of its two halves. ``(N, 2 + 2 D)``."""
+    means of the states of its two halves. ``(N, 2 + 2 D)``. encoder: the model. margin: of the token margin (0: not
+    computed)."""
 
     def __init__(self, encoder: CausalLM, margin: float) -> None:
         super().__init__()
         self.encoder, self.margin = encoder, margin
 
     def forward(self, data: Data) -> Tensor:
+        """One row for each text of ``data``, as `collate` gives it, ``(N, 2 + 2 D)``."""
         assert not isinstance(data, Tensor)
         ids, mask = data["input_ids"], data["attention_mask"].bool()
         logits, states = self.encoder.predictions(data)

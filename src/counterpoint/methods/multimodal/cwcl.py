@@ -80,7 +80,8 @@ class Config:
     needs=("towers",),
 )
 class CWCL(Method):
-    """A new tower learns to match a frozen one, which weighs every candidate by its own similarity."""
+    """A new tower learns to match a frozen one, which weighs every candidate by its own similarity. encoders: one for
+    each stream. config: see `Config`."""
 
     Config = Config
 
@@ -171,7 +172,7 @@ class CWCL(Method):
 
 
 def unit(features: Tensor, rows: Tensor) -> Tensor:
-    """Frozen features at unit length; an error names the row that has no direction."""
+    """Frozen features at unit length; an error names the row that has no direction. rows: their numbers ``(N,)``."""
     length = features.norm(dim=-1)
     bad = ~(length > 0) | ~length.isfinite()  # NaN is neither
     if bad.any():

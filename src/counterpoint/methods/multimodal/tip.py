@@ -90,7 +90,7 @@ class Config:
     usual=("towers",),
 )
 class TIP(Method):
-    """An image and its table row find each other, and fill in what is missing."""
+    """An image and its table row find each other, and fill in what is missing. encoders: ``image`` and ``table``."""
 
     Config = Config
 
@@ -154,7 +154,8 @@ class TIP(Method):
 
     def match(self, t: Tensor, places: Tensor, sides: tuple[Tensor, Tensor], draw: Tensor) -> Tensor:
         """Whether pairs belong together: the N true ones, each image with a wrong row, each row with a wrong image, of
-        any process. sides: scaled embeddings of the images, and those of the rows, ``(N, D)`` each."""
+        any process. t: tokens of the rows. places: of the images. sides: scaled embeddings of the images, and those of
+        the rows, ``(N, D)`` each. draw: chance, ``(N, 2)``."""
         assert self.matched is not None
         true = self.matched(self.interaction(t, places)[:, 0])
         counts = sizes(len(t), t.device)
@@ -168,7 +169,7 @@ class TIP(Method):
         return matching(true, self.matched(wrong[:, 0]))
 
     def fill(self, f: Tensor, batch: Batch) -> Tensor:
-        """How well the hidden cells are predicted from the joint tokens ``(N, 1 + C, D)``."""
+        """How well the hidden cells of a batch are predicted from the joint tokens f ``(N, 1 + C, D)``."""
         k = batch.labels["codes"].shape[1]
         cells = f[:, 1:]
         return masked_cells(

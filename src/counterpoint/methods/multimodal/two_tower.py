@@ -42,9 +42,8 @@ from counterpoint.train.config import TrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """dim: common width. temperature: at the start, learned. form: softmax (CLIP) or sigmoid (SigLIP).
-
-    bias: of the sigmoid form, where it begins."""
+    """dim: common width. temperature: at the start, learned. form: softmax (CLIP) or sigmoid (SigLIP). bias: at the
+    start, learned, of sigmoid alone."""
 
     dim: int = 512
     temperature: float = 0.07
@@ -62,7 +61,7 @@ class Config:
     usual=("towers",),
 )
 class TwoTower(Method):
-    """Two modalities of one row find each other among the batch."""
+    """Two modalities of one row find each other among the batch. encoders: one for each stream."""
 
     Config = Config
 

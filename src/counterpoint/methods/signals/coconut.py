@@ -176,7 +176,9 @@ class Coconut(Method):
         return Batch((View(data, stream),), torch.tensor([r["row"] for r in rows]), labels)
 
     def tokens(self, label: int, text: str | None) -> list[int]:
-        """Intent, transcript, end; the intent alone where nobody wrote down what was said."""
+        """Intent, transcript, end; the intent alone where nobody wrote down what was said.
+
+        label: number of the intent. text: what was said, if somebody wrote it down."""
         if not text or not text.strip():
             return [WORDS + label]
         return [WORDS + label, *spelled(text.strip(), longest=self.config.longest), END]
@@ -230,17 +232,23 @@ class Coconut(Method):
             self.teacher.update(self.student)
 
     def listen(self, data: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The encoder's places ``(N, S, D)`` and which of them are real ``(N, S)``."""
+        """The encoder's places ``(N, S, D)`` and which of them are real ``(N, S)``.
+
+        data: of recordings."""
         found = self.embed(TokenStates(self.encoder, self.encoder.places(data["frames"].shape[1])), data)
         return found[..., :-1], found[..., -1] > 0.5
 
     def write(self, said: Tensor, places: Tensor, there: Tensor) -> Tensor:
-        """How well the tokens are foretold, each from those before it."""
+        """How well the tokens are foretold, each from those before it.
+
+        said: ``(N, L)`` tokens. places, there: as of `listen`."""
         ids = F.pad(said[:, :-1], (1, 0), value=BEGIN)
         return token_nll(self.decoder(ids, places, there), said, mask=said != PAD)
 
     def match(self, h: Tensor, said: Tensor, now: int) -> Tensor:
-        """Recordings and transcripts, each of the first ``now`` against all; those without transcript have no part."""
+        """Recordings and transcripts, each of the first ``now`` against all; those without transcript have no part.
+
+        h: ``(N, P)`` recordings. said: ``(N, L)`` tokens."""
         assert self.text is not None
         words = pool(self.decoder.embedding(said), (said != PAD) & (said != END), mode="mean")
         t = F.normalize(self.text(words), dim=-1)
@@ -253,7 +261,9 @@ class Coconut(Method):
         return contrast(h[:now], t, Diagonal(), scale=scale) + contrast(t[:now], h, Diagonal(), scale=scale)
 
     def hold_on(self, h: Tensor, y: Tensor, now: int, data: Data) -> Tensor:
-        """nspt of the rehearsed recordings, those from ``now`` on, with positives and negatives of either side."""
+        """nspt of the rehearsed recordings, those from ``now`` on, with positives and negatives of either side.
+
+        h: ``(N, P)`` embeddings. y: their intents. data: of the recordings."""
         assert self.teacher is not None
         c, old, every = self.config, slice(now, None), self.config.negatives == "teacher"
         g = h
@@ -268,11 +278,15 @@ class Coconut(Method):
     # --- what is said ------------------------------------------------------------------------------------------------
 
     def intents(self, items: Sequence[Any]) -> Tensor:
-        """The number of the intent of each recording, ``(N,)``."""
+        """The number of the intent of each recording, ``(N,)``.
+
+        items: recordings."""
         return self._intents(*self._heard(items))
 
     def understand(self, items: Sequence[Any], how: Decoder = greedy, *, max_new: int = 100) -> list[tuple[str, str]]:
-        """The intent and the transcript of each recording, as decoded by ``how`` (see `counterpoint.decode`)."""
+        """The intent and the transcript of each recording, as decoded by ``how`` (see `counterpoint.decode`).
+
+        items: recordings. max_new: tokens of a transcript, at most."""
         places, there = self._heard(items)
         found = self._intents(places, there)
         speaker = Speaker(self.decoder, places, there, begin=BEGIN, ends=(END, PAD))

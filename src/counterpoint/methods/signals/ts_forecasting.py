@@ -232,7 +232,9 @@ class TSForecasting(Method):
 
 class Query(nn.Module):
     """From embeddings of steps ``(N, L, D)`` to queries ``(N, D)`` of unit length, at a time ``(N,)`` each, or, without
-    times, from their mean; behind causal convolutions where there are kernels."""
+    times, from their mean; behind causal convolutions where there are kernels.
+
+    dim: of the embeddings."""
 
     def __init__(self, dim: int, kernels: tuple[int, ...] = ()) -> None:
         super().__init__()
@@ -240,6 +242,7 @@ class Query(nn.Module):
         self.head = Projector(dim, (dim,), dim, norm=None)
 
     def forward(self, z: Tensor, at: Tensor | None) -> Tensor:
+        """``(N, D)`` of unit length for z ``(N, L, D)``: of the step ``at`` ``(N,)`` of each, or their mean."""
         z = self.trend(z)
         z = z.mean(1) if at is None else z[torch.arange(len(z), device=z.device), at]
         return F.normalize(self.head(z), dim=1)

@@ -107,7 +107,7 @@ class DnaEsa(Method):
         return Batch(views, torch.tensor([r["row"] for r in rows]))
 
     def corrupted(self, read: str, rng: np.random.Generator) -> str:
-        """A read as a sequencer would give it, with probability ``noisy``; else as it is."""
+        """A read as a sequencer would give it, with probability ``noisy``; else as it is. rng: of all draws."""
         c = self.config
         if rng.random() >= c.noisy:
             return read

@@ -123,7 +123,8 @@ class GraphMAE(Method):
         return {"reconstruction": scaled_cosine_error(z, target=target, gamma=c.gamma)}
 
     def decode(self, h: Tensor, data: Whole) -> Tensor:
-        """Features ``(V, F)`` of the chosen nodes from all embeddings ``(N, D)``."""
+        """Features ``(V, F)`` of the chosen nodes from all embeddings ``(N, D)``. h: the embeddings. data: as `views`
+        made it."""
         h, chosen = self.bridge(h), data["chosen"]
         if isinstance(self.decoder, nn.Sequential):
             out: Tensor = self.decoder(h[chosen])

@@ -171,9 +171,9 @@ class SCGC(Method):
 def neighbour_contrast(z: Tensor, weights: Tensor, *, scale: float, eps: float = 1e-8) -> Tensor:
     """``-mean_i log( Σ_j M_ij exp(τ s_ij) / Σ_j exp(τ s_ij) + eps )``, ``s_ij = cos(z_i, z_j)``, ``s_ii = 0``.
 
-    z: ``(N, D)``. weights: M ``(N, N)``, >= 0. Returns ``()``. Its smallest value is -log of M's largest row sum.
-    A node's score for itself is 0, and counts so above and below, as in the released code.
-    Source: Kulatilleke et al. 2022, arXiv 2204.12656.
+    z: ``(N, D)``. weights: M ``(N, N)``, >= 0. Returns ``()``. Its smallest value is -log of M's largest row sum. A
+    node's score for itself is 0, and counts so above and below, as in the released code. scale: τ. eps: within the
+    logarithm. Source: Kulatilleke et al. 2022, arXiv 2204.12656.
     """
     unit = F.normalize(z, dim=1)
     alike = (scale * (unit @ unit.T).fill_diagonal_(0.0)).exp()

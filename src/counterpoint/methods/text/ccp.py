@@ -58,9 +58,7 @@ from counterpoint.views.text import neighbours, sentences
 class Config:
     """sources: names of the languages (from the rows). window: places between a sentence and its context. queue:
     entries for each language. mixed: one queue for all languages. hidden, out: widths of the head. warmup, asymmetric:
-    see `AsymmetricHead`.
-
-    temperature: of the softmax."""
+    see `AsymmetricHead`. temperature: of the loss."""
 
     sources: tuple[str, ...] = ()
     window: int = 1

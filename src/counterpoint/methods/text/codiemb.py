@@ -205,7 +205,9 @@ class CoDiEmb(Method):
         return Batch(tuple(views), batch.rows, {**batch.labels, "score": score})
 
     def ranked(self, batch: Batch) -> Tensor:
-        """The loss of pairs."""
+        """The loss of pairs.
+
+        batch: of pairs."""
         positives, negatives = batch.one("positive"), batch.all("negative")
         # Pairs are the first rows of a batch, so that the row of an item is also the place of its query.
         owner, *owners = (v.owner for v in (positives, *negatives) if v.owner is not None)
@@ -221,7 +223,9 @@ class CoDiEmb(Method):
         return contrast(q, p, pairing, scale=1 / self.config.temperature, extra=torch.cat(n) if n else None)
 
     def ordered(self, batch: Batch) -> dict[str, Tensor]:
-        """The losses of scored pairs."""
+        """The losses of scored pairs.
+
+        batch: of scored pairs."""
         c, score = self.config, batch.labels["score"]
         exits = LayerStates(self.encoder, None if self.middle is None else (self.middle, self.encoder.depth))  # type: ignore[arg-type]
         a, b = (F.normalize(self.embed(exits, batch.one(role)), dim=-1) for role in ("a", "b"))
@@ -291,7 +295,9 @@ class CoDiEmb(Method):
 
 def predecessors(owner: Tensor) -> Tensor:
     """The positive before each one, ``(P,)``, before the first the last, as numbers among those of all processes; all
-    of them stand slot by slot, and in a slot by their rows."""
+    of them stand slot by slot, and in a slot by their rows.
+
+    owner: ``(P,)``, the row of each positive here."""
     counts = sizes(len(owner), owner.device)
     order = gathered(places(owner), counts).argsort(stable=True)
     first = starts(counts)[rank()]

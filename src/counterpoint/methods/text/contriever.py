@@ -49,9 +49,8 @@ from counterpoint.views.text import delete_tokens, independent_crops
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """chunk: tokens of the window the crops are drawn from. crop: least and largest share of it. delete: probability
-    per token. negatives: queue (momentum encoder) or in-batch. normalize: compare unit vectors.
-
-    temperature: of the softmax. key_dropout: whether the keys' encoder drops out."""
+    per token. negatives: queue (momentum encoder) or in-batch. normalize: compare unit vectors. temperature: of the
+    loss. key_dropout: of the momentum encoder."""
 
     chunk: int = 256
     crop: tuple[float, float] = (0.05, 0.5)

@@ -66,10 +66,7 @@ class Config:
     begins; for pretrained ones), spelling (n-grams of characters), or a model folder. neighbours, edits: of a sentence
     in C+. lookalikes, strangers: in C-. negatives: drawn per row. upper, lower: the quantiles that d+ and d- are.
     weights: ipw, uniform, semantic or surface. guard: leave out false negatives. length: lengths count in b as well.
-    The rest as above.
-
-    temperature: of the softmax. t_semantic, t_surface, clip: of the weights, see above. head: a perceptron while
-    training."""
+    temperature: 1 / scale. t_semantic, t_surface, clip: as above. head: one layer, in training only."""
 
     temperature: float = 0.05
     guide: str = "lsa"
@@ -138,7 +135,8 @@ class DebCSE(Method):
         rows.log.note(pool.coverage(near, far))
 
     def mine(self, texts: Sequence[str], guide: Guide) -> Pool:
-        """Candidates of every text among the others; of several processes, all must call it with the same texts."""
+        """Candidates of every text among the others; of several processes, all must call it with the same texts. guide:
+        says what means the same."""
         c = self.config
         return pool_of(
             texts, guide, self.encoder.ids, neighbours=c.neighbours, lookalikes=c.lookalikes, strangers=c.strangers,
@@ -146,7 +144,8 @@ class DebCSE(Method):
         )  # fmt: skip
 
     def weights(self, pool: Pool, found: Candidates, sign: int) -> np.ndarray:
-        """What each candidate ``(N, K)`` is drawn with; sign +1 for positives, -1 for negatives."""
+        """What each candidate ``(N, K)`` is drawn with; sign +1 for positives, -1 for negatives. pool: of all texts.
+        found: some of its candidates."""
         c = self.config
         keep = found.there & (found.a >= pool.upper if sign > 0 else found.a <= pool.lower)
         meaning, looks = sign * found.a / c.t_semantic, sign * found.b / c.t_surface

@@ -129,7 +129,9 @@ class DefSentPlus(Method):
         return {self.encoder.modality: pooled(self.encoder, self.config.after, template=self.config.template)}
 
     def read(self, rows: Iterable[Row]) -> Glossary:
-        """Take in the whole glossary, before the training: its entries are what a definition is classified into."""
+        """Take in the whole glossary, before the training: its entries are what a definition is classified into.
+
+        rows: of pairs."""
         found = self.glossary = Glossary.whole(rows)
         if self.config.isotropic and found.size <= self.encoder.dim:
             raise DataError(
@@ -159,7 +161,9 @@ class DefSentPlus(Method):
             self.original.restore(nn.Sequential(self.encoder, self.pooler))
 
     def made(self, glossary: Glossary, number: int) -> Tensor:
-        """The targets ``(entries, D)`` of a round, from the encoder as it is."""
+        """The targets ``(entries, D)`` of a round, from the encoder as it is.
+
+        glossary: all entries. number: of the round, from 0."""
         c, found = self.config, centroids(self.encoder, glossary.definitions, glossary.owners, glossary.size)
         if c.targets == "random":  # directions without meaning, as long as the averages are
             draw = torch.randn(found.shape, generator=torch.Generator().manual_seed(c.seed))

@@ -178,7 +178,9 @@ class Matryoshka2D(Method):
 
     def base(self, x: Sequence[Tensor], score: Tensor | None) -> Tensor:
         """The loss l of embeddings ``(N, D)`` of anchors, of positives, and perhaps ``(K, D)`` of negatives. score:
-        ``(N,)`` of scored pairs."""
+        ``(N,)`` of scored pairs.
+
+        x: of each role."""
         c = self.config
         if score is not None:
             a, b = x

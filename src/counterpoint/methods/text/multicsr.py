@@ -55,9 +55,8 @@ LOOKED = 512
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """phi: cosine by the guide above which a negative is none; 1: no mask, and no guide. guide: a model folder (none:
-    the encoder as it was at the beginning). head: the one-layer head of the paper, in training only.
-
-    temperature: of the softmax."""
+    the encoder as it was at the beginning). head: the one-layer head of the paper, in training only. temperature: of
+    the loss."""
 
     temperature: float = 0.05
     phi: float = 0.95
@@ -116,7 +115,8 @@ class MultiCSR(Method):
         return {"contrast": contrast(anchor, positive, pairing, scale=scale, extra=extra)}
 
     def mask(self, batch: Batch) -> FalseNegatives:
-        """The rule that takes out what the guide finds more alike than phi; the own positive always stays."""
+        """The rule that takes out what the guide finds more alike than phi; the own positive always stays. batch: as
+        `views` made it."""
         assert self.guide is not None
         with torch.no_grad():
             views = [v for role in ("anchor", "positive", "negative") for v in batch.all(f"guide {role}")]

@@ -164,7 +164,7 @@ class Multitask(Method):
 
 
 def objective(kind: str, config: Config) -> str:
-    """The method for rows of a kind."""
+    """The method for rows of a kind. config: of multitask."""
     return config.objectives.get(kind) or USUAL[kind]
 
 
@@ -179,7 +179,8 @@ def readable(name: str, kind: str) -> str:
 
 
 def borrowing(encoder: Encoder, name: str, part: Schema, config: Config) -> Method:
-    """A method with an encoder that is not its own: it is no part of the method's own weights."""
+    """A method with an encoder that is not its own: it is no part of the method's own weights. name: the method.
+    config: of multitask."""
     cls = find(name)
     settings = cls.recipe(config.size).config
     given = {key.split(".", 1)[1]: v for key, v in config.settings.items() if key.startswith(f"{name}.")}

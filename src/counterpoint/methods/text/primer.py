@@ -182,7 +182,9 @@ def compared(batch: Batch) -> tuple[Tensor, Tensor, int]:
 
 
 def draw(held: Sequence[str], rng: np.random.Generator, n: int) -> list[str]:
-    """At most n distinct words, and of a short text at most half of them, so that something is left to read."""
+    """At most n distinct words, and of a short text at most half of them, so that something is left to read.
+
+    held: the words of a text. rng: of the draw."""
     distinct = list(dict.fromkeys(held))
     n = min(n, max(1, len(distinct) // 2)) if distinct else 0
     return [distinct[i] for i in rng.choice(len(distinct), n, replace=False)]

@@ -58,8 +58,7 @@ class Config:
     """positives: views of a sentence beside the anchor. whiten: off, it is SimCSE with several positives. groups: of
     channels (0: as few as the batch allows). shuffle: views, blocks or none, see above. eps: added to the variances.
     through_statistics: let the gradient flow through the whitening matrix. head: the one-layer head for training.
-
-    temperature: of the softmax."""
+    temperature: of the loss."""
 
     temperature: float = 0.05
     positives: int = 2
@@ -121,7 +120,8 @@ class WhitenedCSE(Method):
         return {"contrast": torch.stack([contrast(anchor, p, pairing, scale=scale) for p in positives]).sum()}
 
     def whitened(self, views: Sequence[Tensor]) -> list[Tensor]:
-        """Every view ``(N, D)`` of the batch in white groups. Raises `DataError` where the batch is one row."""
+        """Every view ``(N, D)`` of the batch in white groups. Raises `DataError` where the batch is one row. views: one
+        after another."""
         c = self.config
         if c.shuffle != "blocks":
             return [self._white(h) for h in views]

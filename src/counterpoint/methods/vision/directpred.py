@@ -89,6 +89,7 @@ class Config:
 
     @property
     def closed_form(self) -> bool:
+        """Whether the predictor is set, not trained."""
         return self.predictor in ("direct", "copy", "diagonal")
 
 
@@ -180,8 +181,8 @@ def closed_form(moment: Tensor, kind: Predictor = "direct", *, eps: float, floor
     """The predictor ``(D, D)`` that belongs to a second moment ``(D, D)``: symmetric, with largest eigenvalue 1 + eps.
 
     direct: ``U diag(max(sqrt(s / max s) + eps, floor)) Uᵀ`` of ``F = U diag(s) Uᵀ``. diagonal: the same of the diagonal
-    of F. copy: ``F / |F| + eps · 1`` with the spectral norm. A moment of zeros gives ``eps · 1``.
-    Sources: Tian et al. 2021, arXiv 2102.06810; copy: Wang et al. 2021, arXiv 2110.04947.
+    of F. copy: ``F / |F| + eps · 1`` with the spectral norm. A moment of zeros gives ``eps · 1``. kind: direct,
+    diagonal or copy. Sources: Tian et al. 2021, arXiv 2102.06810; copy: Wang et al. 2021, arXiv 2110.04947.
     """
     tiny = torch.finfo(moment.dtype).tiny
     if kind == "copy":

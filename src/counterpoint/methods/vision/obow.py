@@ -157,7 +157,9 @@ class OBoW(Method):
         return out
 
     def maps(self, view: View) -> Levels:
-        """The teacher's feature maps of the last stages, without their border, in float32."""
+        """The teacher's feature maps of the last stages, without their border, in float32.
+
+        view: of images."""
         b = self.config.border
         maps = self.teacher.model.stages(view.data)[-self.config.levels :]
         for m in maps:
@@ -215,18 +217,23 @@ class OBoW(Method):
 
 
 class FixedHead(nn.Module):
-    """One learned weight of unit length for the number of a word, whatever the word is."""
+    """One learned weight of unit length for the number of a word, whatever the word is.
+
+    words: how many. dim: of a feature."""
 
     def __init__(self, words: int, dim: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(words, dim))
 
     def forward(self, words: Tensor) -> Tensor:
+        """``(K, D)``, whatever the words ``(K, C)`` are."""
         return F.normalize(self.weight, dim=-1)
 
 
 def vocabulary(words: int, dim: int, *, seed: int) -> Queue:
-    """A queue of words ``(words, dim)``, full of positive noise until features of images have taken its place."""
+    """A queue of words ``(words, dim)``, full of positive noise until features of images have taken its place.
+
+    seed: of the noise."""
     queue = Queue(words, dim, seed=seed)
     queue.vectors.normal_(generator=torch.Generator().manual_seed(seed)).relu_()
     return queue
@@ -241,7 +248,9 @@ def distances(maps: Tensor, words: Tensor) -> Tensor:
 
 
 def nearest(squares: Levels) -> Tensor:
-    """Mean over all places of all processes of the distance to the nearest word, one for each level ``(L,)``."""
+    """Mean over all places of all processes of the distance to the nearest word, one for each level ``(L,)``.
+
+    squares: distances of each level, as of `distances`."""
     found = torch.stack([torch.stack((d.amin(2).sum(), d.new_tensor(d[..., 0].numel()))) for d in squares])
     sums = total(found)
     return (sums[:, 0] / sums[:, 1].clamp_min(1)).clamp_min(torch.finfo(sums.dtype).tiny)
@@ -251,7 +260,8 @@ def bag(energies: Tensor, *, pool: str = "max", assignment: str = "soft") -> Ten
     """Bags of words ``(N, K)``, rows summing to 1, of the energies ``(N, U, K)`` of each place for each word.
 
     soft: each place is spread over the words by ``softmax(-energies)``. hard: it counts for its nearest word alone.
-    max: a word counts as much as at its best place, so that what fills the picture counts no more than a detail.
+    max: a word counts as much as at its best place, so that what fills the picture counts no more than a detail. pool:
+    max or mean over places. assignment: soft or hard.
     """
     if assignment == "soft":
         q = (-energies).softmax(2)
@@ -262,7 +272,9 @@ def bag(energies: Tensor, *, pool: str = "max", assignment: str = "soft") -> Ten
 
 
 def local(maps: Tensor) -> Tensor:
-    """One feature ``(N, C)`` of each image: the mean around a place of its map drawn at random."""
+    """One feature ``(N, C)`` of each image: the mean around a place of its map drawn at random.
+
+    maps: ``(N, C, H, W)``."""
     means = F.avg_pool2d(maps, 3, stride=1).flatten(2)
     place = drawn(lambda n: torch.randint(means.shape[2], (n,)), len(means), means.device).to(means.device)
     return means[torch.arange(len(means), device=means.device), :, place]

@@ -36,7 +36,10 @@ class Stats:
     """Number of rows without a positive."""
 
     def watch(self, q: Tensor, best: Tensor) -> Watch:
-        """What looks at the tiles, for anchors whose `best_positives` are known."""
+        """What looks at the tiles, for anchors whose `best_positives` are known.
+
+        q: the anchors, scaled. best: ``(N,)`` of them.
+        """
         self._watch = Watch(q.detach(), best)
         return self._watch
 
@@ -70,7 +73,10 @@ class Stats:
 
 
 class Watch:
-    """What is known of the rows after the tiles seen so far; q is scaled."""
+    """What is known of the rows after the tiles seen so far; q is scaled.
+
+    best: ``(N,)`` the best score of a positive.
+    """
 
     def __init__(self, q: Tensor, best: Tensor) -> None:
         self.left, self.best = inverse_norms(q), best
@@ -79,7 +85,10 @@ class Watch:
         self.cosines, self.potential = q.new_zeros(()), q.new_zeros(())
 
     def over(self, k: Tensor, extra: Tensor | None) -> Watcher:
-        """The watcher of the tiles of these columns."""
+        """The watcher of the tiles of these columns.
+
+        k: candidates ``(M, D)``. extra: ``(K, D)`` further ones, or None.
+        """
         columns = [x.detach() for x in (k, extra) if x is not None]
         right: list[Tensor] = []
 
@@ -91,6 +100,8 @@ class Watch:
         return watcher
 
     def look(self, tile: Tile, scores: Tensor, cell: Cell, right: Tensor) -> None:
+        """Take in a tile. scores: of it. cell: what the pairing says of it. right: ``(M + K,)`` inverse lengths of the
+        columns."""
         cosines = scores * tile.left(self.left) * tile.right(right)
         negatives = scores
         if cell.positives is not None:
@@ -112,13 +123,17 @@ class Watch:
 
 
 def inverse_norms(x: Tensor) -> Tensor:
+    """``1 / |x_i|`` of rows x ``(N, D)``, finite for rows of zeros."""
     norms: Tensor = x.norm(dim=1)
     return norms.clamp_min(torch.finfo(x.dtype).tiny).reciprocal()
 
 
 @torch.no_grad()
 def best_positives(plan: Pairing, q: Tensor, k: Tensor, extra: Tensor | None, side: int) -> Tensor:
-    """The best score of a positive per row, ``(N,)``; -inf without. Only tiles that hold positives are multiplied."""
+    """The best score of a positive per row, ``(N,)``; -inf without. Only tiles that hold positives are multiplied.
+
+    plan: the pairing. q: anchors, scaled. k: candidates. extra: further ones, or None. side: of tiles.
+    """
     best = q.new_full((len(q),), -torch.inf)
     scratch = Scratch(q.device)
     for r in range(0, len(q), side):
