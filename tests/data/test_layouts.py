@@ -288,3 +288,38 @@ def test_a_known_name_that_is_not_used_is_told(columns: dict[str, Any], says: st
 
 def test_ordinary_columns_are_not_told() -> None:
     assert infer(datasets.Dataset.from_dict({"text": A, "id": list(range(N)), "source": ["x", "y"] * 15})).notes == ()
+
+
+def test_passages_with_titles_are_positives_and_negatives() -> None:
+    """The layouts of Tevatron and of DPR: lists of mappings."""
+    data = datasets.Dataset.from_list([
+        {
+            "query": f"question {i}",
+            "positive_passages": [{"docid": "1", "title": "Boats", "text": f"answer {i}"}],
+            "negative_passages": [{"docid": "2", "title": "", "text": f"other {i}"}, {"docid": "3", "text": None}],
+        }
+        for i in range(4)
+    ])  # fmt: skip
+    log = Log()
+    rows = Rows(data, infer(data), log=log)
+    assert rows.schema.kind == "pairs"
+    row = rows[2]
+    assert (row["anchor"], row["positive"], row["negatives"]) == ("question 2", "Boats answer 2", ["other 2"])
+    assert "Column 'positive_passages' holds passages: their titles and texts are read." in log.lines()
+    dpr = [
+        {"question": f"q {i}", "answers": ["x"], "positive_ctxs": [{"title": "", "text": f"p {i}"}],
+         "hard_negative_ctxs": [{"title": "t", "text": f"n {i}"}]}
+        for i in range(4)
+    ]  # fmt: skip
+    schema = infer(datasets.Dataset.from_list(dpr))
+    assert schema.columns == {"anchor": "question", "positive": "positive_ctxs", "negatives": ["hard_negative_ctxs"]}
+    assert any(note.startswith("Column 'answers'") for note in schema.notes)
+
+
+def test_a_nested_column_that_is_not_used_is_told() -> None:
+    data = datasets.Dataset.from_list(
+        [{"text": f"a river {i}", "meta": {"said": f"by some one {i}"}} for i in range(4)]
+    )
+    assert infer(data).notes == (
+        "Column 'meta' is not used: it holds other columns, whose texts are named by a path: --columns PART=meta.said",
+    )

@@ -21,6 +21,7 @@ from counterpoint.data.classes import is_class
 from counterpoint.data.files import media
 from counterpoint.data.files.plain import Plain, is_plain, is_stream
 from counterpoint.data.log import Log
+from counterpoint.modalities.text import TEXT
 
 Change: TypeAlias = tuple[str, ...]
 
@@ -28,6 +29,8 @@ ANCHOR, POSITIVE, NEGATIVES = "anchor", "positive", "negatives"
 """Columns that changes make."""
 ASKS, ANSWERS = ("user", "human", "prompter"), ("assistant", "gpt", "model", "bot", "chatgpt")
 """Who speaks in a turn of a conversation."""
+PASSAGE = (TEXT, "contents", "content", "passage", "body")
+"""Under these names a passage holds its text."""
 YES = ("yes", "true", "1", "duplicate", "paraphrase", "similar", "same", "match", "equivalent", "relevant", "related")
 NO = ("no", "false", "0", "different", "dissimilar", "irrelevant", "unrelated", "other")
 _NOT = re.compile(r"^(non|not?|in|un|dis|ir)[ _-]?")
@@ -226,6 +229,32 @@ def each(table: pa.Table, log: Log, name: str) -> pa.Table:
     return _set(table.take(owners), name, pc.list_flatten(column))
 
 
+def passages(table: pa.Table, log: Log, name: str) -> pa.Table:
+    """Lists of passages, each with its text and perhaps a title, as lists of texts: the title stands before the text.
+
+    table: of one piece. log: of the rows. name: of the column.
+    """
+    if name not in table.column_names or _holds_texts(table.column(name).type):
+        return table
+    texts = [None if cell is None else [_passage(one) for one in cell] for cell in table.column(name).to_pylist()]
+    found = [None if cell is None else [text for text in cell if text] for cell in texts]
+    log.note(f"Column {name!r} holds passages: their titles and texts are read.")
+    return _set(table, name, pa.array(found, pa.list_(pa.string())))
+
+
+def _holds_texts(type_: pa.DataType) -> bool:
+    one = type_.value_type if _is_list(type_) else type_
+    return bool(pa.types.is_string(one) or pa.types.is_large_string(one))
+
+
+def _passage(held: Any) -> str:
+    """The title and the text of a passage."""
+    held = held if isinstance(held, dict) else {}
+    text = next((held[key] for key in PASSAGE if isinstance(held.get(key), str)), "")
+    title = held.get("title")
+    return f"{title} {text}".strip() if isinstance(title, str) and text else text
+
+
 def neighbours(table: pa.Table, log: Log, name: str) -> pa.Table:
     """Texts that follow each other in a list as pairs.
 
@@ -350,5 +379,5 @@ def _pairs(table: pa.Table, pairs: Sequence[tuple[int, Any, Any]], name: str) ->
 
 
 CHANGES: dict[str, Callable[..., pa.Table]] = {
-    f.__name__: f for f in (numbers, texts, one, judged, path, each, neighbours, turns, entailment)
+    f.__name__: f for f in (numbers, texts, one, judged, path, passages, each, neighbours, turns, entailment)
 }

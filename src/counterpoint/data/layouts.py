@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from counterpoint.data import arrange
-from counterpoint.data.arrange import Change, as_number, meaning, says, split_path, spoken_by
+from counterpoint.data.arrange import PASSAGE, Change, as_number, meaning, says, split_path, spoken_by
 from counterpoint.data.classes import is_class
 from counterpoint.data.column_types import CLASS, LISTS, NUMBER, column_type
 from counterpoint.data.files import linked
+from counterpoint.data.log import Log
 from counterpoint.data.roles import ANCHORS, LABELS, NEGATIVE, POSITIVES, SAMPLE, SCORES, Columns, find_name
 from counterpoint.errors import DataError
 from counterpoint.modalities.text import TEXT
@@ -85,11 +86,11 @@ def changes(dataset: datasets.Dataset, given: Columns) -> tuple[Change, ...]:
     dataset: of `datasets`.
     """
     asked = [n for c in given.values() for n in ([c] if isinstance(c, str) else c)]
+    held = tuple(("passages", n) for n in dataset.column_names if _holds_passages(dataset.data.column(n), n.lower()))
+    dataset = arrange.arranged(dataset, held, Log())
     types = {n: column_type(dataset, n) for n in dataset.column_names}
-    found: list[Change] = [
-        ("path", n) for n in asked if n not in types and split_path(n, list(types)) and not _spelled(n, types)
-    ]
-    made = {n for _, n in found}
+    paths = [("path", n) for n in asked if n not in types and split_path(n, list(types)) and not _spelled(n, types)]
+    made, found = {n for _, n in paths}, list[Change]([*held, *paths])
     for layout in LAYOUTS:
         if all(n in types or n in made for n in asked) and asked and layout.rows:
             continue  # the columns that were named are there: the rows stay as they are
@@ -100,20 +101,32 @@ def changes(dataset: datasets.Dataset, given: Columns) -> tuple[Change, ...]:
     return tuple(found)
 
 
+def _holds_passages(column: pa.ChunkedArray, name: str) -> bool:
+    """Whether a column is a list of passages by its name, and of mappings that hold a text."""
+    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+        return False
+    one = column.type.value_type
+    known = name in POSITIVES or NEGATIVE.fullmatch(name)
+    return bool(known and pa.types.is_struct(one) and {one.field(i).name for i in range(one.num_fields)} & {*PASSAGE})
+
+
 def hint(dataset: datasets.Dataset) -> str:
     """How texts within nested columns are named, where there are such; else nothing.
 
     dataset: of `datasets`.
     """
-    found = [leaf for name in dataset.column_names for leaf in _leaves(name, dataset.data.column(name))]
+    found = [leaf for name in dataset.column_names for leaf in leaves(name, dataset.data.column(name))]
     if not found:
         return ""
     parts = f"anchor={found[0]},positive={found[1]}" if len(found) > 1 else f"text={found[0]}"
     return f" Texts within other columns are named by a path: --columns {parts}"
 
 
-def _leaves(name: str, column: pa.ChunkedArray) -> list[str]:
-    """The paths of the texts in the first filled cell of a nested column."""
+def leaves(name: str, column: pa.ChunkedArray) -> list[str]:
+    """The paths of the texts in the first filled cell of a nested column; none for other columns.
+
+    name: of the column. column: its cells.
+    """
     if not pa.types.is_nested(column.type) or column.type == pa.list_(pa.string()):
         return []
     cell = next((c for c in (cell.as_py() for cell in column.slice(0, 100)) if c), None)

@@ -13,11 +13,11 @@ ANCHORS = (
     "question_1", "premise", "a", "left", "source", "prompt", "instruction",
 )  # fmt: skip
 POSITIVES = (
-    "positive", "pos", "answer", "document", "passage", "context", "response", "sentence2", "sentence_2", "sentence_b",
-    "text2", "text_2", "text_b", "question2", "question_2", "hypothesis", "b", "right", "target", "chosen",
-    "completion", "output", "answers",
+    "positive", "pos", "positive_passages", "positive_ctxs", "positive_contexts", "answer", "document", "passage",
+    "context", "response", "sentence2", "sentence_2", "sentence_b", "text2", "text_2", "text_b", "question2",
+    "question_2", "hypothesis", "b", "right", "target", "chosen", "completion", "output", "answers",
 )  # fmt: skip
-NEGATIVE = re.compile(r"(hard_?)?neg(ative)?s?(_?\d+)?|rejected")
+NEGATIVE = re.compile(r"(hard_?)?neg(ative)?s?(_?\d+|_passages|_ctxs|_contexts)?|rejected")
 SCORES = ("score", "similarity", "similarity_score", "relatedness", "relatedness_score", "rating")
 LABELS = ("label", "labels", "class", "category", "intent", "topic", "coarse", "cls", "label_name")
 TEXTS = ("text", "sentence", "caption", "description", "content", "utterance", "document")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from counterpoint.data.column_types import NUMBER, column_type
 from counterpoint.data.files import linked
+from counterpoint.data.layouts import leaves
 from counterpoint.data.roles import ANCHORS, LABELS, NEGATIVE, ORIGINS, POSITIVES, SCORES, Columns
 
 if TYPE_CHECKING:
@@ -32,6 +33,12 @@ def unused(dataset: datasets.Dataset, schema: Schema, given: Columns) -> tuple[s
         if name in used:
             continue
         what = _known_as(name.lower())
+        nested = [] if what or given else leaves(name, dataset.data.column(name))
+        if nested:
+            out.append(
+                f"Column {name!r} is not used: it holds other columns, whose texts are named by a path: --columns "
+                f"PART={nested[0]}"
+            )
         if what and not (given and what in ("side", "label")):
             holds = column_type(dataset, name)
             out.append(f"Column {name!r} ({holds}) is not used: {_why(name, what, holds, schema)}")
