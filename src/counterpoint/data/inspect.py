@@ -78,22 +78,12 @@ class Inspection:
         from rich.text import Text
 
         table = Table(title=f"{self.rows:,} rows")
-        spread = "(min · median · 95 % · max)"
-        for heading in (
-            "column",
-            "type",
-            "taken for",
-            "missing",
-            "distinct",
-            f"characters {spread}",
-            f"words {spread}",
-            "values",
-        ):
+        for heading in ("column", "type", "taken for", "missing", "distinct", "words (most)", "values"):
             table.add_column(heading, justify="right" if heading in ("missing", "distinct") else "left")
         for c in self.columns:
             cells = (
                 c.name, c.type, c.part or "–", f"{c.missing:,}", "" if c.distinct is None else f"{c.distinct:,}",
-                _short(c.characters), _short(c.words), _values(c),
+                _length(c), _values(c),
             )  # fmt: skip
             table.add_row(*map(Text, cells))  # as it is: brackets in the data are no markup
         return Group(table, *map(Text, self.lines()))
@@ -263,6 +253,14 @@ def _column(found: datasets.Dataset, name: str) -> Column:
 
 def _quantiles(lengths: list[int]) -> tuple[int, ...]:
     return tuple(int(q) for q in np.quantile(lengths, QUANTILES)) if lengths else ()
+
+
+def _length(c: Column) -> str:
+    """How many words the texts of a column have: the median and the most, for a table that is read in a terminal."""
+    if not c.words:
+        return ""
+    middle, most = QUANTILES.index(0.5), QUANTILES.index(1.0)
+    return f"{c.words[middle]:,} ({c.words[most]:,})"
 
 
 def _short(quantiles: tuple[int, ...]) -> str:
