@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -76,3 +79,14 @@ def test_buckets_cover_once_within_the_budget():
     for index in found:
         assert len(index) == 1 or lengths[index].max() * len(index) <= 12
     assert [lengths[i].max() for i in found] == sorted((lengths[i].max() for i in found), reverse=True)
+
+
+def test_a_kind_is_found_without_importing_every_encoder() -> None:
+    """To import all of them takes seconds: those of others are looked for only where the library declares none."""
+    script = (
+        "import sys; from counterpoint.encoders.base import discover, find\n"
+        "print(find('vectors').__name__, 'transformers' in sys.modules, 'counterpoint.encoders.text' in sys.modules)\n"
+        "print(all(find(kind) is cls for kind, cls in discover().items()))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["Vectors", "False", "False", "True"]

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import os
 import pkgutil
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -402,13 +403,31 @@ def find(kind: str) -> type[Encoder]:
     >>> find("convnet").modality
     'image'
     """
-    known = discover()
+    if (cls := _imported(kind)) is not None:
+        return cls
+    if (module := _module_of(kind)) is not None:
+        importlib.import_module(module)
+    known = {kind: cls} if (cls := _imported(kind)) is not None else discover()
     if kind not in known:
         raise ModelError(
             f"There is no encoder of the kind {kind!r}; known are {', '.join(sorted(known))}. "
             "If it is your own class, import it before loading."
         )
     return known[kind]
+
+
+def _imported(kind: str) -> type[Encoder] | None:
+    """The class of a kind among those that are imported."""
+    found = (cls for cls in _subclasses(Encoder) if vars(cls).get("kind") == kind)  # type: ignore[type-abstract]
+    return next((cls for cls in found if not inspect.isabstract(cls)), None)
+
+
+def _module_of(kind: str) -> str | None:
+    """The module of the library whose source declares a kind: to import all of them takes seconds."""
+    folder = Path(__file__).parent
+    said = re.compile(rf'^    kind: ClassVar\[str\] = "{re.escape(kind)}"$', re.MULTILINE)
+    files = (path for path in sorted(folder.glob("*.py")) if said.search(path.read_text(encoding="utf-8")))
+    return next((f"counterpoint.encoders.{path.stem}" for path in files), None)
 
 
 def config_of(cls: type[Encoder]) -> Any:
